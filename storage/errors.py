@@ -1,0 +1,51 @@
+"""Everything that can go wrong for a user, as one short tree.
+
+A `ZutisError` carries one sentence that says what happened, where, and what to do; the command
+line prints it and exits with code 2. Errors of foreign libraries (fsspec, PIL, FAISS, YAML) are
+translated into these where we call them, and nowhere else. An image that can't be used is not an
+error: it is an `ImageRejected`, which the stages count and record under its reason.
+"""
+
+from __future__ import annotations
+
+
+class ZutisError(Exception):
+    """A failure that the user can act on; its text is a complete sentence."""
+
+
+class ConfigError(ZutisError):
+    """A setting has a value that can't work."""
+
+
+class CorpusError(ZutisError):
+    """A corpus is missing, empty or not of a kind that can be read."""
+
+
+class VocabularyError(ZutisError):
+    """A vocabulary can't be found or read, or its categories are not usable."""
+
+
+class WeightsError(ZutisError):
+    """Model weights are missing, damaged or of another model."""
+
+
+class StorageError(ZutisError):
+    """A file system refused: full, read-only, no permission, not reachable."""
+
+
+class ArtifactError(ZutisError):
+    """An artifact is missing, incomplete or changed since it was published."""
+
+
+class ImageRejected(Exception):  # noqa: N818 - an outcome, not a failure of the run
+    """One image can't be used.
+
+    Attributes:
+        reason: a stable snake_case word that is counted and recorded, such as `truncated`.
+        detail: free text for the log; never part of an artifact's content.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
