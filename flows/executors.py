@@ -1,0 +1,134 @@
+"""How stages get done: here and now, or not at all if they are not done yet.
+
+The wiring of a flow asks an executor for artifacts. It does not know whether they are computed in
+this process, as Prefect task runs, or must all be there already.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+from flows.progress import SilentWatcher, StageProgress, Watcher, refreshing
+from flows.stages import STAGES
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore, damaged
+from tasks.stage import Progress, SilentProgress
+
+
+class NotCached(Exception):  # noqa: N818 - an answer, not a failure
+    """A stage would have to run."""
+
+
+class Executor(Protocol):
+    """What a flow's wiring needs.
+
+    `look` runs a stage that looks at what is there now (a corpus, the store) and has therefore no
+    key before it runs; `one` and `many` return a stage's artifacts, computed where missing.
+    """
+
+    store: ArtifactStore
+
+    def look(self, stage: str, config: Any, inputs: Any) -> Artifact | None: ...
+
+    def one(self, stage: str, config: Any, inputs: Any) -> Artifact: ...
+
+    def many(
+        self, stage: str, config: Any, inputs: Sequence[Any], sizes: Sequence[int] | None = None
+    ) -> list[Artifact]:
+        """Artifacts for every one of `inputs`; `sizes` says how many items each holds."""
+
+
+class LocalExecutor:
+    """Runs what is missing in this thread, and reports what it did.
+
+    Attributes:
+        store: where artifacts are.
+        reports: progress of every stage that was asked for, in order; stages asked for twice
+            appear twice.
+    """
+
+    def __init__(self, store: ArtifactStore, watcher: Watcher | None = None) -> None:
+        self.store = store
+        self.reports: list[StageProgress] = []
+        self._watcher = watcher or SilentWatcher()
+
+    def look(self, stage: str, config: Any, inputs: Any) -> Artifact | None:
+        progress = StageProgress(stage, total=0, parts=1, cached_parts=0)
+        [artifact] = self._watched(progress, config, [inputs])
+        return artifact
+
+    def one(self, stage: str, config: Any, inputs: Any) -> Artifact:
+        return self.many(stage, config, [inputs])[0]
+
+    def many(
+        self, stage: str, config: Any, inputs: Sequence[Any], sizes: Sequence[int] | None = None
+    ) -> list[Artifact]:
+        found = [self._published(stage, config, item) for item in inputs]
+        missing = [item for item, artifact in zip(inputs, found, strict=True) if artifact is None]
+        progress = StageProgress(
+            stage,
+            total=_missing_size(found, sizes),
+            parts=len(found),
+            cached_parts=len(found) - len(missing),
+        )
+        made = iter(self._watched(progress, config, missing) if missing else [])
+        if not missing:
+            progress.finished = progress.started
+            self.reports.append(progress)
+        return [artifact or cast(Artifact, next(made)) for artifact in found]
+
+    def _published(self, stage: str, config: Any, inputs: Any) -> Artifact | None:
+        ref: ArtifactRef = STAGES[stage].locate(config, inputs, self.store)
+        artifact = self.store.find(ref)
+        if artifact is not None and (problems := artifact.problems()):
+            raise damaged(ref, problems)
+        return artifact
+
+    def _watched(
+        self, progress: StageProgress, config: Any, inputs: Sequence[Any]
+    ) -> list[Artifact | None]:
+        self.reports.append(progress)
+        self._watcher.begin(progress)
+        with refreshing(progress, self._watcher):
+            made = self._run(progress, config, inputs)
+        progress.finished = time.monotonic()
+        self._watcher.end(progress)
+        return made
+
+    def _run(
+        self, progress: StageProgress, config: Any, inputs: Sequence[Any]
+    ) -> list[Artifact | None]:
+        return [run_stage(progress.stage, config, item, self.store, progress) for item in inputs]
+
+
+class CachedExecutor(LocalExecutor):
+    """Finds artifacts and makes none; looks at the corpus, since that is never cached.
+
+    Raises:
+        NotCached: at the first stage that would have to run.
+    """
+
+    def _watched(
+        self, progress: StageProgress, config: Any, inputs: Sequence[Any]
+    ) -> list[Artifact | None]:
+        if progress.stage not in ("scan", "plan_masks"):
+            raise NotCached(progress.stage)
+        self.reports.append(progress)
+        made = self._run(progress, config, inputs)
+        progress.finished = time.monotonic()
+        return made
+
+
+def run_stage(
+    stage: str, config: Any, inputs: Any, store: ArtifactStore, progress: Progress | None = None
+) -> Artifact | None:
+    """Run one stage on one set of inputs."""
+    run = STAGES[stage].run
+    return cast("Artifact | None", run(config, inputs, store, progress or SilentProgress()))
+
+
+def _missing_size(found: Sequence[Artifact | None], sizes: Sequence[int] | None) -> int:
+    if sizes is None:
+        return 0
+    return sum(size for artifact, size in zip(found, sizes, strict=True) if artifact is None)

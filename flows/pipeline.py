@@ -1,0 +1,319 @@
+"""The wiring of a build: which stage reads what, and nothing of how stages are run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from flows.executors import Executor
+from flows.settings import (
+    BuildSettings,
+    clip_model,
+    file_name_of,
+    identity,
+    selfmask_model,
+    weights_labels,
+)
+from storage.artifacts import Artifact, ArtifactRef
+from storage.corpus import open_sources
+from storage.prompt_templates import TEMPLATES
+from storage.records import read_parquet
+from storage.vocabulary import Vocabulary, category_prompts, load_vocabulary
+from tasks import (
+    assemble_dataset,
+    build_index,
+    embed_images,
+    embed_text,
+    make_masks,
+    pack_shards,
+    plan_masks,
+    plan_shards,
+    record_build,
+    retrieve,
+    scan,
+    search_index,
+)
+from tasks.coverage import covered_items
+from tasks.layout import MASKS, NEIGHBOURS, RETRIEVED_IMAGES, TEXTS
+from tasks.models import ModelConfig
+from tasks.stage import PartOfPlan, plan_parts
+from tasks.text_rows import TextRow
+
+# Names whose prompts go through the text tower as one part: seconds on a GPU, a minute on a CPU.
+_NAMES_A_PART = 64
+# Images a forward pass. On a CPU more gain nothing; a GPU in bfloat16 wants to be filled.
+_EMBED_BATCH = {"float32": 32, "bfloat16": 256}
+_MASK_BATCH = {"float32": 1, "bfloat16": 8}
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a build came to.
+
+    Attributes:
+        plans: the sources' plans; embedded: their embedding parts.
+        index, retrieval, shard_plan, dataset, record: artifacts of the stages of these names.
+        models: CLIP and SelfMask.
+    """
+
+    plans: list[Artifact]
+    embedded: list[Artifact]
+    index: Artifact
+    retrieval: Artifact
+    shard_plan: Artifact
+    dataset: Artifact
+    record: Artifact
+    models: tuple[ModelConfig, ModelConfig]
+
+    @property
+    def untrained(self) -> bool:
+        return any(model.weights.untrained for model in self.models)
+
+
+def build(settings: BuildSettings, executor: Executor) -> Build:
+    """Run or find every stage of a build, in order.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+        NotCached: from an executor that runs nothing.
+    """
+    vocabulary = load_vocabulary(settings.vocabulary)
+    clip = clip_model(settings.clip, settings.device, settings.precision)
+    selfmask = selfmask_model(settings.selfmask, settings.device, settings.precision)
+    configs = _check_settings(settings, clip, selfmask)
+
+    plans, embedded, index = _index_corpus(settings, configs, executor)
+    search_index.check_k(settings.per_category, index.counts["images"])
+    retrieval, retrieval_inputs = _retrieve(settings, configs, vocabulary, index, executor)
+    masks = _mask(settings, configs, retrieval, executor)
+    shard_plan, shards, dataset = _pack(settings, configs, vocabulary, retrieval, masks, executor)
+
+    others = (
+        *(a.ref for a in plans),
+        *(a.ref for a in embedded),
+        *retrieval_inputs,
+        *masks,
+        *shards,
+    )
+    record = executor.one(
+        record_build.NAME,
+        record_build.Config(
+            vocabulary=vocabulary.name,
+            clip=identity(clip),
+            selfmask=identity(selfmask),
+            notes={
+                "weights": weights_labels([clip, selfmask]),
+                "clip": settings.clip,
+                "corpus": list(settings.corpus),
+            },
+        ),
+        record_build.Inputs(
+            index=index.ref,
+            retrieval=retrieval.ref,
+            shard_plan=shard_plan.ref,
+            dataset=dataset.ref,
+            others=others,
+        ),
+    )
+    return Build(plans, embedded, index, retrieval, shard_plan, dataset, record, (clip, selfmask))
+
+
+@dataclass(frozen=True)
+class _Configs:
+    """The stages' configurations, made first so that a bad setting stops before any work."""
+
+    embed_images: embed_images.Config
+    embed_text: embed_text.Config
+    index: build_index.Config
+    retrieve: retrieve.Config
+    masks: make_masks.Config
+    plan_shards: plan_shards.Config
+
+    @property
+    def models(self) -> tuple[ModelConfig, ModelConfig]:
+        return self.embed_images.clip, self.masks.selfmask
+
+
+def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelConfig) -> _Configs:
+    scan.Config(source="", part_images=settings.part_images)
+    plan_masks.Config(masks_prefix="", part_images=settings.mask_part_images)
+    search_index.Config(k=settings.per_category, texts_prefix="")
+    return _Configs(
+        embed_images=embed_images.Config(
+            clip=clip,
+            unusual_images=cast(Literal["convert", "reject"], settings.unusual_images),
+            batch_size=_EMBED_BATCH[clip.precision],
+        ),
+        embed_text=embed_text.Config(clip=clip),
+        index=build_index.Config(index=settings.index, index_search=settings.index_search),
+        retrieve=retrieve.Config(overlap=settings.overlap),
+        masks=make_masks.Config(
+            selfmask=selfmask,
+            mask_size=settings.mask_size,
+            batch_size=_MASK_BATCH[selfmask.precision],
+        ),
+        plan_shards=plan_shards.Config(shard_bytes=round(settings.shard_mb * 1_000_000)),
+    )
+
+
+def _index_corpus(
+    settings: BuildSettings, configs: _Configs, executor: Executor
+) -> tuple[list[Artifact], list[Artifact], Artifact]:
+    plans = [
+        cast(
+            Artifact,
+            executor.look(
+                scan.NAME,
+                scan.Config(source=scan.source_name(source), part_images=settings.part_images),
+                scan.Inputs(),
+            ),
+        )
+        for source in open_sources(settings.corpus)
+    ]
+    parts = [
+        PartOfPlan(plan.ref, number) for plan in plans for number in range(len(plan_parts(plan)))
+    ]
+    sizes = [part["items"] for plan in plans for part in plan_parts(plan)]
+    embedded = executor.many(embed_images.NAME, configs.embed_images, parts, sizes)
+    inputs = build_index.Inputs(
+        tuple(
+            build_index.EmbeddedPart(part.plan, part.part, artifact.ref)
+            for part, artifact in zip(parts, embedded, strict=True)
+        )
+    )
+    return plans, embedded, executor.one(build_index.NAME, configs.index, inputs)
+
+
+def _retrieve(
+    settings: BuildSettings,
+    configs: _Configs,
+    vocabulary: Vocabulary,
+    index: Artifact,
+    executor: Executor,
+) -> tuple[Artifact, list[ArtifactRef]]:
+    texts = [embed_text.Text(category_prompts(c, TEMPLATES)) for c in vocabulary.categories]
+    rows = _text_rows(configs.embed_text, texts, executor)
+    config = search_index.Config(
+        k=settings.per_category,
+        texts_prefix=configs.embed_text.recipe.prefix,
+        device=configs.embed_images.clip.device,
+    )
+    searches = _searches(config, index, list(rows.values()), executor)
+    categories = tuple(
+        retrieve.CategoryQuery(number, category.name, rows[text.text_id], searches[text.text_id])
+        for number, (category, text) in enumerate(
+            zip(vocabulary.categories, texts, strict=True), start=1
+        )
+    )
+    retrieval = executor.one(
+        retrieve.NAME, configs.retrieve, retrieve.Inputs(index.ref, categories)
+    )
+    used = [ArtifactRef(embed_text.NAME, row.key) for row in rows.values()]
+    used += [ArtifactRef(search_index.NAME, key) for key in searches.values()]
+    return retrieval, list(dict.fromkeys(used))
+
+
+def _text_rows(
+    config: embed_text.Config, texts: Sequence[embed_text.Text], executor: Executor
+) -> dict[str, TextRow]:
+    """Where every text's row is, by text_id, after embedding those that are not there."""
+    wanted = {text.text_id: text for text in texts}
+
+    def known() -> dict[str, str]:
+        return covered_items(
+            executor.store, embed_text.NAME, config.recipe.prefix, file=TEXTS, column="text_id"
+        )
+
+    there = known()
+    new = [text for text_id, text in wanted.items() if text_id not in there]
+    if new:
+        parts = [
+            embed_text.Inputs(tuple(new[start : start + _NAMES_A_PART]))
+            for start in range(0, len(new), _NAMES_A_PART)
+        ]
+        executor.many(embed_text.NAME, config, parts, [len(part.texts) for part in parts])
+        there = known()
+    return {text_id: TextRow(text_id, there[text_id]) for text_id in wanted}
+
+
+def _searches(
+    config: search_index.Config, index: Artifact, rows: Sequence[TextRow], executor: Executor
+) -> dict[str, str]:
+    """The artifact with each text's neighbours, by text_id, after searching for the rest."""
+    prefix = search_index.recipe(config, index.ref).prefix
+
+    def known() -> dict[str, str]:
+        return covered_items(
+            executor.store, search_index.NAME, prefix, file=NEIGHBOURS, column="text_id"
+        )
+
+    there = known()
+    new = tuple(row for row in rows if row.text_id not in there)
+    if new:  # all at once: the time of an exact search is that of reading the embeddings
+        executor.many(search_index.NAME, config, [search_index.Inputs(index.ref, new)], [len(new)])
+        there = known()
+    return {row.text_id: there[row.text_id] for row in rows}
+
+
+def _mask(
+    settings: BuildSettings, configs: _Configs, retrieval: Artifact, executor: Executor
+) -> tuple[ArtifactRef, ...]:
+    prefix = configs.masks.recipe.prefix
+    plan = executor.look(
+        plan_masks.NAME,
+        plan_masks.Config(masks_prefix=prefix, part_images=settings.mask_part_images),
+        plan_masks.Inputs(retrieval.ref),
+    )
+    if plan is not None:
+        parts = plan_parts(plan)
+        executor.many(
+            make_masks.NAME,
+            configs.masks,
+            [PartOfPlan(plan.ref, number) for number in range(len(parts))],
+            [part["items"] for part in parts],
+        )
+    owners = covered_items(executor.store, make_masks.NAME, prefix, file=MASKS, column="image_id")
+    with retrieval.open(RETRIEVED_IMAGES) as file:
+        wanted = read_parquet(file, columns=["image_id"])["image_id"].to_pylist()
+    return tuple(ArtifactRef(make_masks.NAME, key) for key in sorted({owners[i] for i in wanted}))
+
+
+def _pack(
+    settings: BuildSettings,
+    configs: _Configs,
+    vocabulary: Vocabulary,
+    retrieval: Artifact,
+    masks: tuple[ArtifactRef, ...],
+    executor: Executor,
+) -> tuple[Artifact, list[ArtifactRef], Artifact]:
+    categories = tuple(
+        plan_shards.Category(
+            number, category.name, "" if category.external_id is None else str(category.external_id)
+        )
+        for number, category in enumerate(vocabulary.categories, start=1)
+    )
+    plan = executor.one(
+        plan_shards.NAME,
+        configs.plan_shards,
+        plan_shards.Inputs(retrieval.ref, masks, categories),
+    )
+    clip, selfmask = (identity(model) for model in configs.models)
+    parts = plan_parts(plan)
+    shards = executor.many(
+        pack_shards.NAME,
+        pack_shards.Config(clip=clip, selfmask=selfmask, largest_label=len(categories)),
+        [PartOfPlan(plan.ref, number) for number in range(len(parts))],
+        [part["items"] for part in parts],
+    )
+    dataset = executor.one(
+        assemble_dataset.NAME,
+        assemble_dataset.Config(
+            name=settings.name or file_name_of(vocabulary.name),
+            clip=clip,
+            selfmask=selfmask,
+            untrained=any(model.weights.untrained for model in configs.models),
+        ),
+        assemble_dataset.Inputs(plan.ref, tuple(shard.ref for shard in shards)),
+    )
+    return plan, [shard.ref for shard in shards], dataset

@@ -1,0 +1,200 @@
+"""Progress of a build: counted once, shown in the terminal, the log and the Prefect UI alike."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from flows.stages import UNITS
+
+
+@dataclass
+class StageProgress:
+    """How far a stage is. Thread-safe: the parts of a stage report from their own threads.
+
+    Attributes:
+        stage: its name.
+        total: items expected, 0 where nobody knows; a guess that done may overtake (tars).
+        parts: parts in all; cached_parts: those that were there already.
+    """
+
+    stage: str
+    total: int
+    parts: int
+    cached_parts: int
+    done: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
+    finished: float | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def advance(self, amount: int = 1, **counts: int) -> None:
+        with self._lock:
+            self.done += amount
+            self.counts.update(counts)
+
+    @property
+    def seconds(self) -> float:
+        return (self.finished or time.monotonic()) - self.started
+
+    @property
+    def rate(self) -> float:
+        """Items a second since the stage began."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def fraction(self) -> float:
+        if self.finished is not None:
+            return 1.0
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    def describe(self) -> str:
+        """One line: done of total, rate, time left, cached parts, rejects."""
+        unit = UNITS[self.stage]
+        text = f"{self.stage}: {self.done:,}"
+        if self.total and self.finished is None:
+            text += f" of {max(self.total, self.done):,}"
+        text += f" {unit}"
+        if self.done and self.seconds >= 0.5:
+            text += f", {self.rate:,.1f} {unit}/s"
+        if self.done and self.total > self.done and self.finished is None:
+            text += f", {_duration((self.total - self.done) / self.rate)} left"
+        if self.finished is not None:
+            text += f", {_duration(self.seconds)}"
+        if self.cached_parts:
+            text += f", {self.cached_parts} of {self.parts} parts cached"
+        for name, count in sorted(self.counts.items()):
+            if count:
+                text += f", {count:,} {name}"
+        return text
+
+
+class Watcher(Protocol):
+    """Somewhere to show the progress of stages."""
+
+    def begin(self, progress: StageProgress) -> None: ...
+
+    def refresh(self, progress: StageProgress) -> None:
+        """Called now and then while the stage runs."""
+
+    def end(self, progress: StageProgress) -> None: ...
+
+
+class SilentWatcher:
+    """Shows nothing."""
+
+    def begin(self, progress: StageProgress) -> None:
+        return None
+
+    def refresh(self, progress: StageProgress) -> None:
+        return None
+
+    def end(self, progress: StageProgress) -> None:
+        return None
+
+
+class TerminalWatcher:
+    """A bar for the stage that runs, and a line for each that has ended."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._console = console
+        self._bar: dict[str, TaskID] = {}
+
+    def __enter__(self) -> TerminalWatcher:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def begin(self, progress: StageProgress) -> None:
+        self._bar[progress.stage] = self._bars.add_task(
+            progress.stage, total=progress.total or None, rate=""
+        )
+
+    def refresh(self, progress: StageProgress) -> None:
+        bar = self._bar[progress.stage]
+        total = max(progress.total, progress.done) or None
+        rate = f"{progress.rate:,.1f} {UNITS[progress.stage]}/s" if progress.done else ""
+        self._bars.update(bar, completed=progress.done, total=total, rate=rate)
+
+    def end(self, progress: StageProgress) -> None:
+        self._bars.remove_task(self._bar.pop(progress.stage))
+        self._console.print(progress.describe(), highlight=False, markup=False)
+
+
+class Watchers:
+    """Several watchers as one."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def begin(self, progress: StageProgress) -> None:
+        for watcher in self._watchers:
+            watcher.begin(progress)
+
+    def refresh(self, progress: StageProgress) -> None:
+        for watcher in self._watchers:
+            watcher.refresh(progress)
+
+    def end(self, progress: StageProgress) -> None:
+        for watcher in self._watchers:
+            watcher.end(progress)
+
+
+@contextmanager
+def refreshing(progress: StageProgress, watcher: Watcher, seconds: float = 1.0) -> Iterator[None]:
+    """Refresh the watcher from a thread while the block runs in this one."""
+    over = threading.Event()
+
+    def refresh() -> None:
+        while not over.wait(seconds):
+            watcher.refresh(progress)
+
+    thread = threading.Thread(target=refresh, name=f"progress-{progress.stage}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,142 @@
+"""The settings of a build: the command's options and the flow's parameters, under one name each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.errors import ConfigError
+from storage.weights import parse_clip, parse_selfmask, resolve
+from tasks.models import ModelConfig
+
+DEFAULT_STORE = "zutis-store"
+DEFAULT_CLIP = "ViT-L-14-336-quickgelu:openai"
+DEFAULT_SELFMASK = "nq20"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """What `zutis build` takes. Every stage checks its own part of it.
+
+    Attributes:
+        corpus: folders, tars, tables, COCO JSON files; paths or URIs.
+        vocabulary: name or path of a vocabulary.
+        per_category: images retrieved a category.
+        clip: ARCHITECTURE:WEIGHTS; weights are a tag, a file, or random:SEED.
+        selfmask: nq20, nq10, a file, or random:SEED.
+        mask_size: pixels of the shorter side that SelfMask sees.
+        overlap: best, all or last; who keeps an image that several categories retrieve.
+        index: exact, or a FAISS factory string.
+        index_search: FAISS search parameters of an approximate index.
+        unusual_images: convert or reject CMYK, 16-bit, palette, animated and alpha pictures.
+        shard_mb: megabytes a shard, about.
+        part_images: images an embedding part, about; 0 chooses.
+        mask_part_images: images a mask part; 0 chooses.
+        name: what the shards are called; empty takes the vocabulary's name.
+        device: auto, cpu, cuda or cuda:N.
+        precision: auto (bfloat16 on a GPU, float32 elsewhere), float32 or bfloat16.
+        workers: parts that are worked on at a time.
+        repair: look at every byte of the store, and rebuild what is damaged.
+        store: folder or URI of the artifacts.
+    """
+
+    corpus: tuple[str, ...]
+    vocabulary: str
+    per_category: int = 500
+    clip: str = DEFAULT_CLIP
+    selfmask: str = DEFAULT_SELFMASK
+    mask_size: int = 512
+    overlap: str = "best"
+    index: str = "exact"
+    index_search: str = ""
+    unusual_images: str = "convert"
+    shard_mb: float = 256.0
+    part_images: int = 0
+    mask_part_images: int = 0
+    name: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int = 1
+    repair: bool = False
+    store: str = DEFAULT_STORE
+
+    def __post_init__(self) -> None:
+        if not self.corpus:
+            raise ConfigError("No corpus is given: name one with --corpus DIR.")
+        if self.workers < 1:
+            raise ConfigError(f"workers is {self.workers}: use at least 1.")
+        if self.name and not _is_file_name(self.name):
+            raise ConfigError(
+                f"name is {self.name!r}: shards are named after it, so use letters, digits, "
+                "- and _ only."
+            )
+
+
+def clip_model(clip: str, device: str, precision: str) -> ModelConfig:
+    """Resolve `--clip`.
+
+    Raises:
+        WeightsError: if the architecture is unknown or the weights are not there.
+    """
+    spec = parse_clip(clip)
+    return _model(spec.architecture, resolve(spec), device, precision)
+
+
+def selfmask_model(selfmask: str, device: str, precision: str) -> ModelConfig:
+    """Resolve `--selfmask`; raises as `clip_model`."""
+    return _model("selfmask", resolve(parse_selfmask(selfmask)), device, precision)
+
+
+def _model(architecture: str, weights: object, device: str, precision: str) -> ModelConfig:
+    from storage.weights import ResolvedWeights
+
+    assert isinstance(weights, ResolvedWeights)
+    chosen = choose_device(device)
+    if precision == "auto":
+        precision = "float32" if chosen == "cpu" else "bfloat16"
+    return ModelConfig(
+        architecture=architecture, weights=weights, device=chosen, precision=precision
+    )
+
+
+def choose_device(device: str) -> str:
+    """`auto` becomes `cuda` where a GPU can be used.
+
+    Asking torch takes seconds, so a machine without a GPU's device file is not asked: a cached
+    build must not load torch.
+    """
+    if device != "auto":
+        if device != "cpu" and device.split(":", maxsplit=1)[0] != "cuda":
+            raise ConfigError(f"device is {device!r}: choose auto, cpu, cuda or cuda:N.")
+        return device
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or not any(Path(file).exists() for file in ("/dev/nvidiactl", "/dev/dxg")):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def file_name_of(vocabulary_name: str) -> str:
+    """A vocabulary's name as shards can carry it."""
+    name = "".join(
+        c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in vocabulary_name
+    )
+    return name.strip("-") or "vocabulary"
+
+
+def weights_labels(models: Sequence[ModelConfig]) -> str:
+    """For people: which weights, and which of them are untrained."""
+    return ", ".join(model.weights.label for model in models)
+
+
+def identity(model: ModelConfig) -> str:
+    """A model's name that says what it is and not where it lies: architecture and digest."""
+    digest = model.weights.digest
+    return f"{model.architecture}:{digest if model.weights.untrained else digest[:16]}"
+
+
+def _is_file_name(name: str) -> bool:
+    return name == file_name_of(name)

@@ -1,0 +1,54 @@
+"""Every stage by its name: the one place that knows them all."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from tasks import (
+    assemble_dataset,
+    build_index,
+    embed_images,
+    embed_text,
+    make_masks,
+    pack_shards,
+    plan_masks,
+    plan_shards,
+    record_build,
+    retrieve,
+    scan,
+    search_index,
+)
+
+STAGES: dict[str, ModuleType] = {
+    module.NAME: module
+    for module in (
+        scan,
+        embed_images,
+        build_index,
+        embed_text,
+        search_index,
+        retrieve,
+        plan_masks,
+        make_masks,
+        plan_shards,
+        pack_shards,
+        assemble_dataset,
+        record_build,
+    )
+}
+
+# What a stage's progress counts.
+UNITS = {
+    "scan": "files",
+    "embed_images": "images",
+    "build_index": "images",
+    "embed_text": "names",
+    "search_index": "names",
+    "retrieve": "names",
+    "plan_masks": "images",
+    "make_masks": "images",
+    "plan_shards": "samples",
+    "pack_shards": "samples",
+    "assemble_dataset": "shards",
+    "record_build": "builds",
+}

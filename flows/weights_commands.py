@@ -1,0 +1,80 @@
+"""The commands `zutis weights list | fetch | check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from storage.errors import WeightsError
+from storage.weights import CheckedWeights, cached_weights, check, fetch, weights_folder
+from storage.weights_registry import RECOMMENDED_CLIP, SELFMASK
+
+weights_app = typer.Typer(
+    name="weights", help="List, fetch and check model weights.", no_args_is_help=True
+)
+
+_STATUS_STYLES = {"ok": "green", "changed": "bold red", "missing": "yellow", "unrecorded": "cyan"}
+
+
+@weights_app.command("list")
+def list_weights() -> None:
+    """Show the weights that have names, and which of them are on this machine."""
+    cached = cached_weights()
+    table = Table("name", "model", "on this machine")
+    for name in dict.fromkeys((*SELFMASK, *RECOMMENDED_CLIP, *cached)):
+        model = "SelfMask" if name in SELFMASK else "CLIP"
+        table.add_row(name, model, _presence(name, cached))
+    console = Console()
+    console.print(table)
+    console.print(f"Folder: {weights_folder()}", soft_wrap=True, highlight=False)
+    console.print("Any other ARCH:TAG that open_clip publishes can be fetched too.")
+
+
+@weights_app.command("fetch")
+def fetch_weights(
+    name: Annotated[str, typer.Argument(help="nq20, nq10, or ARCH:TAG as in open_clip.")],
+) -> None:
+    """Download published weights and verify them."""
+    path = fetch(name)
+    Console().print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+@weights_app.command("check")
+def check_weights(
+    name_or_path: Annotated[
+        str | None, typer.Argument(help="A name or a file; without it, everything that is cached.")
+    ] = None,
+) -> None:
+    """Read weights in full and compare them with what was recorded."""
+    results = check(name_or_path)
+    console = Console()
+    if not results:
+        console.print(f"No weights in {weights_folder()} yet.", soft_wrap=True, highlight=False)
+        return
+    table = Table("name", "status", "sha256")
+    for result in results:
+        style = _STATUS_STYLES[result.status]
+        table.add_row(result.name, f"[{style}]{result.status}[/]", result.sha256 or "-")
+    console.print(table)
+    _raise_for_bad(results)
+
+
+def _raise_for_bad(results: list[CheckedWeights]) -> None:
+    bad = [result for result in results if result.status in {"changed", "missing"}]
+    if bad:
+        listed = ", ".join(f"{result.name} ({result.status}: {result.path})" for result in bad)
+        raise WeightsError(
+            f"Weights that can't be used: {listed}; delete a changed file and fetch it again with"
+            f" `zutis weights fetch {bad[0].name}`."
+        )
+
+
+def _presence(name: str, cached: dict[str, Path | None]) -> str:
+    if name not in cached:
+        return "no"
+    path = cached[name]
+    return f"{path.stat().st_size / 1e6:,.1f} MB" if path else "missing"

@@ -1,0 +1,173 @@
+"""Tables of a corpus: Parquet, CSV or TSV files with a `uri` column, read in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import fsspec
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from storage.corpus_listing import IMAGE, TAR, ListingBuilder
+from storage.errors import CorpusError
+from storage.file_kinds import extension_of, is_compressed_tar, is_tar
+from storage.filesystems import (
+    display,
+    is_local,
+    join_uri,
+    local_path,
+    local_uri,
+    open_binary,
+    parent_uri,
+    translated_errors,
+)
+from storage.reject_reasons import COMPRESSED_TAR, NO_URI
+
+_COLUMNS = {"uri": pa.string(), "size": pa.int64(), "etag": pa.string()}
+_ROWS_PER_BATCH = 16_384
+
+
+def check_table(uri: str) -> None:
+    """Reads the table's head.
+
+    Raises:
+        CorpusError: it is not a table of its kind, or has no `uri` column.
+        StorageError: it can't be read.
+    """
+    with open_binary(uri) as file, _table_errors(uri):
+        _check_columns(uri, _column_names(uri, file))
+
+
+def list_table(uri: str, builder: ListingBuilder) -> None:
+    """Adds every row's file; whatever does not end in .tar is taken for an image.
+
+    Local files are stat'ed, and those that are missing rejected. Of other files the table's
+    `size` and `etag` are taken, where it has such columns; nothing is asked over a network.
+
+    Raises:
+        CorpusError: the table is damaged, or has no `uri` column.
+        StorageError: it can't be read, or it names files of a protocol that can't be spoken.
+    """
+    base = _Base(uri)
+    row = 0
+    for batch in _batches(uri):
+        columns = [batch.column(name).to_pylist() for name in _COLUMNS]
+        for name, size, etag in zip(*columns, strict=True):
+            if name:
+                _add_row(base.uri_of(name), size, etag, builder)
+            else:
+                builder.reject(f"{uri}#row={row}", NO_URI)
+            row += 1
+
+
+def _add_row(uri: str, size: int | None, etag: str | None, builder: ListingBuilder) -> None:
+    kind = TAR if is_tar(uri) else IMAGE
+    if is_compressed_tar(uri):
+        builder.reject(uri, COMPRESSED_TAR)
+    elif is_local(uri):
+        builder.add_local(uri, kind)
+    else:
+        builder.add(uri, -1 if size is None or size < 0 else size, etag or "", kind)
+
+
+class _Base:
+    """Where a table's relative paths start, and which protocols it was seen to use."""
+
+    def __init__(self, table_uri: str) -> None:
+        self._folder = parent_uri(table_uri)
+        self._protocols: set[str] = set()
+
+    def uri_of(self, name: str) -> str:
+        if name.startswith("/") or name[:7].lower() == "file://":
+            return local_uri(local_path(name))
+        if "://" not in name:
+            return join_uri(self._folder, name)
+        self._check_protocol(name)
+        return name
+
+    def _check_protocol(self, uri: str) -> None:
+        # A protocol that can't be spoken is found here, and not after hours of reading.
+        protocol = uri.partition("://")[0].partition("::")[0]
+        if protocol in self._protocols:
+            return
+        with translated_errors("read", uri):
+            try:
+                fsspec.get_filesystem_class(protocol)
+            except ValueError as error:
+                raise CorpusError(
+                    f"The address {display(uri)} in the table begins with `{protocol}://`, which "
+                    "no installed package can read; correct the address or install the package."
+                ) from error
+        self._protocols.add(protocol)
+
+
+def _batches(uri: str) -> Iterator[pa.RecordBatch]:
+    """Batches with exactly the columns `_COLUMNS`; those that the table lacks are null."""
+    with open_binary(uri) as file, _table_errors(uri):
+        names = _column_names(uri, file)
+        _check_columns(uri, names)
+        file.seek(0)
+        present = [name for name in _COLUMNS if name in names]
+        for batch in _present_batches(uri, file, present):
+            rows = {
+                name: batch.column(name).cast(kind) if name in present
+                else pa.nulls(batch.num_rows, kind)
+                for name, kind in _COLUMNS.items()
+            }  # fmt: skip
+            yield pa.RecordBatch.from_pydict(rows)
+
+
+def _present_batches(uri: str, file: BinaryIO, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    if extension_of(uri) == "parquet":
+        yield from pq.ParquetFile(file).iter_batches(_ROWS_PER_BATCH, columns=columns)
+    else:
+        yield from _open_csv(uri, file, columns)
+
+
+def _column_names(uri: str, file: BinaryIO) -> list[str]:
+    if extension_of(uri) == "parquet":
+        return list(pq.ParquetFile(file).schema_arrow.names)
+    return list(_open_csv(uri, file, None).schema.names)
+
+
+def _open_csv(uri: str, file: BinaryIO, columns: list[str] | None) -> Any:
+    return pa_csv.open_csv(
+        file,
+        # One thread: batches then hold the same rows each time, and workers share the cores.
+        read_options=pa_csv.ReadOptions(use_threads=False),
+        parse_options=pa_csv.ParseOptions(
+            delimiter="\t" if extension_of(uri) == "tsv" else ",", newlines_in_values=True
+        ),
+        convert_options=pa_csv.ConvertOptions(
+            column_types=_COLUMNS,
+            include_columns=columns,
+            # A file may be called `null` or `NA`.
+            strings_can_be_null=False,
+        ),
+    )
+
+
+def _check_columns(uri: str, names: list[str]) -> None:
+    if "uri" not in names:
+        raise CorpusError(
+            f"The table {display(uri)} has no column `uri` (its columns are "
+            f"{', '.join(map(display, names)) or 'none'}); give the column with the images' "
+            "paths or addresses that name."
+        )
+
+
+@contextmanager
+def _table_errors(uri: str) -> Iterator[None]:
+    try:
+        with translated_errors("read", uri):
+            yield
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        kind = "Parquet" if extension_of(uri) == "parquet" else "UTF-8 text"
+        line = display(str(error).splitlines()[0]) if str(error) else type(error).__name__
+        raise CorpusError(
+            f"The table {display(uri)} can't be read as {kind} ({line}); write it again, or "
+            "name another file."
+        ) from error

@@ -1,0 +1,65 @@
+"""What a file is, judged by its name alone: an image, a tar, a table, or none of these."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+# fmt: off
+IMAGE_EXTENSIONS = frozenset({
+    "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pnm",
+    "avif", "jp2",
+})
+# fmt: on
+TABLE_EXTENSIONS = frozenset({"parquet", "csv", "tsv"})
+
+_COMPRESSIONS = frozenset({"gz", "bz2", "xz", "zst", "lz4", "lzma", "z", "br"})
+_COMPRESSED_TAR_EXTENSIONS = frozenset({"tgz", "tbz", "tbz2", "txz", "tzst", "tlz"})
+_WEB_PROTOCOLS = ("http://", "https://")
+
+
+def is_web(uri: str) -> bool:
+    """Whether a web server answers for `uri`: it can be read, but folders can't be listed."""
+    return uri.lower().startswith(_WEB_PROTOCOLS)
+
+
+def file_name(uri: str) -> str:
+    """The last part of a path or URI; a web address loses its query first."""
+    if is_web(uri):
+        try:
+            uri = urlsplit(uri).path
+        except ValueError:  # such as an unclosed bracket in the host's name
+            return ""
+    elif "://" in uri and not uri.startswith("/"):
+        uri = uri.partition("::")[0]  # a chain such as `zip://a/b.jpg::s3://bucket/photos.zip`
+    return uri.rstrip("/").rpartition("/")[2]
+
+
+def extension_of(name: str) -> str:
+    """The extension in lower case without its dot, `tar.gz` for compressed tars, or ''."""
+    stem, dot, extension = file_name(name).lower().rpartition(".")
+    if not dot:
+        return ""
+    if extension in _COMPRESSIONS and stem.endswith(".tar"):
+        return f"tar.{extension}"
+    return extension
+
+
+def is_image(name: str) -> bool:
+    """Whether the name ends in one of `IMAGE_EXTENSIONS`, in any case."""
+    return extension_of(name) in IMAGE_EXTENSIONS
+
+
+def is_tar(name: str) -> bool:
+    """Whether the name is that of an uncompressed tar, whose members can be read by range."""
+    return extension_of(name) == "tar"
+
+
+def is_compressed_tar(name: str) -> bool:
+    """Whether the name is that of a tar whose members can't be read by byte range."""
+    extension = extension_of(name)
+    return extension.startswith("tar.") or extension in _COMPRESSED_TAR_EXTENSIONS
+
+
+def is_table(name: str) -> bool:
+    """Whether the name is that of a table which may hold a `uri` column."""
+    return extension_of(name) in TABLE_EXTENSIONS

@@ -1,0 +1,265 @@
+"""The one boundary to file systems: URIs in, bytes out, foreign errors translated.
+
+A URI is a string that is valid UTF-8, so that it fits into Arrow and JSON:
+
+- a local file is its plain absolute path (`/data/a b.jpg`), or, where its name is not valid UTF-8,
+  a percent-encoded `file:///` URL; `local_uri` and `local_path` convert;
+- anything else is what fsspec understands (`s3://bucket/key`, `https://…`, `memory://…`).
+
+Local files are read directly; they never pass through fsspec.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, cast
+from urllib.parse import quote, unquote_to_bytes
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from storage.errors import ImageRejected, StorageError, ZutisError
+from storage.file_kinds import is_web
+
+# The few names that matter: what a library raises here is about the way to the file, such as
+# refused credentials, and not about the file itself.
+# fmt: off
+_REMOTE_LIBRARIES = frozenset({
+    "botocore", "aiobotocore", "aiohttp", "requests", "urllib3", "httpx", "gcsfs", "google",
+    "adlfs", "azure", "paramiko", "smbprotocol", "huggingface_hub",
+})
+# fmt: on
+_FULL = "the disk is full; free some space, or use another disk"
+_ADVICE = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EROFS: "the disk is read-only; use another place",
+    errno.EISDIR: "it is a folder, not a file",
+}
+
+
+class MissingFileError(StorageError):
+    """The file does not exist."""
+
+
+class ShortReadError(StorageError):
+    """The file ends before the bytes that were asked for."""
+
+
+class UnreachableError(StorageError):
+    """The file system itself can't be used: no connection, no credentials, no package for it."""
+
+
+def is_local(uri: str) -> bool:
+    """Whether `uri` is a local file's: a plain path, or a `file://` URL."""
+    return uri.startswith("/") or "://" not in uri or uri[:7].lower() == "file://"
+
+
+def local_path(uri: str) -> str:
+    """The local path of a local URI; a name that is not UTF-8 comes back with surrogates.
+
+    The result can be given to `open` and `os.stat`; undoes `local_uri`. A relative path stays
+    relative.
+    """
+    if uri[:7].lower() != "file://":
+        return uri
+    path = uri[7:]
+    if path.lower().startswith("localhost/"):
+        path = path[len("localhost") :]
+    return os.fsdecode(unquote_to_bytes(path))
+
+
+def local_uri(path: str) -> str:
+    """The URI of a local path, made absolute without following symbolic links."""
+    # os.path and not pathlib: this runs once per file of a corpus, and pathlib keeps `..`.
+    absolute = os.path.abspath(path)  # noqa: PTH100
+    try:
+        absolute.encode("utf-8")
+    except UnicodeEncodeError:
+        return "file://" + quote(os.fsencode(absolute))
+    return absolute
+
+
+def parent_uri(uri: str) -> str:
+    """The URI of the folder that the file or folder is in; that of a root is the root itself."""
+    if is_local(uri):
+        return local_uri(posixpath.dirname(local_path(uri)))
+    protocol, path, chain = _split(uri)
+    return f"{protocol}{path.rstrip('/').rpartition('/')[0]}{chain}"
+
+
+def join_uri(folder: str, name: str) -> str:
+    """The URI of `name`, a relative path that may hold slashes, in `folder`."""
+    if is_local(folder):
+        return local_uri(posixpath.join(local_path(folder), name))
+    protocol, path, chain = _split(folder)
+    return f"{protocol}{posixpath.join(path, name)}{chain}"
+
+
+def _split(uri: str) -> tuple[str, str, str]:
+    """Protocol with `://`, path, and what follows in a chain; a web address loses its query."""
+    protocol, separator, path = uri.partition("://")
+    if is_web(uri):
+        return protocol + separator, path.partition("?")[0], ""
+    path, chained, rest = path.partition("::")
+    return protocol + separator, path, chained + rest
+
+
+def display(uri: str) -> str:
+    """`uri` for one line of a message: control characters and surrogates are escaped."""
+    return uri if uri.isprintable() else ascii(uri)[1:-1]
+
+
+def resolve(uri: str) -> tuple[Any, str]:
+    """The fsspec file system of `uri` and the path in it.
+
+    Raises:
+        UnreachableError: the protocol is unknown, or the package that speaks it is missing.
+    """
+    if is_local(uri):
+        return LocalFileSystem(), local_path(uri)
+    with translated_errors("open", uri):
+        try:
+            file_system, path = fsspec.core.url_to_fs(uri)
+        except ValueError as error:  # unknown protocol, or an address that can't be parsed
+            raise UnreachableError(f"Could not open {display(uri)}: {_line(error)}.") from error
+        return file_system, cast(str, path)
+
+
+def open_binary(uri: str) -> BinaryIO:
+    """The file's bytes as a seekable stream, to be closed by the caller.
+
+    Raises:
+        StorageError: as `translated_errors`; reading from the stream raises foreign errors.
+    """
+    with translated_errors("open", uri):
+        if is_local(uri):
+            return open(local_path(uri), "rb")  # noqa: PTH123 - see local_uri
+        file_system, path = resolve(uri)
+        return cast(BinaryIO, file_system.open(path, "rb"))
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole file.
+
+    Raises:
+        StorageError: as `translated_errors`.
+    """
+    with translated_errors("read", uri):
+        if is_local(uri):
+            with open(local_path(uri), "rb") as file:  # noqa: PTH123 - see local_uri
+                return file.read()
+        file_system, path = resolve(uri)
+        return cast(bytes, file_system.cat_file(path))
+
+
+def read_range(uri: str, offset: int, length: int) -> bytes:
+    """Exactly `length` bytes from byte `offset` on (both >= 0).
+
+    Raises:
+        ShortReadError: the file ends earlier.
+        StorageError: as `translated_errors`.
+    """
+    if offset < 0 or length < 0:
+        raise ValueError(f"a byte range needs offset and length >= 0, not {offset} and {length}")
+    with translated_errors("read", uri):
+        if is_local(uri):
+            with open(local_path(uri), "rb", buffering=0) as file:  # noqa: PTH123
+                data = os.pread(file.fileno(), length, offset)
+                # One call returns at most some 2 GiB, and fewer where a signal interrupts it.
+                while 0 < len(data) < length and (
+                    more := os.pread(file.fileno(), length - len(data), offset + len(data))
+                ):
+                    data += more
+        elif length == 0:
+            data = b""  # an empty range can't be said in HTTP
+        else:
+            file_system, path = resolve(uri)
+            data = cast(bytes, file_system.cat_file(path, start=offset, end=offset + length))
+    if len(data) != length:
+        raise ShortReadError(
+            f"Could not read {length} bytes at {offset} of {display(uri)}: the file ends after "
+            f"{len(data)} of them; it was changed or cut since it was listed."
+        )
+    return data
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder is at `uri`.
+
+    Raises:
+        StorageError: as `translated_errors`, except that a missing file is an answer.
+    """
+    try:
+        with translated_errors("look for", uri):
+            if is_local(uri):
+                os.stat(local_path(uri))  # noqa: PTH116 - see local_uri
+                return True
+            file_system, path = resolve(uri)
+            return bool(file_system.exists(path))
+    except MissingFileError:
+        return False
+
+
+@contextmanager
+def translated_errors(what: str, uri: str) -> Iterator[None]:
+    """Turns errors of file systems into one-sentence `StorageError`s; lets all others through.
+
+    Args:
+        what: what is done to the file, as a verb that fits "Could not … PATH".
+        uri: of the file or folder.
+
+    Raises:
+        MissingFileError: there is no such file.
+        UnreachableError: the file system can't be used at all.
+        StorageError: the file system refused.
+    """
+    try:
+        yield
+    except (ZutisError, ImageRejected):
+        raise
+    except Exception as error:
+        translated = _translate(f"Could not {what} {display(uri)}", error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def _translate(failure: str, error: Exception) -> StorageError | None:
+    if isinstance(error, ImportError):
+        return UnreachableError(
+            f"{failure}: it needs a Python package that is not installed "
+            f"({_line(error)}); install that package beside zutis."
+        )
+    if isinstance(error, ConnectionError | TimeoutError):
+        return UnreachableError(f"{failure}: no connection ({_line(error)}).")
+    if type(error).__module__.partition(".")[0] in _REMOTE_LIBRARIES:
+        return UnreachableError(
+            f"{failure}: {_line(error)} (check address, credentials and network)."
+        )
+    if isinstance(error, OSError):
+        return _translate_os_error(failure, error)
+    if isinstance(error, ValueError) and "null byte" in str(error):
+        return MissingFileError(f"{failure}: no file can have this name.")
+    return None
+
+
+def _translate_os_error(failure: str, error: OSError) -> StorageError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return MissingFileError(f"{failure}: it does not exist.")
+    if error.errno == errno.ENAMETOOLONG:
+        return MissingFileError(f"{failure}: no file can have a name as long as this.")
+    advice = "permission denied; check its owner and its mode"  # s3fs sets no errno
+    if not isinstance(error, PermissionError):
+        advice = _ADVICE.get(error.errno or 0) or _line(error)
+    return StorageError(f"{failure}: {advice}.")
+
+
+def _line(error: Exception) -> str:
+    """The error's text on one line, without a final stop; its type where it has no text."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return " ".join(text.split()).rstrip(".") or type(error).__name__

@@ -1,0 +1,302 @@
+"""The bytes of images: from files of their own, or from members of tars by byte range.
+
+An image's place is `uri, offset, length`. `offset == -1` stands for the whole file; else the bytes
+are a member's, in the tar at `uri`. `length == -1` stands for a length that is not known.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from storage.errors import ImageRejected, StorageError
+from storage.file_kinds import is_image, is_web
+from storage.filesystems import (
+    MissingFileError,
+    ShortReadError,
+    UnreachableError,
+    is_local,
+    local_path,
+    open_binary,
+    read_bytes,
+    read_range,
+    resolve,
+    translated_errors,
+)
+from storage.reject_reasons import (
+    CHANGED,
+    DUPLICATE_MEMBER,
+    EMPTY_FILE,
+    FILE_TOO_LARGE,
+    MISSING,
+    NOT_A_FILE,
+    NOT_A_TAR,
+    TRUNCATED_TAR,
+    UNREADABLE,
+    UNSAFE_MEMBER_NAME,
+)
+
+WHOLE_FILE = -1
+MAX_BYTES = 512 * 2**20
+
+# A long name or a set of attributes; only damage or malice makes a larger one.
+_MAX_EXTENDED_HEADER = 2**20
+_EXTENDED_HEADERS = frozenset(
+    {
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+    }
+)
+
+
+@dataclass(frozen=True)
+class ImageBytes:
+    """An image's bytes, or the reason why there are none.
+
+    Attributes:
+        uri: of the image's file, or of the tar that it is in.
+        offset: first byte in the tar; -1 for the whole file.
+        length: number of bytes; -1 where not known.
+        data: the bytes; None exactly where there is a reject reason.
+        reject_reason: one of REJECT_REASONS, or None.
+        member: the name in the tar (bytes that are not UTF-8 as `\\xNN`); '' for a file.
+    """
+
+    uri: str
+    offset: int
+    length: int
+    data: bytes | None
+    reject_reason: str | None
+    member: str = ""
+
+
+def iter_entry(
+    uri: str, kind: str, *, size: int = -1, max_bytes: int = MAX_BYTES
+) -> Iterator[ImageBytes]:
+    """The images of one entry of a listing, each read once, a tar from front to back.
+
+    Of a tar's members, those count that are files (no links) with an image's extension. What is
+    wrong with one image, or with one tar, is an item with a reject reason.
+
+    Args:
+        uri: of the image or tar.
+        kind: `image` or `tar`.
+        size: of the file in bytes where the listing knows it, which saves a remote file system
+            from being asked for it.
+        max_bytes: a larger image is rejected and not read.
+
+    Raises:
+        StorageError: the file system can't be used at all, which says nothing about the image.
+    """
+    if not is_local(uri):
+        resolve(uri)  # a missing package ends the run, and does not reject every image
+    if kind == "tar":
+        yield from _iter_tar(uri, max_bytes)
+    else:
+        yield _whole_file(uri, size, max_bytes)
+
+
+def read_image_bytes(uri: str, offset: int, length: int) -> bytes:
+    """The image's bytes once more, by the place that `iter_entry` gave.
+
+    Raises:
+        ImageRejected: `missing`, `unreadable`, or `changed` where the file no longer holds as
+            many bytes. Whether they are the same bytes is for the caller to check by image_id.
+        StorageError: the file system can't be used at all.
+    """
+    if not is_local(uri):
+        resolve(uri)
+    with _rejected_where_unreadable(uri):
+        if offset != WHOLE_FILE:
+            return read_range(uri, offset, length)
+        data = read_bytes(uri)
+    if length not in (-1, len(data)):
+        raise ImageRejected(CHANGED, f"{len(data)} bytes instead of {length}")
+    return data
+
+
+@contextmanager
+def _rejected_where_unreadable(uri: str) -> Iterator[None]:
+    """Turns errors about one file into rejects; those about the file system pass."""
+    try:
+        with translated_errors("read", uri):
+            yield
+    except MissingFileError as error:
+        raise ImageRejected(MISSING, str(error)) from error
+    except ShortReadError as error:
+        raise ImageRejected(CHANGED, str(error)) from error
+    except UnreachableError as error:
+        # Each web address has a server of its own; an object store that is down is no reason to
+        # record its images as bad.
+        if not is_web(uri):
+            raise
+        raise ImageRejected(UNREADABLE, str(error)) from error
+    except StorageError as error:
+        raise ImageRejected(UNREADABLE, str(error)) from error
+
+
+def _whole_file(uri: str, size: int, max_bytes: int) -> ImageBytes:
+    data = None
+    try:
+        with _rejected_where_unreadable(uri):
+            size = _file_size(uri, size)
+            if size > max_bytes:
+                raise ImageRejected(FILE_TOO_LARGE)
+            data = read_bytes(uri)
+        if not data:
+            raise ImageRejected(EMPTY_FILE)
+    except ImageRejected as rejected:
+        length = size if data is None else len(data)
+        return ImageBytes(uri, WHOLE_FILE, length, None, rejected.reason)
+    return ImageBytes(uri, WHOLE_FILE, len(data), data, None)
+
+
+def _file_size(uri: str, known: int) -> int:
+    """Bytes, -1 where the server does not tell."""
+    if is_local(uri):
+        return _regular_size(uri)
+    if known >= 0:
+        return known
+    file_system, path = resolve(uri)
+    size = file_system.info(path).get("size")
+    return -1 if size is None else int(size)
+
+
+def _regular_size(uri: str) -> int:
+    status = os.stat(local_path(uri))  # noqa: PTH116 - pathlib is slower, and this is per image
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise ImageRejected(NOT_A_FILE)
+    return status.st_size
+
+
+class _CheckedTarInfo(tarfile.TarInfo):
+    """Refuses headers on whose sizes tarfile would loop (CVE-2025-8194) or exhaust memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _CheckedTarInfo:
+        info = super().frombuf(buf, encoding, errors)
+        if info.size < 0 or (info.type in _EXTENDED_HEADERS and info.size > _MAX_EXTENDED_HEADER):
+            raise tarfile.HeaderError("impossible size")
+        return info
+
+
+def _iter_tar(uri: str, max_bytes: int) -> Iterator[ImageBytes]:
+    try:
+        with _rejected_where_unreadable(uri):
+            if is_local(uri):
+                _regular_size(uri)
+            file = open_binary(uri)
+    except ImageRejected as rejected:
+        yield ImageBytes(uri, WHOLE_FILE, -1, None, rejected.reason)
+        return
+    with file:
+        yield from _TarReader(uri, file, max_bytes).images()
+
+
+class _TarReader:
+    """One pass over an open tar."""
+
+    def __init__(self, uri: str, file: BinaryIO, max_bytes: int) -> None:
+        self._uri = uri
+        self._file = file
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._names: set[str] = set()
+
+    def images(self) -> Iterator[ImageBytes]:
+        end = WHOLE_FILE  # of the last whole member: where damage begins
+        try:
+            tar = self._open()
+            while (info := self._next(tar, end)) is not None:
+                if info.isreg() and is_image(info.name):
+                    image = self._image(info)
+                    yield image
+                    if image.reject_reason == TRUNCATED_TAR:
+                        return
+                end = tar.offset
+        except ImageRejected as rejected:
+            yield ImageBytes(self._uri, end, -1, None, rejected.reason)
+
+    def _open(self) -> tarfile.TarFile:
+        try:
+            with _rejected_where_unreadable(self._uri), _rejected_where_damaged():
+                self._file.seek(0, os.SEEK_END)
+                self._size = self._file.tell()
+                self._file.seek(0)
+                return tarfile.TarFile(
+                    fileobj=self._file, tarinfo=_CheckedTarInfo, encoding="utf-8"
+                )
+        except ImageRejected as rejected:
+            if rejected.reason != TRUNCATED_TAR:
+                raise
+            self._file.seek(0)
+            reason = NOT_A_TAR if self._file.read(1) else EMPTY_FILE
+            raise ImageRejected(reason, rejected.detail) from rejected
+
+    def _next(self, tar: tarfile.TarFile, end: int) -> tarfile.TarInfo | None:
+        """The next member; None at the proper end."""
+        with _rejected_where_unreadable(self._uri), _rejected_where_damaged():
+            tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every member
+            if end > self._size:  # a seek as far as a header claims may be an error of the disk
+                raise tarfile.ReadError("ends early")
+            info = tar.next()
+            if info is None:
+                self._check_end(tar.offset)
+            # Sizes that lead back are endless loops, and places are recorded as 64-bit numbers.
+            elif not end <= info.offset < tar.offset < 2**62:
+                raise tarfile.ReadError("impossible size")
+            return info
+
+    def _check_end(self, offset: int) -> None:
+        # tarfile takes a bad header, and a missing one, for the end. The end is a block of zeros.
+        self._file.seek(offset)
+        if self._file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("no end mark")
+
+    def _image(self, info: tarfile.TarInfo) -> ImageBytes:
+        member = info.name.encode("utf-8", "backslashreplace").decode("utf-8")
+        data = None
+        try:
+            self._check(info)
+            if info.offset_data + info.size > self._size:
+                raise ImageRejected(TRUNCATED_TAR)
+            with _rejected_where_unreadable(self._uri):
+                self._file.seek(info.offset_data)
+                data = self._file.read(info.size)
+            if len(data) != info.size:
+                raise ImageRejected(CHANGED, "the tar was cut while it was read")
+        except ImageRejected as rejected:
+            return ImageBytes(self._uri, info.offset_data, info.size, None, rejected.reason, member)
+        return ImageBytes(self._uri, info.offset_data, info.size, data, None, member)
+
+    def _check(self, info: tarfile.TarInfo) -> None:
+        if info.name.startswith("/") or ".." in info.name.split("/"):
+            raise ImageRejected(UNSAFE_MEMBER_NAME)
+        name = posixpath.normpath(info.name)
+        if name in self._names:
+            raise ImageRejected(DUPLICATE_MEMBER)
+        self._names.add(name)
+        if info.issparse():
+            raise ImageRejected(UNREADABLE, "a sparse member is not one range of bytes")
+        if info.size == 0:
+            raise ImageRejected(EMPTY_FILE)
+        if info.size > self._max_bytes:
+            raise ImageRejected(FILE_TOO_LARGE)
+
+
+@contextmanager
+def _rejected_where_damaged() -> Iterator[None]:
+    """Turns what tarfile raises on bytes that are no tar into `truncated_tar`."""
+    try:
+        yield
+    except (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
+        raise ImageRejected(TRUNCATED_TAR, str(error)) from error

@@ -1,0 +1,290 @@
+"""From an image file's bytes to upright 8-bit RGB, or to the reason why not."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from storage.errors import ImageRejected
+from storage.reject_reasons import (
+    ALPHA,
+    ANIMATED,
+    CMYK,
+    CORRUPT,
+    EMPTY_FILE,
+    NOT_AN_IMAGE,
+    PALETTE,
+    REJECT_REASONS,
+    SIXTEEN_BIT,
+    TOO_LARGE,
+    TOO_MANY_PIXELS,
+    TOO_SMALL,
+    TRUNCATED,
+    UNSUPPORTED_COLOURS,
+)
+
+__all__ = ["REJECT_REASONS", "DecodedImage", "decode"]
+
+# The formats that are tried, in this order, and no others: nothing here starts another program or
+# follows references, as PIL's readers of EPS and the like do. Importing a plugin registers it.
+_PLUGINS: Final = {
+    "JPEG": JpegImagePlugin,
+    "PNG": PngImagePlugin,
+    "WEBP": WebPImagePlugin,
+    "GIF": GifImagePlugin,
+    "AVIF": AvifImagePlugin,
+    "TIFF": TiffImagePlugin,
+    "JPEG2000": Jpeg2KImagePlugin,
+    "BMP": BmpImagePlugin,
+    "PPM": PpmImagePlugin,
+}
+# Two letters at the start make these, and some texts begin with them.
+_WEAK_SIGNATURES: Final = frozenset({"BMP", "PPM"})
+
+_UPRIGHT: Final = {  # EXIF orientation -> what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION_TAG: Final = 0x0112
+
+_EIGHT_BIT_MODES: Final = frozenset(
+    {"1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "La", "PA", "CMYK", "YCbCr", "HSV"}
+)
+_ALPHA_MODES: Final = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
+
+_EARLY_END = re.compile(r"truncated|\beof\b|end of (file|data)|not enough", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImage:
+    """An image that can be used.
+
+    Attributes:
+        image: mode RGB, 8 bits per channel, upright; with no metadata, so that nothing turns it
+            a second time.
+        height: of the upright image, in pixels.
+        width: of the upright image, in pixels.
+        format: JPEG, PNG, WEBP, GIF, AVIF, TIFF, JPEG2000, BMP or PPM.
+        conversion: what was unusual and is converted: animated, cmyk, sixteen_bit, palette or
+            alpha, the first of these that applies; '' for nothing.
+    """
+
+    image: Image.Image
+    height: int
+    width: int
+    format: str
+    conversion: str
+
+
+def decode(
+    data: bytes,
+    *,
+    unusual: Literal["convert", "reject"] = "convert",
+    max_pixels: int = 100_000_000,
+    max_side: int = 16_384,
+    min_side: int = 16,
+) -> DecodedImage:
+    """Decodes an image file.
+
+    Unusual images are converted so: CMYK to RGB without a colour profile; more than 8 bits per
+    channel scaled by the range of the format (see `_eight_bit`); palettes expanded; of an
+    animation or a file of several pages the first frame; transparency laid on white.
+
+    Args:
+        data: the file's bytes.
+        unusual: whether such images are converted or rejected.
+        max_pixels: limit on height x width; read from the header, before pixels are decoded.
+        max_side: limit on the longer side in pixels, likewise.
+        min_side: limit on the shorter side in pixels, likewise.
+
+    Raises:
+        ImageRejected: whatever is wrong with the bytes; the reason is one of REJECT_REASONS.
+    """
+    if not data:
+        raise ImageRejected(EMPTY_FILE)
+    file_format, picture = _open(data)
+    with picture:
+        _check_size(picture, max_pixels, max_side, min_side)
+        conversion = _conversion(picture)
+        try:
+            picture.load()
+            image = _upright(_to_rgb(picture), picture)
+        except Exception as error:
+            raise _rejection(data, file_format, error) from error
+        conversion = ANIMATED if _is_animated(picture) else conversion
+    if conversion and unusual == "reject":
+        raise ImageRejected(conversion)
+    return DecodedImage(image, image.height, image.width, file_format, conversion)
+
+
+def _open(data: bytes) -> tuple[str, ImageFile.ImageFile]:
+    """Format and image with its header read.
+
+    `Image.open` does the same, but applies a process-wide limit on pixels, with a warning where
+    ours still allows the image.
+    """
+    failure = ImageRejected(NOT_AN_IMAGE)
+    for file_format in _PLUGINS:
+        factory, accept = Image.OPEN[file_format]
+        if accept is None or accept(data[:16]) is not True:
+            continue
+        if file_format == "JPEG":
+            # Its factory makes animations of the previews and depth maps that phones append.
+            factory = JpegImagePlugin.JpegImageFile
+        try:
+            return file_format, factory(io.BytesIO(data), "")
+        except Exception as error:
+            if file_format not in _WEAK_SIGNATURES:
+                failure = _rejection(data, file_format, error)
+    raise failure
+
+
+def _check_size(picture: Image.Image, max_pixels: int, max_side: int, min_side: int) -> None:
+    width, height = picture.size
+    size = f"{width} x {height}"
+    if min(width, height) < min_side:
+        raise ImageRejected(TOO_SMALL, f"{size}, the limit is {min_side}")
+    if max(width, height) > max_side:
+        raise ImageRejected(TOO_LARGE, f"{size}, the limit is {max_side}")
+    if width * height > max_pixels:
+        raise ImageRejected(TOO_MANY_PIXELS, f"{size}, the limit is {max_pixels}")
+
+
+def _rejection(data: bytes, file_format: str, error: Exception) -> ImageRejected:
+    """What an error of PIL means. It raises nearly every type there is on damaged files."""
+    if isinstance(error, ImageRejected):
+        return error
+    if isinstance(error, MemoryError):  # this machine's trouble, not the image's
+        raise error
+    detail = f"{file_format}: {error}"
+    if isinstance(error, Image.DecompressionBombError):
+        return ImageRejected(TOO_MANY_PIXELS, detail)
+    early = isinstance(error, EOFError) or _EARLY_END.search(str(error))
+    if early or _lacks_end(data, file_format):
+        return ImageRejected(TRUNCATED, detail)
+    return ImageRejected(CORRUPT, detail)
+
+
+def _lacks_end(data: bytes, file_format: str) -> bool:
+    """Whether a file that could not be decoded lacks its format's end mark."""
+    if file_format in ("JPEG", "JPEG2000"):
+        return not data.rstrip(b"\0\r\n ").endswith(b"\xff\xd9")
+    if file_format == "PNG":
+        return b"IEND" not in data
+    if file_format == "GIF":
+        return not data.rstrip(b"\0").endswith(b";")
+    if file_format == "WEBP":
+        return len(data) < 12 or len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return file_format == "AVIF" and _last_box_is_cut(data)
+
+
+def _last_box_is_cut(data: bytes) -> bool:
+    """Whether the last of the boxes (length, name, content) of which AVIF consists is cut."""
+    start = 0
+    while start + 8 <= len(data):
+        length = int.from_bytes(data[start : start + 4], "big")
+        if length < 8:  # to the end of the file (0), a 64-bit length (1), or damage
+            return False
+        start += length
+    return start != len(data)
+
+
+def _conversion(picture: ImageFile.ImageFile) -> str:
+    if picture.mode == "CMYK":
+        return CMYK
+    if _is_deep(picture):
+        return SIXTEEN_BIT
+    if picture.mode in ("P", "PA"):
+        return PALETTE
+    return ALPHA if picture.has_transparency_data else ""
+
+
+def _is_deep(picture: ImageFile.ImageFile) -> bool:
+    """Whether a channel has more than 8 bits; PIL reduces colours (not greys) while decoding."""
+    if picture.mode.startswith(("I", "F")):
+        return True
+    for tile in picture.tile:
+        args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        if tile.codec_name == "ppm" and isinstance(args[-1], int) and args[-1] > 255:
+            return True
+        if any(isinstance(arg, str) and ";16" in arg for arg in args):
+            return True
+    return False
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    """A new image of mode RGB, without metadata."""
+    if picture.mode.startswith(("I", "F")):
+        return Image.fromarray(_eight_bit(np.asarray(picture))).convert("RGB")
+    if picture.mode not in _EIGHT_BIT_MODES:
+        raise ImageRejected(UNSUPPORTED_COLOURS, picture.mode)
+    if picture.mode in _ALPHA_MODES or picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    image = picture.convert("RGB")  # a copy also where it is RGB already
+    image.info = {}
+    return image
+
+
+def _eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey values `[h, w]` of any type, scaled to 0 … 255.
+
+    The range is that of the narrowest usual encoding that holds them: 0 … 65535 for integers;
+    0 … 1, 0 … 255 or 0 … 65535 for floats. Where none does, it is from the least to the greatest
+    value. Scaling each image by its own range always would turn a dark image into a noisy one.
+    """
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, posinf=0, neginf=0)
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 65535:
+        if values.dtype.kind != "f":
+            return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        low, high = 0.0, 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0
+    span = (high - low) or 1.0
+    return np.rint((values.astype(np.float64) - low) * (255.0 / span)).astype(np.uint8)
+
+
+def _upright(image: Image.Image, picture: Image.Image) -> Image.Image:
+    """`image` turned as the file's metadata say.
+
+    As `ImageOps.exif_transpose`, which also writes the metadata anew and fails where they are
+    damaged. PIL's TIFF reader has turned the picture by now and says that it is upright.
+    """
+    try:
+        orientation = picture.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # damaged metadata say nothing, and the pixels are good
+        return image
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _is_animated(picture: Image.Image) -> bool:
+    """Whether there is a second frame. Looks for it in the file, so that `picture` is spent."""
+    try:
+        return bool(getattr(picture, "is_animated", False))
+    except Exception:  # the first frame is good; what follows is not looked at
+        return False

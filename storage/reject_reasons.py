@@ -1,0 +1,74 @@
+"""Every reason for which a file of a corpus is left out, with the line that explains it.
+
+The words are recorded in image records and counted in summaries, so they never change their
+meaning. What a stage adds of its own (such as a blank mask) is not a reason of this list.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# While listing a corpus.
+UNREADABLE_FOLDER: Final = "unreadable_folder"
+SYMLINK_LOOP: Final = "symlink_loop"
+DUPLICATE_FOLDER: Final = "duplicate_folder"
+NOT_A_FILE: Final = "not_a_file"
+NO_URI: Final = "no_uri"
+COMPRESSED_TAR: Final = "compressed_tar"
+
+# While reading bytes; `missing` and `unreadable` also while listing.
+MISSING: Final = "missing"
+UNREADABLE: Final = "unreadable"
+CHANGED: Final = "changed"
+EMPTY_FILE: Final = "empty_file"
+FILE_TOO_LARGE: Final = "file_too_large"
+NOT_A_TAR: Final = "not_a_tar"
+TRUNCATED_TAR: Final = "truncated_tar"
+UNSAFE_MEMBER_NAME: Final = "unsafe_member_name"
+DUPLICATE_MEMBER: Final = "duplicate_member"
+
+# While decoding.
+NOT_AN_IMAGE: Final = "not_an_image"
+TRUNCATED: Final = "truncated"
+CORRUPT: Final = "corrupt"
+TOO_SMALL: Final = "too_small"
+TOO_LARGE: Final = "too_large"
+TOO_MANY_PIXELS: Final = "too_many_pixels"
+UNSUPPORTED_COLOURS: Final = "unsupported_colours"
+
+# While decoding, where unusual images are to be rejected rather than converted.
+CMYK: Final = "cmyk"
+SIXTEEN_BIT: Final = "sixteen_bit"
+PALETTE: Final = "palette"
+ANIMATED: Final = "animated"
+ALPHA: Final = "alpha"
+
+REJECT_REASONS: Final[dict[str, str]] = {
+    UNREADABLE_FOLDER: "the folder may not be listed; check its permissions",
+    SYMLINK_LOOP: "a symbolic link leads back to itself or to a folder that it is in",
+    DUPLICATE_FOLDER: "a symbolic link to a folder that is listed under another path already",
+    NOT_A_FILE: "a folder, pipe, socket or device where a file was expected",
+    NO_URI: "the row of the table, or the image of the JSON file, names no file",
+    COMPRESSED_TAR: "a compressed tar's members can't be read by range; decompress it first",
+    MISSING: "the file does not exist",
+    UNREADABLE: "the file exists and can't be read; check its permissions and the disk",
+    CHANGED: "the file is no longer the one that was listed",
+    EMPTY_FILE: "the file holds no bytes",
+    FILE_TOO_LARGE: "the file is larger than the limit on bytes",
+    NOT_A_TAR: "the file ends in .tar and is no (uncompressed) tar",
+    TRUNCATED_TAR: "the tar ends early or is damaged; images before that place are kept",
+    UNSAFE_MEMBER_NAME: "the tar member's name is absolute or leads out of the tar by `..`",
+    DUPLICATE_MEMBER: "the tar holds a member of this name already; the first one is kept",
+    NOT_AN_IMAGE: "the bytes are of no known image format, such as HTML saved as .jpg",
+    TRUNCATED: "the image's bytes end early",
+    CORRUPT: "the image's bytes are damaged",
+    TOO_SMALL: "a side is shorter than the limit",
+    TOO_LARGE: "a side is longer than the limit",
+    TOO_MANY_PIXELS: "height x width is above the limit (also decompression bombs)",
+    UNSUPPORTED_COLOURS: "the image's colour space can't be converted to RGB",
+    CMYK: "colours for print (CMYK)",
+    SIXTEEN_BIT: "more than 8 bits per channel",
+    PALETTE: "colours from a palette",
+    ANIMATED: "more than one frame",
+    ALPHA: "transparency",
+}

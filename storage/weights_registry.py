@@ -1,0 +1,328 @@
+"""What users write for weights, and what the names of published weights stand for.
+
+SelfMask's two models have addresses of their own. CLIP's come from open_clip's table of published
+weights, of which the Hugging Face hub's copy is used, because it is a plain file of tensors: the
+addresses of OpenAI itself serve TorchScript archives, which can't be read without running code
+from them.
+
+Importing open_clip imports torch and takes seconds, so only the functions that say so do it; the
+known architectures are read from the names of the files that open_clip ships.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from storage.errors import WeightsError
+
+WEIGHTS_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin")
+
+_QUICKGELU: Final = "-quickgelu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """One address that a file of weights can be fetched from."""
+
+    url: str
+    sha256: str | None = None
+    """Known beforehand, in hex; otherwise what is fetched first is recorded and holds from then."""
+
+    @property
+    def suffix(self) -> str:
+        """How the file's name ends, such as `.safetensors`: it decides how the file is read."""
+        return PurePosixPath(urlsplit(self.url).path).suffix
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedWeights:
+    """Weights that can be asked for by name."""
+
+    name: str
+    """As users write it: `nq20`, `ViT-B-32-quickgelu:openai`."""
+    stem: str
+    """The cached file's name without its suffix."""
+    downloads: tuple[Download, ...]
+    """In order of preference; each one serves the same weights."""
+
+
+# --- SelfMask -----------------------------------------------------------------------------------
+
+_SELFMASK_RELEASE: Final = "https://github.com/NoelShin/selfmask/releases/download/v1.0.0"
+
+SELFMASK: Final[Mapping[str, PublishedWeights]] = MappingProxyType(
+    {
+        "nq20": PublishedWeights(
+            name="nq20",
+            stem="selfmask_nq20",
+            downloads=(
+                Download(url=f"{_SELFMASK_RELEASE}/selfmask_nq20.pt"),
+                # The address that the ZUTIS and NamedMask code downloads from.
+                Download(
+                    url="https://www.robots.ox.ac.uk/~vgg/research/selfmask/shared_files/"
+                    "selfmask_nq20.pt"
+                ),
+            ),
+        ),
+        "nq10": PublishedWeights(
+            name="nq10",
+            stem="selfmask_nq10",
+            downloads=(Download(url=f"{_SELFMASK_RELEASE}/selfmask_nq10.pt"),),
+        ),
+    }
+)
+"""SelfMask with 20 and with 10 queries, from the addresses in github.com/NoelShin/selfmask."""
+
+
+# --- CLIP ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pin:
+    repository: str
+    revision: str
+    sha256: str
+
+
+# Revision and digest as the hub itself gives them, for the two models of the ZUTIS paper. The
+# hub's `main` branch can move; a revision can't.
+_PINS: Final[Mapping[str, _Pin]] = MappingProxyType(
+    {
+        "ViT-B-32-quickgelu:openai": _Pin(
+            repository="timm/vit_base_patch32_clip_224.openai",
+            revision="a6f597a30f7b82c51704746581f9a4e41421e878",
+            sha256="e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31",
+        ),
+        "ViT-B-16-quickgelu:openai": _Pin(
+            repository="timm/vit_base_patch16_clip_224.openai",
+            revision="977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d",
+            sha256="4b8699299b1e8997753c64b052ba32031449d5d853f55a039148560ee02b820f",
+        ),
+    }
+)
+
+RECOMMENDED_CLIP: Final[tuple[str, ...]] = tuple(_PINS)
+"""The CLIP weights that the ZUTIS paper's figures were made with."""
+
+_HUB: Final = "https://huggingface.co"
+_HUB_DEFAULTS: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+def clip_name(architecture: str, tag: str) -> str:
+    """The one spelling of a published CLIP: tags are lower case with underscores."""
+    return f"{architecture}:{_clean_tag(tag)}"
+
+
+def clip_stem(name: str) -> str:
+    """The cached file's name, without suffix, of `ARCH:TAG`. Needs no import of open_clip."""
+    return name.replace(":", "--")
+
+
+@functools.cache
+def clip_architectures() -> frozenset[str]:
+    """The architectures that open_clip knows, found without importing it.
+
+    Raises:
+        WeightsError: open_clip is not installed.
+    """
+    package = importlib.util.find_spec("open_clip")
+    if package is None or not package.submodule_search_locations:
+        raise WeightsError("open_clip is not installed; install the package open-clip-torch.")
+    folder = Path(package.submodule_search_locations[0]) / "model_configs"
+    return frozenset(path.stem for path in folder.glob("*.json"))
+
+
+def published_clip(architecture: str, tag: str) -> PublishedWeights:
+    """Where the weights `ARCH:TAG` are published. Imports open_clip, unless they are pinned here.
+
+    Args:
+        architecture: one of `clip_architectures()`.
+        tag: such as `openai` or `laion2b_s34b_b79k`.
+
+    Raises:
+        WeightsError: open_clip knows no such weights for this architecture; the text names the
+            tags that there are.
+    """
+    name = clip_name(architecture, tag)
+    pin = _PINS.get(name)
+    if pin is not None:
+        url = f"{_HUB}/{pin.repository}/resolve/{pin.revision}/{_HUB_DEFAULTS[0]}"
+        downloads: tuple[Download, ...] = (Download(url=url, sha256=pin.sha256),)
+    else:
+        downloads = _downloads(_open_clip_entry(architecture, tag))
+    return PublishedWeights(name=name, stem=clip_stem(name), downloads=downloads)
+
+
+def _open_clip_entry(architecture: str, tag: str) -> Mapping[str, Any]:
+    from open_clip import pretrained
+
+    entry: Mapping[str, Any] = pretrained.get_pretrained_cfg(architecture, tag)
+    if not entry:
+        tags = pretrained.list_pretrained_tags_by_model(architecture)
+        listed = f"it has {', '.join(tags)}" if tags else "it has none; use random:SEED or a file"
+        raise WeightsError(
+            f"There are no published weights {tag!r} for the CLIP architecture {architecture};"
+            f" {listed}."
+        )
+    # Weights trained with QuickGELU load into the plain architecture without complaint and then
+    # give embeddings that are wrong by a little: better to refuse.
+    right_name = architecture + _QUICKGELU
+    if (
+        entry.get("quick_gelu")
+        and not architecture.endswith(_QUICKGELU)
+        and right_name in clip_architectures()
+    ):
+        raise WeightsError(
+            f"The weights {tag!r} for {architecture} were trained with QuickGELU, which is an"
+            f" architecture of its own; write {right_name}:{tag}."
+        )
+    return entry
+
+
+def _downloads(entry: Mapping[str, Any]) -> tuple[Download, ...]:
+    """The addresses of one entry of open_clip's table, safetensors first."""
+    hub = entry.get("hf_hub")
+    if not hub:
+        return (Download(url=entry["url"]),)
+    # "OWNER/REPOSITORY/" with the default file names, or "OWNER/REPOSITORY/FILE".
+    repository, _, file = hub.rpartition("/")
+    files = (str(PurePosixPath(file).with_suffix(".safetensors")), file) if file else _HUB_DEFAULTS
+    return tuple(
+        Download(url=f"{_HUB}/{repository}/resolve/main/{file}") for file in dict.fromkeys(files)
+    )
+
+
+# --- what users write ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSpec:
+    """A CLIP model: an open_clip architecture, and where its weights come from."""
+
+    architecture: str
+    weights: str
+    """`random:SEED`, a tag, or the path of a file."""
+
+    def __str__(self) -> str:
+        return f"{self.architecture}:{self.weights}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfMaskSpec:
+    """A SelfMask model by where its weights come from."""
+
+    weights: str
+    """`nq20`, `nq10`, `random:SEED`, or the path of a file."""
+
+    def __str__(self) -> str:
+        return self.weights
+
+
+def parse_clip(spec: str) -> ClipSpec:
+    """Read `ARCH:WEIGHTS`, without importing torch and without looking for any file.
+
+    Args:
+        spec: such as `ViT-B-32-quickgelu:openai`, `ViT-B-32:random:0`, `ViT-B-16:clip.safetensors`.
+            The tag `openai` means the `-quickgelu` architecture, with or without that ending:
+            OpenAI trained all its models so, and open_clip keeps QuickGELU as an architecture
+            of its own.
+
+    Raises:
+        WeightsError: not of that form, an architecture that open_clip doesn't know, or a seed that
+            is no whole number from 0.
+    """
+    architecture, _, weights = spec.partition(":")
+    _check_architecture(architecture)
+    if not weights:
+        raise WeightsError(
+            f"{spec!r} names no weights; write ARCH:WEIGHTS, such as {architecture}:openai,"
+            f" {architecture}:random:0 or {architecture}:FILE.safetensors."
+        )
+    if seed_of(weights) is not None or is_path(weights):
+        return ClipSpec(architecture=architecture, weights=weights)
+    tag = _clean_tag(weights)
+    if tag == "openai" and architecture + _QUICKGELU in clip_architectures():
+        architecture += _QUICKGELU
+    return ClipSpec(architecture=architecture, weights=tag)
+
+
+def parse_selfmask(spec: str) -> SelfMaskSpec:
+    """Read `nq20`, `nq10`, `random:SEED` or the path of a file, without looking for any file.
+
+    Raises:
+        WeightsError: none of these.
+    """
+    if spec in SELFMASK or seed_of(spec) is not None or is_path(spec):
+        return SelfMaskSpec(weights=spec)
+    raise WeightsError(
+        f"There are no SelfMask weights {spec!r}; write {' or '.join(SELFMASK)}, random:SEED, or"
+        f" the path of a {', '.join(WEIGHTS_SUFFIXES)} file."
+    )
+
+
+def published(name: str) -> PublishedWeights:
+    """Look a published name up: `nq20`, `nq10` or `ARCH:TAG`. May import open_clip.
+
+    Raises:
+        WeightsError: there are no such published weights.
+    """
+    if name in SELFMASK:
+        return SELFMASK[name]
+    if ":" not in name:
+        known = ", ".join((*SELFMASK, *RECOMMENDED_CLIP))
+        raise WeightsError(
+            f"There are no published weights {name!r}; known are {known}, and any ARCH:TAG of"
+            f" open_clip."
+        )
+    spec = parse_clip(name)
+    if seed_of(spec.weights) is not None or is_path(spec.weights):
+        raise WeightsError(f"{name} is not a published name; give ARCH:TAG.")
+    return published_clip(spec.architecture, spec.weights)
+
+
+def seed_of(weights: str) -> int | None:
+    """The seed of `random:SEED`; None for anything else.
+
+    Raises:
+        WeightsError: the seed is no whole number from 0 to 2**63 - 1.
+    """
+    head, colon, seed = weights.partition(":")
+    if head != "random":
+        return None
+    if not colon or not (seed.isascii() and seed.isdigit()) or int(seed) >= 1 << 63:
+        raise WeightsError(
+            f"{weights!r} has no usable seed; write random:SEED with a whole number from 0, such"
+            f" as random:0."
+        )
+    return int(seed)
+
+
+def is_path(weights: str) -> bool:
+    """Whether this is meant as a file: it has a folder, or ends as files of weights do."""
+    path = Path(weights)
+    return len(path.parts) > 1 or path.suffix.lower() in WEIGHTS_SUFFIXES
+
+
+def _clean_tag(tag: str) -> str:
+    return tag.lower().replace("-", "_")
+
+
+def _check_architecture(architecture: str) -> None:
+    known = {name.casefold(): name for name in sorted(clip_architectures())}
+    if architecture in known.values():
+        return
+    near = difflib.get_close_matches(architecture.casefold(), list(known), cutoff=0.6)
+    if near:
+        advice = f"the nearest are {', '.join(known[match] for match in near)}"
+    else:
+        usual = ", ".join(name.partition(":")[0] for name in RECOMMENDED_CLIP)
+        advice = f"it knows {len(known)}, of which {usual} are the usual ones"
+    raise WeightsError(f"open_clip knows no CLIP architecture {architecture!r}; {advice}.")

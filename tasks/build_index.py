@@ -1,0 +1,201 @@
+"""The index: which row of which embedding part is which image, each image once.
+
+Removed files drop out here, and so do second copies of the same bytes. The exact index holds no
+vectors of its own: it is searched by streaming the embedding parts. An approximate index is a
+FAISS file beside the same table of images.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore, Attempt
+from storage.errors import ConfigError, CorpusError
+from storage.fingerprints import Recipe
+from storage.records import read_parquet, write_parquet
+from tasks.index_rows import IndexRows
+from tasks.layout import ENTRIES, FAISS_FILE, INDEX_IMAGES, RECORDS, REJECTS
+from tasks.stage import Progress
+
+NAME = "build_index"
+VERSION = 1
+EXACT = "exact"
+_TRAINING_ROWS = 262_144
+_RECALL_QUERIES = 64
+_RECALL_K = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the index.
+
+    Attributes:
+        index: `exact`, or a FAISS factory string.
+        index_search: FAISS search parameters of an approximate index, such as `nprobe=16`.
+        seed: decides the training sample and FAISS's clustering.
+    """
+
+    index: str = EXACT
+    index_search: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.index_search and self.index == EXACT:
+            raise ConfigError(
+                f"index_search is {self.index_search!r}, but an exact index takes no search "
+                "parameters: leave it out, or name an approximate --index."
+            )
+
+
+@dataclass(frozen=True)
+class EmbeddedPart:
+    """A part of a plan and the artifact with its embeddings."""
+
+    plan: ArtifactRef
+    part: int
+    embedded: ArtifactRef
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All parts of all sources, in order."""
+
+    parts: tuple[EmbeddedPart, ...] = field(default_factory=tuple)
+
+
+def _recipe(config: Config, inputs: Inputs) -> Recipe:
+    settings = (
+        {"index": EXACT}
+        if config.index == EXACT
+        else {"index": config.index, "index_search": config.index_search, "seed": config.seed}
+    )
+    return Recipe(
+        stage=NAME,
+        version=VERSION,
+        config=settings,
+        inputs={
+            "plans": list(dict.fromkeys(part.plan.key for part in inputs.parts)),
+            "parts": [part.embedded.key for part in inputs.parts],
+        },
+    )
+
+
+def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
+    return ArtifactRef(NAME, _recipe(config, inputs).key())
+
+
+def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Publish `images.parquet` (image_id, part, row; a row's place is its position) and, for an
+    approximate index, `index.faiss` with its measured recall in the counts.
+
+    Raises:
+        CorpusError: if no image of the corpus can be used.
+    """
+    images, counts = _images_of(inputs, store, progress)
+    if not images.num_rows:
+        raise CorpusError(_nothing_usable(counts))
+    ref = locate(config, inputs, store)
+    with store.attempt(ref) as attempt:
+        with attempt.create(INDEX_IMAGES) as file:
+            write_parquet(images, file)
+        if config.index != EXACT:
+            parts = [store.get(part.embedded) for part in inputs.parts]
+            counts |= _write_approximate(config, IndexRows(images, parts), attempt)
+        return store.publish(attempt, _recipe(config, inputs), counts=counts)
+
+
+def _write_approximate(config: Config, rows: IndexRows, attempt: Attempt) -> dict[str, object]:
+    """Build the FAISS file and measure its recall with queries near the index's own rows."""
+    from storage import faiss_index
+    from storage.exact_search import exact_search
+
+    sample = rows.sample(_TRAINING_ROWS, config.seed)
+    dimension = sample.shape[1]
+    index = faiss_index.build(config.index, dimension, sample, rows.blocks(), seed=config.seed)
+    attempt.create_from_local_writer(FAISS_FILE, lambda path: faiss_index.write(index, path))
+    k = min(_RECALL_K, len(rows))
+    queries = sample[:_RECALL_QUERIES]
+    _, found = faiss_index.search(index, queries, k, config.index_search)
+    _, exact = exact_search(rows.blocks(), queries, k, fetch=rows.fetch)
+    return {"recall_k": k, "recall": round(faiss_index.recall(found, exact), 4)}
+
+
+def _images_of(
+    inputs: Inputs, store: ArtifactStore, progress: Progress
+) -> tuple[pa.Table, dict[str, object]]:
+    tables: list[pa.Table] = []
+    rejects: Counter[str] = Counter()
+    removed_of = _RemovedUris(store)
+    for number, part in enumerate(inputs.parts):
+        embedded = store.get(part.embedded)
+        removed = removed_of(part)
+        records = _present_rows(embedded, RECORDS, "image_id", removed)
+        tables.append(
+            pa.table(
+                {
+                    "image_id": records["image_id"],
+                    "part": pa.array(np.full(records.num_rows, number, np.int32)),
+                    "row": records["row"],
+                }
+            )
+        )
+        rejects.update(
+            _present_rows(embedded, REJECTS, "reject_reason", removed)["reject_reason"].to_pylist()
+        )
+        progress.advance(records.num_rows)
+    rows = pa.concat_tables(tables) if tables else pa.table({"image_id": pa.array([], pa.string())})
+    unique = _first_of_each(rows)
+    return unique, {
+        "images": unique.num_rows,
+        "duplicates": rows.num_rows - unique.num_rows,
+        "rejects": dict(sorted(rejects.items())),
+    }
+
+
+class _RemovedUris:
+    """The URIs of a part's entries that are no longer in the corpus; plans are read once."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self._tables: dict[ArtifactRef, pa.Table] = {}
+
+    def __call__(self, part: EmbeddedPart) -> pa.Array:
+        if part.plan not in self._tables:
+            with self._store.get(part.plan).open(ENTRIES) as file:
+                entries = read_parquet(file, columns=["uri", "part", "present"])
+            self._tables[part.plan] = entries.filter(pc.invert(entries["present"]))
+        gone = self._tables[part.plan]
+        return gone.filter(pc.equal(gone["part"], part.part))["uri"].combine_chunks()
+
+
+def _present_rows(embedded: Artifact, name: str, column: str, removed: pa.Array) -> pa.Table:
+    with embedded.open(name) as file:
+        table = read_parquet(file, columns=[column, "uri"])
+    table = table.append_column("row", pa.array(np.arange(table.num_rows, dtype=np.int32)))
+    return table.filter(pc.invert(pc.is_in(table["uri"], value_set=removed)))
+
+
+def _first_of_each(rows: pa.Table) -> pa.Table:
+    """The first row of every image_id, in the order of the rows."""
+    if not rows.num_rows:
+        return rows
+    dictionary = rows["image_id"].combine_chunks().dictionary_encode()
+    _, first = np.unique(dictionary.indices.to_numpy(), return_index=True)
+    return rows if len(first) == rows.num_rows else rows.take(pa.array(np.sort(first)))
+
+
+def _nothing_usable(counts: dict[str, object]) -> str:
+    rejects = counts["rejects"]
+    assert isinstance(rejects, dict)
+    if not rejects:
+        return "The corpus holds no image: give --corpus a folder, tars or a table with images."
+    reasons = ", ".join(f"{count} {reason}" for reason, count in rejects.items())
+    return (
+        f"None of the {sum(rejects.values())} images of the corpus can be used ({reasons}): look "
+        "at the files that --corpus names."
+    )

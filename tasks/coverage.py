@@ -1,0 +1,34 @@
+"""Which items a recipe has already been applied to, over all the artifacts it has made.
+
+Masks, text rows and searches are kept per item but published in batches. Before a batch is
+planned, the store is asked what is there already, whichever run made it.
+"""
+
+from __future__ import annotations
+
+from storage.artifacts import ArtifactStore
+from storage.records import read_parquet
+
+
+def covered_items(
+    store: ArtifactStore, stage: str, prefix: str, *, file: str, column: str
+) -> dict[str, str]:
+    """Map every item to the key of the artifact that holds it.
+
+    Args:
+        stage: the stage whose artifacts to look through.
+        prefix: the recipe's key prefix.
+        file: the Parquet file, in each artifact, that lists its items.
+        column: the column with the items' names.
+
+    Returns:
+        Item to artifact key. An item that two artifacts hold (two runs that overlapped) belongs
+        to the one whose key sorts first, whoever asks.
+    """
+    owners: dict[str, str] = {}
+    for artifact in store.published(stage, prefix):
+        with artifact.open(file) as handle:
+            items = read_parquet(handle, columns=[column])[column].to_pylist()
+        for item in items:
+            owners.setdefault(item, artifact.key)
+    return owners

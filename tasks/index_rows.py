@@ -1,0 +1,72 @@
+"""The vectors behind an index, streamed or gathered from the embedding parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+from storage.embeddings import Block, open_embeddings
+from storage.records import read_parquet
+from tasks.layout import EMBEDDINGS, INDEX_IMAGES
+
+
+class IndexRows:
+    """Rows of the embedding parts by their position in the index.
+
+    Args:
+        images: the table (image_id, part, row), sorted by part, whose places are the positions.
+        parts: the embedding artifacts that its `part` column counts.
+    """
+
+    def __init__(self, images: pa.Table, parts: Sequence[Artifact]) -> None:
+        self._part = images["part"].to_numpy()
+        self._row = images["row"].to_numpy()
+        self._parts = parts
+        self._starts = np.searchsorted(self._part, np.arange(len(parts) + 1))
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows in order of position; one part is open at a time."""
+        for number, artifact in enumerate(self._parts):
+            start, end = self._starts[number], self._starts[number + 1]
+            if start == end:
+                continue
+            rows = open_embeddings(artifact, EMBEDDINGS)
+            kept = self._row[start:end]
+            yield Block(int(start), rows if len(kept) == len(rows) else rows[kept])
+
+    def fetch(self, positions: np.ndarray) -> np.ndarray:
+        """float16 rows [m, d] at int64 positions [m]."""
+        part = self._part[positions]
+        gathered: np.ndarray | None = None
+        for number in np.unique(part):
+            wanted = np.flatnonzero(part == number)
+            rows = open_embeddings(self._parts[number], EMBEDDINGS)
+            if gathered is None:
+                gathered = np.empty((len(positions), rows.shape[1]), dtype=np.float16)
+            gathered[wanted] = rows[self._row[positions[wanted]]]
+        assert gathered is not None, "nobody fetches nothing"
+        return gathered
+
+    def sample(self, count: int, seed: int) -> np.ndarray:
+        """float32 [m, d], m at most `count`, in an order chosen by the seed."""
+        chosen = np.random.default_rng(seed).permutation(len(self))[:count]
+        return self.fetch(chosen).astype(np.float32)
+
+
+def load_index_rows(index: Artifact, store: ArtifactStore) -> tuple[IndexRows, pa.ChunkedArray]:
+    """The vectors of a published index, and its image_ids by position."""
+    with index.open(INDEX_IMAGES) as file:
+        images = read_parquet(file)
+    return IndexRows(images, embedded_parts(index, store)), images["image_id"]
+
+
+def embedded_parts(index: Artifact, store: ArtifactStore) -> list[Artifact]:
+    """The embedding artifacts of an index, in its order."""
+    keys = index.manifest["inputs"]["parts"]
+    return [store.get(ArtifactRef("embed_images", key)) for key in keys]

@@ -1,0 +1,33 @@
+"""Names of the files in the stages' artifacts, for the stages that write and those that read."""
+
+# scan
+ENTRIES = "entries.parquet"
+# scan and embed_images
+REJECTS = "rejects.parquet"
+# embed_images
+RECORDS = "records.parquet"
+# embed_images and embed_text
+EMBEDDINGS = "embeddings.npy"
+# embed_text
+TEXTS = "texts.parquet"
+# build_index
+INDEX_IMAGES = "images.parquet"
+FAISS_FILE = "index.faiss"
+# search_index
+NEIGHBOURS = "neighbours.parquet"
+# retrieve
+RETRIEVAL = "retrieval.parquet"
+RETRIEVED_IMAGES = "images.parquet"
+# plan_masks
+MASK_PLAN = "images.parquet"
+# make_masks
+MASKS = "masks.parquet"
+# plan_shards
+SAMPLES = "samples.parquet"
+VOCABULARY = "vocabulary.json"
+# pack_shards
+SHARD = "shard.tar"
+# pack_shards and assemble_dataset
+SHARD_INDEX = "index.parquet"
+# assemble_dataset
+CARD = "README.md"

@@ -1,0 +1,265 @@
+"""Pseudo-masks: SelfMask's most confident mask of each image, refined by the bilateral solver.
+
+As in the ZUTIS reference (datasets/index_dataset.py): shorter side resized (bilinear), query of
+highest objectness, threshold 0.5, solver at that size, nearest neighbour back to the original
+size, COCO RLE. An image that can't be masked keeps its row, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+from storage.errors import ConfigError, ImageRejected
+from storage.fingerprints import Recipe
+from storage.image_decoding import decode
+from storage.records import read_parquet, write_parquet
+from tasks.layout import MASK_PLAN, MASKS
+from tasks.models import ModelConfig, load_selfmask_model
+from tasks.source_images import read_source_image
+from tasks.stage import PartOfPlan, Progress, plan_parts
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from zutis_model.selfmask import SelfMask
+
+NAME = "make_masks"
+VERSION = 1
+
+BLANK_MASK = "blank_mask"
+FULL_MASK = "full_mask"
+TOO_ELONGATED = "too_elongated"
+
+# The network's attention grows with the square of the pixels: a picture 8 times as long as it is
+# high would take the memory of sixty ordinary ones.
+_MOST_ELONGATED = 8.0
+_THRESHOLD = 0.5
+
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("counts", pa.string()),
+        ("objectness", pa.float32()),
+        ("area", pa.float32()),
+        ("border_contact", pa.float32()),
+        ("components", pa.int32()),
+        ("refiner_agreement", pa.float32()),
+        ("reject_reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the masks.
+
+    Attributes:
+        selfmask: the SelfMask network.
+        mask_size: pixels of the shorter side at which the network sees an image.
+        batch_size: images of equal shape a forward pass. On a CPU batches gain nothing, and one
+            image at a time makes a mask independent of its company.
+        threads: threads that decode and refine. Not part of the key.
+    """
+
+    selfmask: ModelConfig
+    mask_size: int = 512
+    batch_size: int = 1
+    threads: int = os.cpu_count() or 1
+
+    def __post_init__(self) -> None:
+        if not 32 <= self.mask_size <= 4096:
+            raise ConfigError(f"mask_size is {self.mask_size}: choose 32 to 4096 pixels.")
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(
+            stage=NAME,
+            version=VERSION,
+            config={
+                **self.selfmask.identity,
+                "mask_size": self.mask_size,
+                "batch_size": self.batch_size,
+            },
+            weights={"selfmask": self.selfmask.weights.digest},
+        )
+
+
+def locate(config: Config, inputs: PartOfPlan, store: ArtifactStore) -> ArtifactRef:
+    part = plan_parts(store.get(inputs.plan))[inputs.part]
+    return ArtifactRef(NAME, config.recipe.key_of_digest(part["digest"]))
+
+
+def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Mask one part of a plan.
+
+    Raises CorpusError if an image is gone or changed since it was indexed.
+
+    Publishes `masks.parquet`, sorted by image_id: image_id, height and width (of the upright
+    image, pixels), counts (COCO RLE), objectness and area (0 to 1), border_contact (share of the
+    border that is mask), components (8-connected), refiner_agreement (IoU with the mask before
+    refinement), reject_reason (empty for a usable mask).
+    """
+    images = _images_of_part(store.get(inputs.plan), inputs.part)
+    network = load_selfmask_model(config.selfmask)
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(config.threads, thread_name_prefix="mask") as pool:
+        for batch in _batches(_load_all(images, config, pool, rows, progress), config):
+            for row in _mask_batch(batch, network, pool):
+                rows.append(row)
+                progress.advance(1, rejected=int(bool(row["reject_reason"])))
+    rows.sort(key=lambda row: str(row["image_id"]))
+    reasons = Counter(row["reject_reason"] for row in rows)
+    usable = reasons.pop("", 0)
+    with store.attempt(locate(config, inputs, store)) as attempt:
+        with attempt.create(MASKS) as file:
+            write_parquet(pa.Table.from_pylist(rows, SCHEMA), file)
+        return store.publish(
+            attempt, config.recipe, inputs={"plan": inputs.plan.key},
+            counts={"images": len(rows), "masks": usable, "rejects": dict(sorted(reasons.items()))},
+            notes={"part": inputs.part, "selfmask": config.selfmask.weights.label},
+        )  # fmt: skip
+
+
+def _images_of_part(plan: Artifact, part: int) -> list[dict[str, Any]]:
+    with plan.open(MASK_PLAN) as file:
+        table = read_parquet(file)
+    rows: list[dict[str, Any]] = table.filter(pc.equal(table["part"], part)).to_pylist()
+    return rows
+
+
+@dataclass
+class _Loaded:
+    """An image at the network's size, and the size to go back to."""
+
+    image_id: str
+    height: int
+    width: int
+    pixels: np.ndarray  # uint8 [h, w, 3]
+
+
+def _load_all(
+    images: list[dict[str, Any]],
+    config: Config,
+    pool: ThreadPoolExecutor,
+    rows: list[dict[str, Any]],
+    progress: Progress,
+) -> Iterator[_Loaded]:
+    """Decode ahead of the network; what can't be loaded goes straight to the rows."""
+    ahead = 2 * max(config.batch_size, config.threads)
+    iterator = iter(images)
+    waiting = [pool.submit(_load, image, config.mask_size) for image in islice(iterator, ahead)]
+    while waiting:
+        loaded = waiting.pop(0).result()
+        waiting.extend(pool.submit(_load, image, config.mask_size) for image in islice(iterator, 1))
+        if isinstance(loaded, _Loaded):
+            yield loaded
+        else:
+            rows.append(loaded)
+            progress.advance(1, rejected=1)
+
+
+def _load(image: dict[str, Any], mask_size: int) -> _Loaded | dict[str, Any]:
+    image_id = str(image["image_id"])
+    data = read_source_image(image)
+    try:
+        decoded = decode(data)
+        if max(decoded.image.size) > _MOST_ELONGATED * min(decoded.image.size):
+            raise ImageRejected(TOO_ELONGATED)
+    except ImageRejected as rejected:
+        return _row(image_id, reject_reason=rejected.reason)
+    pixels = np.asarray(_resize_shorter_side(decoded.image, mask_size))
+    return _Loaded(image_id, decoded.height, decoded.width, pixels)
+
+
+def _resize_shorter_side(image: Image.Image, size: int) -> Image.Image:
+    from torchvision.transforms.functional import InterpolationMode, resize
+
+    resized: Image.Image = resize(image, [size], interpolation=InterpolationMode.BILINEAR)
+    return resized
+
+
+def _batches(images: Iterable[_Loaded], config: Config) -> Iterator[list[_Loaded]]:
+    """Batches of equal shape. One image at a time streams; larger batches sort the part first."""
+    if config.batch_size == 1:
+        yield from ([image] for image in images)
+        return
+    ordered = sorted(images, key=lambda image: (image.pixels.shape, image.image_id))
+    for _, group in groupby(ordered, key=lambda image: image.pixels.shape):
+        while batch := list(islice(group, config.batch_size)):
+            yield batch
+
+
+def _mask_batch(
+    batch: list[_Loaded], network: SelfMask, pool: ThreadPoolExecutor
+) -> Iterator[dict[str, Any]]:
+    import torch
+
+    from zutis_model.normalisation import normalise
+
+    pixels = torch.from_numpy(np.stack([image.pixels for image in batch])).permute(0, 3, 1, 2)
+    device = next(network.parameters()).device
+    soft, objectness = network.predict(normalise(pixels.to(device)))
+    masks = (soft > _THRESHOLD).cpu().numpy()
+    return pool.map(_refine, batch, masks, objectness.float().cpu().tolist())
+
+
+def _refine(image: _Loaded, unrefined: np.ndarray, objectness: float) -> dict[str, Any]:
+    """Refine one mask and describe it."""
+    from zutis_model.bilateral_solver import refine_mask
+    from zutis_model.mask_statistics import mask_statistics
+
+    refined = refine_mask(image.pixels, unrefined.astype(np.uint8)) > _THRESHOLD
+    mask = _resize_nearest(refined, image.height, image.width)
+    if not mask.any() or mask.all():
+        reason = FULL_MASK if mask.any() else BLANK_MASK
+        return _row(image.image_id, height=image.height, width=image.width, objectness=objectness,
+                    area=float(mask.any()), reject_reason=reason)  # fmt: skip
+    statistics = mask_statistics(refined, unrefined)
+    return _row(
+        image.image_id,
+        height=image.height,
+        width=image.width,
+        counts=_encode(mask),
+        objectness=objectness,
+        area=float(mask.mean()),
+        border_contact=statistics.border_contact,
+        components=statistics.components,
+        refiner_agreement=statistics.refiner_agreement,
+    )
+
+
+def _resize_nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Nearest neighbour as `torch.nn.functional.interpolate` has it: the floor of the position."""
+    import torch
+
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(mask.astype(np.uint8))[None, None], size=(height, width), mode="nearest"
+    )
+    return np.asarray(resized[0, 0].numpy().astype(bool))
+
+
+def _encode(mask: np.ndarray) -> str:
+    from pycocotools.mask import encode
+
+    counts: bytes = encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
+    return counts.decode("ascii")
+
+
+def _row(image_id: str, **values: Any) -> dict[str, Any]:
+    empty = {"height": 0, "width": 0, "counts": "", "objectness": 0.0, "area": 0.0,
+             "border_contact": 0.0, "components": 0, "refiner_agreement": 0.0,
+             "reject_reason": ""}  # fmt: skip
+    return {"image_id": image_id, **empty, **values}

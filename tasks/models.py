@@ -1,0 +1,92 @@
+"""The networks that stages use, named by configuration and loaded once a process."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from storage.errors import ConfigError, WeightsError
+from storage.weights import ResolvedWeights, load_state_dict
+
+if TYPE_CHECKING:
+    from zutis_model.clip import Clip
+    from zutis_model.selfmask import SelfMask
+
+# Two parts that start at once would each load the model and hold it twice.
+_loading = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which network, with which weights, on what.
+
+    Attributes:
+        architecture: open_clip's name of the architecture, or `selfmask`.
+        weights: where the weights come from, and their digest.
+        device: `cpu`, `cuda` or `cuda:N`. Not part of any key.
+        precision: `float32` or `bfloat16` (autocast). Part of the key: it changes numbers.
+    """
+
+    architecture: str
+    weights: ResolvedWeights
+    device: str = "cpu"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise ConfigError(f"precision is {self.precision!r}: choose auto, float32 or bfloat16.")
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What of this decides the network's numbers, besides the weights' digest."""
+        return {"architecture": self.architecture, "precision": self.precision}
+
+
+def load_clip_model(config: ModelConfig) -> Clip:
+    """The CLIP model of a configuration; loaded once and shared by the threads of a process."""
+    with _loading:
+        return _load_clip(config)
+
+
+def load_selfmask_model(config: ModelConfig) -> SelfMask:
+    """The SelfMask network of a configuration; loaded once and shared likewise."""
+    with _loading:
+        return _load_selfmask(config)
+
+
+@lru_cache(maxsize=2)
+def _load_clip(config: ModelConfig) -> Clip:
+    from zutis_model.clip import load_clip
+
+    try:
+        return load_clip(config.architecture, _state_dict(config), **_placement(config))
+    except ValueError as error:
+        raise _wrong_weights(config, error) from error
+
+
+@lru_cache(maxsize=2)
+def _load_selfmask(config: ModelConfig) -> SelfMask:
+    from zutis_model.selfmask import load_selfmask
+
+    try:
+        return load_selfmask(_state_dict(config), **_placement(config))
+    except ValueError as error:
+        raise _wrong_weights(config, error) from error
+
+
+def _state_dict(config: ModelConfig) -> Any:
+    return None if config.weights.path is None else load_state_dict(config.weights.path)
+
+
+def _placement(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "seed": config.weights.seed or 0,
+        "device": config.device,
+        "precision": config.precision,
+    }
+
+
+def _wrong_weights(config: ModelConfig, error: ValueError) -> WeightsError:
+    return WeightsError(f"{config.weights.label} can't be loaded as {config.architecture}: {error}")

@@ -1,0 +1,88 @@
+"""Which retrieved images have no mask yet, cut into parts.
+
+Masks know nothing of categories, so an image is masked once, whatever vocabulary asks for it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+from storage.errors import ConfigError
+from storage.fingerprints import Recipe, digest
+from storage.records import read_parquet, write_parquet
+from tasks.coverage import covered_items
+from tasks.layout import MASK_PLAN, MASKS, RETRIEVED_IMAGES
+from tasks.stage import Progress
+
+NAME = "plan_masks"
+VERSION = 1
+_SMALLEST_PART = 128
+_MOST_PARTS = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the plan.
+
+    Attributes:
+        masks_prefix: key prefix of the `make_masks` recipe that is planned for.
+        part_images: images a part; 0 chooses 128 or a thousandth of what is missing.
+    """
+
+    masks_prefix: str
+    part_images: int = 0
+
+    def __post_init__(self) -> None:
+        if self.part_images < 0:
+            raise ConfigError(
+                f"mask_part_images is {self.part_images}: give a positive number, or 0 to let "
+                "the plan choose."
+            )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The retrieval whose images are wanted."""
+
+    retrieval: ArtifactRef
+
+
+def run(
+    config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
+) -> Artifact | None:
+    """Publish the images still to be masked, by image_id, with their parts; None if there is none.
+
+    The parts are consecutive and of equal size, so that what is left over by a crash is cut into
+    the same parts again.
+    """
+    with store.get(inputs.retrieval).open(RETRIEVED_IMAGES) as file:
+        images = read_parquet(file, columns=["image_id", "uri", "offset", "length"])
+    done = covered_items(store, "make_masks", config.masks_prefix, file=MASKS, column="image_id")
+    progress.advance(images.num_rows)
+    missing = images.filter(
+        pc.invert(pc.is_in(images["image_id"], pa.array(list(done), pa.string())))
+    )
+    if not missing.num_rows:
+        return None
+    size = config.part_images or max(_SMALLEST_PART, math.ceil(missing.num_rows / _MOST_PARTS))
+    part = np.arange(missing.num_rows, dtype=np.int32) // size
+    ids = missing["image_id"].to_pylist()
+    parts = [
+        {"digest": digest(ids[start : start + size]), "items": len(ids[start : start + size])}
+        for start in range(0, len(ids), size)
+    ]
+    recipe = Recipe(stage=NAME, version=VERSION, config={"masks_prefix": config.masks_prefix},
+                    inputs={"retrieval": inputs.retrieval.key})  # fmt: skip
+    ref = ArtifactRef(NAME, recipe.key({"images": digest(ids), "part_images": size}))
+    if (planned := store.find(ref)) is not None:
+        return planned
+    with store.attempt(ref) as attempt:
+        with attempt.create(MASK_PLAN) as file:
+            write_parquet(missing.append_column("part", pa.array(part)), file)
+        return store.publish(attempt, recipe, counts={"images": len(ids)}, notes={"parts": parts})

@@ -1,0 +1,248 @@
+"""The ranked images of every category of a vocabulary, and who keeps an image that several want.
+
+The reference keeps whichever category came last, silently (`last`). Here the default is the
+category that CLIP finds most probable among all of the vocabulary (`best`), and every row that is
+dropped stays in the table with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+from storage.errors import ConfigError
+from storage.fingerprints import Recipe
+from storage.records import read_parquet, write_parquet
+from tasks.index_rows import IndexRows, embedded_parts, load_index_rows
+from tasks.layout import INDEX_IMAGES, NEIGHBOURS, RECORDS, RETRIEVAL, RETRIEVED_IMAGES
+from tasks.stage import Progress
+from tasks.text_rows import TextRow, load_text_rows
+
+NAME = "retrieve"
+VERSION = 1
+POLICIES = ("best", "all", "last")
+_REASONS = {"best": "more_probable_elsewhere", "last": "taken_by_later_category"}
+_ROWS_AT_ONCE = 16_384
+_LOCATION = ["uri", "member", "offset", "length", "height", "width", "format", "conversion"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the retrieval.
+
+    Attributes:
+        overlap: what becomes of an image retrieved for several categories. `best` gives it to the
+            category of highest softmax probability over the vocabulary, ties to the better rank;
+            `all` keeps it for each; `last` gives it to the last category, as the reference does.
+    """
+
+    overlap: str = "best"
+
+    def __post_init__(self) -> None:
+        if self.overlap not in POLICIES:
+            raise ConfigError(f"overlap is {self.overlap!r}: choose {', '.join(POLICIES)}.")
+
+
+@dataclass(frozen=True)
+class CategoryQuery:
+    """A category and where its text row and its search result are.
+
+    Attributes:
+        category_id: its label, from 1.
+        name: as the vocabulary spells it.
+        text: its text row.
+        search: key of the `search_index` artifact that holds its neighbours.
+    """
+
+    category_id: int
+    name: str
+    text: TextRow
+    search: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """An index and the vocabulary's categories."""
+
+    index: ArtifactRef
+    categories: tuple[CategoryQuery, ...]
+
+
+def _recipe(config: Config, inputs: Inputs) -> Recipe:
+    return Recipe(
+        stage=NAME,
+        version=VERSION,
+        config=asdict(config),
+        inputs={
+            "index": inputs.index.key,
+            "texts": sorted({category.text.key for category in inputs.categories}),
+            "searches": sorted({category.search for category in inputs.categories}),
+        },
+    )
+
+
+def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
+    items = [[category.category_id, category.name, category.text.text_id]
+             for category in inputs.categories]  # fmt: skip
+    return ArtifactRef(NAME, _recipe(config, inputs).key(items))
+
+
+def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Publish the ranked table and the images in it.
+
+    `retrieval.parquet`: category_id, category, rank, image_id, score (cosine), probability
+    (softmax over the vocabulary at the model's logit scale), margin (probability less that of the
+    most probable other category), kept, reason (empty where kept), kept_by (the category_id that
+    has it). `images.parquet`: each retrieved image once, with where its bytes are and the key of
+    the artifact that read them (`embedded`).
+    """
+    table = _neighbours(inputs, store)
+    index = store.get(inputs.index)
+    rows, _ = load_index_rows(index, store)
+    positions, which = np.unique(table["position"].to_numpy(), return_inverse=True)
+    texts, logit_scale = load_text_rows([category.text for category in inputs.categories], store)
+    column = table["column"].to_numpy()
+    probability, margin = _probabilities(rows, positions, texts, logit_scale, which, column)
+    keeper = _KEEPERS[config.overlap](which, column, table["rank"].to_numpy(), probability)
+    ranked = _ranked_table(table, inputs.categories, probability, margin, keeper, config.overlap)
+    progress.advance(len(inputs.categories))
+    with store.attempt(locate(config, inputs, store)) as attempt:
+        with attempt.create(RETRIEVAL) as file:
+            write_parquet(ranked, file)
+        with attempt.create(RETRIEVED_IMAGES) as file:
+            write_parquet(_locations(index, positions, store), file)
+        kept = int(np.count_nonzero(ranked["kept"].to_numpy(zero_copy_only=False)))
+        return store.publish(
+            attempt, _recipe(config, inputs),
+            counts={"rows": ranked.num_rows, "kept": kept, "dropped": ranked.num_rows - kept,
+                    "images": len(positions)},
+        )  # fmt: skip
+
+
+def _neighbours(inputs: Inputs, store: ArtifactStore) -> pa.Table:
+    """All categories' neighbours, with `column`: the category's place in the vocabulary."""
+    found: dict[str, dict[str, pa.Table]] = {}
+    tables = []
+    for column, category in enumerate(inputs.categories):
+        if category.search not in found:
+            found[category.search] = _by_text(
+                store.get(ArtifactRef("search_index", category.search))
+            )
+        table = found[category.search][category.text.text_id]
+        columns = pa.array(np.full(table.num_rows, column, dtype=np.int32))
+        tables.append(table.append_column("column", columns))
+    return pa.concat_tables(tables)
+
+
+def _by_text(search: Artifact) -> dict[str, pa.Table]:
+    with search.open(NEIGHBOURS) as file:
+        table = read_parquet(file)
+    ids = table["text_id"].to_numpy(zero_copy_only=False)
+    starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+    ends = np.append(starts[1:], len(ids))
+    return {ids[start]: table.slice(start, end - start)
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)}  # fmt: skip
+
+
+def _probabilities(
+    rows: IndexRows,
+    positions: np.ndarray,
+    texts: np.ndarray,
+    logit_scale: float,
+    which: np.ndarray,
+    column: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probability and margin, float32 [n], of table rows (image `which`, category `column`)."""
+    probability = np.empty(len(which), dtype=np.float32)
+    margin = np.empty(len(which), dtype=np.float32)
+    for start in range(0, len(positions), _ROWS_AT_ONCE):
+        images = rows.fetch(positions[start : start + _ROWS_AT_ONCE]).astype(np.float64)
+        softmax = _softmax(logit_scale * images @ texts.T.astype(np.float64))
+        here = np.flatnonzero((which >= start) & (which < start + len(images)))
+        image, category = which[here] - start, column[here]
+        own = softmax[image, category]
+        rivals = softmax[image]
+        rivals[np.arange(len(here)), category] = 0.0
+        probability[here], margin[here] = own, own - rivals.max(axis=1)
+    return probability, margin
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def _keep_best(
+    which: np.ndarray, column: np.ndarray, rank: np.ndarray, probability: np.ndarray
+) -> np.ndarray:
+    """For every row, the column that keeps its image: most probable, then best rank."""
+    order = np.lexsort((column, rank, -probability, which))
+    return _first_of_group(which, column, order)
+
+
+def _keep_last(
+    which: np.ndarray, column: np.ndarray, rank: np.ndarray, probability: np.ndarray
+) -> np.ndarray:
+    return _first_of_group(which, column, np.lexsort((-column, which)))
+
+
+def _keep_all(
+    which: np.ndarray, column: np.ndarray, rank: np.ndarray, probability: np.ndarray
+) -> np.ndarray:
+    return column
+
+
+def _first_of_group(which: np.ndarray, column: np.ndarray, order: np.ndarray) -> np.ndarray:
+    _, first = np.unique(which[order], return_index=True)
+    return np.asarray(column[order][first][which])
+
+
+_KEEPERS = {"best": _keep_best, "last": _keep_last, "all": _keep_all}
+
+
+def _ranked_table(
+    table: pa.Table,
+    categories: Sequence[CategoryQuery],
+    probability: np.ndarray,
+    margin: np.ndarray,
+    keeper: np.ndarray,
+    overlap: str,
+) -> pa.Table:
+    column = table["column"].to_numpy()
+    ids = np.array([category.category_id for category in categories], dtype=np.int32)
+    names = np.array([category.name for category in categories], dtype=object)
+    kept = keeper == column
+    return pa.table(
+        {
+            "category_id": ids[column],
+            "category": pa.array(names[column], pa.string()),
+            "rank": table["rank"],
+            "image_id": table["image_id"],
+            "score": table["score"],
+            "probability": probability,
+            "margin": margin,
+            "kept": kept,
+            "reason": pa.array(np.where(kept, "", _REASONS.get(overlap, "")), pa.string()),
+            "kept_by": ids[keeper],
+        }
+    )
+
+
+def _locations(index: Artifact, positions: np.ndarray, store: ArtifactStore) -> pa.Table:
+    """Where the bytes of the images at index positions are, sorted by image_id."""
+    with index.open(INDEX_IMAGES) as file:
+        images = read_parquet(file).take(pa.array(positions))
+    part, row = images["part"].to_numpy(), images["row"].to_numpy()
+    artifacts = embedded_parts(index, store)
+    tables = []
+    for number in np.unique(part):
+        with artifacts[number].open(RECORDS) as file:
+            records = read_parquet(file, columns=["image_id", *_LOCATION])
+        chosen = records.take(pa.array(row[part == number]))
+        keys = pa.array([artifacts[number].key] * chosen.num_rows, pa.string())
+        tables.append(chosen.append_column("embedded", keys))
+    return pa.concat_tables(tables).sort_by("image_id")

@@ -1,0 +1,192 @@
+"""List what a corpus holds now and cut what is new into parts.
+
+Parts are planned append-only: a plan begins with the parts of the plan before it, marks what has
+disappeared, and adds parts for new and changed files. Embeddings of parts stay valid for ever,
+and a corpus that grows by a thousand files costs a thousand reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+from storage.corpus import Source, list_source, open_sources
+from storage.errors import ConfigError, CorpusError
+from storage.filesystems import display, is_local, local_uri
+from storage.fingerprints import Recipe, digest
+from storage.records import read_parquet, write_parquet
+from tasks.layout import ENTRIES, REJECTS
+from tasks.stage import Progress
+
+NAME = "scan"
+VERSION = 1
+
+# What a tar's image is assumed to weigh, to tell how many a tar holds without opening it.
+_BYTES_PER_TAR_IMAGE = 100_000
+# Parts are as many as Prefect's server takes in with ease, and small enough to lose one.
+_MOST_PARTS = 1_000
+_SMALLEST_PART = 1_024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the scan.
+
+    Attributes:
+        source: one source of the corpus, as `source_name` names it.
+        part_images: images a part, about; 0 chooses 1,024 or a thousandth of what is new.
+    """
+
+    source: str
+    part_images: int = 0
+
+    def __post_init__(self) -> None:
+        if self.part_images < 0:
+            raise ConfigError(
+                f"part_images is {self.part_images}: give a positive number, or 0 to let the "
+                "scan choose."
+            )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A scan reads the corpus and no artifact but its own last plan."""
+
+
+def source_name(source: Source) -> str:
+    """The name under which a source's plans follow one another, however it was spelled."""
+    if source.kind != "tars":
+        return source.uris[0]
+    return local_uri(source.spec) if is_local(source.spec) else source.spec
+
+
+def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Look at the source and publish its plan, or return the last one if nothing changed.
+
+    The plan holds `entries.parquet`: uri, size (bytes, -1 unknown), version (mtime or ETag), kind
+    (`image` or `tar`), part (int32), present (bool), in order of parts.
+
+    Raises:
+        CorpusError: if the source is missing or not of a known kind.
+    """
+    [source] = open_sources([config.source])
+    listing = list_source(source)
+    if not listing.entries.num_rows and not listing.rejects.num_rows:
+        raise CorpusError(_nothing_there(config.source, listing.ignored))
+    progress.advance(listing.entries.num_rows)
+    recipe = Recipe(stage=NAME, version=VERSION, config={"source": config.source})
+    listing_digest = _table_digest(listing.entries, listing.rejects)
+    previous = _latest_plan(store, recipe)
+    if previous is not None and previous.notes["listing"] == listing_digest:
+        return previous
+    items = {
+        "listing": listing_digest,
+        "previous": previous.key if previous else None,
+        "part_images": config.part_images,
+    }
+    entries = _extend(previous, listing.entries, config.part_images)
+    ref = ArtifactRef(NAME, recipe.key(items))
+    with store.attempt(ref) as attempt:
+        with attempt.create(ENTRIES) as file:
+            write_parquet(entries, file)
+        with attempt.create(REJECTS) as file:
+            write_parquet(listing.rejects, file)
+        return store.publish(
+            attempt,
+            recipe,
+            inputs={"previous": items["previous"]},
+            counts={
+                "entries": listing.entries.num_rows,
+                "removed": entries.num_rows - listing.entries.num_rows,
+                "rejects": dict(Counter(listing.rejects["reason"].to_pylist())),
+                "ignored": dict(sorted(listing.ignored.items())),
+            },
+            notes={"listing": listing_digest, "parts": _describe_parts(entries)},
+        )
+
+
+def _nothing_there(source: str, ignored: dict[str, int]) -> str:
+    others = ", ".join(f"{count} {name or 'without extension'}" for name, count in ignored.items())
+    return (
+        f"{display(source)} holds no image and no tar{f' (but {others})' if others else ''}: give "
+        "--corpus a folder, tars, a table or a COCO JSON that has some."
+    )
+
+
+def _latest_plan(store: ArtifactStore, recipe: Recipe) -> Artifact | None:
+    """The plan that no other continues. Two scans that raced may both have continued one: the
+    one that knows more entries is taken, and what the other had planned becomes new again."""
+    plans = store.published(NAME, recipe.prefix)
+    continued = {plan.manifest["inputs"]["previous"] for plan in plans}
+    heads = [plan for plan in plans if plan.key not in continued]
+    return max(heads, key=lambda plan: (plan.counts["entries"], plan.key), default=None)
+
+
+def _extend(previous: Artifact | None, listing: pa.Table, part_images: int) -> pa.Table:
+    """The previous entries with their `present` brought up to date, then parts of new ones."""
+    listing = listing.select(["uri", "size", "version", "kind"])
+    if previous is None:
+        return _with_parts(listing, part_images, first=0)
+    with previous.open(ENTRIES) as file:
+        known = read_parquet(file)
+    here = dict(zip(_identities(listing), range(listing.num_rows), strict=True))
+    matched = [here.pop(identity, -1) for identity in _identities(known)]
+    present = pa.array(np.asarray(matched) >= 0)
+    known = known.set_column(known.schema.get_field_index("present"), "present", present)
+    fresh = listing.take(pa.array(sorted(here.values()), pa.int64()))
+    first = len(previous.notes["parts"])
+    return pa.concat_tables([known, _with_parts(fresh, part_images, first=first)])
+
+
+def _identities(entries: pa.Table) -> list[tuple[str, int, str]]:
+    columns = (entries[name].to_pylist() for name in ("uri", "size", "version"))
+    return list(zip(*columns, strict=True))
+
+
+def _with_parts(entries: pa.Table, part_images: int, *, first: int) -> pa.Table:
+    """Cut entries, in their order, into parts of about equal numbers of images."""
+    weights = np.ones(entries.num_rows)
+    is_tar = np.asarray(entries["kind"].to_pylist(), dtype=object) == "tar"
+    sizes = entries["size"].to_numpy()
+    guessed = np.where(sizes < 0, _SMALLEST_PART, np.ceil(sizes / _BYTES_PER_TAR_IMAGE))
+    weights[is_tar] = np.maximum(1, guessed[is_tar])
+    limit = part_images or max(_SMALLEST_PART, math.ceil(weights.sum() / _MOST_PARTS))
+    parts = np.empty(entries.num_rows, dtype=np.int32)
+    part, load = first, 0.0
+    for row, weight in enumerate(weights):
+        if load and load + weight > limit:
+            part, load = part + 1, 0.0
+        parts[row] = part
+        load += weight
+    return entries.append_column("part", pa.array(parts, pa.int32())).append_column(
+        "present", pa.array(np.ones(entries.num_rows, dtype=bool))
+    )
+
+
+def _describe_parts(entries: pa.Table) -> list[dict[str, object]]:
+    """Digest and number of entries of every part."""
+    parts = entries["part"].to_numpy()
+    starts = np.flatnonzero(np.diff(parts, prepend=-1))
+    ends = np.append(starts[1:], len(parts))
+    return [
+        {
+            "digest": digest(_part_items(entries.slice(start, end - start))),
+            "items": int(end - start),
+        }
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]
+
+
+def _part_items(entries: pa.Table) -> list[list[object]]:
+    return [
+        list(row.values()) for row in entries.select(["uri", "size", "version", "kind"]).to_pylist()
+    ]
+
+
+def _table_digest(*tables: pa.Table) -> str:
+    return digest([[column.to_pylist() for column in table.columns] for table in tables])

@@ -1,0 +1,164 @@
+"""The k nearest images of every category; a search belongs to a text, not to a vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+from storage.errors import ConfigError
+from storage.fingerprints import Recipe
+from storage.records import write_parquet
+from tasks.index_rows import IndexRows, load_index_rows
+from tasks.layout import FAISS_FILE, NEIGHBOURS
+from tasks.stage import Progress
+from tasks.text_rows import TextRow, load_text_rows
+
+NAME = "search_index"
+VERSION = 1
+_SCHEMA = pa.schema(
+    [
+        ("text_id", pa.string()),
+        ("rank", pa.int32()),
+        ("position", pa.int64()),
+        ("image_id", pa.string()),
+        ("score", pa.float32()),
+    ]
+)
+_RECALL_QUERIES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the search.
+
+    Attributes:
+        k: images a category.
+        texts_prefix: key prefix of the `embed_text` recipe that the texts come from.
+        device: where the products are computed; not part of the key.
+    """
+
+    k: int
+    texts_prefix: str
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ConfigError(f"per_category is {self.k}: ask for at least 1 image.")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """An index, and texts of the model that made it."""
+
+    index: ArtifactRef
+    texts: tuple[TextRow, ...]
+
+
+def recipe(config: Config, index: ArtifactRef) -> Recipe:
+    """What all searches of one index with one k share."""
+    return Recipe(stage=NAME, version=VERSION, config={"k": config.k},
+                  inputs={"index": index.key, "texts": config.texts_prefix})  # fmt: skip
+
+
+def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
+    items = [[text.text_id, text.key] for text in inputs.texts]
+    return ArtifactRef(NAME, recipe(config, inputs.index).key(items))
+
+
+def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Publish `neighbours.parquet`: text_id, rank (from 1), position, image_id, score (cosine).
+
+    With an approximate index, recall@k against exact search is measured on some of the texts and
+    recorded in the counts.
+
+    Raises:
+        ConfigError: if k is larger than the index.
+    """
+    index = store.get(inputs.index)
+    rows, image_ids = load_index_rows(index, store)
+    check_k(config.k, len(rows))
+    queries, _ = load_text_rows(inputs.texts, store)
+    scores, positions, counts = search(index, rows, queries, config.k, config.device)
+    progress.advance(len(queries))
+    flat = positions.reshape(-1)
+    ids = np.repeat([text.text_id for text in inputs.texts], config.k)
+    found = pa.table(
+        {
+            "text_id": pa.array(ids, pa.string()),
+            "rank": pa.array(np.tile(np.arange(1, config.k + 1, dtype=np.int32), len(queries))),
+            "position": flat,
+            "image_id": image_ids.take(pa.array(flat)),
+            "score": scores.reshape(-1),
+        },
+        _SCHEMA,
+    )
+    with store.attempt(locate(config, inputs, store)) as attempt:
+        with attempt.create(NEIGHBOURS) as file:
+            write_parquet(found, file)
+        return store.publish(
+            attempt,
+            recipe(config, inputs.index),
+            inputs={"texts": sorted({text.key for text in inputs.texts})},
+            counts={"texts": len(queries), **counts},
+        )
+
+
+def check_k(k: int, images: int) -> None:
+    """Raises ConfigError, with what to do, if an index of `images` can't give k."""
+    if k > images:
+        raise ConfigError(
+            f"per_category asks for {k} images a category, but the corpus has only {images} that "
+            f"can be used: give --per-category {images} or less."
+        )
+
+
+def search(
+    index: Artifact, rows: IndexRows, queries: np.ndarray, k: int, device: str
+) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
+    """Search an index of either kind.
+
+    Args:
+        index: the artifact; rows: its vectors; queries: float32 [q, d]; k: at most len(rows).
+
+    Returns:
+        scores float32 [q, k], positions int64 [q, k], and what was measured of the recall.
+    """
+    from storage.exact_search import exact_search, rescore
+
+    if FAISS_FILE not in index.files:
+        return *exact_search(rows.blocks(), queries, k, fetch=rows.fetch, device=device), {}
+    found = _approximate_candidates(index, queries, k)
+    if any(len(candidates) < k for candidates in found):
+        raise ConfigError(
+            f"The approximate index found fewer than {k} images for a category: raise its search "
+            "effort (such as --index-search nprobe=64), lower --per-category, or use --index exact."
+        )
+    scores, positions = rescore(found, queries, k, rows.fetch)
+    tested = queries[:_RECALL_QUERIES]
+    _, exact = exact_search(rows.blocks(), tested, k, fetch=rows.fetch, device=device)
+    from storage.faiss_index import recall
+
+    measured = round(recall(positions[: len(tested)], exact), 4)
+    return scores, positions, {"recall_k": k, "recall": measured, "recall_texts": len(tested)}
+
+
+def _approximate_candidates(index: Artifact, queries: np.ndarray, k: int) -> list[np.ndarray]:
+    from storage import faiss_index
+
+    parameters = index.manifest["config"]["index_search"]
+    path = index.local_path(FAISS_FILE)
+    if path is not None:
+        _, positions = faiss_index.search(faiss_index.read(str(path)), queries, k, parameters)
+        return [row[row >= 0] for row in positions]
+    with TemporaryDirectory() as folder, index.open(FAISS_FILE) as remote:
+        local = Path(folder) / FAISS_FILE
+        with local.open("wb") as copy:
+            while chunk := remote.read(1 << 22):
+                copy.write(chunk)
+        _, positions = faiss_index.search(faiss_index.read(str(local)), queries, k, parameters)
+        return [row[row >= 0] for row in positions]

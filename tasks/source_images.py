@@ -1,0 +1,31 @@
+"""The bytes of an indexed image, read again from the corpus and proved to be the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from storage.errors import CorpusError, ImageRejected
+from storage.filesystems import display
+from storage.image_bytes import read_image_bytes
+from storage.reject_reasons import CHANGED, REJECT_REASONS
+
+
+def read_source_image(record: Mapping[str, Any]) -> bytes:
+    """The bytes that a record (image_id, uri, offset, length) stands for.
+
+    Raises:
+        CorpusError: if the file is gone or changed. That is no property of the image, so it must
+            not be recorded as one: the next scan notices and plans anew.
+    """
+    try:
+        data = read_image_bytes(record["uri"], record["offset"], record["length"])
+        if hashlib.sha256(data).hexdigest() != record["image_id"]:
+            raise ImageRejected(CHANGED)
+    except ImageRejected as rejected:
+        raise CorpusError(
+            f"{display(record['uri'])} can't be used any more: {REJECT_REASONS[rejected.reason]}. "
+            "It was indexed before; run the same command again to index the corpus as it is now."
+        ) from rejected
+    return data

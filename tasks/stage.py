@@ -1,0 +1,57 @@
+"""What every stage has in common: how it is called, and how it tells of its progress.
+
+A stage is a module with a `Config` (a frozen dataclass of settings), an `Inputs` (a frozen
+dataclass of references to artifacts), and two plain functions:
+
+- `locate(config, inputs, store) -> ArtifactRef`: the name of the output, without making it;
+- `run(config, inputs, store, progress) -> Artifact`: make it.
+
+Configs and inputs hold strings and numbers only, so that they can be sent to another machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+
+
+class Progress(Protocol):
+    """Where a stage reports what it has done."""
+
+    def advance(self, amount: int = 1, **counts: int) -> None:
+        """Count `amount` finished items, and add to named counters such as `rejected`."""
+
+
+class SilentProgress:
+    """Progress that nobody watches."""
+
+    def advance(self, amount: int = 1, **counts: int) -> None:
+        return None
+
+
+class Stage(Protocol):
+    """The shape of a stage's module."""
+
+    NAME: str
+
+    def locate(self, config: Any, inputs: Any, store: ArtifactStore) -> ArtifactRef: ...
+
+    def run(
+        self, config: Any, inputs: Any, store: ArtifactStore, progress: Progress
+    ) -> Artifact: ...
+
+
+@dataclass(frozen=True)
+class PartOfPlan:
+    """Inputs of a stage that works in parts: a plan and the number of one of its parts."""
+
+    plan: ArtifactRef
+    part: int
+
+
+def plan_parts(plan: Artifact) -> list[dict[str, Any]]:
+    """The parts that a plan lists: `digest` of their items, and `items`, how many they are."""
+    parts: list[dict[str, Any]] = plan.notes["parts"]
+    return parts

@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import io
+import os
+import random
+import tarfile
+
+import fsspec
+import pytest
+from bad_images import HTML, jpeg, tar_bytes, write
+
+from storage import filesystems, image_bytes
+from storage.errors import ImageRejected, StorageError
+from storage.image_bytes import ImageBytes, iter_entry, read_image_bytes
+from storage.reject_reasons import REJECT_REASONS
+
+MEMBERS = [("0001.jpg", jpeg(1)), ("0001.txt", b"a caption"), ("0001.json", b"{}"),
+           ("0002.PNG", jpeg(2)), ("sub/0003.jpg", jpeg(3))]  # fmt: skip
+
+
+def in_tar(path, data: bytes) -> list[ImageBytes]:
+    return list(iter_entry(str(write(path, data)), "tar"))
+
+
+def reasons(items: list[ImageBytes]) -> list[str | None]:
+    for item in items:
+        assert (item.data is None) == (item.reject_reason is not None)
+        assert item.reject_reason is None or item.reject_reason in REJECT_REASONS
+    return [item.reject_reason for item in items]
+
+
+def rejection(call) -> str:
+    with pytest.raises(ImageRejected) as caught:
+        call()
+    return caught.value.reason
+
+
+def test_a_whole_file(tmp_path):
+    uri = str(write(tmp_path / "a.jpg", jpeg()))
+    assert list(iter_entry(uri, "image")) == [ImageBytes(uri, -1, len(jpeg()), jpeg(), None)]
+    assert read_image_bytes(uri, -1, len(jpeg())) == jpeg()
+    assert read_image_bytes(uri, -1, -1) == jpeg()
+
+
+@pytest.mark.parametrize(
+    "tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+)
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_members_and_their_ranges(tmp_path, place, tar_format):
+    long_name = "/".join(["folder" * 5] * 5) + "/ü.jpg"
+    members = MEMBERS if tar_format == tarfile.USTAR_FORMAT else [*MEMBERS, (long_name, jpeg(4))]
+    data = tar_bytes(members, tar_format)
+    if place == "local":
+        uri = str(write(tmp_path / "t.tar", data))
+    else:
+        uri = "memory://image_bytes/t.tar"
+        fsspec.filesystem("memory").pipe(uri, data)
+    items = list(iter_entry(uri, "tar"))
+    images = [(name, content) for name, content in members if not name.endswith(("txt", "json"))]
+    assert [(item.member, item.data) for item in items] == images
+    for item in items:
+        assert (item.uri, item.reject_reason) == (uri, None)
+        assert data[item.offset : item.offset + item.length] == item.data
+        assert read_image_bytes(uri, item.offset, item.length) == item.data
+
+
+def test_a_tar_is_read_once_from_front_to_back(tmp_path, monkeypatch):
+    path = write(tmp_path / "t.tar", tar_bytes([(f"{i}.jpg", jpeg(i)) for i in range(20)]))
+    read = 0
+
+    class Counting(io.FileIO):
+        def read(self, size=-1):
+            nonlocal read
+            data = super().read(size)
+            read += len(data)
+            return data
+
+    monkeypatch.setattr(image_bytes, "open_binary", Counting)
+    assert len(list(iter_entry(str(path), "tar"))) == 20
+    assert read <= path.stat().st_size
+
+
+def test_links_folders_and_devices_are_no_images(tmp_path):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, kind in [
+            ("d.jpg", tarfile.DIRTYPE),
+            ("s.jpg", tarfile.SYMTYPE),
+            ("h.jpg", tarfile.LNKTYPE),
+            ("p.jpg", tarfile.FIFOTYPE),
+        ]:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "../../etc/passwd"
+            tar.addfile(info)
+    assert in_tar(tmp_path / "t.tar", file.getvalue()) == []
+
+
+def test_sparse_members_are_not_one_range_of_bytes(tmp_path):
+    info = tarfile.TarInfo("a.jpg")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 4
+    data = info.tobuf(tarfile.GNU_FORMAT) + b"data".ljust(512, b"\0") + bytes(1024)
+    assert reasons(in_tar(tmp_path / "t.tar", data)) == ["unreadable"]
+
+
+def test_a_tar_that_is_cut_while_it_is_read(tmp_path):
+    data = tar_bytes([(f"{i}.jpg", bytes([i]) * 100_000) for i in range(1, 4)])
+    path = write(tmp_path / "t.tar", data)
+    items = iter_entry(str(path), "tar")
+    assert next(items).data == b"\1" * 100_000
+    os.truncate(path, 150_000)
+    assert reasons(list(items)) == ["changed", "truncated_tar"]
+
+
+def test_bad_members_are_rejected_and_the_others_kept(tmp_path):
+    items = in_tar(
+        tmp_path / "t.tar",
+        tar_bytes(
+            [
+                ("/etc/a.jpg", jpeg()),
+                ("../a.jpg", jpeg()),
+                ("a/../../b.jpg", jpeg()),
+                ("good.jpg", jpeg()),
+                ("good.jpg", jpeg(1)),
+                ("./good.jpg", jpeg(2)),
+                ("empty.jpg", b""),
+                ("..good.jpg", jpeg(3)),
+            ]
+        ),
+    )
+    assert reasons(items) == [
+        *["unsafe_member_name"] * 3,
+        None,
+        *["duplicate_member"] * 2,
+        "empty_file",
+        None,
+    ]
+    assert items[3].data == jpeg()
+    assert items[7].data == jpeg(3)
+    assert items[0].member == "/etc/a.jpg"
+
+
+def test_member_names_that_are_not_utf8(tmp_path):
+    info = tarfile.TarInfo("x.jpg")
+    info.size = 4
+    header = info.tobuf(tarfile.USTAR_FORMAT).replace(b"x.jpg", b"\xe9.jpg")
+    checksum = sum(header[:148]) + 256 + sum(header[156:])
+    header = header[:148] + b"%06o\0 " % checksum + header[156:]
+    [item] = in_tar(tmp_path / "t.tar", header + b"data".ljust(512, b"\0") + bytes(1024))
+    assert (item.member, item.data) == ("\\udce9.jpg", b"data")
+    item.member.encode("utf-8")
+
+
+@pytest.mark.parametrize("cut", [512 + 100, 512 + 512])
+def test_a_tar_cut_within_a_member(tmp_path, cut):
+    data = tar_bytes([("a.jpg", jpeg(1)), ("b.jpg", jpeg(2)), ("c.jpg", jpeg(3))])
+    whole = in_tar(tmp_path / "whole.tar", data)
+    cut_items = in_tar(tmp_path / "cut.tar", data[: whole[1].offset - 512 + cut])
+    assert reasons(cut_items) == [None, "truncated_tar"]
+    assert cut_items[0].data == jpeg(1)
+    assert (cut_items[1].member, cut_items[1].offset) == ("b.jpg", whole[1].offset)
+
+
+def test_a_tar_cut_between_or_within_headers(tmp_path):
+    data = tar_bytes([("a.jpg", jpeg(1)), ("b.jpg", jpeg(2))], tarfile.USTAR_FORMAT)
+    second = in_tar(tmp_path / "whole.tar", data)[1].offset - 512
+    for end in (second, second + 100, second + 512):
+        items = in_tar(tmp_path / f"{end}.tar", data[:end])
+        assert reasons(items) == [None, "truncated_tar"]
+    # The end mark alone is missing: everything is there, and the doubt is recorded.
+    whole_members = second + 512 + (len(jpeg(2)) + 511) // 512 * 512
+    items = in_tar(tmp_path / "unmarked.tar", data[:whole_members])
+    assert reasons(items) == [None, None, "truncated_tar"]
+
+
+def test_a_tar_cut_within_something_that_is_no_image(tmp_path):
+    data = tar_bytes([("a.jpg", jpeg(1)), ("b.txt", b"x" * 5000)])
+    start = data.index(b"x" * 5000)
+    assert reasons(in_tar(tmp_path / "t.tar", data[: start + 700])) == [None, "truncated_tar"]
+
+
+def test_a_tar_damaged_midway(tmp_path):
+    data = bytearray(tar_bytes([("a.jpg", jpeg(1)), ("b.jpg", jpeg(2)), ("c.jpg", jpeg(3))]))
+    second = in_tar(tmp_path / "whole.tar", bytes(data))[1].offset - 512
+    data[second : second + 512] = b"\xff" * 512
+    assert reasons(in_tar(tmp_path / "t.tar", bytes(data))) == [None, "truncated_tar"]
+
+
+def test_sizes_that_would_loop_or_fill_the_memory(tmp_path):
+    def header(size: bytes, kind: bytes) -> bytes:
+        raw = bytearray(tarfile.TarInfo("b.jpg").tobuf(tarfile.GNU_FORMAT))
+        raw[124:136], raw[156:157] = size, kind
+        raw[148:156] = b" " * 8
+        raw[148:156] = b"%06o\0 " % sum(raw)
+        return bytes(raw)
+
+    first = tar_bytes([("a.jpg", jpeg())], tarfile.GNU_FORMAT)
+    first = first[: 512 + (len(jpeg()) + 511) // 512 * 512]
+    negative = b"\xff" * 11 + b"\x00"
+    huge = b"\x80" + b"\x7f" * 11
+    for size, kind in [
+        (negative, b"0"),
+        (negative, b"x"),
+        (huge, b"0"),
+        (huge, b"L"),
+        (huge, b"x"),
+    ]:
+        items = in_tar(tmp_path / "t.tar", first + header(size, kind) + bytes(2048))
+        assert reasons(items) == [None, "truncated_tar"]
+    # An image that claims more than there is: it is too large, and nothing comes after it.
+    petabyte = b"\x80" + (2**50).to_bytes(11, "big")
+    items = in_tar(tmp_path / "t.tar", first + header(petabyte, b"0") + bytes(2048))
+    assert reasons(items) == [None, "file_too_large", "truncated_tar"]
+
+
+def test_random_damage_to_a_tar_raises_nothing(tmp_path):
+    rng = random.Random("tar")
+    whole = tar_bytes(MEMBERS)
+    bad = 0
+    for _ in range(200):
+        data = bytearray(whole[: rng.randrange(len(whole))] if rng.random() < 0.4 else whole)
+        for _ in range(rng.randrange(1, 8)):
+            if data:
+                data[rng.randrange(min(len(data), 4096))] = rng.randrange(256)
+        found = reasons(in_tar(tmp_path / "t.tar", bytes(data)))
+        bad += any(found)
+    assert bad > 50
+
+
+@pytest.mark.parametrize("data", [HTML * 20, HTML, b"\x1f\x8b" + bytes(600)])
+def test_not_a_tar(tmp_path, data):
+    [item] = in_tar(tmp_path / "t.tar", data)
+    assert (item.reject_reason, item.offset, item.member) == ("not_a_tar", -1, "")
+
+
+def test_empty_tars(tmp_path):
+    assert reasons(in_tar(tmp_path / "no_bytes.tar", b"")) == ["empty_file"]
+    assert reasons(in_tar(tmp_path / "no_members.tar", bytes(10240))) == []
+
+
+def test_whole_files_that_are_bad(tmp_path):
+    empty = write(tmp_path / "e.jpg", b"")
+    pipe = tmp_path / "p.jpg"
+    os.mkfifo(pipe)
+    for path, reason in [
+        (empty, "empty_file"),
+        (tmp_path / "none.jpg", "missing"),
+        (pipe, "not_a_file"),
+        (tmp_path, "not_a_file"),
+    ]:
+        assert reasons(list(iter_entry(str(path), "image"))) == [reason]
+    assert reasons(list(iter_entry(str(tmp_path / "none.tar"), "tar"))) == ["missing"]
+    assert reasons(list(iter_entry(str(pipe), "tar"))) == ["not_a_file"]
+
+
+def test_large_files_are_not_read(tmp_path, monkeypatch):
+    uri = str(write(tmp_path / "a.jpg", jpeg()))
+    remote = "memory://image_bytes/large.jpg"
+    fsspec.filesystem("memory").pipe(remote, jpeg())
+    tar = write(tmp_path / "t.tar", tar_bytes([("a.jpg", jpeg()), ("b.jpg", b"small")]))
+    items = list(iter_entry(str(tar), "tar", max_bytes=100))
+    assert reasons(items) == ["file_too_large", None]
+
+    def refuse(uri):
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(image_bytes, "read_bytes", refuse)
+    for place in (uri, remote):
+        [item] = iter_entry(place, "image", max_bytes=100)
+        assert (item.reject_reason, item.length) == ("file_too_large", len(jpeg()))
+    [item] = iter_entry(remote, "image", size=101, max_bytes=100)
+    assert (item.reject_reason, item.length) == ("file_too_large", 101)
+
+
+def test_unreadable(tmp_path, monkeypatch):
+    uri = str(write(tmp_path / "a.jpg", jpeg()))
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "denied")
+
+    monkeypatch.setattr("builtins.open", refuse)  # the tests may run as root
+    assert reasons(list(iter_entry(uri, "image"))) == ["unreadable"]
+    assert reasons(list(iter_entry(uri, "tar"))) == ["unreadable"]
+    assert rejection(lambda: read_image_bytes(uri, 0, 5)) == "unreadable"
+
+
+def test_read_again_after_a_change(tmp_path):
+    path = write(tmp_path / "t.tar", tar_bytes(MEMBERS))
+    item = list(iter_entry(str(path), "tar"))[-1]
+    path.write_bytes(path.read_bytes()[: item.offset + 10])
+    assert rejection(lambda: read_image_bytes(item.uri, item.offset, item.length)) == "changed"
+    image = write(tmp_path / "a.jpg", jpeg())
+    assert rejection(lambda: read_image_bytes(str(image), -1, 5)) == "changed"
+    image.unlink()
+    assert rejection(lambda: read_image_bytes(str(image), -1, 5)) == "missing"
+
+
+def test_an_object_store_that_is_down_stops_the_run(monkeypatch):
+    def down(self, path, **kwargs):
+        raise ConnectionRefusedError("refused")
+
+    uri = "memory://image_bytes/x.jpg"
+    fsspec.filesystem("memory").pipe(uri, jpeg())
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", down)
+    with pytest.raises(StorageError, match="no connection"):
+        list(iter_entry(uri, "image"))
+    with pytest.raises(StorageError, match="no connection"):
+        read_image_bytes(uri, -1, -1)
+
+
+def test_a_web_server_that_is_down_costs_its_image_only(monkeypatch):
+    class Web:
+        def cat_file(self, path, **kwargs):
+            raise ConnectionRefusedError("refused")
+
+        def info(self, path):
+            return {"size": None}
+
+    for module in (filesystems, image_bytes):
+        monkeypatch.setattr(module, "resolve", lambda uri: (Web(), uri))
+    assert reasons(list(iter_entry("https://host/a.jpg", "image"))) == ["unreadable"]
+
+
+def test_a_missing_package_stops_the_run():
+    with pytest.raises(StorageError, match="nonsense"):
+        list(iter_entry("nonsense://x/a.jpg", "image"))

@@ -1,0 +1,149 @@
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from zutis_model.bilateral_solver import refine_mask
+from zutis_model.normalisation import normalise
+from zutis_model.selfmask import load_selfmask
+
+TAGS = ("s1101_224x224", "s1102_240x320", "s1103_250x203")
+
+
+def as_input(*images):
+    return normalise(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
+
+
+@pytest.fixture(scope="module", params=TAGS)
+def case(request, parity_json, parity_arrays, make_image):
+    """One image and what the reference says of it."""
+    (facts,) = [c for c in parity_json("selfmask") if c["tag"] == request.param]
+    image = make_image(facts["seed"], facts["h"], facts["w"])
+    assert hashlib.sha256(image.tobytes()).hexdigest() == facts["image_sha256"]
+    prefix = f"{request.param}_"
+    arrays = {
+        name.removeprefix(prefix): array
+        for name, array in parity_arrays("selfmask").items()
+        if name.startswith(prefix)
+    }
+    for name in ("dts", "dts_bi"):
+        bits = np.unpackbits(arrays[f"{name}_packed"], count=image[..., 0].size)
+        arrays[name] = bits.reshape(image.shape[:2]).astype(bool)
+    return image, arrays, facts
+
+
+def test_state_dict_is_that_of_the_published_checkpoint(selfmask, parity_json):
+    actual = [
+        [name, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")]
+        for name, tensor in selfmask.state_dict().items()
+    ]
+    assert sorted(actual) == sorted(parity_json("selfmask_state_dict"))
+
+
+def test_network_agrees_with_the_reference(case, selfmask):
+    image, expected, facts = case
+    with torch.inference_mode():
+        tokens = selfmask.encode(as_input(image)).flatten(1, 2)[0, ::64]
+        output = selfmask(as_input(image))
+
+    np.testing.assert_allclose(tokens, expected["encoder_tokens_every64"], rtol=0, atol=5e-5)
+    np.testing.assert_allclose(output.mask_pred, expected["mask_pred"][:, 0], rtol=0, atol=2e-4)
+    objectness = expected["objectness"][:, 0, :, 0]
+    np.testing.assert_allclose(output.objectness, objectness, rtol=0, atol=1e-5)
+    assert output.objectness.argmax() == facts["best_query"]
+
+
+def test_prediction_agrees_with_the_reference(case, selfmask):
+    image, expected, facts = case
+    soft, objectness = selfmask.predict(as_input(image))
+
+    assert soft.dtype == objectness.dtype == torch.float32
+    assert soft.shape == (1, *image.shape[:2])
+    mask = (soft[0] > 0.5).numpy()
+    assert np.count_nonzero(mask != expected["dts"]) <= 10
+    assert objectness.item() == pytest.approx(facts["objectness_top2"][0], abs=1e-5)
+
+    refined = refine_mask(image, mask) > 0.5
+    assert np.mean(refined != expected["dts_bi"]) <= 1e-3
+
+
+def test_prediction_is_the_best_of_all_queries(selfmask, make_image):
+    images = as_input(make_image(1, 50, 61), make_image(2, 50, 61))
+    output = selfmask(images)
+    soft, objectness = selfmask.predict(images)
+    upsampled = torch.nn.functional.interpolate(output.mask_pred, scale_factor=4, mode="bilinear")
+    for i, best in enumerate(output.objectness.argmax(dim=1)):
+        torch.testing.assert_close(soft[i], upsampled[i, best, :50, :61], atol=1e-5, rtol=0)
+        assert objectness[i] == pytest.approx(output.objectness[i, best].item(), abs=1e-6)
+
+
+def test_batch_equals_singles(selfmask, make_image):
+    images = as_input(make_image(1, 75, 90), make_image(2, 75, 90))
+    soft, objectness = selfmask.predict(images)
+    for i in range(2):
+        single_soft, single_objectness = selfmask.predict(images[i : i + 1])
+        torch.testing.assert_close(soft[i], single_soft[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(objectness[i], single_objectness[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8), (9, 64), (1, 100)])
+def test_tiny_images(size, selfmask, make_image):
+    soft, objectness = selfmask.predict(as_input(make_image(0, *size)))
+    assert soft.shape == (1, *size)
+    assert torch.isfinite(soft).all()
+    assert 0 <= soft.min() <= soft.max() <= 1
+    assert 0 <= objectness.item() <= 1
+
+
+def test_position_embedding_is_kept_where_the_token_count_is(selfmask):
+    # 14 x 56 has as many patches as the 28 x 28 of training: the reference doesn't resize.
+    assert selfmask._position_embedding(14, 56) is selfmask.encoder.pos_embed
+    assert selfmask._position_embedding(14, 57).shape == (1, 1 + 14 * 57, 384)
+
+
+def test_bfloat16_is_close(make_image):
+    images = as_input(make_image(1101, 96, 96))
+    exact, _ = load_selfmask().predict(images)
+    network = load_selfmask(precision="bfloat16")
+    soft, objectness = network.predict(images)
+    output = network(images)
+    assert soft.dtype == objectness.dtype == torch.float32
+    assert output.mask_logits.dtype == output.objectness_logits.dtype == torch.float32
+    assert ((soft > 0.5) == (exact > 0.5)).float().mean() > 0.9
+
+
+def test_checkpoint_decides_the_number_of_queries():
+    ten = load_selfmask(num_queries=10, seed=3)
+    loaded = load_selfmask(ten.state_dict(), num_queries=20)
+    assert loaded.query_embed.shape == (10, 384)
+    assert not loaded.training
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, ten.state_dict()[name])
+
+
+def test_seeds_differ(selfmask, make_image):
+    images = as_input(make_image(1, 64, 64))
+    other, _ = load_selfmask(seed=1).predict(images)
+    assert not torch.equal(other, selfmask.predict(images)[0])
+
+
+def test_another_models_checkpoint_is_refused(selfmask):
+    with pytest.raises(ValueError, match=r"SelfMask.*query_embed.*visual\.proj"):
+        load_selfmask({"visual.proj": torch.zeros(768, 512)})
+    missing = dict(selfmask.state_dict())
+    del missing["encoder.norm.bias"]
+    with pytest.raises(ValueError, match=r"1 missing \(encoder\.norm\.bias\)"):
+        load_selfmask(missing)
+    with pytest.raises(ValueError, match="precision"):
+        load_selfmask(precision="float16")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_gpu_agrees(precision, selfmask, make_image):
+    images = as_input(make_image(1102, 240, 320))
+    network = load_selfmask(device="cuda", precision=precision)
+    soft, _ = network.predict(images.cuda())
+    expected, _ = selfmask.predict(images)
+    assert ((soft.cpu() > 0.5) == (expected > 0.5)).float().mean() > 0.98

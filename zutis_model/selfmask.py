@@ -1,0 +1,253 @@
+"""SelfMask: class-agnostic masks of salient objects, learned without labels (Shin et al. 2022).
+
+A DINO-style ViT-S/8 gives patch tokens; a transformer decoder turns learned queries into object
+queries; a mask is the product of one query with the tokens, and a small perceptron scores how
+likely a query is an object. The architecture is the inference network of the ZUTIS reference
+(`networks/selfmask/selfmask.py`), and so are the names in the state dict.
+
+Dimensions:
+    b     images in the batch
+    h, w  image rows, columns
+    r, c  patch rows, columns: h / 8 and w / 8, rounded up
+    q     queries
+    d     width, 384
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from zutis_model.precision import Precision, autocast, check_precision
+from zutis_model.synthetic_weights import fill_with_synthetic_weights
+from zutis_model.transformer_decoder import TransformerDecoder
+from zutis_model.weight_loading import WithoutRandomInitialisation, load_strictly
+
+PATCH_SIZE = 8
+_WIDTH = 384
+_NUM_HEADS = 6
+_FEEDFORWARD_WIDTH = 4 * _WIDTH
+_NUM_ENCODER_LAYERS = 12
+_NUM_DECODER_LAYERS = 6
+_TRAINING_IMAGE_SIZE = 224  # of the position embedding: 28 x 28 patches
+_MASKS_PER_PATCH = 2  # mask pixels along a patch's side
+_UPSAMPLING_TO_IMAGE = PATCH_SIZE // _MASKS_PER_PATCH
+
+
+@dataclass(frozen=True)
+class SelfMaskOutput:
+    """What the network says of a batch.
+
+    Attributes:
+        mask_logits: float32 [b, q, 2r, 2c]; covers the image padded to a multiple of 8.
+        objectness_logits: float32 [b, q].
+    """
+
+    mask_logits: Tensor
+    objectness_logits: Tensor
+
+    @property
+    def mask_pred(self) -> Tensor:
+        """Soft masks, float32 [b, q, 2r, 2c] in 0..1."""
+        return self.mask_logits.sigmoid()
+
+    @property
+    def objectness(self) -> Tensor:
+        """Likelihood that a query is an object, float32 [b, q] in 0..1."""
+        return self.objectness_logits.sigmoid()
+
+
+class SelfMask(nn.Module):
+    """The network. Use `load_selfmask` to get one with weights.
+
+    Args:
+        num_queries: q; the published checkpoints have 10 or 20.
+        precision: arithmetic of `encode`, `forward` and `predict`; outputs are float32 either way.
+
+    Raises:
+        ValueError: unknown precision.
+    """
+
+    def __init__(self, num_queries: int = 20, precision: Precision = "float32") -> None:
+        super().__init__()
+        check_precision(precision)
+        self.precision: Precision = precision
+        # Its layer norms have an epsilon of 1e-6, the decoder's 1e-5.
+        self.encoder = VisionTransformer(
+            img_size=_TRAINING_IMAGE_SIZE,
+            patch_size=PATCH_SIZE,
+            embed_dim=_WIDTH,
+            depth=_NUM_ENCODER_LAYERS,
+            num_heads=_NUM_HEADS,
+            num_classes=0,
+        )
+        self.decoder = TransformerDecoder(
+            _WIDTH, _NUM_DECODER_LAYERS, _NUM_HEADS, _FEEDFORWARD_WIDTH
+        )
+        self.query_embed = nn.Parameter(torch.randn(num_queries, _WIDTH))
+        self.ffn = _ObjectnessHead()
+
+    @property
+    def device(self) -> torch.device:
+        return self.query_embed.device
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Patch tokens of the encoder's last layer, after its norm, without the class token.
+
+        Args:
+            images: float32 [b, 3, h, w], normalised with the ImageNet statistics; any size.
+
+        Returns:
+            float [b, r, c, d], row-major.
+        """
+        with autocast(self.device, self.precision):
+            # Zeros are the mean colour here. The padding takes part in the attention, as it did
+            # when the weights were trained.
+            patches = self.encoder.patch_embed.proj(_pad_to_patches(images))
+            rows, columns = patches.shape[-2:]
+            tokens: Tensor = patches.flatten(2).transpose(1, 2)
+            assert self.encoder.cls_token is not None
+            tokens = torch.cat([self.encoder.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = tokens + self._position_embedding(rows, columns)
+            tokens = self.encoder.norm(self.encoder.blocks(tokens))
+        return tokens[:, 1:].reshape(-1, rows, columns, _WIDTH)
+
+    def forward(self, images: Tensor) -> SelfMaskOutput:
+        """All queries' masks and objectness, from the last decoder layer.
+
+        Args:
+            images: float32 [b, 3, h, w], normalised with the ImageNet statistics; any size.
+                Attention is over all r·c patches, so time grows with the square of the area.
+
+        Returns:
+            Masks of the padded image: crop after upsampling by 4, or use `predict`.
+        """
+        tokens, queries = self._tokens_and_queries(images)
+        with autocast(self.device, self.precision):
+            objectness_logits = self.ffn(queries).squeeze(-1)
+        return SelfMaskOutput(
+            mask_logits=self._mask_logits(queries, tokens),
+            objectness_logits=objectness_logits.float(),
+        )
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Each image's most object-like mask, at the image's resolution.
+
+        Only that mask is upsampled: the memory doesn't grow with queries times pixels.
+
+        Args:
+            images: float32 [b, 3, h, w], normalised with the ImageNet statistics; any size.
+
+        Returns:
+            soft masks: float32 [b, h, w] in 0..1; the reference's mask is `soft > 0.5`.
+            objectness: float32 [b] in 0..1, of the queries the masks come from.
+        """
+        height, width = images.shape[-2:]
+        tokens, queries = self._tokens_and_queries(images)
+        with autocast(self.device, self.precision):
+            objectness_logits = self.ffn(queries).squeeze(-1).float()
+
+        # Logits, not probabilities: sigmoid rounds different large logits to equal ones.
+        best = objectness_logits.argmax(dim=1, keepdim=True)  # [b, 1]
+        best_query = queries.take_along_dim(best[..., None], dim=1)  # [b, 1, d]
+        # The reference upsamples probabilities, not logits.
+        soft = self._mask_logits(best_query, tokens).sigmoid()
+        soft = F.interpolate(soft, scale_factor=_UPSAMPLING_TO_IMAGE, mode="bilinear")
+        objectness = objectness_logits.take_along_dim(best, dim=1).sigmoid()
+        return soft[:, 0, :height, :width].contiguous(), objectness[:, 0]
+
+    def _tokens_and_queries(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.encode(images)
+        with autocast(self.device, self.precision):
+            # SelfMask gives the decoder no position of the memory (ZUTIS does).
+            queries = self.decoder(self.query_embed, tokens.flatten(1, 2))[-1]
+        return tokens, queries
+
+    def _mask_logits(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        with autocast(self.device, self.precision):
+            logits = torch.einsum("bqd,brcd->bqrc", queries, tokens)
+        # The reference upsamples the tokens, then multiplies. Both are linear, so they commute;
+        # this way round there are q channels to upsample and not d.
+        return F.interpolate(logits.float(), scale_factor=_MASKS_PER_PATCH, mode="bilinear")
+
+    def _position_embedding(self, rows: int, columns: int) -> Tensor:
+        """Position embedding of the class token and r x c patches: [1, 1 + r·c, d]."""
+        position = self.encoder.pos_embed
+        assert position is not None
+        num_patches = position.shape[1] - 1
+        # The reference compares counts, not shapes: a grid of 14 x 56 gets the embedding of
+        # 28 x 28 unresized, in row-major order. The published masks were made that way.
+        if rows * columns == num_patches:
+            return position
+        side = math.isqrt(num_patches)
+        # Bicubic to the exact size, without antialiasing (timm's own resize antialiases).
+        grid = F.interpolate(
+            position[:, 1:].transpose(1, 2).reshape(1, _WIDTH, side, side),
+            size=(rows, columns),
+            mode="bicubic",
+        )
+        return torch.cat([position[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+class _ObjectnessHead(nn.Module):
+    """Three-layer perceptron from a query to one logit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [nn.Linear(_WIDTH, _WIDTH), nn.Linear(_WIDTH, _WIDTH), nn.Linear(_WIDTH, 1)]
+        )
+
+    def forward(self, queries: Tensor) -> Tensor:
+        """[..., d] to [..., 1]."""
+        *hidden_layers, last = self.layers
+        for layer in hidden_layers:
+            queries = torch.relu(layer(queries))
+        logits: Tensor = last(queries)
+        return logits
+
+
+def load_selfmask(
+    state_dict: Mapping[str, Tensor] | None = None,
+    *,
+    num_queries: int = 20,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    precision: Precision = "float32",
+) -> SelfMask:
+    """SelfMask with weights, in eval mode.
+
+    Args:
+        state_dict: a published checkpoint's; the number of queries is read from it. None: the
+            synthetic weights of `seed`.
+        num_queries: q of a network with synthetic weights.
+        seed: see `synthetic_weights.synthetic_weight`.
+        device: where the network lives; move the images there.
+        precision: `float32`, or `bfloat16` (autocast) for speed where results may differ a little.
+
+    Raises:
+        ValueError: the state dict is of another model (the message names keys), or the precision
+            or the seed is not a valid one.
+    """
+    if state_dict is not None and "query_embed" in state_dict:
+        num_queries = state_dict["query_embed"].shape[0]
+    with WithoutRandomInitialisation():
+        network = SelfMask(num_queries, precision)
+    if state_dict is None:
+        fill_with_synthetic_weights(network, seed)
+    else:
+        load_strictly(network, state_dict, "SelfMask (ViT-S/8)")
+    return network.to(device).eval().requires_grad_(False)
+
+
+def _pad_to_patches(images: Tensor) -> Tensor:
+    """Zeros at the right and the bottom, up to a multiple of the patch size."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % PATCH_SIZE, 0, -height % PATCH_SIZE))
