@@ -78,8 +78,14 @@ class LocalExecutor:
             self.reports.append(progress)
         return [artifact or cast(Artifact, next(made)) for artifact in found]
 
+    def _ref(self, stage: str, config: Any, inputs: Any) -> ArtifactRef | None:
+        """The name of what a stage will make; None for a stage that looks at what is there."""
+        locate = getattr(STAGES[stage], "locate", None)
+        return locate(config, inputs, self.store) if locate else None
+
     def _published(self, stage: str, config: Any, inputs: Any) -> Artifact | None:
-        ref: ArtifactRef = STAGES[stage].locate(config, inputs, self.store)
+        ref = self._ref(stage, config, inputs)
+        assert ref is not None, f"{stage} has no key before it runs"
         artifact = self.store.find(ref)
         if artifact is not None and (problems := artifact.problems()):
             raise damaged(ref, problems)

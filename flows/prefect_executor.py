@@ -1,0 +1,126 @@
+"""Runs stages as Prefect task runs: one a part, in threads, with progress in the UI."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+
+from flows.executors import LocalExecutor
+from flows.progress import StageProgress, Watcher, Watchers
+from flows.stage_task import StageCall, stage_task, unwatch, watch
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+
+# The server takes in 20 to 33 task runs a second: finished parts beyond these are counted as
+# cached and not submitted to be found cached one by one.
+_MOST_CACHED_RUNS = 100
+
+
+class PrefectExecutor(LocalExecutor):
+    """To be used inside a flow run.
+
+    Args:
+        store: where artifacts are.
+        watcher: where to show progress, besides the UI.
+        workers: parts in flight at a time, whatever the task runner would take.
+    """
+
+    def __init__(self, store: ArtifactStore, watcher: Watcher, workers: int) -> None:
+        super().__init__(store, Watchers(UiWatcher(), watcher))
+        self._workers = workers
+
+    def many(
+        self, stage: str, config: Any, inputs: Sequence[Any], sizes: Sequence[int] | None = None
+    ) -> list[Artifact]:
+        artifacts = super().many(stage, config, inputs, sizes)
+        report = self.reports[-1]
+        if report.cached_parts == report.parts:
+            get_run_logger().info(report.describe())
+            self._show_cached(stage, config, inputs[:_MOST_CACHED_RUNS])
+        return artifacts
+
+    def _show_cached(self, stage: str, config: Any, inputs: Sequence[Any]) -> None:
+        """Task runs that Prefect shows as cached, for a stage that had nothing to do."""
+        self._results(stage, [self._call(stage, config, item, None) for item in inputs])
+
+    def _run(
+        self, progress: StageProgress, config: Any, inputs: Sequence[Any]
+    ) -> list[Artifact | None]:
+        of = len(inputs)
+        calls = [
+            self._call(progress.stage, config, item, f"{progress.stage} {number} of {of}")
+            for number, item in enumerate(inputs, start=1)
+        ]
+        watch(progress)
+        try:
+            return self._results(progress.stage, calls)
+        finally:
+            unwatch(progress)
+
+    def _call(self, stage: str, config: Any, inputs: Any, label: str | None) -> StageCall:
+        return StageCall(
+            stage=stage,
+            config=config,
+            inputs=inputs,
+            store=self.store.root,
+            ref=self._ref(stage, config, inputs),
+            label=label or stage,
+        )
+
+    def _results(self, stage: str, calls: Sequence[StageCall]) -> list[Artifact | None]:
+        """Submit parts as places become free; after a failure no further part is begun."""
+        places = threading.BoundedSemaphore(self._workers)
+        failed = threading.Event()
+
+        def part_ended(future: PrefectFuture[Any]) -> None:
+            if not future.state.is_completed():
+                failed.set()
+            places.release()
+
+        futures: list[PrefectFuture[dict[str, str] | None]] = []
+        for call in calls:
+            places.acquire()
+            if failed.is_set():
+                break
+            futures.append(stage_task(stage).submit(call))
+            futures[-1].add_done_callback(part_ended)
+        for future in futures:  # whoever is in flight ends before an error is raised
+            future.wait()
+        return [self._artifact(future) for future in futures]
+
+    def _artifact(self, future: PrefectFuture[dict[str, str] | None]) -> Artifact | None:
+        reference = future.result()
+        if reference is None:
+            return None
+        return self.store.get(ArtifactRef(reference["stage"], reference["key"]))
+
+
+class UiWatcher:
+    """A progress artifact for each stage that runs, and its last line in the flow run's log."""
+
+    def __init__(self) -> None:
+        self._artifacts: dict[str, UUID] = {}
+        self._shown: dict[str, str] = {}
+
+    def begin(self, progress: StageProgress) -> None:
+        key = progress.stage.replace("_", "-")
+        artifact = create_progress_artifact(0.0, key=key, description=progress.describe())
+        self._artifacts[progress.stage] = cast(UUID, artifact)
+
+    def refresh(self, progress: StageProgress) -> None:
+        description = progress.describe()
+        if self._shown.get(progress.stage) == description:
+            return
+        self._shown[progress.stage] = description
+        update_progress_artifact(
+            self._artifacts[progress.stage], 100.0 * progress.fraction, description
+        )
+
+    def end(self, progress: StageProgress) -> None:
+        self.refresh(progress)
+        get_run_logger().info(progress.describe())

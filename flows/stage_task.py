@@ -1,0 +1,131 @@
+"""The one wrapper that turns a stage into a Prefect task.
+
+It gives a stage its cache key (our own fingerprint, whatever the inputs look like), its retries,
+and a result that is a reference. The artifact store stays the truth: a result whose artifact is
+gone is a miss, and a task that finds its artifact there does nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from prefect import Task, task
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.serializers import Serializer
+
+from flows.executors import run_stage
+from flows.progress import StageProgress
+from flows.stages import STAGES
+from storage.artifacts import ArtifactRef, ArtifactStore
+from storage.errors import ArtifactError, StorageError, ZutisError
+
+_RETRY_SECONDS = [5.0, 30.0]
+
+
+@dataclass(frozen=True)
+class StageCall:
+    """One part of a stage, as it travels to a worker: strings and numbers.
+
+    Attributes:
+        stage: the stage's name.
+        config, inputs: the stage's own dataclasses.
+        store: root of the artifact store.
+        ref: the artifact that will come of it; None for a stage that looks at what is there.
+        label: what the task run is called in the UI.
+    """
+
+    stage: str
+    config: Any
+    inputs: Any
+    store: str
+    ref: ArtifactRef | None
+    label: str
+
+
+class ArtifactSerializer(Serializer):  # Prefect dispatches on the bare class
+    """Writes a reference; refuses to read one whose artifact is not there any more.
+
+    Prefect takes a result that can't be read for a cache miss.
+    """
+
+    type: Literal["zutis-artifact"] = "zutis-artifact"
+
+    def dumps(self, obj: dict[str, str]) -> bytes:
+        return json.dumps(obj).encode()
+
+    def loads(self, blob: bytes) -> dict[str, str]:
+        reference: dict[str, str] = json.loads(blob)
+        store = ArtifactStore(reference["store"])
+        artifact = store.find(ArtifactRef(reference["stage"], reference["key"]))
+        if artifact is None or artifact.problems():
+            raise ArtifactError(f"{reference} is gone or damaged")
+        return reference
+
+
+# Progress of the stages that run in this process. A part that runs elsewhere finds nothing here
+# and is counted when it has ended.
+_watched: dict[str, StageProgress] = {}
+
+
+def watch(progress: StageProgress) -> None:
+    """Let parts of this stage, in this process, report to `progress`."""
+    _watched[progress.stage] = progress
+
+
+def unwatch(progress: StageProgress) -> None:
+    _watched.pop(progress.stage, None)
+
+
+@cache
+def stage_task(stage: str) -> Task[[StageCall], dict[str, str] | None]:
+    """The Prefect task of a stage, by the stage's name."""
+    decorate: Callable[[Any], Any] = task(
+        name=stage,
+        description=(STAGES[stage].__doc__ or "").split("\n")[0],
+        tags=["zutis"],
+        task_run_name=_run_name,
+        cache_key_fn=_cache_key,
+        persist_result=True,
+        result_serializer=ArtifactSerializer(),
+        cache_result_in_memory=False,
+        retries=len(_RETRY_SECONDS),
+        retry_delay_seconds=_RETRY_SECONDS,
+        retry_condition_fn=_worth_retrying,
+    )
+
+    def run(call: StageCall) -> dict[str, str] | None:
+        store = ArtifactStore(call.store)
+        artifact = store.find(call.ref) if call.ref else None
+        if artifact is None:
+            artifact = run_stage(
+                call.stage, call.config, call.inputs, store, _watched.get(call.stage)
+            )
+        if artifact is None:
+            return None
+        return {"store": call.store, "stage": artifact.ref.stage, "key": artifact.key}
+
+    decorated: Task[[StageCall], dict[str, str] | None] = decorate(run)
+    return decorated
+
+
+def _run_name() -> str:
+    context = TaskRunContext.get()
+    assert context is not None
+    call: StageCall = context.parameters["call"]
+    return call.label
+
+
+def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str | None:
+    call: StageCall = parameters["call"]
+    return f"zutis/{call.store}/{call.ref}" if call.ref else None
+
+
+def _worth_retrying(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
+    """A user's mistake stays one; a file system or a machine may recover."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, StorageError) or not isinstance(error, ZutisError)

@@ -1,0 +1,157 @@
+"""What a build came to, as tables: for the terminal, and for the UI."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.pipeline import Build
+from flows.progress import StageProgress
+from storage.reject_reasons import REJECT_REASONS
+from tasks.layout import CARD, SHARD_INDEX
+
+_MASK_REASONS = {
+    "blank_mask": "the network found no object",
+    "full_mask": "the mask covers the whole picture",
+    "too_elongated": "the picture is more than 8 times as long as it is wide",
+}
+_MOST_ROWS = 100
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A build in numbers.
+
+    Attributes:
+        categories: category_id, name, retrieved, kept, dropped, masked; a row a category.
+        rejects: images left out, by reason: while listing, reading and masking.
+        facts: label and value, for everything else.
+        warning: what must be said of the weights; empty for trained ones.
+    """
+
+    categories: list[dict[str, Any]]
+    rejects: dict[str, int]
+    facts: dict[str, str]
+    warning: str
+
+
+def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
+    counts = build.shard_plan.counts
+    rejects = _rejects(build)
+    index = build.index.counts
+    kept = sum(row["kept"] for row in counts["categories"])
+    samples = sum(entry["size"] for name, entry in build.dataset.files.items() if ".tar" in name)
+    facts = {
+        "images": f"{index['images']:,} in the index, {index['duplicates']:,} copies of them, "
+        f"{sum(rejects.values()):,} left out",
+        "retrieved": f"{build.retrieval.counts['rows']:,} rows, {kept:,} kept; "
+        f"{build.retrieval.counts['images']:,} distinct images",
+        "samples": f"{counts['samples']:,} in {build.dataset.counts['shards']} shards, "
+        f"{samples / 1e6:,.1f} MB",
+        "cost": _cost(reports),
+        "shards": f"{build.dataset.location}/",
+        "index of shards": SHARD_INDEX,
+        "data set card": CARD,
+    }
+    if "recall" in index:
+        facts["recall"] = f"{index['recall']:.4f} at {index['recall_k']} against exact search"
+    ignored = Counter[str]()
+    for plan in build.plans:
+        ignored.update(plan.counts["ignored"])
+    if ignored:
+        facts["other files"] = ", ".join(f"{n:,} {kind}" for kind, n in sorted(ignored.items()))
+    return Summary(counts["categories"], rejects, facts, untrained_warning(build))
+
+
+def untrained_warning(build: Build) -> str:
+    labels = [
+        f"{name} {model.weights.label.removesuffix(' (untrained)')}"
+        for name, model in zip(("CLIP", "SelfMask"), build.models, strict=True)
+        if model.weights.untrained
+    ]
+    if not labels:
+        return ""
+    return (
+        f"Made with untrained weights, {' and '.join(labels)}: a trial of the machinery. The "
+        "labels mean nothing."
+    )
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    console.print(_category_table(summary.categories))
+    if len(summary.categories) > _MOST_ROWS:
+        console.print(f"… and {len(summary.categories) - _MOST_ROWS} more, in the data set card.")
+    if summary.rejects:
+        console.print(_reject_table(summary.rejects))
+    for label, value in summary.facts.items():
+        console.print(f"[bold]{label:>15}[/]  {escape(value)}", highlight=False, soft_wrap=True)
+    if summary.warning:
+        console.print(f"[bold yellow]{escape(summary.warning)}[/]", highlight=False)
+
+
+def markdown(summary: Summary) -> str:
+    """The summary without the table of categories, which the UI gets as a table of its own."""
+    lines = [f"**{summary.warning}**\n"] if summary.warning else []
+    lines += ["| | |", "|---|---|"]
+    lines += [f"| {label} | {value} |" for label, value in summary.facts.items()]
+    if summary.rejects:
+        lines += ["", "| left out | images | why |", "|---|---|---|"]
+        lines += [f"| {reason} | {n:,} | {explain(reason)} |"
+                  for reason, n in summary.rejects.items()]  # fmt: skip
+    return "\n".join(lines)
+
+
+def explain(reason: str) -> str:
+    return REJECT_REASONS.get(reason) or _MASK_REASONS.get(reason, "")
+
+
+def _rejects(build: Build) -> dict[str, int]:
+    rejects: Counter[str] = Counter()
+    for plan in build.plans:
+        rejects.update(plan.counts["rejects"])
+    rejects.update(build.index.counts["rejects"])
+    rejects.update(build.shard_plan.counts["rejects"])
+    return dict(sorted(rejects.items()))
+
+
+def _cost(reports: Sequence[StageProgress]) -> str:
+    """Seconds of the stages that ran, and how much was there already."""
+    seconds: dict[str, float] = {}
+    for report in reports:
+        seconds[report.stage] = seconds.get(report.stage, 0.0) + report.seconds
+    dearest = sorted(seconds, key=lambda stage: -seconds[stage])[:3]
+    named = ", ".join(f"{stage} {seconds[stage]:.1f} s" for stage in dearest if seconds[stage] > 1)
+    parts, cached = sum(r.parts for r in reports), sum(r.cached_parts for r in reports)
+    return (
+        f"{sum(seconds.values()):.1f} s{f' ({named})' if named else ''}; {cached} of {parts} parts "
+        "were cached"
+    )
+
+
+def _category_table(categories: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title="Categories", title_justify="left")
+    table.add_column("id", justify="right")
+    table.add_column("name")
+    for column in ("retrieved", "kept", "dropped", "masked"):
+        table.add_column(column, justify="right")
+    for row in categories[:_MOST_ROWS]:
+        table.add_row(str(row["category_id"]), escape(row["name"]), *(
+            f"{row[column]:,}" for column in ("retrieved", "kept", "dropped", "masked")
+        ))  # fmt: skip
+    return table
+
+
+def _reject_table(rejects: dict[str, int]) -> Table:
+    table = Table(title="Left out", title_justify="left")
+    table.add_column("reason")
+    table.add_column("images", justify="right")
+    table.add_column("why")
+    for reason, count in rejects.items():
+        table.add_row(reason, f"{count:,}", explain(reason))
+    return table

@@ -1,0 +1,41 @@
+"""What all tests share: no network, one thread a library, and tiny networks on request."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+from fakes import FakeClip, FakeSelfMask
+
+
+@pytest.fixture
+def fake_clip(monkeypatch: pytest.MonkeyPatch) -> FakeClip:
+    """Every CLIP that a stage loads is this one."""
+    clip = FakeClip()
+    for module in ("tasks.embed_images", "tasks.embed_text", "flows.search_command"):
+        monkeypatch.setattr(f"{module}.load_clip_model", lambda config: clip)
+    return clip
+
+
+@pytest.fixture
+def fake_selfmask(monkeypatch: pytest.MonkeyPatch) -> FakeSelfMask:
+    """Every SelfMask that a stage loads is this one."""
+    network = FakeSelfMask()
+    monkeypatch.setattr("tasks.make_masks.load_selfmask_model", lambda config: network)
+    return network
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Real photographs: `ZUTIS_TEST_DATA`, or `../shared/data` beside the checkout."""
+    named = os.environ.get("ZUTIS_TEST_DATA")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no test data: set ZUTIS_TEST_DATA or provide {folder}")
+    return folder

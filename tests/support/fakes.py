@@ -1,0 +1,75 @@
+"""Tiny stand-ins for the networks, whose answers a person can predict.
+
+`FakeClip` sees an image as its mean colour and reads a colour's name out of a prompt, so that
+"red" retrieves red pictures. `FakeSelfMask` finds whatever differs from the picture's corner.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+COLOURS = {
+    "red": (1.0, 0.0, 0.0),
+    "green": (0.0, 1.0, 0.0),
+    "blue": (0.0, 0.0, 1.0),
+    "yellow": (0.7, 0.7, 0.0),
+    "grey": (0.58, 0.58, 0.58),
+}
+
+
+class FakeClip:
+    """Embeds in colour space: float32 [n, 4]. `calls` counts what was asked of it."""
+
+    embedding_dim = 4
+    image_size = (8, 8)
+    logit_scale = 100.0
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        assert image.mode == "RGB"
+        small = np.asarray(image.resize((8, 8), Image.Resampling.BOX), dtype=np.float32)
+        return torch.from_numpy(small / 255.0).permute(2, 0, 1)
+
+    def embed_images(self, pixel_values: Tensor) -> Tensor:
+        self.calls["images"] += len(pixel_values)
+        colours = pixel_values.mean(dim=(2, 3))
+        return torch.nn.functional.normalize(_with_constant(colours), dim=-1)
+
+    def embed_prompts(self, prompts: Sequence[str], batch_size: int = 256) -> Tensor:
+        self.calls["texts"] += 1
+        rows = []
+        for prompt in prompts:
+            named = [colour for name, colour in COLOURS.items() if name in prompt.lower()]
+            rows.append(np.mean(named, axis=0) if named else np.full(3, 0.3))
+        return _with_constant(torch.tensor(np.stack(rows), dtype=torch.float32))
+
+    @staticmethod
+    def ensemble(prompt_embeddings: Tensor) -> Tensor:
+        unit = torch.nn.functional.normalize(prompt_embeddings, dim=-1)
+        return torch.nn.functional.normalize(unit.mean(dim=0), dim=-1)
+
+
+class FakeSelfMask(torch.nn.Module):
+    """Masks what differs from the picture's top left corner. `calls` counts images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchor = torch.nn.Parameter(torch.zeros(1))
+        self.calls: Counter[str] = Counter()
+
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls["images"] += len(images)
+        difference = (images - images[:, :, :1, :1]).abs().amax(dim=1)
+        return (difference > 0.5).float() * 0.9, torch.full((len(images),), 0.75)
+
+
+def _with_constant(colours: Tensor) -> Tensor:
+    return torch.cat([colours, torch.full((len(colours), 1), 0.1)], dim=1)
