@@ -74,9 +74,14 @@ class LocalExecutor:
         )
         made = iter(self._watched(progress, config, missing) if missing else [])
         if not missing:
-            progress.finished = progress.started
-            self.reports.append(progress)
+            self._tell_cached(progress)
         return [artifact or cast(Artifact, next(made)) for artifact in found]
+
+    def _tell_cached(self, progress: StageProgress) -> None:
+        progress.finished = progress.started
+        self.reports.append(progress)
+        self._watcher.begin(progress)
+        self._watcher.end(progress)
 
     def _ref(self, stage: str, config: Any, inputs: Any) -> ArtifactRef | None:
         """The name of what a stage will make; None for a stage that looks at what is there."""

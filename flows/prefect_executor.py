@@ -40,20 +40,21 @@ class PrefectExecutor(LocalExecutor):
         artifacts = super().many(stage, config, inputs, sizes)
         report = self.reports[-1]
         if report.cached_parts == report.parts:
-            get_run_logger().info(report.describe())
             self._show_cached(stage, config, inputs[:_MOST_CACHED_RUNS])
         return artifacts
 
     def _show_cached(self, stage: str, config: Any, inputs: Sequence[Any]) -> None:
         """Task runs that Prefect shows as cached, for a stage that had nothing to do."""
-        self._results(stage, [self._call(stage, config, item, None) for item in inputs])
+        self._results(stage, [self._call(stage, config, item, "") for item in inputs])
 
     def _run(
         self, progress: StageProgress, config: Any, inputs: Sequence[Any]
     ) -> list[Artifact | None]:
         of = len(inputs)
         calls = [
-            self._call(progress.stage, config, item, f"{progress.stage} {number} of {of}")
+            self._call(
+                progress.stage, config, item, f"{progress.stage} {number} of {of}" if of > 1 else ""
+            )
             for number, item in enumerate(inputs, start=1)
         ]
         watch(progress)
@@ -62,7 +63,7 @@ class PrefectExecutor(LocalExecutor):
         finally:
             unwatch(progress)
 
-    def _call(self, stage: str, config: Any, inputs: Any, label: str | None) -> StageCall:
+    def _call(self, stage: str, config: Any, inputs: Any, label: str) -> StageCall:
         return StageCall(
             stage=stage,
             config=config,
@@ -78,6 +79,7 @@ class PrefectExecutor(LocalExecutor):
         failed = threading.Event()
 
         def part_ended(future: PrefectFuture[Any]) -> None:
+            future.wait()  # it has ended, but asks the server for its state unless waited for
             if not future.state.is_completed():
                 failed.set()
             places.release()
@@ -100,21 +102,36 @@ class PrefectExecutor(LocalExecutor):
         return self.store.get(ArtifactRef(reference["stage"], reference["key"]))
 
 
+# Stages that take long enough to be watched; the others would only crowd the page.
+_WATCHED_STAGES = {
+    "scan",
+    "embed_images",
+    "embed_text",
+    "build_index",
+    "search_index",
+    "make_masks",
+    "pack_shards",
+}
+
+
 class UiWatcher:
-    """A progress artifact for each stage that runs, and its last line in the flow run's log."""
+    """A progress artifact for each long stage, and every stage's last line in the run's log."""
 
     def __init__(self) -> None:
         self._artifacts: dict[str, UUID] = {}
         self._shown: dict[str, str] = {}
 
     def begin(self, progress: StageProgress) -> None:
+        if progress.stage not in _WATCHED_STAGES:
+            return
         key = progress.stage.replace("_", "-")
         artifact = create_progress_artifact(0.0, key=key, description=progress.describe())
         self._artifacts[progress.stage] = cast(UUID, artifact)
 
     def refresh(self, progress: StageProgress) -> None:
         description = progress.describe()
-        if self._shown.get(progress.stage) == description:
+        unchanged = self._shown.get(progress.stage) == description
+        if unchanged or progress.stage not in self._artifacts:
             return
         self._shown[progress.stage] = description
         update_progress_artifact(

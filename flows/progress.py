@@ -67,6 +67,8 @@ class StageProgress:
 
     def describe(self) -> str:
         """One line: done of total, rate, time left, cached parts, rejects."""
+        if self.cached_parts == self.parts:
+            return f"{self.stage}: cached{f', {self.parts} parts' if self.parts > 1 else ''}"
         unit = UNITS[self.stage]
         text = f"{self.stage}: {self.done:,}"
         if self.total and self.finished is None:

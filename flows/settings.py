@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.errors import ConfigError
-from storage.weights import parse_clip, parse_selfmask, resolve
+from storage.weights import ResolvedWeights, resolve
+from storage.weights_registry import parse_clip, parse_selfmask
 from tasks.models import ModelConfig
 
 DEFAULT_STORE = "zutis-store"
@@ -89,10 +90,7 @@ def selfmask_model(selfmask: str, device: str, precision: str) -> ModelConfig:
     return _model("selfmask", resolve(parse_selfmask(selfmask)), device, precision)
 
 
-def _model(architecture: str, weights: object, device: str, precision: str) -> ModelConfig:
-    from storage.weights import ResolvedWeights
-
-    assert isinstance(weights, ResolvedWeights)
+def _model(architecture: str, weights: ResolvedWeights, device: str, precision: str) -> ModelConfig:
     chosen = choose_device(device)
     if precision == "auto":
         precision = "float32" if chosen == "cpu" else "bfloat16"

@@ -98,7 +98,7 @@ def print_summary(summary: Summary, console: Console) -> None:
 def markdown(summary: Summary) -> str:
     """The summary without the table of categories, which the UI gets as a table of its own."""
     lines = [f"**{summary.warning}**\n"] if summary.warning else []
-    lines += ["| | |", "|---|---|"]
+    lines += ["| build | |", "|---|---|"]
     lines += [f"| {label} | {value} |" for label, value in summary.facts.items()]
     if summary.rejects:
         lines += ["", "| left out | images | why |", "|---|---|---|"]

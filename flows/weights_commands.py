@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from storage.errors import WeightsError
-from storage.weights import CheckedWeights, cached_weights, check, fetch, weights_folder
+from storage.weights import CheckedWeights, cached_weights, check, weights_folder
+from storage.weights_download import fetch
 from storage.weights_registry import RECOMMENDED_CLIP, SELFMASK
 
 weights_app = typer.Typer(

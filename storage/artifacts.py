@@ -4,17 +4,20 @@
 `STORE/<stage>/<key>/manifest.json`, written last and never overwritten, says which attempt is the
 artifact. Nothing is ever renamed, so the same protocol serves local disks and object stores. A
 process that dies leaves an attempt without a manifest, which `gc` sweeps; of two that race, the
-second finds the manifest there, sweeps its own attempt and returns the winner's.
+second finds the manifest there, sweeps its own attempt and returns the winner's. Where files can
+neither be linked nor be created conditionally, the manifest that stands is the winner's.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
 import platform
+import shutil
 import tempfile
 import threading
 import time
@@ -28,12 +31,18 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from storage.errors import ArtifactError, StorageError
-from storage.filesystems import is_local, resolve, translated_errors
+from storage.filesystems import is_local, local_path, resolve, translated_errors
 from storage.fingerprints import Recipe
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
+_MAPPINGS = ("config", "weights", "inputs", "counts", "notes")
 _CHUNK = 1 << 22
+# What a file system may know of a file and changes when its content does. Not all know all of it.
+_STAMPS = ("mtime", "created", "ino", "ETag", "etag", "LastModified", "last_modified", "generation")
+_NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+# In one process two threads must not both find no manifest; between processes the store decides.
+_writing_once = threading.Lock()
 _PACKAGES = ("zutis", "numpy", "torch", "open_clip_torch", "timm", "faiss-gpu", "faiss-cpu",
              "pillow", "pyarrow", "scipy", "webdataset", "prefect")  # fmt: skip
 
@@ -139,23 +148,22 @@ class Artifact:
                 return f"{uri} is missing"
             if info["size"] != entry["size"]:
                 return f"{uri} has {info['size']} bytes instead of {entry['size']}"
-            seen = (uri, info["size"], info.get("mtime"), info.get("ETag"))
+            stamps = [str(info[stamp]) for stamp in _STAMPS if info.get(stamp) is not None]
+            seen = (uri, info["size"], *stamps)
             if self.store.has_verified(seen) or not (deep or self._touched(info)):
                 return None
             with filesystem.open(path, "rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
                     return f"the content of {uri} has changed"
-        self.store.remember_verified(seen)
+        if stamps:
+            self.store.remember_verified(seen)
         return None
 
     def _touched(self, info: Mapping[str, Any]) -> bool:
-        return "mtime" in info and info["mtime"] > self._manifest_mtime
-
-    @property
-    def _manifest_mtime(self) -> float:
         if not is_local(self.store.root):
-            return float("inf")
-        return Path(self.store.location(self.ref), MANIFEST).stat().st_mtime
+            return False
+        published = Path(self.store.location(self.ref), MANIFEST).stat().st_mtime
+        return bool(info["mtime"] > published)
 
     def _entry(self, name: str) -> dict[str, Any]:
         try:
@@ -173,11 +181,17 @@ def damaged(ref: ArtifactRef, problems: list[str]) -> ArtifactError:
 
 
 class HashingWriter(io.RawIOBase):
-    """A sequential binary writer that counts and hashes what passes through."""
+    """A sequential binary writer that counts and hashes what passes through.
 
-    def __init__(self, raw: IO[bytes]) -> None:
+    Args:
+        raw: where the bytes go; closed with the writer.
+        name: path or URI of the file, for the `StorageError` when it can't be written.
+    """
+
+    def __init__(self, raw: IO[bytes], name: str = "a file") -> None:
         super().__init__()
         self._raw = raw
+        self._name = name
         self._sha256 = hashlib.sha256()
         self.size = 0
 
@@ -185,8 +199,13 @@ class HashingWriter(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        self._raw.write(view)
+        view = memoryview(data)
+        if not view.nbytes:
+            return 0  # an empty view can't be cast
+        view = view.cast("B")
+        # Here and not around the caller's block: what else fails in it is not this file's fault.
+        with translated_errors("write", self._name):
+            self._raw.write(view)
         self._sha256.update(view)
         self.size += len(view)
         return len(view)
@@ -198,16 +217,17 @@ class HashingWriter(io.RawIOBase):
         return self._sha256.hexdigest()
 
     def close(self) -> None:
-        if not self.closed:
-            self._sync()
-            self._raw.close()
+        if self.closed:
+            return
+        try:
+            with translated_errors("write", self._name):
+                try:
+                    self._raw.flush()
+                    _sync(self._raw)
+                finally:
+                    self._raw.close()
+        finally:
             super().close()
-
-    def _sync(self) -> None:
-        self._raw.flush()
-        # Object stores have no descriptor; their close makes the object durable.
-        with contextlib.suppress(AttributeError, OSError):
-            os.fsync(self._raw.fileno())
 
 
 @dataclass
@@ -219,6 +239,8 @@ class Attempt:
     name: str
     started: float
     files: list[dict[str, Any]] = field(default_factory=list)
+    publishing: bool = False
+    """From here on a manifest may name this attempt, so that its files must stay."""
 
     @property
     def location(self) -> str:
@@ -226,22 +248,32 @@ class Attempt:
 
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[IO[bytes]]:
-        """Write one file of the artifact, sequentially; it is recorded when the block ends well."""
-        uri = f"{self.location}/{name}"
+        """Write one file of the artifact, sequentially; it is recorded when the block ends well.
+
+        Raises:
+            StorageError: if the file can't be written: no space, no permission.
+        """
+        uri = self._new(name)
         with translated_errors("write", uri):
             filesystem, path = resolve(uri)
             if is_local(uri):
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.closing(HashingWriter(filesystem.open(path, "wb"))) as writer:
-                yield cast(IO[bytes], writer)
-        self.files.append({"name": name, "size": writer.size, "sha256": writer.hexdigest()})
+                _make_folder(Path(path).parent)
+            raw = filesystem.open(path, "wb")
+        with contextlib.closing(HashingWriter(raw, uri)) as writer:
+            yield cast(IO[bytes], writer)
+        self._record(name, writer.size, writer.hexdigest())
 
     def create_json(self, name: str, value: Any) -> None:
         with self.create(name) as file:
             file.write(json.dumps(value, indent=1, ensure_ascii=False).encode())
 
     def create_from_local_writer(self, name: str, write: Any) -> None:
-        """For libraries that insist on a path (FAISS): `write(path)`, then copied in."""
+        """For libraries that insist on a path (FAISS): `write(path)` on a local disk, in place if
+        the store is on one, else copied in."""
+        uri = self._new(name)
+        if is_local(uri):
+            self._write_in_place(name, Path(uri), write)
+            return
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "file"
             with translated_errors("write", str(path)):
@@ -250,23 +282,43 @@ class Attempt:
                 while chunk := source.read(_CHUNK):
                     target.write(chunk)
 
+    def _write_in_place(self, name: str, path: Path, write: Any) -> None:
+        with translated_errors("write", str(path)):
+            _make_folder(path.parent)
+            write(str(path))
+            with path.open("rb+") as file:
+                _sync(file)
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            self._record(name, path.stat().st_size, sha256)
+
     def adopt(self, name: str, artifact: Artifact, source: str) -> None:
-        """Take a file of another artifact without copying its bytes where the disk allows it
-        (a hard link: artifacts are immutable), else by copying on the store's own side."""
+        """Take a file of another artifact of the store: without copying its bytes where the disk
+        allows it (a hard link; artifacts are immutable), else by copying on the store's own side.
+        """
         entry = artifact._entry(source)
-        uri = f"{self.location}/{name}"
+        uri = self._new(name)
         with translated_errors("write", uri):
             filesystem, path = resolve(uri)
             _, source_path = resolve(artifact.uri(source))
             if is_local(uri):
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(Path(path).parent)
                 try:
                     os.link(source_path, path)
+                except FileNotFoundError:
+                    raise damaged(artifact.ref, [f"{artifact.uri(source)} is missing"]) from None
                 except OSError:
-                    filesystem.copy(source_path, path)
+                    _copy(Path(source_path), Path(path))
             else:
                 filesystem.copy(source_path, path)
-        self.files.append({"name": name, "size": entry["size"], "sha256": entry["sha256"]})
+        self._record(name, entry["size"], entry["sha256"])
+
+    def _new(self, name: str) -> str:
+        """The URI of a file to be: writing over an adopted one would write into its artifact."""
+        assert all(entry["name"] != name for entry in self.files), f"{name} is written twice"
+        return f"{self.location}/{name}"
+
+    def _record(self, name: str, size: int, sha256: str) -> None:
+        self.files.append({"name": name, "size": size, "sha256": sha256})
 
 
 class ArtifactStore:
@@ -277,7 +329,7 @@ class ArtifactStore:
     """
 
     def __init__(self, root: str) -> None:
-        self.root = str(Path(root).absolute()) if is_local(root) else root.rstrip("/")
+        self.root = _root(root)
         self._verified: set[tuple[Any, ...]] = set()
         self._lock = threading.Lock()
 
@@ -288,7 +340,11 @@ class ArtifactStore:
         return f"{self.root}/{ref.stage}/{ref.key}"
 
     def find(self, ref: ArtifactRef) -> Artifact | None:
-        """The published artifact, or None if there is none (an unfinished attempt is none)."""
+        """The published artifact, or None if there is none (an unfinished attempt is none).
+
+        Raises:
+            ArtifactError: if the manifest is damaged, or of a format that this version can't read.
+        """
         uri = f"{self.location(ref)}/{MANIFEST}"
         with translated_errors("read", uri):
             filesystem, path = resolve(uri)
@@ -296,11 +352,7 @@ class ArtifactStore:
                 text = filesystem.cat_file(path)
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        try:
-            manifest = json.loads(text)
-            return Artifact(self, ref, manifest) if manifest["format"] == _FORMAT else None
-        except (ValueError, KeyError, TypeError):
-            raise damaged(ref, [f"{uri} is not a manifest"]) from None
+        return Artifact(self, ref, _parsed_manifest(text, ref, uri))
 
     def get(self, ref: ArtifactRef) -> Artifact:
         """The published artifact.
@@ -335,6 +387,7 @@ class ArtifactStore:
     def _children(self, uri: str) -> list[str]:
         with translated_errors("list", uri):
             filesystem, path = resolve(uri)
+            filesystem.invalidate_cache(path)  # what other machines published since counts too
             try:
                 entries = filesystem.ls(path, detail=False)
             except (FileNotFoundError, NotADirectoryError):
@@ -349,8 +402,19 @@ class ArtifactStore:
         try:
             yield attempt
         except BaseException:
-            self.sweep(ref, attempt.name)
+            if not (attempt.publishing and self._may_stand(attempt)):
+                self.sweep(ref, attempt.name)
             raise
+        if not attempt.publishing:
+            self.sweep(ref, attempt.name)
+
+    def _may_stand(self, attempt: Attempt) -> bool:
+        """Whether a manifest names the attempt, or can't be read and so might."""
+        try:
+            artifact = self.find(attempt.ref)
+        except Exception:
+            return True  # gc looks again
+        return artifact is not None and artifact.manifest["attempt"] == attempt.name
 
     def publish(
         self,
@@ -389,6 +453,10 @@ class ArtifactStore:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         text = json.dumps(manifest, indent=1, ensure_ascii=False).encode()
+        if is_local(self.root):
+            for folder in {Path(attempt.location, entry["name"]).parent for entry in attempt.files}:
+                _sync_folder(folder)
+        attempt.publishing = True
         if self._write_once(f"{self.location(attempt.ref)}/{MANIFEST}", text):
             return Artifact(self, attempt.ref, manifest)
         self.sweep(attempt.ref, attempt.name)
@@ -400,19 +468,20 @@ class ArtifactStore:
             filesystem, path = resolve(uri)
             if is_local(uri):
                 return _link_into_place(Path(path), text)
-            if filesystem.exists(path):
-                return False
-            try:
-                filesystem.pipe_file(path, text, mode="create")
-            except FileExistsError:
-                return False
-            # A store without conditional writes may have taken two: the object that stands wins.
-            return cast(bytes, filesystem.cat_file(path)) == text
+            with _writing_once:
+                if filesystem.exists(path):
+                    return False
+                try:
+                    filesystem.pipe_file(path, text, mode="create")
+                except FileExistsError:
+                    return False
+                # A store without conditional writes may have taken two: the one that stands wins.
+                return cast(bytes, filesystem.cat_file(path)) == text
 
     def sweep(self, ref: ArtifactRef, attempt: str) -> None:
         """Remove an attempt that will not become the artifact; never fails."""
-        filesystem, path = resolve(f"{self.location(ref)}/{attempt}")
         with contextlib.suppress(Exception):
+            filesystem, path = resolve(f"{self.location(ref)}/{attempt}")
             filesystem.rm(path, recursive=True)
         if is_local(self.root):
             with contextlib.suppress(OSError):
@@ -436,29 +505,98 @@ class ArtifactStore:
             self._verified.add(seen)
 
 
+def _root(root: str) -> str:
+    """A store's root without a slash at its end, a local one as an absolute path."""
+    if is_local(root):
+        return str(Path(local_path(root)).absolute())
+    stripped = root.rstrip("/")
+    return f"{stripped}//" if stripped.endswith(":") else stripped  # all of `memory://`
+
+
+def _parsed_manifest(text: bytes, ref: ArtifactRef, uri: str) -> dict[str, Any]:
+    """A manifest that has everything its readers take for granted.
+
+    Raises:
+        ArtifactError: if it has not.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads(text)
+        known = manifest["format"] == _FORMAT
+        whole = not known or (
+            (manifest["stage"], manifest["key"]) == (ref.stage, ref.key)
+            and isinstance(manifest["attempt"], str)
+            and all(isinstance(manifest[name], dict) for name in _MAPPINGS)
+            and all(_is_file_entry(entry) for entry in manifest["files"])
+        )
+    except (ValueError, KeyError, TypeError):
+        known, whole = True, False
+    if not known:
+        raise damaged(ref, [f"{uri} has a format that this version of zutis does not read"])
+    if not whole:
+        raise damaged(ref, [f"{uri} is not the manifest of {ref}"])
+    return manifest
+
+
+def _is_file_entry(entry: Mapping[str, Any]) -> bool:
+    return (
+        isinstance(entry["name"], str)
+        and isinstance(entry["size"], int)
+        and isinstance(entry["sha256"], str)
+    )
+
+
 def _link_into_place(path: Path, text: bytes) -> bool:
     """Atomic and exclusive creation on a local disk: a full temporary file, then a hard link."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:12]}")
+    _make_folder(path.parent)
+    # Named as an attempt, so that gc finds what a killed process leaves.
+    temporary = path.with_name(f"attempt-{uuid.uuid4().hex[:12]}.json")
     try:
         with temporary.open("wb") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file)
         try:
             os.link(temporary, path)
         except FileExistsError:
             return False
-        except OSError:  # a file system without hard links: creation is exclusive, not atomic
-            try:
-                with path.open("xb") as file:
-                    file.write(text)
-            except FileExistsError:
+        except OSError:  # a file system without hard links: a rename is atomic, but not exclusive
+            if path.exists():
                 return False
-        _sync_folder(path.parent)
+            temporary.replace(path)
+            return path.read_bytes() == text
         return True
     finally:
         temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, target.open("xb") as writer:
+        shutil.copyfileobj(reader, writer, _CHUNK)
+        writer.flush()
+        _sync(writer)
+
+
+def _make_folder(path: Path) -> None:
+    """Like `mkdir -p`, also while somebody sweeps an attempt and with it the empty key's folder."""
+    for _ in range(3):
+        with contextlib.suppress(FileNotFoundError):
+            path.mkdir(parents=True, exist_ok=True)
+            return
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def _sync(file: IO[bytes]) -> None:
+    """Have the disk keep what was written; a disk that finds itself full only now says so here."""
+    try:
+        descriptor = file.fileno()
+    except (AttributeError, io.UnsupportedOperation):
+        return  # an object store's file, which closing makes durable
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            raise
 
 
 def _sync_folder(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import IO
 
@@ -26,12 +25,14 @@ def to_float16_rows(rows: np.ndarray) -> np.ndarray:
     Raises:
         ArtifactError: if a row is not finite: a model that overflows must not fill an index.
     """
-    if not np.isfinite(rows).all():
+    with np.errstate(over="ignore"):  # what float16 can't hold becomes infinite, and is refused
+        converted = rows.astype(np.float16)
+    if not np.isfinite(converted).all():
         raise ArtifactError(
             "The CLIP model gave an embedding that is not finite: use --precision float32, and "
             "check the weights with `zutis weights check`."
         )
-    return rows.astype(np.float16)
+    return converted
 
 
 def write_embeddings(rows: np.ndarray, file: IO[bytes]) -> None:
@@ -40,11 +41,21 @@ def write_embeddings(rows: np.ndarray, file: IO[bytes]) -> None:
 
 
 def open_embeddings(artifact: Artifact, name: str) -> np.ndarray:
-    """Rows [n, d] of a checked file: memory-mapped on a local disk, read elsewhere."""
+    """Rows [n, d] of a checked file: memory-mapped on a local disk, read elsewhere.
+
+    Raises:
+        ArtifactError: if the file is missing, damaged, or no array of plain numbers.
+    """
     path = artifact.local_path(name)
-    if path is not None and artifact.counts.get("images") != 0:  # nothing can't be mapped
-        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        return mapped
-    with artifact.open(name) as file:
-        loaded: np.ndarray = np.load(io.BytesIO(file.read()), allow_pickle=False)
-    return loaded
+    try:
+        if path is not None:
+            mapped: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+            return mapped
+        with artifact.open(name) as file:
+            loaded: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+            return loaded
+    except ValueError as error:
+        raise ArtifactError(
+            f"{artifact.uri(name)} is not an .npy file of plain numbers ({error}); rebuild it with "
+            "--repair, or remove it."
+        ) from error

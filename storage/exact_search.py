@@ -2,8 +2,9 @@
 
 FAISS's flat index is the fastest exact search on float32 that fits; its float16 quantiser has no
 matrix-product path. Here rows stream through a buffer of fixed size: converted, multiplied with
-all queries at once, and only scores above a query's current k-th best are looked at. The last
-candidates are scored again in float64, which makes the order exact whatever the hardware.
+all queries at once, and only scores that could belong to a query's best k are looked at: those less
+than float32's rounding error below its current k-th best. What is left is scored again in float64,
+which makes the order exact whatever the hardware and however the rows are cut into blocks.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ from storage.embeddings import Block
 CPU_BLOCK_ROWS = 2_048
 GPU_BLOCK_ROWS = 131_072
 
-# Candidates kept beyond k, so that float32 rounding at the k-th place can't lose a row.
-_SLACK = 32
+# Candidates a query may hold beyond k. Where more rows than that are too close to tell apart, as
+# copies of one picture are, float64 decides at once instead of at the end.
+_CROWD = 1_024
 
 # Queries whose candidates are fetched in one go: bounds what is held of them.
 _RESCORED_TOGETHER = 64
+
+# Half a unit in the last place of float32: the relative error of one rounding.
+_UNIT_ROUNDOFF = 2.0**-24
 
 
 def exact_search(
@@ -45,10 +50,12 @@ def exact_search(
         device: where the products are computed.
 
     Returns:
-        scores float32 [q, k], descending, and positions int64 [q, k]. Equal scores are in order
-        of position.
+        scores float32 [q, k], descending, and positions int64 [q, k], in the order of the scores
+        in float64. Equal scores are in order of position.
     """
-    finalists = _Finalists(len(queries), k + _SLACK, device)
+    if not len(queries):
+        return np.empty((0, k), dtype=np.float32), np.empty((0, k), dtype=np.int64)
+    finalists = _Finalists(queries, k, fetch, device)
     on_device = torch.from_numpy(np.ascontiguousarray(queries, dtype=np.float32)).to(device)
     block_rows = CPU_BLOCK_ROWS if device == "cpu" else GPU_BLOCK_ROWS
     buffer = torch.empty((block_rows, queries.shape[1]), dtype=torch.float32, device=device)
@@ -57,9 +64,10 @@ def exact_search(
         for start in range(0, len(block.rows), block_rows):
             rows = buffer[: min(block_rows, len(block.rows) - start)]
             # A memory map is read-only; torch is told nothing it could write to.
-            np.copyto(staging[: len(rows)], block.rows[start : start + len(rows)])
+            np.copyto(staging[: len(rows)], block.rows[start : start + len(rows)], casting="equiv")
             rows.copy_(torch.from_numpy(staging[: len(rows)]))
-            finalists.offer(on_device @ rows.T, block.start + start)
+            largest_norm = torch.linalg.vector_norm(rows, dim=1).max()
+            finalists.offer(on_device @ rows.T, block.start + start, largest_norm)
     return rescore(finalists.positions(), queries, k, fetch)
 
 
@@ -96,28 +104,46 @@ def rescore(
 
 
 class _Finalists:
-    """The best `size` scores of every query so far.
+    """All rows so far that may be among the best k of a query.
 
-    Scores above a query's threshold are put aside and sorted in only when many have gathered:
-    after the first blocks hardly any score passes, and a sort a block would cost more than the
-    product.
+    A float32 product errs by at most `d u |row| |query|`, in whatever order it is summed. A row
+    whose score is more than twice that below the k-th best score is beaten by k rows for certain;
+    all others stay. Scores above this threshold are put aside and sorted in only when many have
+    gathered: after the first blocks hardly any score passes, and a sort a block would cost more
+    than the product.
     """
 
-    def __init__(self, queries: int, size: int, device: str) -> None:
-        self._size = size
-        self._threshold = torch.full((queries, 1), -torch.inf, device=device)
-        self._scores = torch.empty((queries, 0), device=device)
-        self._positions = torch.empty((queries, 0), dtype=torch.int64, device=device)
+    def __init__(
+        self,
+        queries: np.ndarray,
+        k: int,
+        fetch: Callable[[np.ndarray], np.ndarray],
+        device: str,
+    ) -> None:
+        self._queries = queries
+        self._k = k
+        self._fetch = fetch
+        norms = np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
+        # One roundoff a dimension, and one spare for those of the norms and of the threshold.
+        doubt = 2 * (queries.shape[1] + 1) * _UNIT_ROUNDOFF * norms
+        self._doubt = torch.from_numpy(doubt.astype(np.float32)).to(device)
+        self._largest_norm = torch.zeros((), device=device)
+        self._threshold = torch.full((len(queries), 1), -torch.inf, device=device)
+        self._scores = torch.empty((len(queries), 0), device=device)
+        self._positions = torch.empty((len(queries), 0), dtype=torch.int64, device=device)
         self._waiting: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._waiting_count = 0
 
-    def offer(self, scores: torch.Tensor, start: int) -> None:
-        """Consider scores [q, n] of the rows at positions start, start + 1, ..."""
-        passing = (scores > self._threshold).nonzero()
-        query, row = passing[:, 0], passing[:, 1]
+    def offer(self, scores: torch.Tensor, start: int, largest_norm: torch.Tensor) -> None:
+        """Consider scores [q, n] of the rows at start, start + 1, ..., of norms up to a largest."""
+        self._largest_norm = torch.maximum(self._largest_norm, largest_norm)
+        threshold = self._threshold
+        if self._scores.shape[1] < self._k <= scores.shape[1]:  # nothing to compare with yet
+            threshold = torch.maximum(threshold, self._safe_threshold(scores))
+        query, row = (scores >= threshold).nonzero(as_tuple=True)
         self._waiting.append((query, row + start, scores[query, row]))
         self._waiting_count += len(query)
-        if self._waiting_count > self._threshold.numel() * self._size:
+        if self._waiting_count > len(self._queries) * (self._k + _CROWD):
             self._sort_in()
 
     def positions(self) -> list[np.ndarray]:
@@ -128,22 +154,44 @@ class _Finalists:
             for scores, positions in zip(self._scores, self._positions, strict=True)
         ]
 
+    def _safe_threshold(self, scores: torch.Tensor) -> torch.Tensor:
+        """[q, 1], from scores [q, n >= k]: what is below can't be among the best k."""
+        worst_of_best = scores.topk(self._k, dim=1).values[:, -1:]
+        return worst_of_best - self._doubt * self._largest_norm
+
     def _sort_in(self) -> None:
         if not self._waiting:
             return
+        scores, positions = self._waiting_by_query()
+        scores = torch.cat([self._scores, scores], dim=1)
+        positions = torch.cat([self._positions, positions], dim=1)
+        if scores.shape[1] >= self._k:
+            self._threshold = torch.maximum(self._threshold, self._safe_threshold(scores))
+        scores[scores < self._threshold] = -torch.inf
+        for query in (
+            (torch.isfinite(scores).sum(dim=1) > self._k + _CROWD).nonzero()[:, 0].tolist()
+        ):
+            self._decide(query, scores[query], positions[query])
+        width = int(torch.isfinite(scores).sum(dim=1).max())
+        self._scores, kept = scores.topk(width, dim=1)
+        self._positions = positions.gather(1, kept)
+
+    def _waiting_by_query(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What was put aside, as scores [q, w] and positions [q, w], filled up with -inf."""
         query, position, score = (torch.cat(column) for column in zip(*self._waiting, strict=True))
         self._waiting, self._waiting_count = [], 0
         order = torch.argsort(query, stable=True)
         query, position, score = query[order], position[order], score[order]
-        counts = torch.bincount(query, minlength=self._threshold.numel())
+        counts = torch.bincount(query, minlength=len(self._queries))
         column = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
-        width = int(counts.max())
-        scores = self._scores.new_full((self._threshold.numel(), width), -torch.inf)
+        scores = self._scores.new_full((len(self._queries), int(counts.max())), -torch.inf)
         positions = self._positions.new_zeros(scores.shape)
         scores[query, column], positions[query, column] = score, position
-        scores = torch.cat([self._scores, scores], dim=1)
-        positions = torch.cat([self._positions, positions], dim=1)
-        self._scores, best = scores.topk(min(self._size, scores.shape[1]), dim=1)
-        self._positions = positions.gather(1, best)
-        if self._scores.shape[1] == self._size:
-            self._threshold = self._scores[:, -1:].clone()
+        return scores, positions
+
+    def _decide(self, query: int, scores: torch.Tensor, positions: torch.Tensor) -> None:
+        """Reduce the candidates of a crowded query, in place, to the exact best k."""
+        candidates = positions[torch.isfinite(scores)].cpu().numpy()
+        _, best = rescore([candidates], self._queries[query : query + 1], self._k, self._fetch)
+        chosen = torch.from_numpy(best[0]).to(positions.device)
+        scores[~torch.isin(positions, chosen)] = -torch.inf

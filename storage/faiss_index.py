@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,7 +10,11 @@ import faiss
 import numpy as np
 
 from storage.embeddings import Block
-from storage.errors import ConfigError
+from storage.errors import ArtifactError, ConfigError, StorageError
+
+# Graphs with fewer than two neighbours a node, and no clusters at all: FAISS does not refuse them,
+# but ends the process, or never returns.
+_FATAL = re.compile(r"(?:HNSW|NSG)0*[01](?!\d)|IVF0+(?!\d)")
 
 
 def build(
@@ -27,28 +32,51 @@ def build(
     Raises:
         ConfigError: if FAISS does not know the factory string or can't train it on the sample.
     """
+    failure = f"FAISS can't build the index {factory!r} of {dimension} dimensions"
+    if fatal := _FATAL.search(factory):
+        raise ConfigError(f"{failure}: {fatal[0]} is too few; choose another --index, or exact.")
     try:
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
         _set_seed(index, seed)
-        index.train(sample)
+        index.train(np.ascontiguousarray(sample, dtype=np.float32))
+        for block in blocks:
+            index.add(np.ascontiguousarray(block.rows, dtype=np.float32))
     except RuntimeError as error:
         raise ConfigError(
-            f"FAISS can't build the index {factory!r} for {len(sample)} sample rows of {dimension} "
-            f"dimensions: {_first_line(error)} Choose another --index, or exact."
+            f"{failure} from {len(sample)} sample rows: {_reason(error)}; choose another --index, "
+            "or exact."
         ) from error
-    for block in blocks:
-        index.add(np.ascontiguousarray(block.rows, dtype=np.float32))
     return index
 
 
 def write(index: Any, path: str) -> None:
-    """Write a file that `faiss.read_index` opens."""
-    faiss.write_index(index, path)
+    """Write a file that `faiss.read_index` opens.
+
+    Raises:
+        StorageError: if it can't be written, as on a full disk.
+    """
+    try:
+        faiss.write_index(index, path)
+    except RuntimeError as error:
+        raise StorageError(
+            f"The index can't be written: {_reason(error)}; free some space there, or use another "
+            "disk."
+        ) from error
 
 
 def read(path: str) -> Any:
-    """Open an index file, memory-mapped where its type allows it."""
-    return faiss.read_index(path, faiss.IO_FLAG_MMAP)
+    """Open an index file, memory-mapped where its type allows it.
+
+    Raises:
+        ArtifactError: if it is not there, or is no index.
+    """
+    try:
+        return faiss.read_index(path, faiss.IO_FLAG_MMAP)
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"{path} is not an index that FAISS can open: {_reason(error)}; rebuild it with "
+            "--repair."
+        ) from error
 
 
 def search(
@@ -58,17 +86,21 @@ def search(
 
     Returns:
         scores float32 [q, k] and positions int64 [q, k]; -1 where the index gave fewer than k.
+
+    Raises:
+        ConfigError: if the index does not take the settings, or can't search with them.
     """
-    if parameters:
-        try:
+    try:
+        if parameters:
             space: Any = faiss.ParameterSpace()
             space.set_index_parameters(index, parameters)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"FAISS does not take the search parameters {parameters!r} for this index: "
-                f"{_first_line(error)} Examples: nprobe=16 (IVF), efSearch=128 (HNSW)."
-            ) from error
-    scores, positions = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+        # Some values are only found wanting here, such as nprobe=0.
+        scores, positions = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"FAISS can't search this index with the parameters {parameters!r}: {_reason(error)}; "
+            "give --index-search others, such as nprobe=16 (IVF) or efSearch=128 (HNSW)."
+        ) from error
     return scores, positions
 
 
@@ -79,11 +111,14 @@ def recall(found: np.ndarray, exact: np.ndarray) -> float:
 
 
 def _set_seed(index: Any, seed: int) -> None:
-    inner = faiss.downcast_index(getattr(index, "index", index))
-    if isinstance(inner, faiss.IndexIVF):
-        inner.cp.seed = seed
+    ivf = faiss.try_extract_index_ivf(index)  # which may be behind a transform or a refinement
+    if ivf is not None:
+        ivf.cp.seed = seed
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).splitlines()[0]
-    return text.split("Error: ")[-1].strip().rstrip(".") + "."
+def _reason(error: RuntimeError) -> str:
+    """FAISS's own words, without the C++ signature and source line in front of them."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^Error in .*? at \S+:\d+: ", "", text)
+    text = re.sub(r"^Error: '.*?' failed(?:: )?", "", text)
+    return text.rstrip(".") or "it gives no reason"

@@ -16,10 +16,13 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from storage.errors import ConfigError
+
 IMAGE, MASK, JSON = "jpg", "mask.png", "json"
 _HEADER_BYTES = 512
 _JPEG_QUALITY = 95
 _MAX_8_BIT_LABEL = 254
+_MAX_16_BIT_LABEL = 65_534
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -73,9 +76,10 @@ class ShardWriter:
         self._rows: list[dict[str, Any]] = []
 
     def write(self, sample: Sample) -> None:
+        assert "." not in sample.key, f"WebDataset would cut the key {sample.key} at its dot"
         content = {
             IMAGE: sample.jpeg,
-            JSON: json.dumps(sample.facts, ensure_ascii=False, sort_keys=True).encode(),
+            JSON: _encode_json(sample.facts),
             MASK: encode_label_map(sample.mask, sample.label, self._largest_label),
         }
         offset = self._tar.tarstream.offset
@@ -101,12 +105,21 @@ def ignore_label(largest_label: int) -> int:
 
     With more than 254 categories, 255 is a category; the reference, which ignores 255 whatever the
     vocabulary, never learns it.
+
+    Raises:
+        ConfigError: 16 bits do not suffice either.
     """
+    if largest_label > _MAX_16_BIT_LABEL:
+        raise ConfigError(
+            f"The vocabulary has {largest_label:,} categories, and a label map can tell "
+            f"{_MAX_16_BIT_LABEL:,} apart: cut the vocabulary into several."
+        )
     return 255 if largest_label <= _MAX_8_BIT_LABEL else 65_535
 
 
 def encode_label_map(mask: np.ndarray, label: int, largest_label: int) -> bytes:
     """A PNG label map: 0 background, `label` where `mask` (bool [h, w]); 8-bit or 16-bit grey."""
+    assert 0 < label <= largest_label <= _MAX_16_BIT_LABEL, (label, largest_label)
     dtype = np.dtype(np.uint8 if largest_label <= _MAX_8_BIT_LABEL else np.uint16)
     buffer = io.BytesIO()
     Image.fromarray(np.where(mask, label, 0).astype(dtype)).save(buffer, "PNG")
@@ -118,6 +131,11 @@ def encode_jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
+
+
+def _encode_json(facts: dict[str, Any]) -> bytes:
+    # NaN is no JSON, and strict readers stumble over it.
+    return json.dumps(facts, ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
 
 
 def _padded(size: int) -> int:

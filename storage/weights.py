@@ -2,7 +2,8 @@
 
     spec = parse_clip("ViT-B-32-quickgelu:openai")
     weights = resolve(spec)              # digest, and the path to read
-    tensors = load_state_dict(weights.path)
+
+`weights_download.fetch` gets published files, `state_dicts.load_state_dict` reads them.
 
 Published weights live in one cache folder. Each has a record beside it with the address it came
 from, its size and its sha256; a file that no longer agrees with its record is never used. The
@@ -13,19 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import json
 import os
-import pickle
-import sys
 import tempfile
-import urllib.error
-import urllib.request
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Literal
+from typing import IO, Any, Literal
 
 import platformdirs
 
@@ -35,41 +30,13 @@ from storage.weights_registry import (
     SELFMASK,
     WEIGHTS_SUFFIXES,
     ClipSpec,
-    Download,
     PublishedWeights,
     SelfMaskSpec,
     clip_stem,
     is_path,
-    parse_clip,
-    parse_selfmask,
     published,
     seed_of,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = [
-    "CheckedWeights",
-    "ClipSpec",
-    "ResolvedWeights",
-    "SelfMaskSpec",
-    "cached_weights",
-    "check",
-    "fetch",
-    "load_state_dict",
-    "parse_clip",
-    "parse_selfmask",
-    "resolve",
-    "weights_folder",
-]
-
-_CHUNK_BYTES: Final = 1 << 20
-_TIMEOUT_SECONDS: Final = 60.0
-"""For connecting and for each read: a server that goes quiet must not hang the command."""
-
-
-# --- which file, and is it unharmed -------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,12 +98,12 @@ def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
 def _resolve_published(spec: ClipSpec | SelfMaskSpec) -> tuple[Path, str]:
     name = str(spec)
     stem = _stem(name)
-    record = _read_record(stem)
-    path = _cached_file(stem, record)
+    record = read_record(stem)
+    path = cached_file(stem, record)
     if path is None:
         raise _missing(published(name))
     if record is None:
-        record = _adopt(published(name), path)
+        record = adopt(published(name), path)
     digest = _digest(path)
     if digest != record.sha256:
         raise _changed(name, path, record, digest)
@@ -157,7 +124,7 @@ def _missing(weights: PublishedWeights) -> WeightsError:
     )
 
 
-def _changed(name: str, path: Path, record: _Record, digest: str) -> WeightsError:
+def _changed(name: str, path: Path, record: Record, digest: str) -> WeightsError:
     return WeightsError(
         f"The weights {name} in {path} are damaged or changed: their sha256 is {digest}, recorded"
         f" is {record.sha256}; delete the file and run `zutis weights fetch {name}` again."
@@ -171,7 +138,12 @@ def _urls(weights: PublishedWeights) -> str:
 # --- digests ------------------------------------------------------------------------------------
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The sha256, in hex, of a file's bytes.
+
+    Raises:
+        WeightsError: the file is missing or can't be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -193,7 +165,7 @@ def _digest(path: Path) -> str:
     try:
         status = path.stat()
     except OSError:
-        return _sha256(path)  # raises, with the reason
+        return sha256_of(path)  # raises, with the reason
     location = str(path.absolute())
     name = hashlib.sha256(location.encode(errors="surrogateescape")).hexdigest()
     memory = weights_folder() / "digests" / f"{name}.json"
@@ -202,7 +174,7 @@ def _digest(path: Path) -> str:
         known = json.loads(memory.read_text(encoding="utf-8"))
         if known["file"] == key:
             return str(known["sha256"])
-    digest = _sha256(path)
+    digest = sha256_of(path)
     # Where the folder can't be written, each run hashes again: slower, not wrong.
     with contextlib.suppress(StorageError):
         _write_json(memory, {"file": key, "sha256": digest})
@@ -213,7 +185,7 @@ def _digest(path: Path) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Record:
+class Record:
     """What is known about a cached file; kept as JSON beside it."""
 
     name: str
@@ -224,14 +196,20 @@ class _Record:
     size: int
 
 
-def _record_path(stem: str) -> Path:
+def record_path(stem: str) -> Path:
+    """Where the record of the weights with this stem is."""
     return weights_folder() / f"{stem}.json"
 
 
-def _read_record(stem: str) -> _Record | None:
-    path = _record_path(stem)
+def read_record(stem: str) -> Record | None:
+    """The record of the weights with this stem, or None if there is none.
+
+    Raises:
+        WeightsError: it can't be read.
+    """
+    path = record_path(stem)
     try:
-        return _Record(**json.loads(path.read_text(encoding="utf-8")))
+        return Record(**json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError) as error:
@@ -241,25 +219,31 @@ def _read_record(stem: str) -> _Record | None:
         ) from error
 
 
-def _write_record(stem: str, record: _Record) -> None:
-    _write_json(_record_path(stem), vars(record))
+def write_record(stem: str, record: Record) -> None:
+    """Keep a record; raises `StorageError` where the folder can't be written."""
+    _write_json(record_path(stem), vars(record))
 
 
-def _cached_file(stem: str, record: _Record | None) -> Path | None:
+def cached_file(stem: str, record: Record | None) -> Path | None:
+    """The file that a record names, or the first that could be these weights; None if absent."""
     names = [record.file] if record else [f"{stem}{suffix}" for suffix in WEIGHTS_SUFFIXES]
     paths = (weights_folder() / name for name in names)
     return next((path for path in paths if path.is_file()), None)
 
 
-def _adopt(weights: PublishedWeights, path: Path) -> _Record:
-    """Record a file that was put into the folder by hand, if it is what it should be."""
+def adopt(weights: PublishedWeights, path: Path) -> Record:
+    """Record a file that was put into the folder by hand.
+
+    Raises:
+        WeightsError: it is not what it should be.
+    """
     digest = _digest(path)
     _check_known(weights, path, digest)
-    record = _Record(
+    record = Record(
         name=weights.name, file=path.name, url=None, sha256=digest, size=path.stat().st_size
     )
     with contextlib.suppress(StorageError):  # a folder that others manage may be read-only
-        _write_record(weights.stem, record)
+        write_record(weights.stem, record)
     return record
 
 
@@ -274,12 +258,12 @@ def _check_known(weights: PublishedWeights, path: Path, digest: str) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with _publishing(path) as file:
+    with publishing(path) as file:
         file.write(json.dumps(content, indent=1, sort_keys=True).encode())
 
 
 @contextlib.contextmanager
-def _publishing(path: Path) -> Iterator[IO[bytes]]:
+def publishing(path: Path) -> Iterator[IO[bytes]]:
     """Write a file that appears under its name complete, or not at all.
 
     Raises:
@@ -304,132 +288,6 @@ def _publishing(path: Path) -> Iterator[IO[bytes]]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-
-
-# --- fetching -----------------------------------------------------------------------------------
-
-
-class _DownloadError(Exception):
-    """One address didn't serve the file; the next may."""
-
-
-def fetch(name: str, progress: bool = True) -> Path:
-    """Download published weights into the folder, or find that they are there and unharmed.
-
-    The file appears under its name only when it is complete and verified. Addresses are tried in
-    order. What was recorded at the first fetch holds: other bytes are refused.
-
-    Args:
-        name: `nq20`, `nq10` or `ARCH:TAG`.
-        progress: show a bar on a terminal's standard error.
-
-    Returns:
-        The file's path.
-
-    Raises:
-        WeightsError: the name is unknown, or no address served the file (the text names them all,
-            why each failed, and where to put the file by hand).
-        StorageError: the folder can't be written or the disk is full.
-    """
-    weights = published(name)
-    record = _read_record(weights.stem)
-    path = _cached_file(weights.stem, record)
-    if path is not None:
-        record = record or _adopt(weights, path)
-        if _sha256(path) == record.sha256:
-            return path
-    failures = []
-    for download in weights.downloads:
-        expected = download.sha256 or _recorded_sha256(download, record)
-        try:
-            return _fetch_from(weights, download, expected, progress)
-        except _DownloadError as error:
-            failures.append(f"{download.url} ({error})")
-    target = weights_folder() / f"{weights.stem}{weights.downloads[0].suffix}"
-    raise WeightsError(
-        f"The weights {weights.name} can't be downloaded: {'; '.join(failures)}; check the network,"
-        f" or download the file elsewhere and put it at {target}."
-    )
-
-
-def _recorded_sha256(download: Download, record: _Record | None) -> str | None:
-    """What an address must serve again; weights in another format have another sha256."""
-    if record is None or Path(record.file).suffix != download.suffix:
-        return None
-    return record.sha256
-
-
-def _fetch_from(
-    weights: PublishedWeights, download: Download, expected: str | None, progress: bool
-) -> Path:
-    path = weights_folder() / f"{weights.stem}{download.suffix}"
-    with _publishing(path) as file:
-        digest, size = _receive(download.url, file, weights.name, progress)
-        if expected is not None and digest != expected:
-            raise _DownloadError(
-                f"it serves other bytes, sha256 {digest}, than the {expected} on record; if the"
-                f" change is wanted, delete {_record_path(weights.stem)} first"
-            )
-        file.flush()
-        if not _looks_like_weights(Path(file.name)):
-            # Login pages and error pages come with status 200 too.
-            raise _DownloadError("it serves something that is not a file of weights")
-    record = _Record(name=weights.name, file=path.name, url=download.url, sha256=digest, size=size)
-    _write_record(weights.stem, record)
-    return path
-
-
-def _receive(url: str, file: IO[bytes], label: str, progress: bool) -> tuple[str, int]:
-    """Copy what an address serves into a file; returns its sha256 and size in bytes."""
-    hasher, size = hashlib.sha256(), 0
-    with _opened(url) as response:
-        total = response.headers.get("Content-Length")
-        expected_size = int(total) if total and total.isdigit() else None
-        with _bar(label, expected_size, progress) as advance:
-            while chunk := _read(response):
-                file.write(chunk)
-                hasher.update(chunk)
-                size += len(chunk)
-                advance(len(chunk))
-    if expected_size is not None and size != expected_size:
-        raise _DownloadError(f"the connection ended after {size:,} of {expected_size:,} bytes")
-    return hasher.hexdigest(), size
-
-
-def _opened(url: str) -> http.client.HTTPResponse:
-    try:
-        # Addresses come from the registry and open_clip's table, all of them http or https.
-        request = urllib.request.Request(url, headers={"User-Agent": "zutis"})  # noqa: S310
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)  # noqa: S310
-    except urllib.error.HTTPError as error:
-        raise _DownloadError(f"it answers {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        raise _DownloadError(f"it can't be reached: {error.reason}") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _DownloadError(f"it can't be reached: {error}") from error
-    assert isinstance(response, http.client.HTTPResponse)
-    return response
-
-
-def _read(response: http.client.HTTPResponse) -> bytes:
-    try:
-        return response.read(_CHUNK_BYTES)
-    except (OSError, http.client.HTTPException) as error:
-        raise _DownloadError(f"the connection broke: {error}") from error
-
-
-@contextlib.contextmanager
-def _bar(label: str, total: int | None, progress: bool) -> Iterator[Any]:
-    if not (progress and sys.stderr.isatty()):
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 # --- checking -----------------------------------------------------------------------------------
@@ -458,10 +316,10 @@ def cached_weights() -> dict[str, Path | None]:
         WeightsError: a record can't be read.
     """
     stems = {path.stem for path in weights_folder().glob("*.json")}
-    records = {stem: _read_record(stem) for stem in stems}
-    files = {record.name: _cached_file(stem, record) for stem, record in records.items() if record}
+    records = {stem: read_record(stem) for stem in stems}
+    files = {record.name: cached_file(stem, record) for stem, record in records.items() if record}
     for name in (*SELFMASK, *RECOMMENDED_CLIP):
-        by_hand = _cached_file(_stem(name), None)
+        by_hand = cached_file(_stem(name), None)
         if by_hand is not None:
             files.setdefault(name, by_hand)
     return dict(sorted(files.items()))
@@ -484,7 +342,7 @@ def check(name_or_path: str | None = None) -> list[CheckedWeights]:
         return [_check_published(name) for name in cached_weights()]
     if name_or_path not in SELFMASK and Path(name_or_path).is_file():
         path = Path(name_or_path)
-        digest = _sha256(path)
+        digest = sha256_of(path)
         return [
             CheckedWeights(
                 name=str(path), path=path, status="unrecorded", sha256=digest, recorded=None
@@ -497,8 +355,8 @@ def check(name_or_path: str | None = None) -> list[CheckedWeights]:
 
 def _check_published(name: str) -> CheckedWeights:
     stem = _stem(name)
-    record = _read_record(stem)
-    path = _cached_file(stem, record)
+    record = read_record(stem)
+    path = cached_file(stem, record)
     if path is None:
         weights_file = record.file if record else f"{stem}{published(name).downloads[0].suffix}"
         return CheckedWeights(
@@ -508,108 +366,9 @@ def _check_published(name: str) -> CheckedWeights:
             sha256=None,
             recorded=record.sha256 if record else None,
         )
-    record = record or _adopt(published(name), path)
-    digest = _sha256(path)
+    record = record or adopt(published(name), path)
+    digest = sha256_of(path)
     status: Literal["ok", "changed"] = "ok" if digest == record.sha256 else "changed"
     return CheckedWeights(
         name=name, path=path, status=status, sha256=digest, recorded=record.sha256
     )
-
-
-# --- reading ------------------------------------------------------------------------------------
-
-
-def load_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a file of weights without running anything that is in it.
-
-    Args:
-        path: `.safetensors`, or what `torch.save` wrote. A state dict inside `{"state_dict": ...}`
-            or `{"model": ...}` is unwrapped, and a `module.` before every name is dropped.
-
-    Returns:
-        Parameter name to tensor, on the CPU, with the file's dtypes.
-
-    Raises:
-        WeightsError: the file is missing or damaged, is a TorchScript archive, holds other objects
-            than tensors, or holds no state dict.
-    """
-    if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}; check the path.")
-    if not _looks_like_weights(path):
-        raise WeightsError(
-            f"{path} is no file of weights (neither safetensors nor what torch.save writes), or"
-            f" its beginning is damaged; download it again."
-        )
-    content = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
-    return _state_dict(path, content)
-
-
-def _is_safetensors(path: Path) -> bool:
-    return path.suffix.lower() == ".safetensors"
-
-
-def _looks_like_weights(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(9)
-    # torch.save writes a zip, long ago a bare pickle; safetensors has 8 bytes of length, then JSON.
-    return head.startswith((b"PK\x03\x04", b"\x80")) or head[8:9] == b"{"
-
-
-def _read_safetensors(path: Path) -> object:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path} is not a complete safetensors file ({error}); download it again."
-        ) from error
-
-
-def _read_pickle(path: Path) -> object:
-    if _is_torchscript(path):
-        raise WeightsError(
-            f"{path} is a TorchScript archive, which holds a program and not only weights; give a"
-            f" safetensors file or a state dict. OpenAI's CLIP is there as such: `zutis weights"
-            f" fetch ViT-B-32-quickgelu:openai`."
-        )
-    import torch
-
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} holds other objects than tensors, and reading those could run code; if you"
-            f" trust its source, load it there and save its state dict as safetensors."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} is damaged or incomplete; download it again.") from error
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        # TARGET/constants.pkl is in every TorchScript archive and in nothing of torch.save's.
-        return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
-
-
-def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
-    from torch import Tensor
-
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not content:
-        raise WeightsError(f"{path} holds no state dict; give a file with named tensors.")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise WeightsError(
-                f"{path} holds no plain state dict: {name!r} is a {type(value).__name__}, not a"
-                f" tensor; save the model's state_dict() and give that."
-            )
-    prefix = "module."  # left there by torch's DataParallel
-    if all(name.startswith(prefix) for name in content):
-        return {name.removeprefix(prefix): value for name, value in content.items()}
-    return dict(content)

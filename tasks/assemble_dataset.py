@@ -92,7 +92,7 @@ def _card(config: Config, plan: Artifact, shards: int) -> str:
     largest = max(category["category_id"] for category in categories)
     last = f"{shards - 1:06d}"
     rows = "\n".join(
-        f"| {row['category_id']} | {row['name']} | {row['masked']} | {row['kept']} "
+        f"| {row['category_id']} | {_cell(row['name'])} | {row['masked']} | {row['kept']} "
         f"| {row['dropped']} |"
         for row in categories
     )
@@ -111,7 +111,8 @@ tags:
 # {config.name}
 
 {_warning(config)}{plan.counts["samples"]:,} pictures with pseudo-labels for {len(categories)} \
-categories, in {shards} WebDataset shards. No human drew or checked a label: pictures were
+categories, in {shards} WebDataset {"shard" if shards == 1 else "shards"}. No human drew or \
+checked a label: pictures were
 retrieved with CLIP (`{config.clip}`) by the categories' names, and masked with SelfMask
 (`{config.selfmask}`).
 
@@ -126,11 +127,18 @@ retrieved with CLIP (`{config.clip}`) by the categories' names, and masked with 
 scores; where the picture came from; keys of the artifacts that made it |
 
 `index.parquet` has the byte offsets of every file of every sample, for random access.
-`vocabulary.json` has the categories. Shards are sorted by category: shuffle when you train.
+`vocabulary.json` has the categories. The labels are those of `{plan.ref}`, made from
+`retrieve/{plan.manifest["inputs"]["retrieval"]}`. Shards are sorted by category: shuffle when
+you train.
 
 ```python
-import webdataset as wds
-samples = wds.WebDataset("{config.name}-{{000000..{last}}}.tar", shardshuffle=False).decode("pil")
+import io, numpy as np, webdataset as wds
+from PIL import Image
+
+label_map = wds.handle_extension("mask.png", lambda data: np.array(Image.open(io.BytesIO(data))))
+shards = wds.WebDataset("{config.name}-{{000000..{last}}}.tar", shardshuffle=False)
+for sample in shards.decode(label_map, "pil"):
+    sample["jpg"], sample["mask.png"], sample["json"]["categories"]
 ```
 
 ```python
@@ -149,6 +157,11 @@ licences there before you pass pictures on or train on them.
 |---|---|---|---|---|
 {rows}
 """
+
+
+def _cell(text: str) -> str:
+    """A text that stays within its cell of a Markdown table."""
+    return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _warning(config: Config) -> str:

@@ -6,7 +6,7 @@ planned, the store is asked what is there already, whichever run made it.
 
 from __future__ import annotations
 
-from storage.artifacts import ArtifactStore
+from storage.artifacts import ArtifactStore, damaged
 from storage.records import read_parquet
 
 
@@ -24,9 +24,14 @@ def covered_items(
     Returns:
         Item to artifact key. An item that two artifacts hold (two runs that overlapped) belongs
         to the one whose key sorts first, whoever asks.
+
+    Raises:
+        ArtifactError: if an artifact is damaged, in whichever of its files.
     """
     owners: dict[str, str] = {}
     for artifact in store.published(stage, prefix):
+        if problems := artifact.problems():
+            raise damaged(artifact.ref, problems)
         with artifact.open(file) as handle:
             items = read_parquet(handle, columns=[column])[column].to_pylist()
         for item in items:

@@ -8,11 +8,11 @@ size, COCO RLE. An image that can't be masked keeps its row, with the reason.
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,11 +115,9 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
     images = _images_of_part(store.get(inputs.plan), inputs.part)
     network = load_selfmask_model(config.selfmask)
     rows: list[dict[str, Any]] = []
-    with ThreadPoolExecutor(config.threads, thread_name_prefix="mask") as pool:
-        for batch in _batches(_load_all(images, config, pool, rows, progress), config):
-            for row in _mask_batch(batch, network, pool):
-                rows.append(row)
-                progress.advance(1, rejected=int(bool(row["reject_reason"])))
+    for row in _rows(images, network, config):
+        rows.append(row)
+        progress.advance(1, rejected=int(bool(row["reject_reason"])))
     rows.sort(key=lambda row: str(row["image_id"]))
     reasons = Counter(row["reject_reason"] for row in rows)
     usable = reasons.pop("", 0)
@@ -150,25 +148,48 @@ class _Loaded:
     pixels: np.ndarray  # uint8 [h, w, 3]
 
 
+def _rows(
+    images: list[dict[str, Any]], network: SelfMask, config: Config
+) -> Iterator[dict[str, Any]]:
+    """The images' rows, in no order. Threads decode ahead of the network and refine behind it."""
+    ahead = 2 * max(config.batch_size, config.threads)
+    unusable: list[dict[str, Any]] = []
+    refining: deque[Future[dict[str, Any]]] = deque()
+    with ThreadPoolExecutor(config.threads, thread_name_prefix="mask") as pool:
+        try:
+            loaded = _load_all(images, config, pool, ahead, unusable)
+            for batch in _batches(loaded, config.batch_size):
+                for image, mask, objectness in _predict(batch, network):
+                    refining.append(pool.submit(_refine, image, mask, objectness))
+                while len(refining) > ahead:
+                    yield refining.popleft().result()
+            while refining:
+                yield refining.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    yield from unusable
+
+
 def _load_all(
     images: list[dict[str, Any]],
     config: Config,
     pool: ThreadPoolExecutor,
-    rows: list[dict[str, Any]],
-    progress: Progress,
+    ahead: int,
+    unusable: list[dict[str, Any]],
 ) -> Iterator[_Loaded]:
-    """Decode ahead of the network; what can't be loaded goes straight to the rows."""
-    ahead = 2 * max(config.batch_size, config.threads)
+    """Decode up to `ahead` images ahead; rows of those that can't be used go to `unusable`."""
+    waiting: deque[Future[_Loaded | dict[str, Any]]] = deque()
     iterator = iter(images)
-    waiting = [pool.submit(_load, image, config.mask_size) for image in islice(iterator, ahead)]
-    while waiting:
-        loaded = waiting.pop(0).result()
-        waiting.extend(pool.submit(_load, image, config.mask_size) for image in islice(iterator, 1))
+    while True:
+        for image in islice(iterator, ahead - len(waiting)):
+            waiting.append(pool.submit(_load, image, config.mask_size))
+        if not waiting:
+            return
+        loaded = waiting.popleft().result()
         if isinstance(loaded, _Loaded):
             yield loaded
         else:
-            rows.append(loaded)
-            progress.advance(1, rejected=1)
+            unusable.append(loaded)
 
 
 def _load(image: dict[str, Any], mask_size: int) -> _Loaded | dict[str, Any]:
@@ -191,20 +212,21 @@ def _resize_shorter_side(image: Image.Image, size: int) -> Image.Image:
     return resized
 
 
-def _batches(images: Iterable[_Loaded], config: Config) -> Iterator[list[_Loaded]]:
-    """Batches of equal shape. One image at a time streams; larger batches sort the part first."""
-    if config.batch_size == 1:
-        yield from ([image] for image in images)
-        return
-    ordered = sorted(images, key=lambda image: (image.pixels.shape, image.image_id))
-    for _, group in groupby(ordered, key=lambda image: image.pixels.shape):
-        while batch := list(islice(group, config.batch_size)):
-            yield batch
+def _batches(images: Iterable[_Loaded], batch_size: int) -> Iterator[list[_Loaded]]:
+    """Batches of equal shape, each as soon as it is full; those that never fill come last."""
+    filling: dict[tuple[int, ...], list[_Loaded]] = {}
+    for image in images:
+        batch = filling.setdefault(image.pixels.shape, [])
+        batch.append(image)
+        if len(batch) == batch_size:
+            yield filling.pop(image.pixels.shape)
+    yield from filling.values()
 
 
-def _mask_batch(
-    batch: list[_Loaded], network: SelfMask, pool: ThreadPoolExecutor
-) -> Iterator[dict[str, Any]]:
+def _predict(
+    batch: list[_Loaded], network: SelfMask
+) -> Iterator[tuple[_Loaded, np.ndarray, float]]:
+    """Each image with its unrefined mask (bool [h, w]) and the mask's objectness."""
     import torch
 
     from zutis_model.normalisation import normalise
@@ -213,7 +235,7 @@ def _mask_batch(
     device = next(network.parameters()).device
     soft, objectness = network.predict(normalise(pixels.to(device)))
     masks = (soft > _THRESHOLD).cpu().numpy()
-    return pool.map(_refine, batch, masks, objectness.float().cpu().tolist())
+    return zip(batch, masks, objectness.float().cpu().tolist(), strict=True)
 
 
 def _refine(image: _Loaded, unrefined: np.ndarray, objectness: float) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import ConfigError, WeightsError
-from storage.weights import ResolvedWeights, load_state_dict
+from storage.state_dicts import load_state_dict
+from storage.weights import ResolvedWeights
 
 if TYPE_CHECKING:
     from zutis_model.clip import Clip

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore, damaged
 from storage.errors import ConfigError
 from storage.fingerprints import Recipe, digest
 from storage.records import read_parquet, write_parquet
@@ -32,7 +32,7 @@ class Config:
 
     Attributes:
         masks_prefix: key prefix of the `make_masks` recipe that is planned for.
-        part_images: images a part; 0 chooses 128 or a thousandth of what is missing.
+        part_images: images a part; 0 chooses 128 or a thousandth of what is retrieved.
     """
 
     masks_prefix: str
@@ -58,8 +58,11 @@ def run(
 ) -> Artifact | None:
     """Publish the images still to be masked, by image_id, with their parts; None if there is none.
 
-    The parts are consecutive and of equal size, so that what is left over by a crash is cut into
-    the same parts again.
+    The parts are consecutive and of equal size, which does not depend on what is masked already,
+    so that what is left over by a crash is cut into the same parts again.
+
+    Raises:
+        ArtifactError: if an artifact with masks is damaged.
     """
     with store.get(inputs.retrieval).open(RETRIEVED_IMAGES) as file:
         images = read_parquet(file, columns=["image_id", "uri", "offset", "length"])
@@ -70,7 +73,7 @@ def run(
     )
     if not missing.num_rows:
         return None
-    size = config.part_images or max(_SMALLEST_PART, math.ceil(missing.num_rows / _MOST_PARTS))
+    size = config.part_images or max(_SMALLEST_PART, math.ceil(images.num_rows / _MOST_PARTS))
     part = np.arange(missing.num_rows, dtype=np.int32) // size
     ids = missing["image_id"].to_pylist()
     parts = [
@@ -81,6 +84,8 @@ def run(
                     inputs={"retrieval": inputs.retrieval.key})  # fmt: skip
     ref = ArtifactRef(NAME, recipe.key({"images": digest(ids), "part_images": size}))
     if (planned := store.find(ref)) is not None:
+        if problems := planned.problems():
+            raise damaged(ref, problems)
         return planned
     with store.attempt(ref) as attempt:
         with attempt.create(MASK_PLAN) as file:

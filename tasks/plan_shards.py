@@ -181,9 +181,10 @@ def _labels(
 def cut_shards(image_ids: Sequence[str], sizes: Sequence[int], shard_bytes: int) -> np.ndarray:
     """Number the shards of samples by content.
 
-    A sample opens a new shard if the current one holds half of `shard_bytes` and the sample's
-    image_id, read as a random number, falls below the sample's share of the other half; or if the
-    current one would pass one and a half.
+    A sample opens a new shard if the current one holds half of `shard_bytes` and the end of the
+    sample's image_id, read as a random number, falls below the sample's share of the other half;
+    or if the current one would pass one and a half. (Samples are sorted by how their image_ids
+    begin: by the beginning, only the first samples of a category could ever be chosen.)
 
     Args:
         image_ids: sha256 in hex, in the order of the samples.
@@ -196,7 +197,7 @@ def cut_shards(image_ids: Sequence[str], sizes: Sequence[int], shard_bytes: int)
     shards = np.empty(len(image_ids), dtype=np.int32)
     shard, load = 0, 0
     for place, (image_id, size) in enumerate(zip(image_ids, sizes, strict=True)):
-        chosen = int(image_id[:12], 16) / 16**12 < 2 * size / shard_bytes
+        chosen = int(image_id[-12:], 16) / 16**12 < 2 * size / shard_bytes
         full_enough = 2 * load >= shard_bytes
         if load and ((full_enough and chosen) or 2 * (load + size) > 3 * shard_bytes):
             shard, load = shard + 1, 0

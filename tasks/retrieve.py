@@ -157,11 +157,14 @@ def _probabilities(
     column: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probability and margin, float32 [n], of table rows (image `which`, category `column`)."""
+    # A matrix product may round equal columns differently: categories of equal text share one, so
+    # that they tie.
+    distinct, text_of = np.unique(texts.astype(np.float64), axis=0, return_inverse=True)
     probability = np.empty(len(which), dtype=np.float32)
     margin = np.empty(len(which), dtype=np.float32)
     for start in range(0, len(positions), _ROWS_AT_ONCE):
         images = rows.fetch(positions[start : start + _ROWS_AT_ONCE]).astype(np.float64)
-        softmax = _softmax(logit_scale * images @ texts.T.astype(np.float64))
+        softmax = _softmax((logit_scale * images @ distinct.T)[:, text_of.reshape(-1)])
         here = np.flatnonzero((which >= start) & (which < start + len(images)))
         image, category = which[here] - start, column[here]
         own = softmax[image, category]

@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore, damaged
 from storage.corpus import Source, list_source, open_sources
+from storage.corpus_listing import Listing
 from storage.errors import ConfigError, CorpusError
-from storage.filesystems import display, is_local, local_uri
+from storage.filesystems import display, is_local, local_path, local_uri
 from storage.fingerprints import Recipe, digest
 from storage.records import read_parquet, write_parquet
 from tasks.layout import ENTRIES, REJECTS
@@ -62,7 +64,9 @@ def source_name(source: Source) -> str:
     """The name under which a source's plans follow one another, however it was spelled."""
     if source.kind != "tars":
         return source.uris[0]
-    return local_uri(source.spec) if is_local(source.spec) else source.spec
+    if not is_local(source.spec):
+        return source.spec
+    return local_uri(str(Path(local_path(source.spec)).expanduser()))
 
 
 def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
@@ -72,16 +76,18 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     (`image` or `tar`), part (int32), present (bool), in order of parts.
 
     Raises:
-        CorpusError: if the source is missing or not of a known kind.
+        CorpusError: if the source is missing, not of a known kind, or holds nothing to read.
+        ArtifactError: if the last plan is damaged.
     """
-    [source] = open_sources([config.source])
-    listing = list_source(source)
-    if not listing.entries.num_rows and not listing.rejects.num_rows:
-        raise CorpusError(_nothing_there(config.source, listing.ignored))
+    listing = list_source(_open_source(config.source))
+    if not listing.entries.num_rows:
+        raise CorpusError(_nothing_there(config.source, listing))
     progress.advance(listing.entries.num_rows)
     recipe = Recipe(stage=NAME, version=VERSION, config={"source": config.source})
     listing_digest = _table_digest(listing.entries, listing.rejects)
     previous = _latest_plan(store, recipe)
+    if previous is not None and (problems := previous.problems()):
+        raise damaged(previous.ref, problems)
     if previous is not None and previous.notes["listing"] == listing_digest:
         return previous
     items = {
@@ -110,21 +116,37 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         )
 
 
-def _nothing_there(source: str, ignored: dict[str, int]) -> str:
-    others = ", ".join(f"{count} {name or 'without extension'}" for name, count in ignored.items())
+def _open_source(name: str) -> Source:
+    """The source of a `source_name`. Wildcards may match tars and other things; those others are
+    sources with names of their own, so that such a name stands for the tars."""
+    sources = open_sources([name])
+    return next((source for source in sources if source.kind == "tars"), sources[0])
+
+
+def _nothing_there(source: str, listing: Listing) -> str:
+    reasons = Counter(listing.rejects["reason"].to_pylist())
+    others = [f"{count} {reason}" for reason, count in sorted(reasons.items())]
+    others += [f"{n} {name or 'without extension'}" for name, n in listing.ignored.items()]
+    found = f" (but {', '.join(others)})" if others else ""
     return (
-        f"{display(source)} holds no image and no tar{f' (but {others})' if others else ''}: give "
-        "--corpus a folder, tars, a table or a COCO JSON that has some."
+        f"{display(source)} holds no image and no tar that can be read{found}: give --corpus a "
+        "folder, tars, a table or a COCO JSON that has some."
     )
 
 
 def _latest_plan(store: ArtifactStore, recipe: Recipe) -> Artifact | None:
     """The plan that no other continues. Two scans that raced may both have continued one: the
-    one that knows more entries is taken, and what the other had planned becomes new again."""
+    one that knows more entries is taken, and what the other had planned becomes new again. The
+    plans that continue it know no fewer, so that the other is never taken up again."""
     plans = store.published(NAME, recipe.prefix)
     continued = {plan.manifest["inputs"]["previous"] for plan in plans}
     heads = [plan for plan in plans if plan.key not in continued]
-    return max(heads, key=lambda plan: (plan.counts["entries"], plan.key), default=None)
+    return max(heads, key=lambda plan: (_known(plan), plan.key), default=None)
+
+
+def _known(plan: Artifact) -> int:
+    """How many entries a plan holds, present or not."""
+    return int(plan.counts["entries"] + plan.counts["removed"])
 
 
 def _extend(previous: Artifact | None, listing: pa.Table, part_images: int) -> pa.Table:

@@ -26,6 +26,7 @@ def read_source_image(record: Mapping[str, Any]) -> bytes:
     except ImageRejected as rejected:
         raise CorpusError(
             f"{display(record['uri'])} can't be used any more: {REJECT_REASONS[rejected.reason]}. "
-            "It was indexed before; run the same command again to index the corpus as it is now."
+            "It was indexed before: run the same command again to index the corpus as it is now, "
+            "and if that changes nothing, take the file out of the corpus."
         ) from rejected
     return data

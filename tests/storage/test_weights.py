@@ -1,38 +1,29 @@
-"""Weights: specs, the cache folder with its records, fetching over loopback, and safe reading."""
+"""Weights: specs, the registry, and the cache folder with its records."""
 
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
 import os
-import pickle
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from storage import weights, weights_registry
-from storage.errors import StorageError, WeightsError
-from storage.weights import (
+from storage import weights
+from storage.errors import WeightsError
+from storage.weights import cached_weights, check, resolve
+from storage.weights_registry import (
+    _PINS,
     ClipSpec,
     SelfMaskSpec,
-    cached_weights,
-    check,
-    fetch,
-    load_state_dict,
+    clip_architectures,
     parse_clip,
     parse_selfmask,
-    resolve,
+    published,
 )
-from storage.weights_registry import Download, PublishedWeights, clip_architectures, published
 
 TENSORS = {"a.weight": torch.arange(4.0), "b": torch.ones(2, 2, dtype=torch.float16)}
 
@@ -51,79 +42,8 @@ def payload(tmp_path: Path) -> bytes:
     return (tmp_path / "payload.pt").read_bytes()
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `files` on a loopback port and keeps the paths that were asked for."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.asked: list[str] = []
-        self.cut_short = False
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}{path}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        content = self.server.files.get(self.path)
-        if content is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if self.server.cut_short else content)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join(timeout=10)
-
-
-@pytest.fixture
-def publish(monkeypatch: pytest.MonkeyPatch):
-    """Make `nq20` come from other addresses."""
-
-    def replace(*urls: str, sha256: str | None = None) -> None:
-        entry = PublishedWeights(
-            name="nq20",
-            stem="selfmask_nq20",
-            downloads=tuple(Download(url=url, sha256=sha256) for url in urls),
-        )
-        table = MappingProxyType(dict(weights_registry.SELFMASK) | {"nq20": entry})
-        monkeypatch.setattr(weights_registry, "SELFMASK", table)
-        monkeypatch.setattr(weights, "SELFMASK", table)
-
-    return replace
-
-
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def unreachable_url() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return f"http://127.0.0.1:{port}/selfmask_nq20.pt"
-
-
-def left_over(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*.part")]
 
 
 # --- specs --------------------------------------------------------------------------------------
@@ -190,8 +110,8 @@ def test_nothing_imports_torch_until_it_must():
 import sys
 from flows import weights_commands
 from storage import vocabulary, weights, weights_registry, prompt_templates
-weights.parse_clip("ViT-B-32:openai")
-weights.resolve(weights.parse_clip("ViT-B-32:random:0"))
+weights_registry.parse_clip("ViT-B-32:openai")
+weights.resolve(weights_registry.parse_clip("ViT-B-32:random:0"))
 weights_registry.published("ViT-B-16:openai")
 vocabulary.load_vocabulary("coco")
 assert not {"torch", "open_clip"} & set(sys.modules), "imported"
@@ -205,7 +125,7 @@ assert not {"torch", "open_clip"} & set(sys.modules), "imported"
 def test_openai_pins_agree_with_open_clips_table():
     from open_clip import pretrained
 
-    for name, pin in weights_registry._PINS.items():
+    for name, pin in _PINS.items():
         architecture, tag = name.split(":")
         entry = pretrained.get_pretrained_cfg(architecture, tag)
         assert entry["hf_hub"] == f"{pin.repository}/"
@@ -277,8 +197,8 @@ def test_digest_is_remembered_until_the_file_changes(tmp_path, monkeypatch, payl
     path = tmp_path / "payload.pt"
     spec = parse_selfmask(str(path))
     hashed = []
-    original = weights._sha256
-    monkeypatch.setattr(weights, "_sha256", lambda path: hashed.append(path) or original(path))
+    original = weights.sha256_of
+    monkeypatch.setattr(weights, "sha256_of", lambda path: hashed.append(path) or original(path))
     assert resolve(spec) == resolve(spec)
     assert len(hashed) == 1
     path.write_bytes(payload[::-1])  # the same size
@@ -358,114 +278,7 @@ def test_default_folder(monkeypatch, tmp_path):
     assert weights.weights_folder().parts[-2:] == ("zutis", "weights")
 
 
-# --- fetching -----------------------------------------------------------------------------------
-
-
-def test_fetch_records_and_does_not_fetch_twice(folder, server, publish, payload):
-    server.files["/a/selfmask_nq20.pt"] = payload
-    publish(server.url("/a/selfmask_nq20.pt?x=1"), server.url("/a/selfmask_nq20.pt"))
-    path = fetch("nq20")
-    assert path == folder / "selfmask_nq20.pt"
-    assert path.read_bytes() == payload
-    record = json.loads((folder / "selfmask_nq20.json").read_text())
-    assert record == {
-        "name": "nq20",
-        "file": "selfmask_nq20.pt",
-        "url": server.url("/a/selfmask_nq20.pt"),  # the first address answered 404
-        "sha256": sha256(payload),
-        "size": len(payload),
-    }
-    assert fetch("nq20") == path
-    assert len(server.asked) == 2
-    assert resolve(parse_selfmask("nq20")).digest == sha256(payload)
-    assert torch.equal(load_state_dict(path)["b"], TENSORS["b"])
-    assert left_over(folder) == []
-
-
-def test_fetch_replaces_a_damaged_file(folder, server, publish, payload):
-    server.files["/m.pt"] = payload
-    publish(server.url("/m.pt"))
-    path = fetch("nq20")
-    path.write_bytes(payload[:-1])
-    assert [result.status for result in check()] == ["changed"]
-    fetch("nq20")
-    assert path.read_bytes() == payload
-
-
-def test_fetch_refuses_other_bytes_than_recorded(folder, server, publish, payload):
-    server.files["/m.pt"] = payload
-    publish(server.url("/m.pt"))
-    path = fetch("nq20")
-    path.unlink()
-    server.files["/m.pt"] = payload + b"x"
-    with pytest.raises(WeightsError, match=r"other bytes.*delete .*selfmask_nq20\.json"):
-        fetch("nq20")
-    assert not path.exists()
-    assert left_over(folder) == []
-
-
-def test_fetch_refuses_other_bytes_than_known(folder, server, publish, payload):
-    server.files["/m.pt"] = payload
-    publish(server.url("/m.pt"), sha256="0" * 64)
-    with pytest.raises(WeightsError, match="other bytes"):
-        fetch("nq20")
-    assert list(folder.iterdir()) == []
-
-
-def test_fetch_refuses_a_web_page(folder, server, publish):
-    server.files["/m.pt"] = b"<html>please log in</html>"
-    publish(server.url("/m.pt"))
-    with pytest.raises(WeightsError, match="not a file of weights"):
-        fetch("nq20")
-    assert list(folder.iterdir()) == []
-
-
-def test_fetch_notices_a_connection_that_ends_early(folder, server, publish, payload):
-    server.files["/m.pt"] = payload
-    server.cut_short = True
-    publish(server.url("/m.pt"))
-    with pytest.raises(WeightsError, match="the connection ended after"):
-        fetch("nq20")
-    assert list(folder.iterdir()) == []
-
-
-def test_fetch_without_a_network(folder, publish):
-    first, second = unreachable_url(), unreachable_url()
-    publish(first, second)
-    with pytest.raises(WeightsError) as caught:
-        fetch("nq20")
-    text = str(caught.value)
-    assert first in text
-    assert second in text
-    assert "put it at " + str(folder / "selfmask_nq20.pt") in text
-    assert list(folder.iterdir()) == []
-
-
-def test_fetch_into_a_folder_that_cannot_be_made(tmp_path, monkeypatch, server, publish, payload):
-    server.files["/m.pt"] = payload
-    publish(server.url("/m.pt"))
-    (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setenv("ZUTIS_WEIGHTS", str(tmp_path / "file" / "cache"))
-    with pytest.raises(StorageError, match="ZUTIS_WEIGHTS"):
-        fetch("nq20")
-
-
 # --- checking -----------------------------------------------------------------------------------
-
-
-def test_check_reads_the_bytes_and_not_the_memory(folder, server, publish, payload):
-    server.files["/m.pt"] = payload
-    publish(server.url("/m.pt"))
-    path = fetch("nq20")
-    resolve(parse_selfmask("nq20"))
-    status = path.stat()
-    path.write_bytes(payload[:-1] + bytes([payload[-1] ^ 1]))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    (result,) = check("nq20")
-    assert (result.name, result.status, result.recorded) == ("nq20", "changed", sha256(payload))
-    path.unlink()
-    assert [result.status for result in check()] == ["missing"]
-    assert cached_weights() == {"nq20": None}
 
 
 def test_check_of_nothing(folder):
@@ -485,99 +298,3 @@ def test_check_of_a_path(tmp_path, payload):
     assert (result.status, result.sha256) == ("unrecorded", sha256(payload))
     with pytest.raises(WeightsError, match="no weights file"):
         check(str(tmp_path / "gone.pt"))
-
-
-# --- reading ------------------------------------------------------------------------------------
-
-
-def same(loaded: dict[str, torch.Tensor]) -> bool:
-    return loaded.keys() == TENSORS.keys() and all(
-        torch.equal(loaded[name], tensor) and loaded[name].dtype == tensor.dtype
-        for name, tensor in TENSORS.items()
-    )
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        TENSORS,
-        {"state_dict": TENSORS, "epoch": 3},
-        {"model": TENSORS},
-        {"state_dict": {f"module.{name}": tensor for name, tensor in TENSORS.items()}},
-    ],
-)
-@pytest.mark.parametrize("as_zip", [True, False])
-def test_read_what_torch_saves(tmp_path, content, as_zip):
-    path = tmp_path / "w.pt"
-    torch.save(content, path, _use_new_zipfile_serialization=as_zip)
-    assert same(load_state_dict(path))
-
-
-def test_read_safetensors(tmp_path):
-    save_file(TENSORS, tmp_path / "w.safetensors")
-    assert same(load_state_dict(tmp_path / "w.safetensors"))
-
-
-def test_module_is_kept_where_not_every_name_has_it(tmp_path):
-    torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "w.pt")
-    assert set(load_state_dict(tmp_path / "w.pt")) == {"module.a", "b"}
-
-
-def test_torchscript_is_refused(tmp_path):
-    traced = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
-    torch.jit.save(traced, tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match="TorchScript archive"):
-        load_state_dict(tmp_path / "w.pt")
-
-
-class Bomb:
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self):
-        return Path.touch, (self.marker,)
-
-
-@pytest.mark.parametrize("bare", [True, False])
-def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, bare):
-    path, marker = tmp_path / "w.pt", tmp_path / "ran"
-    if bare:
-        path.write_bytes(pickle.dumps({"a": Bomb(marker)}))
-    else:
-        torch.save({"a": Bomb(marker)}, path)
-    with pytest.raises(WeightsError, match="could run code"):
-        load_state_dict(path)
-    assert not marker.exists()
-
-
-@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_truncated_files(tmp_path, name, share):
-    path = tmp_path / name
-    if name == "w.pt":
-        torch.save({"a": torch.ones(1000)}, path)
-    else:
-        save_file({"a": torch.ones(1000)}, path)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(WeightsError, match="download it again"):
-        load_state_dict(path)
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ({}, "holds no state dict"),
-        ([torch.ones(1)], "holds no state dict"),
-        ({"a": torch.ones(1), "epoch": 3}, "'epoch' is a int, not a tensor"),
-    ],
-)
-def test_no_state_dict(tmp_path, content, expected):
-    torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match=expected):
-        load_state_dict(tmp_path / "w.pt")
-
-
-def test_no_file(tmp_path):
-    with pytest.raises(WeightsError, match="no weights file"):
-        load_state_dict(tmp_path / "w.pt")

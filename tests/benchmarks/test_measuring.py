@@ -1,0 +1,136 @@
+"""The measurements' own arithmetic, and that every script runs at a tiny size."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import embedding_overhead, exact_search, measuring, million_records, photographs
+from benchmarks.measuring import Figure, Report, Stopwatch
+from benchmarks.orchestration import Timeline
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = (
+    "embedding_overhead", "exact_search", "million_records", "cached_rerun", "orchestration",
+)  # fmt: skip
+
+
+def run_script(name: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_explains_itself(name: str) -> None:
+    text = run_script(name, "--help")
+    assert "--threads" in text
+    assert "--out" in text
+
+
+@pytest.mark.slow
+def test_exact_search_at_a_tiny_size_writes_its_result(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "result.json"
+    sizes = "--rows 3000 --dimensions 16 --queries 5 --k 7 --parts 3 --rounds 1 --searches 1"
+    shown = run_script("exact_search", *sizes.split(), "--out", str(out))
+    assert "ours / FAISS at its best" in shown
+    result = json.loads(out.read_text())
+    assert result["sizes"]["rows"] == 3000
+    assert result["figures"]["queries with the exact set, FAISS"]["value"] == 5
+    assert result["figures"]["ours / FAISS at its best"]["limit"] == 2.0
+    assert result["machine"]["versions"]["numpy"] == np.__version__
+    assert result["command"].startswith("python -m benchmarks.exact_search --rows 3000")
+
+
+@pytest.mark.slow
+def test_records_that_were_made_go_through_the_real_stages(tmp_path: Path) -> None:
+    steps, counts = million_records.measure(tmp_path, records=1500, names=3, k=4, seed=0)
+    assert counts["index"]["images"] == 1500
+    assert counts["retrieve"]["rows"] == 12
+    assert {"scan, time", "index, time", "search, time", "retrieve, peak so far"} <= {
+        figure.name for figure in steps.figures
+    }
+
+
+def test_exact_neighbours_order_equal_products_by_position(tmp_path: Path) -> None:
+    rows = np.zeros((200, 4), dtype=np.float16)
+    rows[[150, 3, 90], 0] = (1.0, 0.5, 0.5)
+    np.save(tmp_path / "part-000.npy", rows[:100])
+    np.save(tmp_path / "part-001.npy", rows[100:])
+    np.save(tmp_path / "queries.npy", np.eye(1, 4, dtype=np.float32))
+    assert exact_search.exact_neighbours(tmp_path, 3).tolist() == [[150, 3, 90]]
+
+
+def test_overhead_is_what_decoding_and_forward_leave(tmp_path: Path, fake_clip: object) -> None:
+    from pictures import write_corpus
+
+    from flows.settings import clip_model
+    from tasks.embed_images import Config
+
+    sources = write_corpus(tmp_path / "sources", ["red", "blue"], each=2)
+    corpus = photographs.write_copies(sources, tmp_path / "corpus", 7)
+    config = Config(clip=clip_model("ViT-B-32:random:0", "cpu", "float32"), batch_size=3)
+    samples = embedding_overhead.measure(corpus, len(sources), config, threads=2, repeats=2)
+    assert len(samples) == 2
+    names = [figure.name for figure in embedding_overhead.figures(samples, len(corpus))]
+    assert names[-3:] == [
+        "overhead, clock", "overhead less preprocessing, clock", "overhead, processor",
+    ]  # fmt: skip
+
+
+def test_share_left_counts_what_the_pieces_do_not_explain() -> None:
+    sample = embedding_overhead.Sample(
+        stage=Stopwatch(10.0, 20.0), decode=Stopwatch(1.0, 2.0),
+        preprocess=Stopwatch(0.5, 1.0), forward=Stopwatch(8.0, 16.0),
+    )  # fmt: skip
+    assert sample.share_left("wall", "decode", "forward") == pytest.approx(10.0)
+    assert sample.share_left("cpu", "decode", "preprocess", "forward") == pytest.approx(5.0)
+
+
+def test_stages_that_overlap_are_not_counted_twice() -> None:
+    timeline = Timeline(stages=[("b", 12.0, 15.0), ("a", 10.0, 13.0), ("a", 11.0, 12.0)])
+    timeline.stages.append(("c", 20.0, 21.0))
+    assert timeline.working == pytest.approx(6.0)
+    assert timeline.seconds_of("a") == [3.0, 1.0]
+
+
+def test_copies_differ_in_bytes_and_not_in_pixels(tmp_path: Path) -> None:
+    from pictures import write_corpus
+
+    from storage.image_decoding import decode
+
+    sources = write_corpus(tmp_path / "sources", ["red"], each=2)
+    data = [path.read_bytes() for path in photographs.write_copies(sources, tmp_path / "new", 5)]
+    assert len(set(data)) == 5
+    first, third = (np.asarray(decode(data[number]).image) for number in (0, 2))
+    np.testing.assert_array_equal(first, third)
+
+
+def test_a_fresh_process_has_its_own_memory() -> None:
+    assert measuring.in_fresh_process(os.getpid) != os.getpid()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_peak_memory_remembers_what_was_given_back() -> None:
+    before = measuring.memory_mb()
+    np.ones(25_000_000)  # 200 MB, given back at once
+    assert measuring.peak_memory_mb() >= before + 190
+
+
+def test_a_limit_that_is_not_met_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Report(
+        benchmark="trial", sizes={"rows": 1_000},
+        figures=[Figure("slow", 3.0, "s", 2.0), Figure("quick", 1.0, "s", 2.0)],
+        samples={}, load=0.0,
+    ).show()  # fmt: skip
+    shown = capsys.readouterr().out
+    assert "rows 1,000" in shown
+    assert "at most 2: NOT MET" in shown
+    assert "at most 2: met" in shown

@@ -1,0 +1,119 @@
+"""Whole builds and single stages on the fakes, and what is in the store after them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from flows.executors import CachedExecutor, LocalExecutor, run_stage
+from flows.pipeline import Build, build
+from flows.progress import StageProgress
+from flows.settings import BuildSettings, clip_model, selfmask_model
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+from storage.records import read_parquet
+from tasks.models import ModelConfig
+
+# Weights that are only named: the fakes answer in their place.
+CLIP = "ViT-S-32-alt:random:0"
+SELFMASK = "random:0"
+
+
+def clip() -> ModelConfig:
+    return clip_model(CLIP, "cpu", "float32")
+
+
+def selfmask() -> ModelConfig:
+    return selfmask_model(SELFMASK, "cpu", "float32")
+
+
+def write_vocabulary(path: Path, names: Sequence[str]) -> Path:
+    path.write_text("\n".join(names) + "\n")
+    return path
+
+
+def settings_of(
+    corpus: Path | str, vocabulary: Path, store: Path | str, **changes: Any
+) -> BuildSettings:
+    """Settings of a build in which every stage has several parts and several shards come out."""
+    defaults: dict[str, Any] = {
+        "per_category": 4,
+        "clip": CLIP,
+        "selfmask": SELFMASK,
+        "mask_size": 32,
+        "part_images": 5,
+        "mask_part_images": 4,
+        "shard_mb": 0.04,
+        "device": "cpu",
+    }
+    corpora = (str(corpus),)
+    return BuildSettings(
+        corpus=corpora, vocabulary=str(vocabulary), store=str(store), **(defaults | changes)
+    )
+
+
+def build_here(settings: BuildSettings) -> Build:
+    return build(settings, LocalExecutor(ArtifactStore(settings.store)))
+
+
+def build_cached(settings: BuildSettings) -> Build:
+    """Raises NotCached if anything is left to compute."""
+    return build(settings, CachedExecutor(ArtifactStore(settings.store)))
+
+
+class ThreadedExecutor(LocalExecutor):
+    """Runs parts in threads, the last first: whatever order parts may end in, this is another."""
+
+    def __init__(self, store: ArtifactStore, workers: int) -> None:
+        super().__init__(store)
+        self._workers = workers
+
+    def _run(
+        self, progress: StageProgress, config: Any, inputs: Sequence[Any]
+    ) -> list[Artifact | None]:
+        def run(item: Any) -> Artifact | None:
+            return run_stage(progress.stage, config, item, self.store, progress)
+
+        with ThreadPoolExecutor(self._workers) as pool:
+            return list(pool.map(run, list(inputs)[::-1]))[::-1]
+
+
+def contents(store: Path | str) -> dict[str, dict[str, str]]:
+    """sha256 of every file of every published artifact, by `stage/key`."""
+    there = ArtifactStore(str(store))
+    return {
+        str(artifact.ref): {name: entry["sha256"] for name, entry in artifact.files.items()}
+        for stage in there.stages()
+        for artifact in there.published(stage)
+    }
+
+
+def artifacts_by_stage(store: Path | str) -> dict[str, set[str]]:
+    there = ArtifactStore(str(store))
+    return {stage: {a.key for a in there.published(stage)} for stage in there.stages()}
+
+
+def new_artifacts(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, int]:
+    """How many artifacts of each stage came to be, without the stages that made none."""
+    counts = {stage: len(keys - before.get(stage, set())) for stage, keys in after.items()}
+    return {stage: count for stage, count in counts.items() if count}
+
+
+def rows_of(artifact: Artifact, name: str) -> list[dict[str, Any]]:
+    with artifact.open(name) as file:
+        rows: list[dict[str, Any]] = read_parquet(file).to_pylist()
+    return rows
+
+
+def unfinished_attempts(store: Path | str) -> list[str]:
+    """Attempts that no manifest names."""
+    there = ArtifactStore(str(store))
+    published = {a.location for s in there.stages() for a in there.published(s)}
+    return [
+        place
+        for stage in there.stages()
+        for ref in (ArtifactRef(stage, key) for key in there.keys(stage))
+        for attempt in there.attempts(ref)
+        if (place := f"{there.location(ref)}/{attempt}") not in published
+    ]

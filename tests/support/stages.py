@@ -1,0 +1,106 @@
+"""Single stages on the fakes, each given what the stages before it published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from builds import clip, selfmask
+
+from storage.artifacts import Artifact, ArtifactStore
+from storage.corpus import open_sources
+from tasks import (
+    build_index,
+    embed_images,
+    embed_text,
+    make_masks,
+    plan_masks,
+    retrieve,
+    scan,
+    search_index,
+)
+from tasks.stage import PartOfPlan, SilentProgress, plan_parts
+from tasks.text_rows import TextRow
+
+
+class Stages:
+    """Runs stages in one store. Nothing is looked up: every call computes.
+
+    Attributes:
+        store: where to.
+    """
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self.store = store
+
+    def scan(self, corpus: Path | str, part_images: int = 0) -> Artifact:
+        [source] = open_sources([str(corpus)])
+        config = scan.Config(source=scan.source_name(source), part_images=part_images)
+        return scan.run(config, scan.Inputs(), self.store, SilentProgress())
+
+    def embed(self, plan: Artifact, part: int = 0, **settings: Any) -> Artifact:
+        config = embed_images.Config(clip=clip(), **settings)
+        return embed_images.run(config, PartOfPlan(plan.ref, part), self.store, SilentProgress())
+
+    def index(self, *plans: Artifact, **settings: Any) -> Artifact:
+        """Embeds every part of the plans on the way."""
+        parts = [
+            build_index.EmbeddedPart(plan.ref, number, self.embed(plan, number).ref)
+            for plan in plans
+            for number in range(len(plan_parts(plan)))
+        ]
+        config = build_index.Config(**settings)
+        return build_index.run(
+            config, build_index.Inputs(tuple(parts)), self.store, SilentProgress()
+        )
+
+    def texts(self, prompts: Sequence[str]) -> list[TextRow]:
+        """One row a prompt, all embedded together."""
+        texts = [embed_text.Text((prompt,)) for prompt in prompts]
+        unique = tuple({text.text_id: text for text in texts}.values())
+        artifact = embed_text.run(
+            embed_text.Config(clip=clip()), embed_text.Inputs(unique), self.store, SilentProgress()
+        )
+        return [TextRow(text.text_id, artifact.key) for text in texts]
+
+    def search(self, index: Artifact, rows: Sequence[TextRow], k: int) -> Artifact:
+        config = search_index.Config(k=k, texts_prefix="texts")
+        unique = tuple(dict.fromkeys(rows))
+        return search_index.run(
+            config, search_index.Inputs(index.ref, unique), self.store, SilentProgress()
+        )
+
+    def retrieve(
+        self, index: Artifact, names: Sequence[str], k: int, overlap: str = "best"
+    ) -> Artifact:
+        """A category a name, whose only prompt is the name."""
+        rows = self.texts(names)
+        search = self.search(index, rows, k)
+        categories = tuple(
+            retrieve.CategoryQuery(number, f"{name} ({number})", row, search.key)
+            for number, (name, row) in enumerate(zip(names, rows, strict=True), start=1)
+        )
+        return retrieve.run(
+            retrieve.Config(overlap=overlap),
+            retrieve.Inputs(index.ref, categories),
+            self.store,
+            SilentProgress(),
+        )
+
+    def plan_masks(
+        self, retrieval: Artifact, config: make_masks.Config, part_images: int = 0
+    ) -> Artifact | None:
+        return plan_masks.run(
+            plan_masks.Config(masks_prefix=config.recipe.prefix, part_images=part_images),
+            plan_masks.Inputs(retrieval.ref),
+            self.store,
+            SilentProgress(),
+        )
+
+    def mask(self, plan: Artifact, config: make_masks.Config, part: int = 0) -> Artifact:
+        return make_masks.run(config, PartOfPlan(plan.ref, part), self.store, SilentProgress())
+
+    @staticmethod
+    def mask_config(**settings: Any) -> make_masks.Config:
+        return make_masks.Config(selfmask=selfmask(), **({"mask_size": 32} | settings))

@@ -1,0 +1,25 @@
+"""A fresh store and the stages on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stages import Stages
+
+from storage.artifacts import ArtifactStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def stages(store: ArtifactStore) -> Stages:
+    return Stages(store)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    return tmp_path / "corpus"
