@@ -33,6 +33,7 @@ class StageProgress:
         stage: its name.
         total: items expected, 0 where nobody knows; a guess that done may overtake (tars).
         parts: parts in all; cached_parts: those that were there already.
+        done: items finished; counts: named counters; rejects: items rejected, by reason.
     """
 
     stage: str
@@ -41,13 +42,16 @@ class StageProgress:
     cached_parts: int
     done: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    rejects: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
     finished: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def advance(self, amount: int = 1, **counts: int) -> None:
+    def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
         with self._lock:
             self.done += amount
+            if rejected:
+                self.rejects[rejected] += amount
             self.counts.update(counts)
 
     @property
@@ -85,7 +89,15 @@ class StageProgress:
         for name, count in sorted(self.counts.items()):
             if count:
                 text += f", {count:,} {name}"
-        return text
+        return text + self._describe_rejects()
+
+    def _describe_rejects(self) -> str:
+        with self._lock:
+            rejects = sorted(self.rejects.items())
+        if not rejects:
+            return ""
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejects)
+        return f", {sum(count for _, count in rejects):,} rejected ({reasons})"
 
 
 class Watcher(Protocol):

@@ -331,6 +331,7 @@ class ArtifactStore:
     def __init__(self, root: str) -> None:
         self.root = _root(root)
         self._verified: set[tuple[Any, ...]] = set()
+        self._known: dict[ArtifactRef, Artifact] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -360,11 +361,17 @@ class ArtifactStore:
         Raises:
             ArtifactError: if it is not there.
         """
-        artifact = self.find(ref)
+        with self._lock:
+            known = self._known.get(ref)
+        # What a stage is told to read was found before; asking an object store again for each of
+        # a thousand parts would cost as many requests. The files are checked when they are opened.
+        artifact = known or self.find(ref)
         if artifact is None:
             raise ArtifactError(
                 f"Artifact {ref} is not in {self.root}: run the command that makes it again."
             )
+        with self._lock:
+            self._known[ref] = artifact
         return artifact
 
     def stages(self) -> list[str]:
@@ -489,6 +496,8 @@ class ArtifactStore:
 
     def delete(self, ref: ArtifactRef) -> None:
         """Remove an artifact, the manifest first so that nobody meets half of it."""
+        with self._lock:
+            self._known.pop(ref, None)
         filesystem, path = resolve(self.location(ref))
         with translated_errors("delete", self.location(ref)):
             with contextlib.suppress(FileNotFoundError):

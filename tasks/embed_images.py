@@ -165,7 +165,7 @@ def _batches(
     for image in prepared:
         if image.pixels is None:
             part.rejects.append(image.record)
-            progress.advance(1, rejected=1)
+            progress.advance(1, rejected=image.record["reject_reason"])
             continue
         part.records.append(image.record)
         if image.record["image_id"] in part.row_of:

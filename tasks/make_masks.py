@@ -117,7 +117,7 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
     rows: list[dict[str, Any]] = []
     for row in _rows(images, network, config):
         rows.append(row)
-        progress.advance(1, rejected=int(bool(row["reject_reason"])))
+        progress.advance(1, rejected=row["reject_reason"])
     rows.sort(key=lambda row: str(row["image_id"]))
     reasons = Counter(row["reject_reason"] for row in rows)
     usable = reasons.pop("", 0)

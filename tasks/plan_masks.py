@@ -67,10 +67,10 @@ def run(
     with store.get(inputs.retrieval).open(RETRIEVED_IMAGES) as file:
         images = read_parquet(file, columns=["image_id", "uri", "offset", "length"])
     done = covered_items(store, "make_masks", config.masks_prefix, file=MASKS, column="image_id")
-    progress.advance(images.num_rows)
     missing = images.filter(
         pc.invert(pc.is_in(images["image_id"], pa.array(list(done), pa.string())))
     )
+    progress.advance(images.num_rows, masked_before=images.num_rows - missing.num_rows)
     if not missing.num_rows:
         return None
     size = config.part_images or max(_SMALLEST_PART, math.ceil(images.num_rows / _MOST_PARTS))

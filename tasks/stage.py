@@ -20,14 +20,15 @@ from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 class Progress(Protocol):
     """Where a stage reports what it has done."""
 
-    def advance(self, amount: int = 1, **counts: int) -> None:
-        """Count `amount` finished items, and add to named counters such as `rejected`."""
+    def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
+        """Count `amount` finished items, all of them rejected for a reason if one is given, and
+        add to named counters such as `duplicates`."""
 
 
 class SilentProgress:
     """Progress that nobody watches."""
 
-    def advance(self, amount: int = 1, **counts: int) -> None:
+    def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
         return None
 
 

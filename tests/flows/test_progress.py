@@ -18,10 +18,12 @@ def progress(**values: object) -> StageProgress:
 
 def test_describes_done_total_rate_time_left_cached_and_rejected():
     running = progress()
-    running.advance(20, rejected=3)
+    running.advance(17, duplicates=2)
+    running.advance(3, rejected="truncated")
     running.started -= 10.0
     assert running.describe() == (
-        "embed_images: 20 of 100 images, 2.0 images/s, 40.0 s left, 1 of 4 parts cached, 3 rejected"
+        "embed_images: 20 of 100 images, 2.0 images/s, 40.0 s left, 1 of 4 parts cached, "
+        "2 duplicates, 3 rejected (3 truncated)"
     )
 
 
@@ -52,14 +54,16 @@ def test_fraction_stays_between_0_and_1_also_where_the_total_was_a_guess(done, t
 def test_counts_from_many_threads():
     shared = progress()
     threads = [
-        threading.Thread(target=lambda: [shared.advance(1, rejected=1) for _ in range(1000)])
+        threading.Thread(
+            target=lambda: [shared.advance(1, rejected="corrupt") for _ in range(1000)]
+        )
         for _ in range(8)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (shared.done, shared.counts["rejected"]) == (8000, 8000)
+    assert (shared.done, shared.rejects["corrupt"]) == (8000, 8000)
 
 
 def test_refreshes_while_the_block_runs_and_stops_with_it():
@@ -89,10 +93,12 @@ def test_the_terminal_gets_one_line_a_stage():
     stage = progress(stage="make_masks")
     with TerminalWatcher(Console(file=output, width=120)) as watcher:
         watcher.begin(stage)
-        stage.advance(7, rejected=2)
+        stage.advance(5)
+        stage.advance(2, rejected="blank_mask")
         watcher.refresh(stage)
         stage.finished = stage.started + 1.0
         watcher.end(stage)
-    assert "make_masks: 7 images, 7.0 images/s, 1.0 s, 1 of 4 parts cached, 2 rejected" in (
-        output.getvalue()
+    assert (
+        "make_masks: 7 images, 7.0 images/s, 1.0 s, 1 of 4 parts cached, 2 rejected (2 blank_mask)"
+        in (output.getvalue())
     )
