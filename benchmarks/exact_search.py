@@ -77,17 +77,21 @@ def _unit_rows(generator: np.random.Generator, count: int, dimensions: int) -> n
 
 
 class Parts:
-    """Embedding parts on a disk, mapped one at a time as `tasks.index_rows` does."""
+    """Embedding parts on a disk, streamed one after another as `tasks.index_rows` does."""
 
     def __init__(self, folder: Path) -> None:
         self.paths = sorted(folder.glob("part-*.npy"))
         self._starts = np.cumsum([0, *(len(self._open(path)) for path in self.paths)])
 
     def blocks(self) -> Iterator[Block]:
-        from storage.embeddings import Block
+        from storage.embeddings import Block, read_embeddings
 
         for start, path in zip(self._starts, self.paths, strict=False):
-            yield Block(int(start), self._open(path))
+            position = int(start)
+            with path.open("rb") as file:
+                for rows in read_embeddings(file, 16_384):
+                    yield Block(position, rows)
+                    position += len(rows)
 
     def fetch(self, positions: np.ndarray) -> np.ndarray:
         """float16 rows [m, d] at int64 positions [m]."""

@@ -39,13 +39,14 @@ _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
 def _run_name() -> str:
-    parameters = flow_run.parameters
-    return f"{parameters['vocabulary']} from {', '.join(parameters['corpus'])}"[:200]
+    corpus = flow_run.parameters["corpus"]
+    sources = corpus if isinstance(corpus, str) else ", ".join(corpus)
+    return f"{flow_run.parameters['vocabulary']} from {sources}"[:200]
 
 
 @flow(name="build-pseudolabels", flow_run_name=_run_name, validate_parameters=True)
 def build_pseudolabels(
-    corpus: list[str],
+    corpus: list[str] | str,
     vocabulary: str,
     per_category: int = 500,
     clip: str = DEFAULT_CLIP,
@@ -92,7 +93,7 @@ def build_pseudolabels(
         Where the data set is: `stage`, `key`, `location`.
     """
     settings = BuildSettings(
-        corpus=tuple(corpus),
+        corpus=(corpus,) if isinstance(corpus, str) else tuple(corpus),
         vocabulary=vocabulary,
         per_category=per_category,
         clip=clip,

@@ -8,9 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
-from storage.embeddings import Block, open_embeddings
+from storage.embeddings import Block, open_embeddings, read_embeddings
 from storage.records import read_parquet
 from tasks.layout import EMBEDDINGS, INDEX_IMAGES
+
+# Rows read at a time: some megabytes, so that a GPU is filled and little memory is held.
+_ROWS_AT_ONCE = 16_384
 
 
 class IndexRows:
@@ -31,14 +34,21 @@ class IndexRows:
         return len(self._part)
 
     def blocks(self) -> Iterator[Block]:
-        """All rows in order of position; one part is open at a time."""
+        """All rows in order of position, some at a time; each is valid until the next."""
         for number, artifact in enumerate(self._parts):
-            start, end = self._starts[number], self._starts[number + 1]
-            if start == end:
+            position, end = self._starts[number], self._starts[number + 1]
+            if position == end:
                 continue
-            rows = open_embeddings(artifact, EMBEDDINGS)
-            kept = self._row[start:end]
-            yield Block(int(start), rows if len(kept) == len(rows) else rows[kept])
+            kept = self._row[position:end]
+            first = 0
+            with artifact.open(EMBEDDINGS) as file:
+                for rows in read_embeddings(file, _ROWS_AT_ONCE):
+                    chosen = kept[slice(*np.searchsorted(kept, [first, first + len(rows)]))]
+                    if len(chosen):
+                        here = rows if len(chosen) == len(rows) else rows[chosen - first]
+                        yield Block(int(position), here)
+                    position += len(chosen)
+                    first += len(rows)
 
     def fetch(self, positions: np.ndarray) -> np.ndarray:
         """float16 rows [m, d] at int64 positions [m]."""

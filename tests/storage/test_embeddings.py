@@ -10,7 +10,12 @@ import pytest
 from small_artifacts import RECIPE, REF
 
 from storage.artifacts import Artifact, ArtifactStore
-from storage.embeddings import open_embeddings, to_float16_rows, write_embeddings
+from storage.embeddings import (
+    open_embeddings,
+    read_embeddings,
+    to_float16_rows,
+    write_embeddings,
+)
 from storage.errors import ArtifactError
 
 ROWS = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float16)
@@ -82,3 +87,39 @@ def test_pickles_and_other_files_are_refused(tmp_path, root):
         artifact = published(place, content)
         with pytest.raises(ArtifactError, match=r"not an \.npy file of plain numbers"):
             open_embeddings(artifact, "rows.npy")
+
+
+class TestReadEmbeddings:
+    @staticmethod
+    def written(rows: np.ndarray) -> io.BytesIO:
+        file = io.BytesIO()
+        write_embeddings(rows, file)
+        file.seek(0)
+        return file
+
+    @pytest.mark.parametrize("rows_at_once", [1, 3, 7, 8])
+    def test_gives_all_rows_in_order(self, rows_at_once):
+        rows = np.arange(28, dtype=np.float16).reshape(7, 4)
+        pieces = [piece.copy() for piece in read_embeddings(self.written(rows), rows_at_once)]
+        assert all(len(piece) <= rows_at_once for piece in pieces)
+        np.testing.assert_array_equal(np.concatenate(pieces), rows)
+
+    def test_uses_one_buffer(self):
+        rows = np.zeros((6, 4), dtype=np.float16)
+        first, second = (piece.ctypes.data for piece in read_embeddings(self.written(rows), 3))
+        assert first == second
+
+    def test_no_rows_give_nothing(self):
+        assert list(read_embeddings(self.written(np.empty((0, 4), np.float16)), 3)) == []
+
+    def test_a_file_that_ends_early_is_refused(self):
+        whole = self.written(np.zeros((6, 4), dtype=np.float16)).getvalue()
+        with pytest.raises(ValueError, match="early"):
+            list(read_embeddings(io.BytesIO(whole[:-1]), 3))
+
+    @pytest.mark.parametrize(
+        "rows", [np.zeros((6, 4), np.float32), np.zeros(6, np.float16), np.zeros((2, 2), "F")]
+    )
+    def test_other_arrays_are_refused(self, rows):
+        with pytest.raises(ValueError, match="float16"):
+            list(read_embeddings(self.written(rows), 3))
