@@ -12,10 +12,8 @@ from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ConfigError
 from storage.filesystems import display
 from storage.prompt_templates import TEMPLATES
-from storage.records import read_parquet
 from storage.vocabulary import Category, category_prompts
-from tasks.index_rows import embedded_parts, load_index_rows
-from tasks.layout import INDEX_IMAGES, RECORDS
+from tasks.index_rows import embedded_parts, load_index_rows, records_at
 from tasks.models import ModelConfig, load_clip_model
 from tasks.search_index import search
 
@@ -86,14 +84,8 @@ def _model(
 
 def _places(index: Artifact, positions: np.ndarray, store: ArtifactStore) -> list[str]:
     """Where the images at index positions are, for people to read."""
-    with index.open(INDEX_IMAGES) as file:
-        images = read_parquet(file)
-    parts = embedded_parts(index, store)
-    places = []
-    for position in positions.tolist():
-        with parts[images["part"][position].as_py()].open(RECORDS) as file:
-            records = read_parquet(file, columns=["uri", "member"])
-        row = images["row"][position].as_py()
-        uri, member = records["uri"][row].as_py(), records["member"][row].as_py()
-        places.append(display(f"{uri} : {member}" if member else uri))
-    return places
+    records = records_at(index, positions, ["uri", "member"], store).to_pylist()
+    return [
+        display(f"{row['uri']} : {row['member']}" if row["member"] else row["uri"])
+        for row in records
+    ]

@@ -30,7 +30,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, cast
 
-from storage.errors import ArtifactError, StorageError
+from storage.errors import ArtifactError
 from storage.filesystems import is_local, local_path, resolve, translated_errors
 from storage.fingerprints import Recipe
 
@@ -615,17 +615,3 @@ def _sync_folder(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-__all__ = [
-    "MANIFEST",
-    "Artifact",
-    "ArtifactError",
-    "ArtifactRef",
-    "ArtifactStore",
-    "Attempt",
-    "HashingWriter",
-    "StorageError",
-    "damaged",
-    "software_versions",
-]

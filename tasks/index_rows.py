@@ -10,7 +10,7 @@ import pyarrow as pa
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.embeddings import Block, open_embeddings, read_embeddings
 from storage.records import read_parquet
-from tasks.layout import EMBEDDINGS, INDEX_IMAGES
+from tasks.layout import EMBEDDINGS, INDEX_IMAGES, RECORDS
 
 # Rows read at a time: some megabytes, so that a GPU is filled and little memory is held.
 _ROWS_AT_ONCE = 16_384
@@ -80,3 +80,31 @@ def embedded_parts(index: Artifact, store: ArtifactStore) -> list[Artifact]:
     """The embedding artifacts of an index, in its order."""
     keys = index.manifest["inputs"]["parts"]
     return [store.get(ArtifactRef("embed_images", key)) for key in keys]
+
+
+def records_at(
+    index: Artifact, positions: np.ndarray, columns: Sequence[str], store: ArtifactStore
+) -> pa.Table:
+    """The records of the images at index positions, each part's table read once.
+
+    Args:
+        index: the artifact; positions: int64 [m]; columns: of the records.
+
+    Returns:
+        A row a position, in their order: the columns, and `embedded`, the key of the artifact that
+        read the image.
+    """
+    with index.open(INDEX_IMAGES) as file:
+        images = read_parquet(file).take(pa.array(positions))
+    part, row = images["part"].to_numpy(), images["row"].to_numpy()
+    artifacts = embedded_parts(index, store)
+    tables, places = [], []
+    for number in np.unique(part):
+        wanted = np.flatnonzero(part == number)
+        with artifacts[number].open(RECORDS) as file:
+            records = read_parquet(file, columns=columns)
+        chosen = records.take(pa.array(row[wanted]))
+        keys = pa.array([artifacts[number].key] * chosen.num_rows, pa.string())
+        tables.append(chosen.append_column("embedded", keys))
+        places.append(wanted)
+    return pa.concat_tables(tables).take(pa.array(np.argsort(np.concatenate(places))))

@@ -17,8 +17,8 @@ from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ConfigError
 from storage.fingerprints import Recipe
 from storage.records import read_parquet, write_parquet
-from tasks.index_rows import IndexRows, embedded_parts, load_index_rows
-from tasks.layout import INDEX_IMAGES, NEIGHBOURS, RECORDS, RETRIEVAL, RETRIEVED_IMAGES
+from tasks.index_rows import IndexRows, load_index_rows, records_at
+from tasks.layout import NEIGHBOURS, RETRIEVAL, RETRIEVED_IMAGES
 from tasks.stage import Progress
 from tasks.text_rows import TextRow, load_text_rows
 
@@ -237,15 +237,4 @@ def _ranked_table(
 
 def _locations(index: Artifact, positions: np.ndarray, store: ArtifactStore) -> pa.Table:
     """Where the bytes of the images at index positions are, sorted by image_id."""
-    with index.open(INDEX_IMAGES) as file:
-        images = read_parquet(file).take(pa.array(positions))
-    part, row = images["part"].to_numpy(), images["row"].to_numpy()
-    artifacts = embedded_parts(index, store)
-    tables = []
-    for number in np.unique(part):
-        with artifacts[number].open(RECORDS) as file:
-            records = read_parquet(file, columns=["image_id", *_LOCATION])
-        chosen = records.take(pa.array(row[part == number]))
-        keys = pa.array([artifacts[number].key] * chosen.num_rows, pa.string())
-        tables.append(chosen.append_column("embedded", keys))
-    return pa.concat_tables(tables).sort_by("image_id")
+    return records_at(index, positions, ["image_id", *_LOCATION], store).sort_by("image_id")
