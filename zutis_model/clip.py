@@ -23,6 +23,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
+from zutis_model.normalisation import normalise
 from zutis_model.precision import Precision, autocast, check_precision
 from zutis_model.synthetic_weights import fill_with_synthetic_weights
 from zutis_model.weight_loading import WithoutRandomInitialisation, load_strictly
@@ -62,6 +63,7 @@ class Clip:
         self._tokenizer = tokenizer
         preprocess_config = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
         self.image_size = _height_and_width(preprocess_config.size)
+        self._mean, self._std = preprocess_config.mean, preprocess_config.std
         self._transform = image_transform_v2(preprocess_config, is_train=False)
 
     def preprocess(self, image: Image.Image) -> Tensor:
@@ -85,6 +87,20 @@ class Clip:
             raise ValueError(f"expected an RGB image, got mode {image.mode}")
         pixel_values: Tensor = self._transform(image)
         return pixel_values
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Normalise images with the model's own statistics, at the size that they have.
+
+        Args:
+            images: uint8 [..., 3, h, w], RGB.
+
+        Returns:
+            float32 [..., 3, h, w] on the same device: the input of `maskclip_tokens`.
+
+        Raises:
+            ValueError: another type, or no three channels.
+        """
+        return normalise(images, self._mean, self._std)
 
     @torch.inference_mode()
     def embed_images(self, pixel_values: Tensor) -> Tensor:
@@ -227,6 +243,23 @@ def load_clip(
         device=device,
         precision=precision,
     )
+
+
+def image_tower(architecture: str) -> nn.Module:
+    """CLIP's image tower alone, with weights that mean nothing yet: load a state dict into it.
+
+    Args:
+        architecture: one of open_clip's, such as `ViT-B-16-quickgelu`.
+
+    Raises:
+        ValueError: the architecture is unknown or can't be built without downloads.
+    """
+    _check_architecture(architecture)
+    with _without_root_logging():
+        tower: nn.Module = open_clip.create_model(
+            architecture, pretrained=None, pretrained_text=False
+        ).visual
+    return tower
 
 
 @contextmanager

@@ -1,6 +1,8 @@
-"""ImageNet normalisation: the input of SelfMask and of ZUTIS (CLIP brings its own)."""
+"""Normalising images: ImageNet's statistics for SelfMask and ZUTIS; CLIP brings its own."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +11,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def normalise(images: Tensor) -> Tensor:
+def normalise(
+    images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> Tensor:
     """Turn 8-bit RGB images into network input: `(image / 255 - mean) / std`.
 
     The order of the operations is torchvision's (`to_tensor`, then `normalize`), so the result
@@ -17,6 +21,7 @@ def normalise(images: Tensor) -> Tensor:
 
     Args:
         images: uint8 [..., 3, h, w], RGB.
+        mean, std: of each channel, for values from 0 to 1.
 
     Returns:
         float32 [..., 3, h, w] on the same device, about -2.2..2.7.
@@ -26,6 +31,6 @@ def normalise(images: Tensor) -> Tensor:
     """
     if images.dtype != torch.uint8 or images.ndim < 3 or images.shape[-3] != 3:
         raise ValueError(f"expected uint8 [..., 3, h, w], got {images.dtype} {list(images.shape)}")
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
-    return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+    offset = torch.tensor(mean, device=images.device).view(3, 1, 1)
+    scale = torch.tensor(std, device=images.device).view(3, 1, 1)
+    return images.to(torch.float32).div_(255).sub_(offset).div_(scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,17 @@ def make_image() -> Callable[[int, int, int], np.ndarray]:
             image = image + amplitude * np.sin(2 * np.pi * (fy * y + fx * x) + phase)
         image = image + rng.normal(0.0, 10.0, (h, w, 3))
         return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def unit_rows() -> Callable[[str, int, int], np.ndarray]:
+    """The fixtures' text embeddings: float32 [n, d], rows of norm 1."""
+
+    def make(name: str, n: int, d: int) -> np.ndarray:
+        z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal((n, d))
+        return (z / np.linalg.norm(z, axis=1, keepdims=True)).astype(np.float32)
 
     return make
 
