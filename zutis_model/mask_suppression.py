@@ -1,0 +1,167 @@
+"""Suppression of masks that overlap a better one of their category (non-maximum suppression).
+
+Hard suppression drops them, the soft ones (Bodla et al. 2017, Soft-NMS) lower their scores by a
+factor that depends on the intersection over union. The numbers are those of the ZUTIS reference
+(`networks/zutis.py`, `non_maximum_suppression`, and `utils/iou.py`); all pairs of masks are
+compared in one matrix product, and the greedy choice then runs over numbers alone.
+
+Dimensions:
+    n     masks of one image
+    H, W  image rows, columns
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from zutis_model.precision import autocast
+
+Suppression = Literal["hard", "linear", "gaussian"]
+FloatArray = npt.NDArray[np.float64]
+
+# The reference adds it to the union, so that two empty masks overlap by 0.
+_EPSILON = 1e-7
+# float32 values of the matrix product at once: 32 MiB. Counts up to 2 ** 24 are exact in float32.
+_PIXELS_AT_ONCE = 2**23
+
+
+def suppress_overlapping(
+    masks: Tensor,
+    scores: Tensor,
+    category_ids: Tensor,
+    *,
+    suppression: Suppression | None = "hard",
+    suppression_threshold: float = 0.3,
+    sigma: float = 0.5,
+    score_threshold: float = 0.001,
+) -> tuple[Tensor, Tensor]:
+    """Choose masks of one image; within each category, masks that overlap better ones lose.
+
+    The best remaining mask is kept, and the scores of the remaining ones of its category are
+    multiplied by a weight of their overlap with it (intersection over union, IoU), again and
+    again. An empty mask overlaps nothing by more than 0, another empty one included; it takes
+    part and may be kept.
+
+    Args:
+        masks: bool [n, H, W].
+        scores: float [n], finite.
+        category_ids: int [n].
+        suppression: the weight: `hard` 0 where the IoU is above the threshold, `linear` 1 - IoU
+            there, `gaussian` exp(-IoU² / sigma) everywhere. None: every mask is kept with its
+            score, whatever the score is.
+        suppression_threshold: IoU in 0..1, of `hard` and `linear`; strictly above it counts.
+        sigma: above 0, of `gaussian`.
+        score_threshold: at least 0; masks whose lowered score isn't strictly above it are
+            dropped.
+
+    Returns:
+        indices: int64 [m], rising, of the masks that are kept.
+        scores: float32 [m], lowered by the soft suppressions.
+
+    Raises:
+        ValueError: unknown suppression, a setting outside its range, arguments of other shapes
+            or types, or scores that aren't finite.
+    """
+    check_suppression(suppression, suppression_threshold, sigma, score_threshold)
+    _check_candidates(masks, scores, category_ids)
+    if suppression is None:
+        return torch.arange(len(masks), device=masks.device), scores.float()
+
+    iou = pairwise_iou(masks).cpu().numpy()
+    weights = _weights(iou, suppression, suppression_threshold, sigma)
+    kept, lowered = _choose_greedily(
+        # The reference multiplies in double precision too.
+        scores.detach().double().cpu().numpy(),
+        category_ids.cpu().numpy(),
+        weights,
+        score_threshold,
+    )
+    indices = torch.from_numpy(kept).to(masks.device)
+    return indices, torch.from_numpy(lowered[kept]).to(masks.device, torch.float32)
+
+
+def pairwise_iou(masks: Tensor) -> Tensor:
+    """Intersection over union of all pairs of masks.
+
+    Args:
+        masks: bool [n, H, W].
+
+    Returns:
+        float64 [n, n] in 0..1, on the same device; 0 for two empty masks, also on the diagonal.
+    """
+    flat = masks.flatten(1)
+    n, pixels = flat.shape
+    intersection = torch.zeros((n, n), dtype=torch.int64, device=masks.device)
+    step = max(1, _PIXELS_AT_ONCE // max(1, n))
+    # Reduced precision would round the counts, not only the factors.
+    with torch.no_grad(), autocast(masks.device, "float32"):
+        for start in range(0, pixels, step):
+            part = flat[:, start : start + step].float()
+            intersection += (part @ part.T).to(torch.int64)
+    areas = intersection.diagonal()
+    union = areas[:, None] + areas[None, :] - intersection
+    return intersection.double() / (union.double() + _EPSILON)
+
+
+def check_suppression(
+    suppression: str | None, suppression_threshold: float, sigma: float, score_threshold: float
+) -> None:
+    """Raises ValueError for an unknown suppression or a setting outside its range."""
+    if suppression is not None and suppression not in get_args(Suppression):
+        raise ValueError(f"suppression must be hard, linear, gaussian or None, got {suppression!r}")
+    if not 0 <= suppression_threshold <= 1:
+        raise ValueError(f"suppression_threshold must be in 0..1, got {suppression_threshold}")
+    if not sigma > 0:
+        raise ValueError(f"sigma must be above 0, got {sigma}")
+    if not score_threshold >= 0:
+        raise ValueError(f"score_threshold must be at least 0, got {score_threshold}")
+
+
+def _check_candidates(masks: Tensor, scores: Tensor, category_ids: Tensor) -> None:
+    if masks.dtype != torch.bool or masks.ndim != 3:
+        raise ValueError(f"masks must be bool [n, H, W], got {masks.dtype} {list(masks.shape)}")
+    for name, tensor in (("scores", scores), ("category_ids", category_ids)):
+        if tensor.shape != masks.shape[:1]:
+            raise ValueError(
+                f"{name} must have one value for each of {len(masks)} masks, "
+                f"got {list(tensor.shape)}"
+            )
+    if not torch.isfinite(scores).all():
+        raise ValueError("scores must be finite, got NaN or infinity")
+
+
+def _weights(
+    iou: FloatArray, suppression: Suppression, suppression_threshold: float, sigma: float
+) -> FloatArray:
+    """The factor on one mask's score when another one is kept, [n, n]."""
+    if suppression == "gaussian":
+        return np.exp(-(iou**2) / sigma)
+    overlapping = 0.0 if suppression == "hard" else 1.0 - iou
+    return np.where(iou > suppression_threshold, overlapping, 1.0)
+
+
+def _choose_greedily(
+    scores: FloatArray,
+    category_ids: npt.NDArray[np.integer],
+    weights: FloatArray,
+    score_threshold: float,
+) -> tuple[npt.NDArray[np.intp], FloatArray]:
+    """Indices of the masks that are kept, rising, and all scores after suppression."""
+    scores = scores.copy()
+    remaining = np.ones(len(scores), dtype=bool)
+    kept = np.zeros(len(scores), dtype=bool)
+    while remaining.any():
+        best = np.argmax(np.where(remaining, scores, -np.inf))  # the first of equal ones
+        kept[best] = True
+        remaining[best] = False
+        rivals = np.flatnonzero(remaining & (category_ids == category_ids[best]))
+        scores[rivals] *= weights[best, rivals]
+        # Only rivals have to pass: as in the reference, the best mask of a category is kept
+        # however low its score is.
+        remaining[rivals] = scores[rivals] > score_threshold
+    return np.flatnonzero(kept), scores
