@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from storage.errors import WeightsError
 from storage.weights import CheckedWeights, cached_weights, check, weights_folder
 from storage.weights_download import fetch
-from storage.weights_registry import RECOMMENDED_CLIP, SELFMASK
+from storage.weights_registry import SELFMASK, ZUTIS, well_known
 
 weights_app = typer.Typer(
     name="weights", help="List, fetch and check model weights.", no_args_is_help=True
@@ -26,9 +26,8 @@ def list_weights() -> None:
     """Show the weights that have names, and which of them are on this machine."""
     cached = cached_weights()
     table = Table("name", "model", "on this machine")
-    for name in dict.fromkeys((*SELFMASK, *RECOMMENDED_CLIP, *cached)):
-        model = "SelfMask" if name in SELFMASK else "CLIP"
-        table.add_row(name, model, _presence(name, cached))
+    for name in dict.fromkeys((*well_known(), *cached)):
+        table.add_row(name, _model(name), _presence(name, cached))
     console = Console()
     console.print(table)
     console.print(f"Folder: {weights_folder()}", soft_wrap=True, highlight=False)
@@ -37,7 +36,9 @@ def list_weights() -> None:
 
 @weights_app.command("fetch")
 def fetch_weights(
-    name: Annotated[str, typer.Argument(help="nq20, nq10, or ARCH:TAG as in open_clip.")],
+    name: Annotated[
+        str, typer.Argument(help="A name that `zutis weights list` shows, or ARCH:TAG.")
+    ],
 ) -> None:
     """Download published weights and verify them."""
     path = fetch(name)
@@ -49,19 +50,53 @@ def check_weights(
     name_or_path: Annotated[
         str | None, typer.Argument(help="A name or a file; without it, everything that is cached.")
     ] = None,
+    image: Annotated[Path | None, typer.Option(help="Try the model on this picture, too.")] = None,
 ) -> None:
-    """Read weights in full and compare them with what was recorded."""
+    """Read weights in full and compare them with what was recorded.
+
+    Of one name or file, say which model it is, too, and whether all of its weights load.
+    """
     results = check(name_or_path)
     console = Console()
     if not results:
         console.print(f"No weights in {weights_folder()} yet.", soft_wrap=True, highlight=False)
         return
-    table = Table("name", "status", "sha256")
+    if name_or_path is None:
+        _show_all(console, results)
+        _raise_for_bad(results)
+    else:
+        (result,) = results
+        _raise_for_bad(results)
+        _show_one(console, result, image)
+
+
+def _show_all(console: Console, results: list[CheckedWeights]) -> None:
+    table = Table("name", "status", Column("sha256", overflow="fold"))
     for result in results:
         style = _STATUS_STYLES[result.status]
         table.add_row(result.name, f"[{style}]{result.status}[/]", result.sha256 or "-")
     console.print(table)
-    _raise_for_bad(results)
+
+
+def _show_one(console: Console, result: CheckedWeights, image: Path | None) -> None:
+    from tasks.weights_check import describe_weights
+
+    description = describe_weights(result.path, image)
+    lines = {
+        result.name: description.model,
+        "sha256": f"{result.sha256} ({result.status})",
+        "loads strictly": f"all of {description.num_tensors} tensors",
+    }
+    if description.prediction is not None:
+        lines[f"on {image}"] = description.prediction
+    for name, value in lines.items():
+        console.print(f"{name}: {value}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _model(name: str) -> str:
+    if name in SELFMASK:
+        return "SelfMask"
+    return "ZUTIS" if name in ZUTIS else "CLIP"
 
 
 def _raise_for_bad(results: list[CheckedWeights]) -> None:

@@ -26,16 +26,16 @@ import platformdirs
 
 from storage.errors import StorageError, WeightsError
 from storage.weights_registry import (
-    RECOMMENDED_CLIP,
-    SELFMASK,
     WEIGHTS_SUFFIXES,
     ClipSpec,
     PublishedWeights,
     SelfMaskSpec,
     clip_stem,
     is_path,
+    named,
     published,
     seed_of,
+    well_known,
 )
 
 
@@ -111,7 +111,8 @@ def _resolve_published(spec: ClipSpec | SelfMaskSpec) -> tuple[Path, str]:
 
 
 def _stem(name: str) -> str:
-    return SELFMASK[name].stem if name in SELFMASK else clip_stem(name)
+    weights = named(name)
+    return weights.stem if weights else clip_stem(name)
 
 
 def _missing(weights: PublishedWeights) -> WeightsError:
@@ -318,7 +319,7 @@ def cached_weights() -> dict[str, Path | None]:
     stems = {path.stem for path in weights_folder().glob("*.json")}
     records = {stem: read_record(stem) for stem in stems}
     files = {record.name: cached_file(stem, record) for stem, record in records.items() if record}
-    for name in (*SELFMASK, *RECOMMENDED_CLIP):
+    for name in well_known():
         by_hand = cached_file(_stem(name), None)
         if by_hand is not None:
             files.setdefault(name, by_hand)
@@ -340,7 +341,7 @@ def check(name_or_path: str | None = None) -> list[CheckedWeights]:
     """
     if name_or_path is None:
         return [_check_published(name) for name in cached_weights()]
-    if name_or_path not in SELFMASK and Path(name_or_path).is_file():
+    if named(name_or_path) is None and Path(name_or_path).is_file():
         path = Path(name_or_path)
         digest = sha256_of(path)
         return [

@@ -43,7 +43,7 @@ def fetch(name: str, progress: bool = True) -> Path:
     order. What was recorded at the first fetch holds: other bytes are refused.
 
     Args:
-        name: `nq20`, `nq10` or `ARCH:TAG`.
+        name: `nq20`, `nq10`, one of ZUTIS's such as `coco_vit_b_16`, or `ARCH:TAG`.
         progress: show a bar on a terminal's standard error.
 
     Returns:

@@ -1,9 +1,9 @@
 """What users write for weights, and what the names of published weights stand for.
 
-SelfMask's two models have addresses of their own. CLIP's come from open_clip's table of published
-weights, of which the Hugging Face hub's copy is used, because it is a plain file of tensors: the
-addresses of OpenAI itself serve TorchScript archives, which can't be read without running code
-from them.
+SelfMask's and ZUTIS's models have addresses of their own. CLIP's come from open_clip's table of
+published weights, of which the Hugging Face hub's copy is used, because it is a plain file of
+tensors: the addresses of OpenAI itself serve TorchScript archives, which can't be read without
+running code from them.
 
 Importing open_clip imports torch and takes seconds, so only the functions that say so do it; the
 known architectures are read from the names of the files that open_clip ships.
@@ -80,6 +80,30 @@ SELFMASK: Final[Mapping[str, PublishedWeights]] = MappingProxyType(
     }
 )
 """SelfMask with 20 and with 10 queries, from the addresses in github.com/NoelShin/selfmask."""
+
+
+# --- ZUTIS --------------------------------------------------------------------------------------
+
+_ZUTIS_FILES: Final = "https://www.robots.ox.ac.uk/~vgg/research/zutis/shared_files"
+
+
+def _zutis(folder: str, name: str) -> PublishedWeights:
+    url = f"{_ZUTIS_FILES}/{folder}/{name}.pt"
+    return PublishedWeights(name=name, stem=f"zutis_{name}", downloads=(Download(url=url),))
+
+
+ZUTIS: Final[Mapping[str, PublishedWeights]] = MappingProxyType(
+    {
+        weights.name: weights
+        for weights in (
+            _zutis("coco2017", "coco_vit_b_16"),
+            _zutis("coca", "coca_vit_b_16"),
+            _zutis("imagenet-s919", "imagenet_s919_vit_b_16"),
+            _zutis("imagenet-s919", "imagenet_s919_vit_b_32"),
+        )
+    }
+)
+"""ZUTIS trained for each benchmark, from the addresses in github.com/NoelShin/zutis."""
 
 
 # --- CLIP ---------------------------------------------------------------------------------------
@@ -268,16 +292,27 @@ def parse_selfmask(spec: str) -> SelfMaskSpec:
     )
 
 
+def well_known() -> tuple[str, ...]:
+    """The published weights that are listed by name: SelfMask's, ZUTIS's and the usual CLIPs."""
+    return (*SELFMASK, *ZUTIS, *RECOMMENDED_CLIP)
+
+
+def named(name: str) -> PublishedWeights | None:
+    """SelfMask's or ZUTIS's published weights of that name; None if there are none."""
+    return SELFMASK.get(name) or ZUTIS.get(name)
+
+
 def published(name: str) -> PublishedWeights:
-    """Look a published name up: `nq20`, `nq10` or `ARCH:TAG`. May import open_clip.
+    """Look a published name up: `nq20`, `coco_vit_b_16` or `ARCH:TAG`. May import open_clip.
 
     Raises:
         WeightsError: there are no such published weights.
     """
-    if name in SELFMASK:
-        return SELFMASK[name]
+    weights = named(name)
+    if weights is not None:
+        return weights
     if ":" not in name:
-        known = ", ".join((*SELFMASK, *RECOMMENDED_CLIP))
+        known = ", ".join(well_known())
         raise WeightsError(
             f"There are no published weights {name!r}; known are {known}, and any ARCH:TAG of"
             f" open_clip."

@@ -28,8 +28,9 @@ from zutis_model.precision import Precision, autocast, check_precision
 from zutis_model.synthetic_weights import fill_with_synthetic_weights
 from zutis_model.weight_loading import WithoutRandomInitialisation, load_strictly
 
-# OpenAI's state dicts carry these numbers beside the weights; nobody else's do.
-_OPENAI_EXTRAS = frozenset({"input_resolution", "context_length", "vocab_size"})
+OPENAI_EXTRAS = frozenset({"input_resolution", "context_length", "vocab_size"})
+"""OpenAI's state dicts carry these numbers beside the weights; nobody else's do."""
+
 _DATA_PARALLEL_PREFIX = "module."
 
 
@@ -306,7 +307,7 @@ def _without_wrapping(
         return None, False
     # open_clip's training checkpoints keep the prefix of data-parallel training.
     weights = {k.removeprefix(_DATA_PARALLEL_PREFIX): v for k, v in state_dict.items()}
-    extras = _OPENAI_EXTRAS & weights.keys()
+    extras = OPENAI_EXTRAS & weights.keys()
     return {k: v for k, v in weights.items() if k not in extras}, bool(extras)
 
 

@@ -28,7 +28,7 @@ def architectures_of_image_tower(weights: Mapping[str, Tensor]) -> list[str]:
     shape = _tower_shape(weights)
     if shape is None:
         return []
-    names = [name for name in open_clip.list_models() if _configured_shape(name) == shape]
+    names = [name for name in open_clip.list_models() if _fits(shape, _configured_shape(name))]
     return sorted(names, key=lambda name: (len(name), name))
 
 
@@ -36,7 +36,8 @@ def architectures_of_clip(weights: Mapping[str, Tensor]) -> list[str]:
     """The architectures whose two towers have these weights' shapes.
 
     Args:
-        weights: the whole model's, named as OpenAI does (`visual.*`, `transformer.*`, ...).
+        weights: the whole model's, named as OpenAI does (`visual.*`, `transformer.*`, ...), or with
+            the text tower below `text.` as open_clip has it for some models.
 
     Returns:
         As `architectures_of_image_tower`.
@@ -46,11 +47,11 @@ def architectures_of_clip(weights: Mapping[str, Tensor]) -> list[str]:
         for name, tensor in weights.items()
         if name.startswith("visual.")
     }
-    text = _text_shape(weights)
+    text = _text_shape({k.removeprefix("text."): tensor for k, tensor in weights.items()})
     return [
         name
         for name in architectures_of_image_tower(image_tower)
-        if _configured_text_shape(name) == text
+        if _fits(text, _configured_text_shape(name))
     ]
 
 
@@ -62,22 +63,40 @@ def quickgelu(architectures: list[str]) -> str | None:
     return next((name for name in architectures if name.endswith(_QUICKGELU)), None)
 
 
-def _tower_shape(weights: Mapping[str, Tensor]) -> tuple[Any, ...] | None:
-    """(layers, width, patch size, patches, joint width), comparable with `_configured_shape`."""
-    if {"conv1.weight", "positional_embedding", "proj"} <= weights.keys():
-        width, _, patch, _ = weights["conv1.weight"].shape
-        patches = weights["positional_embedding"].shape[0] - 1
-        layers = _count(weights, "transformer.resblocks.")
-        return layers, width, patch, patches, weights["proj"].shape[1]
-    if {"attnpool.positional_embedding", "attnpool.c_proj.weight"} <= weights.keys():
-        stages = tuple(_count(weights, f"layer{stage}.") for stage in range(1, 5))
-        patches = weights["attnpool.positional_embedding"].shape[0] - 1
-        width = weights["layer1.0.conv1.weight"].shape[0]
-        return stages, width, _RESNET_STRIDE, patches, weights["attnpool.c_proj.weight"].shape[0]
+# Layers, widths and so on, as read from weights: None where a key that would tell is missing, so
+# that a damaged checkpoint is still told apart and its loading can name the key.
+_Shape = tuple[Any, ...]
+
+
+def _fits(found: _Shape, configured: _Shape | None) -> bool:
+    return configured is not None and all(
+        one is None or one == other for one, other in zip(found, configured, strict=True)
+    )
+
+
+def _tower_shape(weights: Mapping[str, Tensor]) -> _Shape | None:
+    """(layers, width, patch size, patches, joint width), or None for another kind of tower."""
+    if layers := _count(weights, "transformer.resblocks."):
+        width = _size(weights, "class_embedding", 0)
+        patch = _size(weights, "conv1.weight", 2)
+        positions = _size(weights, "positional_embedding", 0)
+        return layers, width, patch, positions, _size(weights, "proj", 1)
+    stages = tuple(_count(weights, f"layer{stage}.") for stage in range(1, 5))
+    if any(stages):
+        width = _size(weights, "bn3.weight", 0)
+        positions = _size(weights, "attnpool.positional_embedding", 0)
+        joint_width = _size(weights, "attnpool.c_proj.weight", 0)
+        return stages, width, _RESNET_STRIDE, positions, joint_width
     return None
 
 
-def _configured_shape(name: str) -> tuple[Any, ...] | None:
+def _size(weights: Mapping[str, Tensor], name: str, dimension: int) -> int | None:
+    tensor = weights.get(name)
+    return None if tensor is None or tensor.ndim <= dimension else tensor.shape[dimension]
+
+
+def _configured_shape(name: str) -> _Shape | None:
+    """What `_tower_shape` finds in the architecture's weights."""
     config = open_clip.get_model_config(name)
     vision = config["vision_cfg"]
     if vision.get("timm_model_name") or vision.get("attentional_pool"):
@@ -87,18 +106,21 @@ def _configured_shape(name: str) -> tuple[Any, ...] | None:
     patch = _RESNET_STRIDE if is_resnet else vision.get("patch_size", 16)
     side = vision.get("image_size", 224) // patch
     layers = tuple(layers) if is_resnet else layers
-    return layers, vision.get("width", 768), patch, side * side, config["embed_dim"]
+    positions = side * side + 1
+    return layers, vision.get("width", 768), patch, positions, config["embed_dim"]
 
 
-def _text_shape(weights: Mapping[str, Tensor]) -> tuple[Any, ...] | None:
-    if not {"positional_embedding", "token_embedding.weight"} <= weights.keys():
-        return None
-    context, width = weights["positional_embedding"].shape
-    vocabulary = weights["token_embedding.weight"].shape[0]
-    return _count(weights, "transformer.resblocks."), width, context, vocabulary
+def _text_shape(weights: Mapping[str, Tensor]) -> _Shape:
+    """(layers, width, context length, size of the vocabulary)."""
+    return (
+        _count(weights, "transformer.resblocks.") or None,
+        _size(weights, "ln_final.weight", 0),
+        _size(weights, "positional_embedding", 0),
+        _size(weights, "token_embedding.weight", 0),
+    )
 
 
-def _configured_text_shape(name: str) -> tuple[Any, ...] | None:
+def _configured_text_shape(name: str) -> _Shape | None:
     text = open_clip.get_model_config(name)["text_cfg"]
     if text.get("hf_model_name"):
         return None

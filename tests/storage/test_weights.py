@@ -164,7 +164,7 @@ def test_hub_files_with_a_name_of_their_own():
         ("ViT-B-32:metaclip_400m", "write ViT-B-32-quickgelu:metaclip_400m"),
         ("ViT-B-32-quickgelu:laion2b_s34b_b79k", "it has openai"),
         ("ViT-B-32:random:0", "not a published name"),
-        ("nq30", "known are nq20, nq10, ViT-B-32-quickgelu:openai"),
+        ("nq30", "known are nq20, nq10, coco_vit_b_16"),
     ],
 )
 def test_unpublished_names(name, expected):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from loopback import Server, serving, unreachable_url
 
-from storage import weights, weights_registry
+from storage import weights_registry
 from storage.errors import StorageError, WeightsError
 from storage.state_dicts import load_state_dict
 from storage.weights import cached_weights, check, resolve
@@ -55,7 +55,6 @@ def publish(monkeypatch: pytest.MonkeyPatch):
         )
         table = MappingProxyType(dict(weights_registry.SELFMASK) | {"nq20": entry})
         monkeypatch.setattr(weights_registry, "SELFMASK", table)
-        monkeypatch.setattr(weights, "SELFMASK", table)
 
     return replace
 

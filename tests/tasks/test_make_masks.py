@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage
+import torch
 from bad_images import oriented, write
 from builds import rows_of
 from fakes import FakeClip, FakeSelfMask
@@ -14,12 +17,14 @@ from PIL import Image
 from pycocotools.mask import decode as decode_rle
 from stages import Stages
 
+from flows.settings import selfmask_model
 from storage.artifacts import Artifact
 from storage.errors import ConfigError, CorpusError
 from storage.image_decoding import decode
 from tasks import make_masks
 from tasks.layout import MASK_PLAN, MASKS
 from tasks.make_masks import Config
+from zutis_model.selfmask import load_selfmask
 
 
 def planned(stages: Stages, corpus: Path, config: Config, k: int, part_images: int = 0) -> Artifact:
@@ -212,3 +217,21 @@ def test_the_key_is_that_of_the_images_and_not_of_the_plan(
     assert len(refs) == 2
     keys = {make_masks.locate(config, PartOfPlan(ref, 0), stages.store).key for ref in refs}
     assert len(keys) == 1
+
+
+@pytest.mark.slow
+def test_a_checkpoint_in_a_file_masks_a_photograph(
+    stages: Stages, corpus: Path, fake_clip: FakeClip, tmp_path: Path
+) -> None:
+    """The same weights by recipe and from a file as published give the same mask."""
+    corpus.mkdir()
+    shutil.copy(Path(skimage.__file__).parent / "data" / "coffee.png", corpus)
+    torch.save(load_selfmask().state_dict(), tmp_path / "published.pt")
+    counts = {}
+    for weights in ("random:0", str(tmp_path / "published.pt")):
+        config = Config(selfmask=selfmask_model(weights, "cpu", "float32"), mask_size=160)
+        [row] = rows_of(stages.mask(planned(stages, corpus, config, k=1), config), MASKS)
+        assert row["reject_reason"] == ""
+        counts[weights] = row["counts"]
+    assert len(counts) == 2
+    assert len(set(counts.values())) == 1

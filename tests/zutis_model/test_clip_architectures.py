@@ -55,3 +55,10 @@ def test_the_text_tower_counts(parity_json):
     weights = shapes(parity_json("clip_vit_b_32_state_dict"))
     tower = {k.removeprefix("visual."): v for k, v in weights.items() if k.startswith("visual.")}
     assert set(architectures_of_clip(weights)) < set(architectures_of_image_tower(tower))
+
+
+def test_missing_keys_still_leave_a_name(parity_json):
+    weights = shapes(parity_json("clip_vit_b_32_state_dict"))
+    for name in ("visual.proj", "token_embedding.weight", "visual.conv1.weight"):
+        del weights[name]
+    assert "ViT-B-32-quickgelu" in architectures_of_clip(weights)
