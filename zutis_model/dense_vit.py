@@ -26,6 +26,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from zutis_model.input_checks import check_images
 from zutis_model.precision import Precision, autocast, check_precision
 from zutis_model.synthetic_weights import fill_with_synthetic_weights
 from zutis_model.weight_loading import WithoutRandomInitialisation, load_strictly
@@ -119,14 +120,9 @@ class DenseVit(nn.Module):
             float32 [b, r, c, d], row-major; not normalised.
 
         Raises:
-            ValueError: `images` has another shape or type.
+            ValueError: `images` has another shape or type or, outside of training, holds NaN.
         """
-        if not images.is_floating_point() or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(
-                f"images must be float [b, 3, h, w], got {images.dtype} {list(images.shape)}"
-            )
-        if 0 in images.shape:
-            raise ValueError(f"images must not be empty, got {list(images.shape)}")
+        check_images(images, training=self.training)
         with autocast(self.device, self.precision):
             patches: Tensor = self.transformer.patch_embed.proj(self._pad(images))
             rows, columns = patches.shape[-2:]

@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 
 
-def check_images(images: Tensor) -> None:
+def check_images(images: Tensor, *, training: bool = False) -> None:
     """Check a batch of normalised images.
-
-    The values are looked at only outside of training, where a NaN would end in a mask that looks
-    like any other; in training it shows in the loss, and looking would stop the GPU's queue.
 
     Args:
         images: float [b, 3, h, w]; b may be 0, h and w are at least 1.
+        training: leave the values alone. In a prediction, a NaN would end in a mask that looks
+            like any other; in training it shows in the loss, and looking stops a GPU's queue.
 
     Raises:
         ValueError: not one tensor of that shape and a floating-point type (images of unequal
@@ -29,5 +28,5 @@ def check_images(images: Tensor) -> None:
         raise ValueError(f"images must be [b, 3, h, w], got {list(images.shape)}")
     if not images.is_floating_point():
         raise ValueError(f"images must be normalised floats, got {images.dtype}")
-    if not torch.is_grad_enabled() and not torch.isfinite(images).all():
+    if not training and not torch.isfinite(images).all():
         raise ValueError("images contain NaN or infinite values")

@@ -136,7 +136,7 @@ class Zutis(nn.Module):
             ValueError: images of another shape or type, smaller than a patch, or, outside of
                 training, with NaN.
         """
-        check_images(images)
+        check_images(images, training=self.training)
         with autocast(self.device, self.precision):
             tokens = _upsample(patch_tokens(self.encoder, images))
             pixel_features = self.ffn1(tokens.detach() if self.stop_gradient else tokens)

@@ -24,12 +24,11 @@ def test_values_are_looked_at_outside_of_training(value):
     images = torch.zeros(2, 3, 4, 4)
     check_images(images)
     images[1, 2, 3, 0] = value
-    with torch.inference_mode(), pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         check_images(images)
-    check_images(images)  # with gradients on, the loss tells
+    check_images(images, training=True)  # the loss tells
 
 
 def test_half_precision_and_empty_batches_pass():
     check_images(torch.zeros(1, 3, 1, 1, dtype=torch.bfloat16))
-    with torch.inference_mode():
-        check_images(torch.zeros(0, 3, 8, 8))
+    check_images(torch.zeros(0, 3, 8, 8))
