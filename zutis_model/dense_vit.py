@@ -15,7 +15,6 @@ Dimensions:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from zutis_model.input_checks import check_images
 from zutis_model.precision import Precision, autocast, check_precision
 from zutis_model.synthetic_weights import fill_with_synthetic_weights
+from zutis_model.vit_positions import resized_position_embedding
 from zutis_model.weight_loading import WithoutRandomInitialisation, load_strictly
 
 _WIDTH = 384
@@ -128,7 +128,9 @@ class DenseVit(nn.Module):
             rows, columns = patches.shape[-2:]
             prefix = self._prefix().expand(len(images), -1, -1)
             tokens = torch.cat([prefix, patches.flatten(2).transpose(1, 2)], dim=1)
-            tokens = tokens + self._position_embedding(rows, columns)
+            tokens = tokens + resized_position_embedding(
+                self.transformer.get_parameter("pos_embed"), rows, columns, prefix.shape[1]
+            )
             tokens = self.transformer.norm(self.transformer.blocks(tokens))
         patch_tokens: Tensor = tokens[:, prefix.shape[1] :].float()
         return patch_tokens.reshape(-1, rows, columns, _WIDTH)
@@ -149,24 +151,6 @@ class DenseVit(nn.Module):
 
         height, width = images.shape[-2:]
         return F.pad(images, (0, missing(width), 0, missing(height)))
-
-    def _position_embedding(self, rows: int, columns: int) -> Tensor:
-        """Position embedding of the prefix and of r x c patches: [1, prefix + r·c, d]."""
-        position = self.transformer.get_parameter("pos_embed")
-        prefix = 2 if self._distilled else 1
-        num_patches = position.shape[1] - prefix
-        # The reference compares counts, not shapes: with patches of 16, a grid of 7 x 28 gets the
-        # embedding of 14 x 14 unresized, in row-major order.
-        if rows * columns == num_patches:
-            return position
-        side = math.isqrt(num_patches)
-        # Bicubic to the exact size, without antialiasing (timm's own resize antialiases).
-        grid = F.interpolate(
-            position[:, prefix:].transpose(1, 2).reshape(1, _WIDTH, side, side),
-            size=(rows, columns),
-            mode="bicubic",
-        )
-        return torch.cat([position[:, :prefix], grid.flatten(2).transpose(1, 2)], dim=1)
 
 
 def load_dense_vit(

@@ -96,15 +96,6 @@ def test_tiny_images(size, name, networks, make_image):
 
 
 @pytest.mark.parametrize("name", [DISTILLED, DINO_16])
-def test_position_embedding_is_kept_where_the_token_count_is(name, networks):
-    # 7 x 28 has as many patches as the 14 x 14 of training: the reference doesn't resize.
-    network = networks[name]
-    prefix = 2 if name == DISTILLED else 1
-    assert network._position_embedding(7, 28) is network.transformer.pos_embed
-    assert network._position_embedding(7, 29).shape == (1, prefix + 7 * 29, 384)
-
-
-@pytest.mark.parametrize("name", [DISTILLED, DINO_16])
 def test_batch_equals_singles(name, networks, make_image):
     images = as_input(make_image(1, 50, 61), make_image(2, 50, 61))
     tokens = networks[name].encode(images)
