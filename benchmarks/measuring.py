@@ -27,8 +27,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_PACKAGES = ("torch", "numpy", "faiss-gpu", "faiss-cpu", "open_clip_torch", "pillow", "pyarrow",
-             "prefect")  # fmt: skip
+_PACKAGES = ("torch", "numpy", "scipy", "numba", "faiss-gpu", "faiss-cpu", "open_clip_torch",
+             "pillow", "pyarrow", "prefect")  # fmt: skip
 
 
 def argument_parser(doc: str | None) -> argparse.ArgumentParser:
@@ -36,7 +36,9 @@ def argument_parser(doc: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, default=2, help="cores to use (default: 2)")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="cores to use (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the result as JSON")
     return parser
 
@@ -114,17 +116,36 @@ class Figure:
     Attributes:
         name: what it is, for people and as the key in the JSON file.
         value: the number; unit: s, MB, %, ...
-        limit: the most it may be at the full size; None for a number that only informs.
+        limit: the most it may be at the full size; None if it may be anything.
+        at_least: the least it may be at the full size; likewise.
     """
 
     name: str
     value: float
     unit: str
     limit: float | None = None
+    at_least: float | None = None
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The limits that it has, by their words in the JSON file."""
+        bounds = {"limit": self.limit, "at_least": self.at_least}
+        return {word: bound for word, bound in bounds.items() if bound is not None}
 
     @property
     def met(self) -> bool | None:
-        return None if self.limit is None else self.value <= self.limit
+        """Whether it keeps within its limits; None for a number that only informs."""
+        if not self.bounds:
+            return None
+        low, high = self.at_least, self.limit
+        return bool((low is None or self.value >= low) and (high is None or self.value <= high))
+
+    @property
+    def verdict(self) -> str:
+        """Its limits and whether it keeps within them, in words; empty if it has none."""
+        words = {"limit": "at most", "at_least": "at least"}
+        asked = ", ".join(f"{words[word]} {bound:g}" for word, bound in self.bounds.items())
+        return f"{asked}: {'met' if self.met else 'NOT MET'}" if asked else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,10 +172,8 @@ class Report:
         )
         width = max(len(figure.name) for figure in self.figures)
         for figure in self.figures:
-            verdict = ""
-            if figure.limit is not None:
-                verdict = f"   at most {figure.limit:g}: {'met' if figure.met else 'NOT MET'}"
-            print(f"  {figure.name:<{width}}  {figure.value:>12,.2f} {figure.unit:<9}{verdict}")
+            line = f"  {figure.name:<{width}}  {_rounded(figure.value)} {figure.unit:<9}"
+            print(f"{line}   {figure.verdict}".rstrip())
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,9 +188,9 @@ class Report:
             "sizes": self.sizes,
             "figures": {
                 figure.name: {
-                    "value": round(figure.value, 4),
+                    "value": _for_json(figure.value),
                     "unit": figure.unit,
-                    **({} if figure.limit is None else {"limit": figure.limit, "met": figure.met}),
+                    **(figure.bounds and figure.bounds | {"met": figure.met}),
                 }
                 for figure in self.figures
             },
@@ -223,6 +242,15 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _rounded(value: float) -> str:
+    """Two decimals, or three digits of what would lose its value by that."""
+    return f"{value:>12,.2f}" if value == 0 or abs(value) >= 0.01 else f"{value:>12.2e}"
+
+
+def _for_json(value: float) -> float:
+    return round(value, 4) if abs(value) >= 0.01 else float(f"{value:.3e}")
 
 
 def _plain(value: object) -> str:

@@ -1,57 +1,36 @@
 """Snapping a mask to image edges: the fast bilateral solver (Barron and Poole 2016).
 
-Pixels that are close in place and colour share one vertex of a sparse five-dimensional grid
-(x, y, luma, two chromas); a smooth solution is found on the vertices and read off at the pixels.
-Parameters and every oddity that changes numbers are those of the ZUTIS reference
-(`utils/bilateral_solver.py`); the code is organised around one lookup table instead of sorting.
+Pixels that are close in place and colour share one vertex of a sparse five-dimensional grid; a
+smooth solution is found on the vertices and read off at the pixels. Parameters and every oddity
+that changes numbers are those of the ZUTIS reference (`utils/bilateral_solver.py`). Here no matrix
+is built: the system is a graph's Laplacian, whose products need neighbours and scales only.
+`batched_bilateral_solver` does the same for a batch, in PyTorch.
 
 Dimensions:
     h, w  image rows, columns
-    n     pixels, h·w
     v     vertices: cells of the grid that hold a pixel
-    k     distinct binned colours in the image
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
-from scipy.sparse.linalg import cg
 
-FloatArray = npt.NDArray[np.float64]
-IndexArray = npt.NDArray[np.intp]
-
-# Full-range BT.601 (JPEG), with the reference's digits.
-_RGB_TO_YUV = np.array(
-    [
-        [0.299, 0.587, 0.114],
-        [-0.168736, -0.331264, 0.5],
-        [0.5, -0.418688, -0.081312],
-    ]
+from zutis_model.bilateral_grid import (
+    NUM_NEIGHBOURS,
+    ColourGrid,
+    FloatArray,
+    IndexArray,
+    build_grid,
 )
-_YUV_OFFSET = np.array([0.0, 128.0, 128.0])
+from zutis_model.compilation import compiled
 
-_GRID_DIMENSIONS = 5
-_BISTOCHASTIC_ITERATIONS = 10
-_SMALLEST_DIAGONAL = 1e-5  # of the preconditioner
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """The vertices that an image occupies.
-
-    Attributes:
-        vertex_of_pixel: int [n], row-major.
-        pixel_counts: float64 [v].
-        blur: float64 CSR [v, v]: in each dimension the kernel 1 2 1, summed over dimensions.
-    """
-
-    vertex_of_pixel: IndexArray
-    pixel_counts: FloatArray
-    blur: sparse.csr_array
+BISTOCHASTIC_ITERATIONS = 10
+# The blur's kernel is 1 2 1 in each of five dimensions, summed over dimensions.
+CENTRE_WEIGHT = float(NUM_NEIGHBOURS)
+SMALLEST_DIAGONAL = 1e-5  # of the preconditioner
 
 
 def refine_mask(
@@ -68,13 +47,16 @@ def refine_mask(
 ) -> FloatArray:
     """The mask that is close to `target` and smooth where the image is.
 
+    The same arguments give the same bits, also from several threads at once; none waits for
+    another. The first call ever on a machine compiles for some seconds.
+
     Args:
         image: uint8 [h, w, 3], RGB; any size from one pixel.
-        target: [h, w], bool or number; 0 background, 1 mask, or soft in between.
+        target: [h, w], bool or finite real numbers; 0 background, 1 mask, or soft in between.
         sigma_spatial: side of a grid cell, pixels.
         sigma_luma: side of a grid cell, grey levels.
         sigma_chroma: side of a grid cell, chroma levels.
-        smoothness: weight of the smoothness term (lambda).
+        smoothness: weight of the smoothness term (lambda); at least 0.
         confidence: weight of the target, the same for all pixels; above 0.
         max_iterations: of the conjugate gradient. It usually ends here, before it converges, so
             the number is part of the result.
@@ -84,36 +66,41 @@ def refine_mask(
         float64 [h, w], 0..1 up to rounding, no NaN; the refined mask is `soft > 0.5`.
 
     Raises:
-        ValueError: image or target have another shape or type, or differ in size; a parameter
-            that must be above 0 is not.
+        ValueError: image or target have another shape or type, or differ in size; the target
+            holds NaN or an infinity; a parameter is out of its range.
     """
     _check_arrays(image, target)
-    _check_positive(
+    check_parameters(
         sigma_spatial=sigma_spatial,
         sigma_luma=sigma_luma,
         sigma_chroma=sigma_chroma,
         confidence=confidence,
+        smoothness=smoothness,
     )
 
-    grid = _build_grid(image, sigma_spatial, sigma_luma, sigma_chroma)
-    normaliser, mass = _bistochastise(grid)
-    weight = confidence * grid.pixel_counts
-    right_side = confidence * np.bincount(
-        grid.vertex_of_pixel, weights=target.ravel().astype(np.float64, copy=False)
+    grid = build_grid(image, sigma_spatial, ColourGrid(sigma_luma, sigma_chroma))
+    sums = grid.splat(target)
+    normaliser, degree = _bistochastise(grid.neighbours, grid.pixel_counts)
+    solution = _conjugate_gradient(
+        grid.neighbours,
+        math.sqrt(smoothness) * normaliser,
+        smoothness * degree + confidence * grid.pixel_counts,
+        confidence * sums,
+        # Since it ends before convergence, start and preconditioner matter as much as the system.
+        sums / grid.pixel_counts,
+        max_iterations,
+        float(tolerance),
     )
-    system = _system(grid.blur, normaliser, mass, weight, smoothness)
-    preconditioner = sparse.diags_array(1 / np.maximum(system.diagonal(), _SMALLEST_DIAGONAL))
-    # Since it ends before convergence, start and preconditioner matter as much as the system.
-    vertex_solution: FloatArray = cg(
-        system,
-        right_side,
-        x0=right_side / weight,
-        M=preconditioner,
-        maxiter=max_iterations,
-        rtol=tolerance,
-        atol=0.0,
-    )[0]
-    return vertex_solution[grid.vertex_of_pixel].reshape(target.shape)
+    return grid.slice(solution)
+
+
+def check_parameters(*, smoothness: float, **above_zero: float) -> None:
+    """Raise ValueError for a parameter out of its range, naming it."""
+    for name, value in above_zero.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}")
+    if not smoothness >= 0:
+        raise ValueError(f"smoothness must be at least 0, got {smoothness}")
 
 
 def _check_arrays(image: npt.NDArray[np.uint8], target: npt.NDArray[np.generic]) -> None:
@@ -121,134 +108,111 @@ def _check_arrays(image: npt.NDArray[np.uint8], target: npt.NDArray[np.generic])
         raise ValueError(f"image must be uint8 [h, w, 3], got {image.dtype} {image.shape}")
     if target.shape != image.shape[:2]:
         raise ValueError(f"target {target.shape} and image {image.shape} differ in size")
+    if target.dtype.kind not in "biuf":
+        raise ValueError(f"target must be bool or real numbers, got {target.dtype}")
+    if target.dtype.kind == "f" and not np.isfinite(target).all():
+        raise ValueError("target must be finite, but holds NaN or an infinity")
 
 
-def _check_positive(**parameters: float) -> None:
-    for name, value in parameters.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be above 0, got {value}")
-
-
-def _build_grid(
-    image: npt.NDArray[np.uint8], sigma_spatial: float, sigma_luma: float, sigma_chroma: float
-) -> _Grid:
-    """Number the occupied cells and link the neighbours, by one lookup table over all cells.
-
-    The table would be mostly empty with five dense dimensions, so the three of colour become
-    one, of the k colours that occur. It is padded by an empty cell at each end of x and y and by
-    an empty colour: a neighbour beyond the grid is then simply an empty cell.
-    """
-    height, width = image.shape[:2]
-    y = (np.arange(height) / sigma_spatial).astype(np.intp)
-    x = (np.arange(width) / sigma_spatial).astype(np.intp)
-    colour_of_pixel, colour_neighbours = _compact_colours(
-        _colour_bins(image, sigma_luma, sigma_chroma)
+@compiled
+def _neighbour_sum(neighbours: IndexArray, vertex: int, values: FloatArray) -> float:
+    """Sum of `values` [v + 1] at a vertex's neighbours; the last value, 0, is nobody's."""
+    n = neighbours[vertex]
+    total: float = (
+        ((values[n[0]] + values[n[1]]) + (values[n[2]] + values[n[3]]))
+        + ((values[n[4]] + values[n[5]]) + (values[n[6]] + values[n[7]]))
+        + (values[n[8]] + values[n[9]])
     )
-
-    x_stride = len(colour_neighbours) + 1  # one more than there are colours: the empty colour
-    y_stride = x_stride * (int(x[-1]) + 3)
-    cell_of_pixel = ((y + 1) * y_stride)[:, None] + (x + 1) * x_stride
-    cell_of_pixel = cell_of_pixel.ravel() + colour_of_pixel
-    occupied = np.zeros(y_stride * (int(y[-1]) + 3), dtype=bool)
-    occupied[cell_of_pixel] = True
-    cells = np.flatnonzero(occupied)
-
-    # Vertices count from 1 here, so that the zeros that memory starts with mean "empty" and
-    # pages of the table without vertices are never touched.
-    vertex_of_cell = np.zeros(occupied.size, dtype=np.int32)
-    vertex_of_cell[cells] = np.arange(1, len(cells) + 1)
-    vertex_of_pixel = vertex_of_cell[cell_of_pixel].astype(np.intp) - 1
-
-    place, colour = cells - cells % x_stride, cells % x_stride
-    neighbour_cells = np.column_stack(
-        [
-            *(cells + step for step in (-y_stride, -x_stride, x_stride, y_stride)),
-            place[:, None] + colour_neighbours[colour],
-        ]
-    )
-    return _Grid(
-        vertex_of_pixel=vertex_of_pixel,
-        pixel_counts=np.bincount(vertex_of_pixel).astype(np.float64),
-        blur=_blur_matrix(vertex_of_cell[neighbour_cells] - 1),
-    )
+    return total
 
 
-def _colour_bins(
-    image: npt.NDArray[np.uint8], sigma_luma: float, sigma_chroma: float
-) -> IndexArray:
-    """Truncated luma and chroma bins, int [n, 3], all at least 0."""
-    # A grey pixel lies exactly on a bin's edge, so rounding decides its bin: this must stay one
-    # matrix product in float64, as in the reference. Written out per channel, or as exact
-    # integers, some pixels change bins.
-    yuv = image.reshape(-1, 3).astype(np.float64) @ _RGB_TO_YUV.T + _YUV_OFFSET
-    bins: IndexArray = (yuv / (sigma_luma, sigma_chroma, sigma_chroma)).astype(np.intp)
-    return bins
-
-
-def _compact_colours(bins: IndexArray) -> tuple[IndexArray, IndexArray]:
-    """Number the binned colours that occur.
-
-    Returns:
-        colour of each pixel: int [n] in 0..k-1.
-        neighbours of each colour: int [k, 6]: one bin down or up in each of the dimensions; k
-            where that colour doesn't occur.
-    """
-    # Padded by one at both ends, as the grid is.
-    _, size_u, size_v = extent = bins.max(axis=0) + 3
-    strides = np.array([size_u * size_v, size_v, 1])
-    code_of_pixel = (bins + 1) @ strides
-    occurs = np.zeros(int(extent.prod()), dtype=bool)
-    occurs[code_of_pixel] = True
-    codes = np.flatnonzero(occurs)
-
-    colour_of_code = np.full(occurs.size, len(codes), dtype=np.intp)
-    colour_of_code[codes] = np.arange(len(codes))
-    neighbour_codes = codes[:, None] + np.concatenate([-strides, strides])
-    return colour_of_code[code_of_pixel], colour_of_code[neighbour_codes]
-
-
-def _blur_matrix(neighbours: npt.NDArray[np.int32]) -> sparse.csr_array:
-    """The blur of all dimensions, float64 CSR [v, v].
-
-    Args:
-        neighbours: int [v, 10], vertices one cell away; -1 where there is none.
-    """
-    vertices = len(neighbours)
-    itself = np.arange(vertices, dtype=neighbours.dtype)[:, None]
-    columns = np.hstack([itself, neighbours])
-    present = columns >= 0
-    values = np.ones(columns.shape)
-    values[:, 0] = 2 * _GRID_DIMENSIONS
-    row_starts = np.concatenate([[0], np.cumsum(present.sum(axis=1))]).astype(columns.dtype)
-    return sparse.csr_array(
-        (values[present], columns[present], row_starts), shape=(vertices, vertices)
-    )
-
-
-def _bistochastise(grid: _Grid) -> tuple[FloatArray, FloatArray]:
-    """Diagonals that make the blur (nearly) doubly stochastic, float64 [v] each.
+@compiled
+def _bistochastise(
+    neighbours: IndexArray, pixel_counts: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Scales that make the blur (nearly) doubly stochastic, float64 [v] each.
 
     Returns:
         normaliser: multiplies the blur from both sides.
-        mass: the row sums of the normalised blur. They are the pixel counts in the limit; taken
-            from the normaliser as it is, a constant mask is a solution however early this stops.
+        degree: the row sums of the normalised blur without its centre. Taken from the normaliser
+            as it is, not from the limit: a constant mask is a solution however early this stops.
     """
-    normaliser = np.ones_like(grid.pixel_counts)
-    for _ in range(_BISTOCHASTIC_ITERATIONS):
-        normaliser = np.sqrt(normaliser * grid.pixel_counts / (grid.blur @ normaliser))
-    return normaliser, normaliser * (grid.blur @ normaliser)
+    vertices = len(pixel_counts)
+    normaliser, following = np.ones(vertices + 1), np.zeros(vertices + 1)
+    normaliser[vertices] = 0.0
+    for _ in range(BISTOCHASTIC_ITERATIONS):
+        for i in range(vertices):
+            blurred = CENTRE_WEIGHT * normaliser[i] + _neighbour_sum(neighbours, i, normaliser)
+            following[i] = math.sqrt(normaliser[i] * pixel_counts[i] / blurred)
+        normaliser, following = following, normaliser
+    degree = np.empty(vertices)
+    for i in range(vertices):
+        degree[i] = normaliser[i] * _neighbour_sum(neighbours, i, normaliser)
+    return normaliser[:vertices].copy(), degree
 
 
-def _system(
-    blur: sparse.csr_array,
-    normaliser: FloatArray,
-    mass: FloatArray,
-    weight: FloatArray,
-    smoothness: float,
-) -> sparse.csr_array:
-    """Smoothness times (mass - normalised blur) + weight, float64 CSR [v, v]."""
-    rows = np.repeat(np.arange(len(mass)), np.diff(blur.indptr))
-    values = -smoothness * normaliser[rows] * blur.data * normaliser[blur.indices]
-    # `_blur_matrix` puts the diagonal first in each row.
-    values[blur.indptr[:-1]] += smoothness * mass + weight
-    return sparse.csr_array((values, blur.indices, blur.indptr), shape=blur.shape)
+@compiled
+def _multiply(
+    neighbours: IndexArray,
+    scale: FloatArray,
+    diagonal: FloatArray,
+    vector: FloatArray,
+    scaled: FloatArray,
+    product: FloatArray,
+) -> float:
+    """Write system · vector to `product`; return vector · product. `scaled` [v + 1] is scratch."""
+    for i in range(len(vector)):
+        scaled[i] = scale[i] * vector[i]
+    inner = 0.0
+    for i in range(len(vector)):
+        product[i] = diagonal[i] * vector[i] - scale[i] * _neighbour_sum(neighbours, i, scaled)
+        inner += vector[i] * product[i]
+    return inner
+
+
+@compiled
+def _inner_products(residual: FloatArray, preconditioner: FloatArray) -> tuple[float, float]:
+    """The residual's with itself, and with itself preconditioned."""
+    squared_norm = inner = 0.0
+    for i in range(len(residual)):
+        square = residual[i] * residual[i]
+        squared_norm += square
+        inner += preconditioner[i] * square
+    return squared_norm, inner
+
+
+@compiled
+def _conjugate_gradient(
+    neighbours: IndexArray,
+    scale: FloatArray,
+    diagonal: FloatArray,
+    right_side: FloatArray,
+    start: FloatArray,
+    max_iterations: int,
+    tolerance: float,
+) -> FloatArray:
+    """Solve, as SciPy's `cg` does: from `start`, the diagonal as preconditioner, float64 [v].
+
+    The system is the diagonal, and -scale[i] · scale[j] where i and j are neighbours. It ends when
+    the residual's 2-norm is `tolerance` times the right side's, tested before each iteration.
+    """
+    solution, direction = start.copy(), np.zeros_like(start)
+    product, scaled = np.empty_like(start), np.zeros(len(start) + 1)
+    preconditioner = 1.0 / np.maximum(diagonal, SMALLEST_DIAGONAL)
+    _multiply(neighbours, scale, diagonal, solution, scaled, product)
+    residual = right_side - product
+    limit = tolerance * math.sqrt(np.sum(right_side * right_side))
+    previous = math.inf
+    for _ in range(max_iterations):
+        squared_norm, inner = _inner_products(residual, preconditioner)
+        if math.sqrt(squared_norm) <= limit:
+            break
+        ratio = inner / previous  # 0 in the first round
+        for i in range(len(start)):
+            direction[i] = preconditioner[i] * residual[i] + ratio * direction[i]
+        step = inner / _multiply(neighbours, scale, diagonal, direction, scaled, product)
+        for i in range(len(start)):
+            solution[i] += step * direction[i]
+            residual[i] -= step * product[i]
+        previous = inner
+    return solution

@@ -18,6 +18,7 @@ from benchmarks.orchestration import Timeline
 ROOT = Path(__file__).parents[2]
 SCRIPTS = (
     "embedding_overhead", "exact_search", "million_records", "cached_rerun", "orchestration",
+    "mask_refinement",
 )  # fmt: skip
 
 
@@ -57,6 +58,21 @@ def test_records_that_were_made_go_through_the_real_stages(tmp_path: Path) -> No
     assert {"scan, time", "index, time", "search, time", "retrieve, peak so far"} <= {
         figure.name for figure in steps.figures
     }
+
+
+@pytest.mark.slow
+def test_mask_refinement_of_a_few_photographs_writes_its_result(tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    sizes = "--most 3 --side 64 --rounds 2 --batched --batch-size 2"
+    shown = run_script("mask_refinement", *sizes.split(), "--out", str(out))
+    assert "at least 7" in shown
+    result = json.loads(out.read_text())
+    assert result["sizes"]["photographs"] == 3
+    assert len(result["samples"]["ours"]) == len(result["samples"]["theirs"]) == 6
+    figures = {name: figure["value"] for name, figure in result["figures"].items()}
+    assert figures["most pixels that differ"] <= 5
+    assert figures["largest soft difference"] < 1e-6
+    assert figures["in PyTorch, largest soft difference from ours"] < 1e-6
 
 
 def test_exact_neighbours_order_equal_products_by_position(tmp_path: Path) -> None:
@@ -134,3 +150,28 @@ def test_a_limit_that_is_not_met_is_said(capsys: pytest.CaptureFixture[str]) -> 
     assert "rows 1,000" in shown
     assert "at most 2: NOT MET" in shown
     assert "at most 2: met" in shown
+
+
+def test_a_limit_can_be_from_below(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    report = Report(
+        benchmark="trial", sizes={},
+        figures=[
+            Figure("rate", 3.0, "images/s", at_least=4.0),
+            Figure("ratio", 8.0, "times", at_least=7.0),
+            Figure("share", 0.5, "%", 0.4, at_least=0.1),
+            Figure("loss", 0.000012, "", 0.0005),
+            Figure("news", 2.0, "s"),
+        ],
+        samples={}, load=0.0,
+    )  # fmt: skip
+    report.show()
+    shown = capsys.readouterr().out
+    assert "at least 4: NOT MET" in shown
+    assert "at least 7: met" in shown
+    assert "at most 0.4, at least 0.1: NOT MET" in shown
+    assert "1.20e-05" in shown
+    report.write(tmp_path / "result.json")
+    figures = json.loads((tmp_path / "result.json").read_text())["figures"]
+    assert figures["rate"] == {"value": 3.0, "unit": "images/s", "at_least": 4.0, "met": False}
+    assert figures["loss"] == {"value": 0.000012, "unit": "", "limit": 0.0005, "met": True}
+    assert figures["news"] == {"value": 2.0, "unit": "s"}

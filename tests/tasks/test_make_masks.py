@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +219,34 @@ def test_the_key_is_that_of_the_images_and_not_of_the_plan(
     assert len(refs) == 2
     keys = {make_masks.locate(config, PartOfPlan(ref, 0), stages.store).key for ref in refs}
     assert len(keys) == 1
+
+
+def test_what_a_gpu_would_refine_is_what_threads_refine(
+    stages: Stages,
+    corpus: Path,
+    fake_clip: FakeClip,
+    fake_selfmask: FakeSelfMask,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The batched solver stands in for the threads', as it does on a GPU."""
+    write_corpus(corpus, ["red"], each=4)
+    by_threads = masked(stages, corpus, k=4, batch_size=3)
+    monkeypatch.setattr("tasks.make_masks.VERSION", -1)
+    batches: list[int] = []
+    original = make_masks._predict
+
+    def predict(batch: list, network: object) -> Iterator[make_masks._Prediction]:
+        predictions = list(original(batch, network))
+        pixels = torch.from_numpy(np.stack([p.image.pixels for p in predictions]))
+        masks = torch.from_numpy(np.stack([p.unrefined for p in predictions]))
+        on_device = make_masks._refine_on_device(pixels.permute(0, 3, 1, 2), masks)
+        batches.append(len(masks))
+        for prediction, mask in zip(predictions, on_device, strict=True):
+            yield replace(prediction, refined=mask)
+
+    monkeypatch.setattr("tasks.make_masks._predict", predict)
+    assert masked(stages, corpus, k=4, batch_size=3) == by_threads
+    assert batches == [3, 1]
 
 
 @pytest.mark.slow

@@ -1,10 +1,15 @@
 import hashlib
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import skimage.data
+from scipy import sparse
+from scipy.sparse.linalg import cg
 
+from zutis_model import bilateral_grid, bilateral_solver
+from zutis_model.bilateral_grid import ColourGrid, build_grid
 from zutis_model.bilateral_solver import refine_mask
 
 IMAGES = ("astronaut", "coffee", "chelsea", "rocket")
@@ -79,8 +84,75 @@ def test_type_of_the_target_does_not_matter():
     image = skimage.data.chelsea()[:80, :100]
     target = target_mask("chelsea", 80, 100)
     soft = refine_mask(image, target)
-    for other in (target.astype(bool), target.astype(np.float32), np.asfortranarray(target)):
+    kinds = [target.astype(kind) for kind in (bool, np.int64, np.float16, np.float32, np.float64)]
+    for other in (*kinds, np.asfortranarray(target)):
         np.testing.assert_array_equal(refine_mask(image, other), soft)
+
+
+def solve_with_scipy(image, target, max_iterations):
+    """The same solution from explicit matrices, at the default parameters."""
+    grid = build_grid(image, 16.0, ColourGrid(16.0, 8.0))
+    vertices = len(grid.pixel_counts)
+    rows, slots = np.nonzero(grid.neighbours < vertices)
+    ones = np.ones(len(rows))
+    adjacency = sparse.csr_array((ones, (rows, grid.neighbours[rows, slots])), (vertices,) * 2)
+    blur = adjacency + 10 * sparse.eye_array(vertices)
+    n = np.ones(vertices)
+    for _ in range(10):
+        n = np.sqrt(n * grid.pixel_counts / (blur @ n))
+    weight, right = 0.999 * grid.pixel_counts, 0.999 * grid.splat(target)
+    scale = sparse.diags_array(n)
+    mass = sparse.diags_array(n * (blur @ n))
+    system = 256 * (mass - scale @ blur @ scale) + sparse.diags_array(weight)
+    jacobi = sparse.diags_array(1 / system.diagonal())
+    solution, failed = cg(
+        system, right, x0=right / weight, M=jacobi, maxiter=max_iterations, rtol=1e-5, atol=0.0
+    )
+    return grid.slice(solution), failed
+
+
+@pytest.mark.parametrize(("max_iterations", "converges"), [(1, False), (25, False), (500, True)])
+def test_conjugate_gradient_ends_where_scipys_does(max_iterations, converges, make_image):
+    image = make_image(5, 100, 120)
+    target = target_mask("ends", 100, 120)
+    expected, failed = solve_with_scipy(image, target, max_iterations)
+    assert (failed == 0) == converges
+    soft = refine_mask(image, target, max_iterations=max_iterations)
+    # One iteration more or less changes more than this, even when it has converged.
+    np.testing.assert_allclose(soft, expected, rtol=0, atol=1e-11)
+
+
+def test_threads_give_the_same_bits(make_image):
+    images = [make_image(seed, 60, 90) for seed in range(8)]
+    target = target_mask("threads", 60, 90)
+    expected = [refine_mask(image, target) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for soft, one in zip(
+                pool.map(lambda image: refine_mask(image, target), images), expected, strict=True
+            ):
+                np.testing.assert_array_equal(soft, one)
+
+
+def test_is_compiled_once_for_all_kinds_of_arrays():
+    image = skimage.data.chelsea()[:40, :50]
+    unwritable = image.copy()
+    unwritable.flags.writeable = False
+    for picture in (image, unwritable, np.asfortranarray(image), image[::-1]):
+        for dtype in (bool, np.uint8, np.float32, np.float64):
+            refine_mask(picture, np.ones((40, 50), dtype))
+    assert len(bilateral_solver._conjugate_gradient.signatures) == 1
+    assert len(bilateral_grid._number_vertices.signatures) == 1
+    assert len(bilateral_grid._add_at.signatures) <= 2  # bytes and floats
+
+
+def test_arguments_are_left_as_they_were(make_image):
+    image, target = make_image(1, 20, 30), np.random.default_rng(0).random((20, 30))
+    before = image.copy(), target.copy()
+    refine_mask(image, target)
+    for array, old in zip((image, target), before, strict=True):
+        assert array.flags.writeable
+        np.testing.assert_array_equal(array, old)
 
 
 def test_snaps_to_an_edge():
@@ -101,6 +173,11 @@ def test_snaps_to_an_edge():
         (np.zeros((2, 2, 3), np.uint8), np.zeros((2, 3)), {}, "differ"),
         (np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2)), {"sigma_luma": 0}, "sigma_luma"),
         (np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2)), {"confidence": 0}, "confidence"),
+        (np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2)), {"smoothness": -1}, "smoothness"),
+        (np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2)), {"sigma_chroma": 1e-3}, "sigma_chroma"),
+        (np.zeros((2, 2, 3), np.uint8), np.full((2, 2), np.nan), {}, "finite"),
+        (np.zeros((2, 2, 3), np.uint8), np.full((2, 2), np.inf, np.float32), {}, "finite"),
+        (np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), complex), {}, "real"),
     ],
 )
 def test_wrong_inputs_are_refused(image, target, options, message):
