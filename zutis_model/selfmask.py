@@ -15,18 +15,21 @@ Dimensions:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from zutis_model.input_checks import check_images
+from zutis_model.perceptron import Perceptron
 from zutis_model.precision import Precision, autocast, check_precision
 from zutis_model.synthetic_weights import fill_with_synthetic_weights
 from zutis_model.transformer_decoder import TransformerDecoder
+from zutis_model.vit_positions import resized_position_embedding
 from zutis_model.weight_loading import WithoutRandomInitialisation, load_strictly
 
 PATCH_SIZE = 8
@@ -38,6 +41,7 @@ _NUM_DECODER_LAYERS = 6
 _TRAINING_IMAGE_SIZE = 224  # of the position embedding: 28 x 28 patches
 _MASKS_PER_PATCH = 2  # mask pixels along a patch's side
 _UPSAMPLING_TO_IMAGE = PATCH_SIZE // _MASKS_PER_PATCH
+_ROWS_AT_ONCE = 1024  # tokens in an encoder layer's perceptron at a time, on a CPU
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,13 @@ class SelfMask(nn.Module):
             depth=_NUM_ENCODER_LAYERS,
             num_heads=_NUM_HEADS,
             num_classes=0,
+            weight_init="skip",  # initial weights take a second to draw and aren't kept
         )
         self.decoder = TransformerDecoder(
             _WIDTH, _NUM_DECODER_LAYERS, _NUM_HEADS, _FEEDFORWARD_WIDTH
         )
         self.query_embed = nn.Parameter(torch.randn(num_queries, _WIDTH))
-        self.ffn = _ObjectnessHead()
+        self.ffn = Perceptron(_WIDTH, _WIDTH, 1)  # objectness
 
     @property
     def device(self) -> torch.device:
@@ -105,17 +110,26 @@ class SelfMask(nn.Module):
 
         Returns:
             float [b, r, c, d], row-major.
+
+        Raises:
+            ValueError: `images` are not of that shape or type, or, outside of training, hold a NaN
+                or an infinite value.
         """
+        check_images(images, training=self.training)
         with autocast(self.device, self.precision):
             # Zeros are the mean colour here. The padding takes part in the attention, as it did
             # when the weights were trained.
             patches = self.encoder.patch_embed.proj(_pad_to_patches(images))
             rows, columns = patches.shape[-2:]
             tokens: Tensor = patches.flatten(2).transpose(1, 2)
-            assert self.encoder.cls_token is not None
-            tokens = torch.cat([self.encoder.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
-            tokens = tokens + self._position_embedding(rows, columns)
-            tokens = self.encoder.norm(self.encoder.blocks(tokens))
+            class_token = self.encoder.get_parameter("cls_token").expand(len(tokens), -1, -1)
+            tokens = torch.cat([class_token, tokens], dim=1)
+            tokens = tokens + resized_position_embedding(
+                self.encoder.get_parameter("pos_embed"), rows, columns
+            )
+            for block in cast("Iterable[Block]", self.encoder.blocks):
+                tokens = _encoder_layer(block, tokens)
+            tokens = self.encoder.norm(tokens)
         return tokens[:, 1:].reshape(-1, rows, columns, _WIDTH)
 
     def forward(self, images: Tensor) -> SelfMaskOutput:
@@ -127,6 +141,9 @@ class SelfMask(nn.Module):
 
         Returns:
             Masks of the padded image: crop after upsampling by 4, or use `predict`.
+
+        Raises:
+            ValueError: as `encode`.
         """
         tokens, queries = self._tokens_and_queries(images)
         with autocast(self.device, self.precision):
@@ -148,8 +165,10 @@ class SelfMask(nn.Module):
         Returns:
             soft masks: float32 [b, h, w] in 0..1; the reference's mask is `soft > 0.5`.
             objectness: float32 [b] in 0..1, of the queries the masks come from.
+
+        Raises:
+            ValueError: as `encode`.
         """
-        height, width = images.shape[-2:]
         tokens, queries = self._tokens_and_queries(images)
         with autocast(self.device, self.precision):
             objectness_logits = self.ffn(queries).squeeze(-1).float()
@@ -161,6 +180,7 @@ class SelfMask(nn.Module):
         soft = self._mask_logits(best_query, tokens).sigmoid()
         soft = F.interpolate(soft, scale_factor=_UPSAMPLING_TO_IMAGE, mode="bilinear")
         objectness = objectness_logits.take_along_dim(best, dim=1).sigmoid()
+        height, width = images.shape[-2:]
         return soft[:, 0, :height, :width].contiguous(), objectness[:, 0]
 
     def _tokens_and_queries(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,42 +196,6 @@ class SelfMask(nn.Module):
         # The reference upsamples the tokens, then multiplies. Both are linear, so they commute;
         # this way round there are q channels to upsample and not d.
         return F.interpolate(logits.float(), scale_factor=_MASKS_PER_PATCH, mode="bilinear")
-
-    def _position_embedding(self, rows: int, columns: int) -> Tensor:
-        """Position embedding of the class token and r x c patches: [1, 1 + r·c, d]."""
-        position = self.encoder.pos_embed
-        assert position is not None
-        num_patches = position.shape[1] - 1
-        # The reference compares counts, not shapes: a grid of 14 x 56 gets the embedding of
-        # 28 x 28 unresized, in row-major order. The published masks were made that way.
-        if rows * columns == num_patches:
-            return position
-        side = math.isqrt(num_patches)
-        # Bicubic to the exact size, without antialiasing (timm's own resize antialiases).
-        grid = F.interpolate(
-            position[:, 1:].transpose(1, 2).reshape(1, _WIDTH, side, side),
-            size=(rows, columns),
-            mode="bicubic",
-        )
-        return torch.cat([position[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
-
-
-class _ObjectnessHead(nn.Module):
-    """Three-layer perceptron from a query to one logit."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            [nn.Linear(_WIDTH, _WIDTH), nn.Linear(_WIDTH, _WIDTH), nn.Linear(_WIDTH, 1)]
-        )
-
-    def forward(self, queries: Tensor) -> Tensor:
-        """[..., d] to [..., 1]."""
-        *hidden_layers, last = self.layers
-        for layer in hidden_layers:
-            queries = torch.relu(layer(queries))
-        logits: Tensor = last(queries)
-        return logits
 
 
 def load_selfmask(
@@ -245,6 +229,25 @@ def load_selfmask(
     else:
         load_strictly(network, state_dict, "SelfMask (ViT-S/8)")
     return network.to(device).eval().requires_grad_(False)
+
+
+def _encoder_layer(block: Block, tokens: Tensor) -> Tensor:
+    """timm's block, on a CPU with its perceptron on a part of the tokens at a time.
+
+    Args:
+        tokens: float [b, n, d], n = 1 + r·c.
+
+    Returns:
+        float [b, n, d].
+    """
+    tokens = tokens + block.attn(block.norm1(tokens))
+    rows = tokens.flatten(0, 1)
+    # The hidden layer is four times as wide as the tokens. All of it at once is so large that the
+    # C library asks the system for new memory in every layer, which the system clears page by
+    # page. That took 4 to 8 % of the time at 512 x 683; a part at a time reuses its memory.
+    size = _ROWS_AT_ONCE if rows.device.type == "cpu" else max(1, len(rows))
+    parts = [part + block.mlp(block.norm2(part)) for part in torch.split(rows, size)]
+    return torch.cat(parts).view_as(tokens)
 
 
 def _pad_to_patches(images: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def resized_position_embedding(
     if rows * columns == num_patches:
         return position
     side = math.isqrt(num_patches)
-    grid = position[:, prefix:].transpose(1, 2).unflatten(2, (side, side))
+    grid = position[:, prefix:].transpose(1, 2).reshape(1, -1, side, side)
     # Bicubic to the exact size, without antialiasing (timm's own resize antialiases).
     resized = F.interpolate(grid, size=(rows, columns), mode="bicubic")
     return torch.cat([position[:, :prefix], resized.flatten(2).transpose(1, 2)], dim=1)

@@ -1,8 +1,11 @@
+import copy
 import hashlib
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from zutis_model.bilateral_solver import refine_mask
 from zutis_model.normalisation import normalise
@@ -96,10 +99,85 @@ def test_tiny_images(size, selfmask, make_image):
     assert 0 <= objectness.item() <= 1
 
 
-def test_position_embedding_is_kept_where_the_token_count_is(selfmask):
-    # 14 x 56 has as many patches as the 28 x 28 of training: the reference doesn't resize.
-    assert selfmask._position_embedding(14, 56) is selfmask.encoder.pos_embed
-    assert selfmask._position_embedding(14, 57).shape == (1, 1 + 14 * 57, 384)
+def test_no_images(selfmask):
+    soft, objectness = selfmask.predict(torch.zeros(0, 3, 20, 30))
+    assert soft.shape == (0, 20, 30)
+    assert objectness.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(3, 16, 16), r"\[b, 3, h, w\], got \[3, 16, 16\]"),
+        (torch.zeros(1, 1, 16, 16), r"\[b, 3, h, w\], got \[1, 1, 16, 16\]"),
+        (torch.zeros(1, 16, 16, 3), r"\[b, 3, h, w\], got \[1, 16, 16, 3\]"),
+        (torch.zeros(1, 3, 0, 16), r"\[b, 3, h, w\], got \[1, 3, 0, 16\]"),
+        (torch.zeros(1, 3, 16, 0), r"\[b, 3, h, w\], got \[1, 3, 16, 0\]"),
+        (torch.zeros(1, 3, 16, 16, dtype=torch.uint8), "normalised floats, got torch.uint8"),
+        (torch.full((1, 3, 16, 16), torch.nan), "NaN or infinite"),
+        (torch.full((1, 3, 16, 16), -torch.inf), "NaN or infinite"),
+        ([torch.zeros(3, 16, 16), torch.zeros(3, 16, 24)], "got list; images of different sizes"),
+        (np.zeros((1, 3, 16, 16), dtype=np.float32), "got ndarray"),
+    ],
+)
+def test_bad_images_are_refused(images, message, selfmask):
+    with pytest.raises(ValueError, match=message):
+        selfmask.predict(images)
+    with torch.inference_mode(), pytest.raises(ValueError, match=message):
+        selfmask(images)
+
+
+def test_one_bad_pixel_is_enough(selfmask, make_image):
+    images = as_input(make_image(1, 20, 30), make_image(2, 20, 30))
+    images[1, 2, 19, 29] = torch.nan
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        selfmask.predict(images)
+
+
+class LargestOutput(TorchDispatchMode):
+    """Notes how many elements the largest result of any operation has."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        sizes = (leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
+        self.numel = max(self.numel, *sizes, 0)
+        return result
+
+
+def test_memory_does_not_grow_with_queries_times_pixels(selfmask, make_image):
+    height, width = 96, 128
+    images = as_input(make_image(1, height, width))
+    largest = {}
+    network = copy.deepcopy(selfmask)
+    for num_queries in (10, 100):
+        network.query_embed = torch.nn.Parameter(torch.randn(num_queries, 384))
+        with LargestOutput() as of_predict:
+            network.predict(images)
+        with torch.inference_mode(), LargestOutput() as of_forward:
+            network(images)
+        largest[num_queries] = (of_predict.numel, of_forward.numel)
+    # An operation's largest result: the position embedding's.
+    assert largest[100] == largest[10]
+    assert max(largest[100]) < 100 * height * width
+
+
+def test_tokens_may_go_through_perceptrons_in_parts(selfmask, make_image, monkeypatch):
+    images = as_input(make_image(1, 40, 50), make_image(2, 40, 50))
+    expected = selfmask.encode(images)
+    monkeypatch.setattr("zutis_model.selfmask._ROWS_AT_ONCE", 20)  # of 2 x 36
+    torch.testing.assert_close(selfmask.encode(images), expected, atol=2e-5, rtol=0)
+
+
+def test_gradients_reach_every_parameter(make_image, monkeypatch):
+    monkeypatch.setattr("zutis_model.selfmask._ROWS_AT_ONCE", 20)
+    network = load_selfmask(num_queries=3).train().requires_grad_(True)
+    output = network(as_input(make_image(1, 40, 50)))
+    (output.mask_pred.mean() + output.objectness.mean()).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
 
 
 def test_bfloat16_is_close(make_image):
