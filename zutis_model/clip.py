@@ -23,6 +23,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
+from zutis_model.input_checks import check_images
 from zutis_model.normalisation import normalise
 from zutis_model.precision import Precision, autocast, check_precision
 from zutis_model.synthetic_weights import fill_with_synthetic_weights
@@ -112,7 +113,17 @@ class Clip:
 
         Returns:
             float32 [n, d] on the model's device, rows of unit norm.
+
+        Raises:
+            ValueError: another shape, size or type, or NaN.
         """
+        check_images(pixel_values)
+        if pixel_values.shape[2:] != self.image_size:
+            height, width = self.image_size
+            raise ValueError(
+                f"pixel_values must be [n, 3, {height}, {width}], got {list(pixel_values.shape)}; "
+                "`preprocess` makes them so"
+            )
         with autocast(self.device, self.precision):
             embeddings = self.model.encode_image(pixel_values.to(self.device))
         return F.normalize(embeddings.float(), dim=-1)

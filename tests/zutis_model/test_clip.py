@@ -193,3 +193,17 @@ def test_other_towers_build_without_network_or_log(architecture, photographs, ca
     assert image.shape == prompts.shape == (1, clip.embedding_dim)
     assert torch.isfinite(image).all()
     assert torch.isfinite(prompts).all()
+
+
+@pytest.mark.parametrize(
+    ("pixel_values", "message"),
+    [
+        (torch.zeros(2, 3, 1, 1), r"must be \[n, 3, 224, 224\], got \[2, 3, 1, 1\]"),
+        (torch.full((1, 3, 224, 224), torch.nan), "NaN"),
+        (torch.zeros(1, 3, 224, 224, dtype=torch.uint8), "normalised floats"),
+        ([torch.zeros(3, 224, 224)], "one tensor"),
+    ],
+)
+def test_bad_pixel_values(pixel_values, message, clip_b32):
+    with pytest.raises(ValueError, match=message):
+        clip_b32.embed_images(pixel_values)
