@@ -2,28 +2,11 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from network_input import as_pixels
+from solver_targets import EDGE_CASES, edge_target
 
 from zutis_model.batched_bilateral_solver import refine_masks_batched
 from zutis_model.bilateral_solver import refine_mask
-
-EDGE_CASES = ("all_zero", "all_one", "large", "two_boxes")
-
-
-def as_batch(*images):
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-
-
-def edge_target(case, h, w):
-    target = np.zeros((h, w), dtype=np.uint8)
-    if case == "all_one":
-        target[:] = 1
-    elif case == "large":
-        target[:, w // 4 :] = 1
-    elif case == "two_boxes":
-        target[40:140, 40:200] = 1
-        target[180:260, 280:420] = 1
-        target[70:110, 90:150] = 0
-    return target
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +17,7 @@ def batch(make_image):
     rng = np.random.default_rng(0)
     targets = [rng.random((70, 93)) < 0.3, np.zeros((70, 93)), rng.random((70, 93))]
     targets.append(np.arange(93)[None, :].repeat(70, axis=0) > 40)
-    return as_batch(*images), torch.from_numpy(np.stack(targets, dtype=np.float64))
+    return as_pixels(*images), torch.from_numpy(np.stack(targets, dtype=np.float64))
 
 
 def test_agrees_with_the_reference(parity_arrays):
@@ -42,7 +25,7 @@ def test_agrees_with_the_reference(parity_arrays):
     arrays = parity_arrays("bilateral")
     image = skimage.data.chelsea()
     targets = np.stack([edge_target(case, *image.shape[:2]) for case in EDGE_CASES])
-    soft = refine_masks_batched(as_batch(*[image] * 4), torch.from_numpy(targets)).numpy()
+    soft = refine_masks_batched(as_pixels(*[image] * 4), torch.from_numpy(targets)).numpy()
     assert soft.dtype == np.float64
     for case, ours in zip(EDGE_CASES, soft, strict=True):
         expected = arrays[f"edge_{case}_soft_every4"]
@@ -89,7 +72,7 @@ def test_float32_is_close(batch):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (17, 33)])
 def test_tiny_images_and_all_types_of_targets(shape, make_image):
-    images = as_batch(make_image(3, *shape), make_image(4, *shape))
+    images = as_pixels(make_image(3, *shape), make_image(4, *shape))
     target = torch.zeros(2, *shape, dtype=torch.bool)
     target[0] = True
     soft = refine_masks_batched(images, target)

@@ -1,5 +1,4 @@
 import hashlib
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -7,35 +6,13 @@ import pytest
 import skimage.data
 from scipy import sparse
 from scipy.sparse.linalg import cg
+from solver_targets import EDGE_CASES, edge_target, target_mask
 
 from zutis_model import bilateral_grid, bilateral_solver
 from zutis_model.bilateral_grid import ColourGrid, build_grid
 from zutis_model.bilateral_solver import refine_mask
 
 IMAGES = ("astronaut", "coffee", "chelsea", "rocket")
-EDGE_CASES = ("all_zero", "all_one", "large", "two_boxes")
-
-
-def target_mask(name, h, w):
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    cy, cx = h * rng.uniform(0.4, 0.6), w * rng.uniform(0.4, 0.6)
-    ry, rx = h * rng.uniform(0.25, 0.35), w * rng.uniform(0.25, 0.35)
-    y, x = np.arange(h)[:, None], np.arange(w)[None, :]
-    inside = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1.0
-    return (inside ^ (rng.random((h, w)) < 0.08)).astype(np.uint8)
-
-
-def edge_target(case, h, w):
-    target = np.zeros((h, w), dtype=np.uint8)
-    if case == "all_one":
-        target[:] = 1
-    elif case == "large":
-        target[:, w // 4 :] = 1
-    elif case == "two_boxes":
-        target[40:140, 40:200] = 1
-        target[180:260, 280:420] = 1
-        target[70:110, 90:150] = 0
-    return target
 
 
 def assert_agrees(soft, arrays, tag):

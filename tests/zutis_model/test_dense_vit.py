@@ -1,19 +1,14 @@
 import copy
 
-import numpy as np
 import pytest
 import timm
 import torch
+from network_input import as_input
 
 from zutis_model.dense_vit import ARCHITECTURES, load_dense_vit
-from zutis_model.normalisation import normalise
 
 DISTILLED = "deit_small_distilled_patch16_224"
 DINO_16 = "vit_small_patch16_224.dino"
-
-
-def as_input(*images):
-    return normalise(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,14 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from network_input import as_input
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from zutis_model.bilateral_solver import refine_mask
-from zutis_model.normalisation import normalise
 from zutis_model.selfmask import load_selfmask
 
 TAGS = ("s1101_224x224", "s1102_240x320", "s1103_250x203")
-
-
-def as_input(*images):
-    return normalise(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
 
 
 @pytest.fixture(scope="module", params=TAGS)

@@ -3,10 +3,10 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from network_input import as_input
 from safetensors.torch import load_file, save_file
 
 from zutis_model.dense_clip import patch_tokens
-from zutis_model.normalisation import normalise
 from zutis_model.semantic_prediction import semantic_labels, semantic_logits
 from zutis_model.zutis import Zutis, load_zutis
 
@@ -14,10 +14,6 @@ ARCHITECTURES = {"ViT-B/32": "ViT-B-32-quickgelu", "ViT-B/16": "ViT-B-16-quickge
 TAGS = tuple(
     f"vit_b_{patch}_{size}" for patch in (32, 16) for size in ("224x224", "256x352", "200x150")
 )
-
-
-def as_input(*images):
-    return normalise(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
 
 
 @pytest.fixture(scope="module")
