@@ -1,0 +1,243 @@
+"""COCO 2017 val (Lin et al. 2014), and own data in the format of COCO's instance annotations.
+
+COCO 2017 val, as the downloads unpack:
+
+    coco2017/
+      annotations/instances_val2017.json
+      val2017/000000000139.jpg …
+
+Images without annotations are background and count, as in the reference (`datasets/coco2017.py`,
+`remove_images_without_mask=False`). How label maps are painted from objects is said in
+`coco_annotations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from storage.errors import CorpusError
+from storage.evaluation_readers.benchmark import Benchmark, Needed
+from storage.evaluation_readers.category_names import shipped_categories
+from storage.evaluation_readers.coco_annotations import (
+    LEFT_OUT,
+    Annotation,
+    CocoTruth,
+    parse_annotations,
+)
+from storage.evaluation_readers.evaluation_set import EvaluationImage, EvaluationSet
+from storage.file_kinds import file_name
+from storage.filesystems import display, exists, is_local, join_uri, local_uri, parent_uri
+
+# A first image that was deleted should not hide where the others are.
+_NAMES_TRIED: Final = 20
+
+
+def open_coco2017_val(folder: Path) -> EvaluationSet:
+    """COCO 2017 val: 5,000 images, 80 categories; `folder` as in the module's text."""
+    return open_coco_layout(
+        "coco2017-val", folder / "annotations/instances_val2017.json", folder / "val2017"
+    )
+
+
+def open_coco_layout(
+    name: str, annotations: Path, images: Path, wanted: Collection[int] | None = None
+) -> EvaluationSet:
+    """A set with COCO's own 80 categories, all of them whichever occur.
+
+    Args:
+        name: of the set.
+        annotations: the JSON file.
+        images: the folder of the pictures.
+        wanted: ids of the images to take; None for all.
+
+    Raises:
+        CorpusError: as `open_coco_json`; or a wanted image is not in the file, or a category of
+            the file is not COCO's.
+    """
+    names = {int(each.external_id or 0): each.name for each in shipped_categories("coco")}
+    file = _InstanceFile(local_uri(str(annotations)), wanted)
+    return file.evaluation_set(name, local_uri(str(images)), names)
+
+
+def open_coco_json(uri: str, images: str | None = None) -> EvaluationSet:
+    """Own data: a JSON file in COCO's format for instances, with the categories that it lists.
+
+    Categories are in the order of their ids, images too. The set is called like the file.
+
+    Args:
+        uri: of the JSON file, local or remote.
+        images: URI of the folder to which `images[].file_name` is relative. Without it, the folder
+            of the JSON file, the one above, their `images/`, or the one named like the end of the
+            file's name, such as `val2017` for `instances_val2017.json`.
+
+    Raises:
+        CorpusError: no valid JSON of this format; images that are missing or have the same id;
+            annotations of unknown images or categories, or without an outline.
+        StorageError: a file system can't be reached.
+    """
+    file = _InstanceFile(uri, None)
+    folder = images if images is not None else file.image_folder()
+    return file.evaluation_set(file_name(uri).rpartition(".")[0], folder, None)
+
+
+class _InstanceFile:
+    """A JSON file as parsed, and the checks that its parts fit together."""
+
+    def __init__(self, uri: str, wanted: Collection[int] | None) -> None:
+        self._uri = uri
+        document = parse_annotations(uri, None if wanted is None else frozenset(wanted))
+        self._categories = self._checked_categories(self._list(document, "categories"))
+        self._images = self._checked_images(self._list(document, "images"), wanted)
+        self._annotations = self._checked_annotations(self._list(document, "annotations"))
+
+    def evaluation_set(self, name: str, folder: str, known: dict[int, str] | None) -> EvaluationSet:
+        """The set; `known` are the categories that it must be in, else it has the file's own."""
+        categories = self._agreed_categories(known)
+        labels_by_id = {category_id: label for label, category_id in enumerate(categories, 1)}
+        self._check_category_ids(labels_by_id)
+        self._check_files(folder)
+        of_image: dict[int, list[Annotation]] = {image_id: [] for image_id in self._images}
+        for annotation in self._annotations:
+            of_image[annotation.image_id].append(annotation)
+        images = [
+            EvaluationImage(
+                image_id=image_id,
+                name=image["file_name"],
+                uri=join_uri(folder, image["file_name"]),
+                truth=CocoTruth(
+                    (image["height"], image["width"]), tuple(of_image[image_id]), labels_by_id
+                ),
+            )
+            for image_id, image in sorted(self._images.items())
+        ]
+        return EvaluationSet(name=name, categories=tuple(categories.values()), images=tuple(images))
+
+    def image_folder(self) -> str:
+        """The URI of the folder to which the file names are relative."""
+        folder = parent_uri(self._uri)
+        parent = parent_uri(folder)
+        split = file_name(self._uri).rpartition(".")[0].rpartition("_")[2]
+        places = [folder, join_uri(folder, "images"), parent, join_uri(parent, "images"),
+                  join_uri(parent, split), join_uri(parent, f"images/{split}")]  # fmt: skip
+        names = [image["file_name"] for image in islice(self._images.values(), _NAMES_TRIED)]
+        for place in places:
+            if any(exists(join_uri(place, name)) for name in names):
+                return place
+        raise CorpusError(
+            f"The images of {display(self._uri)} (the first is {display(names[0])}) are in none of"
+            f" {', '.join(map(display, places))}; say where they are: coco:FILE.json@FOLDER."
+        )
+
+    def _list(self, document: Any, key: str) -> list[Any]:
+        values = document.get(key) if isinstance(document, dict) else None
+        if not isinstance(values, list):
+            raise CorpusError(
+                f"The file {display(self._uri)} has no list `{key}`; evaluation needs COCO's format"
+                f" for instances, with `images`, `categories` and `annotations`."
+            )
+        return values
+
+    def _checked_categories(self, categories: list[Any]) -> dict[int, str]:
+        """Names by id, in the order of the ids."""
+        bad = [each for each in categories if not _is_category(each)]
+        self._refuse(bad, categories, "categories lack a number `id` or a `name`")
+        by_id = {
+            each["id"]: each["name"] for each in sorted(categories, key=lambda each: each["id"])
+        }
+        if len(by_id) < len(categories) or len(set(by_id.values())) < len(by_id):
+            raise CorpusError(
+                f"The file {display(self._uri)} has {len(categories):,} categories of which some"
+                f" have the same `id` or `name`; number and name them apart."
+            )
+        return by_id
+
+    def _checked_images(
+        self, images: list[Any], wanted: Collection[int] | None
+    ) -> dict[int, dict[str, Any]]:
+        bad = [image for image in images if not _is_image(image)]
+        self._refuse(bad, images, "images lack an `id`, a `file_name`, a `height` or a `width`")
+        if wanted is not None:
+            images = [image for image in images if image["id"] in wanted]
+        by_id = {image["id"]: image for image in images}
+        repeated = [image["id"] for image in images if by_id[image["id"]] is not image]
+        self._refuse(repeated, images, "images have the `id` of another one")
+        absent = sorted(set(wanted or ()) - by_id.keys())
+        self._refuse(absent, list(wanted or ()), "listed images are not in it")
+        if not by_id:
+            raise CorpusError(f"The file {display(self._uri)} lists no image to evaluate on.")
+        return by_id
+
+    def _checked_annotations(self, values: list[Any]) -> list[Annotation]:
+        kept = [value for value in values if value is not LEFT_OUT]
+        bad = [value for value in kept if not isinstance(value, Annotation)]
+        self._refuse(bad, kept, "annotations lack a number `image_id` or `category_id`")
+        strays = [each.image_id for each in kept if each.image_id not in self._images]
+        self._refuse(strays, kept, "annotations are of images that it does not list")
+        bare = [f"of image {each.image_id}" for each in kept if each.segmentation is None]
+        self._refuse(bare, kept, "annotations have no polygons or run lengths as `segmentation`")
+        return kept
+
+    def _agreed_categories(self, known: dict[int, str] | None) -> dict[int, str]:
+        if known is None:
+            if not self._categories:
+                raise CorpusError(f"The file {display(self._uri)} lists no category.")
+            return self._categories
+        listed = list(self._categories.items())
+        others = [(number, name) for number, name in listed if known.get(number) != name]
+        self._refuse(others, listed, "categories are none of COCO's 80")
+        return known
+
+    def _check_category_ids(self, labels_by_id: Mapping[int, int]) -> None:
+        ids = [each.category_id for each in self._annotations]
+        unknown = [number for number in ids if number not in labels_by_id]
+        self._refuse(unknown, ids, "annotations have a `category_id` that is no category's")
+
+    def _check_files(self, folder: str) -> None:
+        # A remote store would be asked once an image; there, reading a missing one says so.
+        if not is_local(folder):
+            return
+        names = [image["file_name"] for image in self._images.values()]
+        absent = [name for name in names if not exists(join_uri(folder, name))]
+        self._refuse(absent, names, f"images are not in {display(folder)}")
+
+    def _refuse(self, bad: list[Any], of: list[Any], what: str) -> None:
+        """Raises if there are any `bad` ones."""
+        if bad:
+            raise CorpusError(
+                f"The file {display(self._uri)} does not match its images or itself: {len(bad):,}"
+                f" of {len(of):,} {what} (first: {display(str(bad[0]))[:100]}); get all parts from"
+                f" one release of the data."
+            )
+
+
+def _is_category(value: Any) -> bool:
+    match value:
+        case {"id": int(), "name": str()}:
+            return True
+        case _:
+            return False
+
+
+def _is_image(value: Any) -> bool:
+    match value:
+        case {"id": int(), "file_name": str(), "height": int(height), "width": int(width)}:
+            return height > 0 and width > 0
+        case _:
+            return False
+
+
+COCO2017_VAL: Final = Benchmark(
+    name="coco2017-val",
+    what="COCO 2017 val: 80 categories, semantic and instances",
+    folders=("coco2017", "coco"),
+    needs=(Needed("annotations/instances_val2017.json"), Needed("val2017", files=5_000)),
+    images=5_000,
+    sources=(
+        "http://images.cocodataset.org/zips/val2017.zip",
+        "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
+    ),
+    reader=open_coco2017_val,
+)

@@ -1,0 +1,186 @@
+"""What every reader makes: images with their truth, and the list of categories.
+
+Nothing is read before it is asked for: an `EvaluationSet` of 20,000 images opens without touching
+a picture, and it can be pickled for worker processes.
+
+Dimensions:
+    h, w  rows, columns of an image as annotated
+    k     categories, without the background
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final, Literal, Protocol, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from storage.errors import CorpusError, ImageRejected
+from storage.filesystems import display, read_bytes
+from storage.fingerprints import canonical_json
+from storage.image_decoding import decode
+
+IGNORE: Final = 65_535
+"""Label of pixels that don't count."""
+
+LabelMap = NDArray[np.uint16]
+Scoring = Literal["standard", "imagenet-s"]
+
+
+class Rle(TypedDict):
+    """A mask in COCO's compressed run lengths, column by column."""
+
+    size: list[int]  # h, w
+    counts: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceTruth:
+    """One annotated object, or one crowd of them."""
+
+    category: int
+    """1..k: index into `EvaluationSet.categories` plus one."""
+    rle: Rle
+    is_crowd: bool
+    area: float
+    """Pixels, as the annotations have it: COCO's "small", "medium" and "large" go by this."""
+
+
+class Truth(Protocol):
+    """What is known of one image; readers implement it."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """h, w."""
+
+    def labels(self) -> LabelMap | None:
+        """As `EvaluationImage.labels`."""
+
+    def instances(self) -> list[InstanceTruth] | None:
+        """As `EvaluationImage.instances`."""
+
+    def digest(self) -> str:
+        """sha256 of what `labels` and `instances` follow from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationImage:
+    """One picture and its truth.
+
+    Attributes:
+        image_id: unique in the set; COCO's own where there is one.
+        name: file name for people, relative to the set's folder of pictures.
+        uri: local path or fsspec URI of the picture.
+        truth: what the annotations say.
+    """
+
+    image_id: int
+    name: str
+    uri: str
+    truth: Truth = field(repr=False)
+
+    @property
+    def height(self) -> int:
+        """h, of the annotations."""
+        return self.truth.size[0]
+
+    @property
+    def width(self) -> int:
+        """w, of the annotations."""
+        return self.truth.size[1]
+
+    def read(self) -> NDArray[np.uint8]:
+        """The picture's pixels, in the frame of the annotations.
+
+        A picture with an EXIF orientation is turned upright where that gives it the annotations'
+        size, and taken as it is stored where that does: the published sets were annotated in
+        either way.
+
+        Returns:
+            uint8 `[h, w, 3]`, RGB.
+
+        Raises:
+            CorpusError: the picture can't be decoded, or has another size than its annotations.
+            StorageError: the file can't be read.
+        """
+        data = read_bytes(self.uri)
+        try:
+            upright = decode(data, min_side=1).image
+        except ImageRejected as rejected:
+            raise CorpusError(
+                f"The picture {display(self.uri)} can't be used ({rejected}); download or write it "
+                f"again."
+            ) from rejected
+        if (upright.height, upright.width) == self.truth.size:
+            return np.array(upright)
+        stored = _as_stored(data)
+        if (stored.height, stored.width) == self.truth.size:
+            return np.array(stored)
+        raise CorpusError(
+            f"The picture {display(self.uri)} has {upright.height} x {upright.width} pixels (rows x"
+            f" columns) and its annotations {self.height} x {self.width}; they don't belong"
+            f" together: get both from one release of the data."
+        )
+
+    def labels(self) -> LabelMap | None:
+        """The semantic truth.
+
+        Returns:
+            uint16 `[h, w]`: 0 background, 1..k categories, 65,535 pixels that don't count. None
+            if the set has no semantic truth.
+
+        Raises:
+            CorpusError: a label map is damaged or has values that are no categories.
+        """
+        return self.truth.labels()
+
+    def instances(self) -> list[InstanceTruth] | None:
+        """The annotated objects, in the annotations' order; None if the set has none at all."""
+        return self.truth.instances()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSet:
+    """Images, and the categories that their truth is in.
+
+    Attributes:
+        name: such as `coco2017-val`.
+        categories: k names, without the background; labels are positions from 1.
+        images: in the order in which they are evaluated.
+        scoring: `imagenet-s` has rules of its own; see `storage.evaluation_readers.imagenet_s`.
+        ignore: label of pixels that don't count.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+    images: Sequence[EvaluationImage] = field(repr=False)
+    scoring: Scoring = "standard"
+    ignore: int = IGNORE
+
+    def digest(self) -> str:
+        """sha256 of everything that scores depend on; equal wherever the data lie.
+
+        Covers names, annotations, and the list of images with their sizes, but not the pictures'
+        pixels. Label maps are read for it, pictures are not.
+        """
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        sha = hashlib.sha256()
+        sha.update(canonical_json([self.name, self.categories, self.scoring]).encode())
+        for image in self.images:
+            facts = [image.image_id, image.name, *image.truth.size, image.truth.digest()]
+            sha.update(canonical_json(facts).encode())
+        return sha.hexdigest()
+
+
+def _as_stored(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.convert("RGB")
