@@ -1,0 +1,303 @@
+"""Random access to a data set's samples: by byte offset, decoded no larger than asked.
+
+A data set is what `assemble_dataset` publishes, as an artifact or as a folder with the same files:
+`NAME-000000.tar` and on, `index.parquet` and `vocabulary.json` (see `storage.shards`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image, JpegImagePlugin, PngImagePlugin
+
+from storage.artifacts import Artifact, damaged
+from storage.errors import ArtifactError, ConfigError
+from storage.filesystems import (
+    MissingFileError,
+    ShortReadError,
+    display,
+    join_uri,
+    local_uri,
+    open_binary,
+    read_bytes,
+    read_range,
+)
+from storage.records import read_parquet
+from storage.shards import INDEX_SCHEMA, ignore_label
+
+_INDEX, _VOCABULARY = "index.parquet", "vocabulary.json"
+# Members in between that nobody asked for are read along where that is less than another request.
+_SMALL_GAP = 65_536
+
+
+@dataclass(frozen=True)
+class SampleBytes:
+    """One sample as it is stored.
+
+    Attributes:
+        jpeg: the picture's bytes.
+        mask: the label map's, a PNG.
+    """
+
+    jpeg: bytes
+    mask: bytes
+
+
+class ShardSamples:
+    """The samples of a data set, read one by one. Can be pickled, and shared with child processes.
+
+    Nothing is kept open or in memory but the index, about a hundred bytes a sample.
+
+    Categories that are left out take their samples along, and the others are numbered anew from 1:
+    everything here has the new numbers.
+
+    Attributes:
+        name: the folder or artifact, for people.
+        labels: int32 [n], each sample's category_id.
+        heights, widths: int32 [n], each picture's size in pixels.
+        categories: names by category_id, in the order of the ids.
+        ignore_label: label of pixels that don't count: 255, or 65,535 with 16-bit label maps.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: str,
+        index: pa.Table,
+        categories: dict[int, str],
+        leave_out: Collection[str] = (),
+    ) -> None:
+        _check(name, index, categories)
+        self.ignore_label = ignore_label(max(categories))
+        self._new_labels = _new_labels(name, categories, leave_out, self.ignore_label)
+        if self._new_labels is not None:
+            index, categories = _without(name, index, categories, leave_out)
+        shards = index["shard"].combine_chunks().dictionary_encode()
+        self.name = name
+        self.categories = dict(sorted(categories.items()))
+        self.labels = self._renumbered(index["label"].to_numpy())
+        self.heights = index["height"].to_numpy()
+        self.widths = index["width"].to_numpy()
+        self._folder = folder
+        self._shards: list[str] = shards.dictionary.to_pylist()
+        self._shard_numbers = shards.indices.to_numpy()
+        self._keys = index["key"].combine_chunks()
+        self._places = np.stack(
+            [index[f"{member}_{what}"].to_numpy() for member in ("jpg", "mask")
+             for what in ("offset", "length")], axis=1
+        )  # fmt: skip
+
+    @classmethod
+    def open(cls, place: Artifact | Path | str, leave_out: Collection[str] = ()) -> ShardSamples:
+        """Open a data set.
+
+        Args:
+            place: an artifact, whose files are checked against its manifest; or the path or URI of
+                a folder with its files.
+            leave_out: names of categories to do without.
+
+        Raises:
+            ArtifactError: a file is missing or damaged, or there is no sample.
+            ConfigError: a category to leave out is none of the data set's.
+            StorageError: the folder can't be read.
+        """
+        if isinstance(place, Artifact):
+            if problems := place.problems():
+                raise damaged(place.ref, problems)
+            with place.open(_INDEX) as file:
+                index = read_parquet(file)
+            categories = _categories(place.uri(_VOCABULARY))
+            return cls(f"artifact {place.ref}", place.location, index, categories, leave_out)
+        folder = local_uri(str(place)) if isinstance(place, Path) else place
+        try:
+            with open_binary(join_uri(folder, _INDEX)) as file:
+                index = read_parquet(file)
+            categories = _categories(join_uri(folder, _VOCABULARY))
+        except MissingFileError as error:
+            raise ArtifactError(
+                f"{display(folder)} is not a data set ({error}); name the folder that "
+                "assemble_dataset published, or an artifact."
+            ) from error
+        return cls(display(folder), folder, index, categories, leave_out)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def key(self, i: int) -> str:
+        """The sample's key in its shard, which is its image_id."""
+        return str(self._keys[i].as_py())
+
+    def shard(self, i: int) -> str:
+        """Path or URI of the tar that the sample is in."""
+        return join_uri(self._folder, self._shards[self._shard_numbers[i]])
+
+    def categories_without_samples(self) -> dict[int, str]:
+        """Names by category_id of the categories that no sample is labelled with."""
+        found = set(np.unique(self.labels).tolist())
+        return {number: name for number, name in self.categories.items() if number not in found}
+
+    def samples_by_category(self) -> dict[int, npt.NDArray[np.int64]]:
+        """Ascending indices of each category's samples, for the categories that have any."""
+        order = np.argsort(self.labels, kind="stable")
+        labels, starts = np.unique(self.labels[order], return_index=True)
+        return dict(zip(labels.tolist(), np.split(order, starts[1:]), strict=True))
+
+    def read(self, i: int) -> SampleBytes:
+        """Picture and label map of sample `i`, as they are stored.
+
+        Raises:
+            ArtifactError: the shard is gone, or shorter than the index has it.
+            StorageError: the shard can't be read.
+        """
+        jpg_start, jpg_length, mask_start, mask_length = self._places[i].tolist()
+        try:
+            if 0 <= mask_start - jpg_start - jpg_length <= _SMALL_GAP:
+                end = mask_start + mask_length
+                data = read_range(self.shard(i), jpg_start, end - jpg_start)
+                return SampleBytes(data[:jpg_length], data[mask_start - jpg_start :])
+            return SampleBytes(
+                read_range(self.shard(i), jpg_start, jpg_length),
+                read_range(self.shard(i), mask_start, mask_length),
+            )
+        except (MissingFileError, ShortReadError) as error:
+            raise self._damaged(i, str(error).rstrip(".")) from error
+
+    def decode_picture(self, i: int, jpeg: bytes, *, least: tuple[int, int]) -> Image.Image:
+        """Decode a picture, by DCT scaling no larger than it must be.
+
+        Args:
+            i: the sample's index; jpeg: its bytes.
+            least: rows and columns that are needed; the picture has a half, a quarter or an eighth
+                of its sides where that is no less.
+
+        Returns:
+            Mode RGB.
+
+        Raises:
+            ArtifactError: it is no picture of the size that the index has.
+        """
+        with self._decoding(i, "picture"):
+            picture = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg))
+            self._check_size(i, picture)
+            picture.draft("RGB", least[::-1])
+            picture.load()
+            return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+    def decode_labels(self, i: int, png: bytes) -> npt.NDArray[np.uint8 | np.uint16]:
+        """Decode a label map: [height, width], 0 background, category_id, or the ignore label.
+
+        Raises:
+            ArtifactError: it is no label map of the size that the index has.
+        """
+        with self._decoding(i, "label map"):
+            picture = PngImagePlugin.PngImageFile(io.BytesIO(png))
+            self._check_size(i, picture)
+            labels = np.asarray(picture)
+            if labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
+                raise ValueError(f"it has mode {picture.mode}")
+            return self._renumbered(labels)
+
+    def _renumbered(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if self._new_labels is None:
+            return labels
+        renumbered: npt.NDArray[Any] = self._new_labels[labels].astype(labels.dtype)
+        return renumbered
+
+    def _check_size(self, i: int, picture: Image.Image) -> None:
+        expected = (int(self.widths[i]), int(self.heights[i]))
+        if picture.size != expected:
+            raise ValueError(
+                "it has {} x {} pixels instead of {} x {}".format(*picture.size, *expected)
+            )
+
+    @contextmanager
+    def _decoding(self, i: int, what: str) -> Iterator[None]:
+        """PIL raises nearly every type there is on damaged files."""
+        try:
+            yield
+        except MemoryError:  # this machine's trouble, not the sample's
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            raise self._damaged(i, f"its {what} can't be decoded: {reason}") from error
+
+    def _damaged(self, i: int, reason: str) -> ArtifactError:
+        return ArtifactError(
+            f"Sample {self.key(i)} of {display(self.shard(i))} is damaged ({reason}); restore the "
+            "shard, or rebuild the data set with --repair, and run the same command again."
+        )
+
+
+def _categories(uri: str) -> dict[int, str]:
+    """Names by category_id.
+
+    Raises:
+        ArtifactError: the file is not a data set's vocabulary.
+    """
+    try:
+        rows: Sequence[dict[str, Any]] = json.loads(read_bytes(uri))
+        return {int(row["category_id"]): str(row["name"]) for row in rows}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{display(uri)} is not a data set's vocabulary; rebuild it with --repair."
+        ) from error
+
+
+def _new_labels(
+    name: str, categories: dict[int, str], leave_out: Collection[str], ignored: int
+) -> npt.NDArray[np.int64] | None:
+    """The new label by the old one; None if no category is left out."""
+    unknown = set(leave_out) - set(categories.values())
+    if unknown:
+        raise ConfigError(
+            f"leave_out has {', '.join(sorted(unknown))}, and {name} has no such category: use its "
+            "names."
+        )
+    if not leave_out:
+        return None
+    new_labels = np.full(ignored + 1, ignored)
+    new_labels[0] = 0
+    kept = [number for number in sorted(categories) if categories[number] not in leave_out]
+    new_labels[kept] = range(1, len(kept) + 1)
+    return new_labels
+
+
+def _without(
+    name: str, index: pa.Table, categories: dict[int, str], leave_out: Collection[str]
+) -> tuple[pa.Table, dict[int, str]]:
+    """The index's rows of the categories that stay, and these with their new numbers."""
+    kept = [number for number in sorted(categories) if categories[number] not in leave_out]
+    rows = index.filter(pc.is_in(index["label"], pa.array(kept, index["label"].type)))
+    if not len(rows):
+        raise ArtifactError(f"{name} holds no sample but of the categories to leave out.")
+    return rows, {new: categories[old] for new, old in enumerate(kept, start=1)}
+
+
+def _check(name: str, index: pa.Table, categories: dict[int, str]) -> None:
+    missing = {"shard", *INDEX_SCHEMA.names} - set(index.column_names)
+    if missing:
+        raise ArtifactError(
+            f"The index of {name} has no column {', '.join(sorted(missing))}; rebuild it with "
+            "--repair."
+        )
+    if not len(index) or not categories:
+        raise ArtifactError(
+            f"{name} holds no sample; lower the demands on pictures and masks, or name a data set "
+            "that holds some."
+        )
+    strangers = set(np.unique(index["label"].to_numpy()).tolist()) - categories.keys()
+    if strangers:
+        raise ArtifactError(
+            f"{name} has samples of category {min(strangers)}, which its vocabulary lacks; rebuild "
+            "it with --repair."
+        )
