@@ -24,11 +24,23 @@ class Progress(Protocol):
         """Count `amount` finished items, all of them rejected for a reason if one is given, and
         add to named counters such as `duplicates`."""
 
+    def tell(self, text: str) -> None:
+        """What is worth knowing right now, in a few words; takes the place of the last."""
+
+    def warn(self, sentence: str) -> None:
+        """What a user has to know although the stage goes on."""
+
 
 class SilentProgress:
     """Progress that nobody watches."""
 
     def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
+        return None
+
+    def tell(self, text: str) -> None:
+        return None
+
+    def warn(self, sentence: str) -> None:
         return None
 
 

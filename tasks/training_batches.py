@@ -1,0 +1,96 @@
+"""Batches of training samples, made ahead by worker processes.
+
+Which samples a batch has follows from its iteration alone, and what a sample is from its number
+alone. The number of workers changes nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from storage.errors import ZutisError
+from tasks.training_processes import Processes
+
+
+class Samples(Protocol):
+    """Samples by number, such as `tasks.training_samples.TrainingSamples`."""
+
+    def __getitem__(self, number: int) -> Any: ...
+
+
+def batches_from(
+    samples: Samples,
+    collate: Callable[[Sequence[Any]], Any],
+    *,
+    first_iteration: int,
+    iterations: int,
+    batch_size: int,
+    processes: Processes,
+    workers: int,
+    pin_memory: bool = False,
+) -> Iterator[Any]:
+    """This process's part of the batches of iterations `first_iteration` to `iterations` - 1.
+
+    Args:
+        samples: numbers 0 to `iterations` · `batch_size` - 1; picklable.
+        collate: makes a batch of samples.
+        first_iteration: from 0.
+        iterations: of the whole run.
+        batch_size: of all processes together: iteration s has the samples from s · `batch_size`.
+        processes: this one takes its share of each batch.
+        workers: processes that make batches ahead; 0: they are made when they are asked for.
+        pin_memory: have them in memory that a GPU can copy from by itself.
+
+    Yields:
+        What `collate` returns, or, in its place, the ZutisError that a sample met: raised in a
+        worker it would come as a text with traces.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    share = processes.share(batch_size)
+    numbers = [
+        range(iteration * batch_size + share.start, iteration * batch_size + share.stop)
+        for iteration in range(first_iteration, iterations)
+    ]
+    loader: DataLoader[Any] = DataLoader(
+        _WithErrorsAsSamples(samples),  # type: ignore[arg-type]
+        batch_sampler=numbers,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_Collate(collate),
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_signals_to_the_parent,
+        # Starting workers draws a number, by default from torch's own random state, which would
+        # then depend on how often a run was resumed.
+        generator=torch.Generator(),
+    )
+    return iter(loader)
+
+
+class _WithErrorsAsSamples:
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    def __getitem__(self, number: int) -> Any:
+        try:
+            return self._samples[number]
+        except ZutisError as error:
+            return error
+
+
+class _Collate:
+    def __init__(self, collate: Callable[[Sequence[Any]], Any]) -> None:
+        self._collate = collate
+
+    def __call__(self, samples: Sequence[Any]) -> Any:
+        errors = (sample for sample in samples if isinstance(sample, ZutisError))
+        return next(errors, None) or self._collate(samples)
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """A scheduler's SIGTERM and a terminal's Ctrl-C reach the workers, too. They end with the
+    parent, which needs them until it has ended its iteration."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

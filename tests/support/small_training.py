@@ -1,0 +1,222 @@
+"""Training that takes a second: a small network on made-up samples, here or in a process.
+
+As a program it trains in a folder and writes the last weights there; it can be told to kill
+itself in the middle, as only a real process can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from storage.artifacts import ArtifactRef, ArtifactStore
+from storage.errors import ArtifactError, ZutisError
+from tasks.stage import SilentProgress
+from tasks.training_batches import batches_from
+from tasks.training_log import TrainingLog
+from tasks.training_loop import LoopSettings, run_training
+from tasks.training_processes import Processes, joined_processes
+from tasks.training_state import TrainingStates
+from tasks.training_step import Optimisation, Trainer
+from zutis_model.clip import Clip, load_clip
+from zutis_model.precision import Precision
+from zutis_model.zutis_initialisation import initialise_zutis
+
+ARCHITECTURE = "ViT-S-32-alt"
+REF = ArtifactRef("train", "small")
+IGNORE = 255
+CROP = 64
+CATEGORIES = 4
+
+
+@dataclass
+class Batch:
+    images: Tensor
+    semantic_masks: Tensor
+    instance_masks: Sequence[Tensor]
+
+
+@dataclass
+class Samples:
+    """Sample `number` is a picture of noise with rectangles; every third has most pixels ignored.
+
+    Attributes:
+        damaged: number of a sample that can't be read.
+        not_a_number: number of a sample whose picture is NaN.
+    """
+
+    damaged: int = -1
+    not_a_number: int = -1
+
+    def __getitem__(self, number: int) -> Batch:
+        if number == self.damaged:
+            raise ArtifactError(f"Sample {number} is damaged.")
+        generator = torch.Generator().manual_seed(number)
+        image = torch.randn(3, CROP, CROP, generator=generator)
+        semantic = torch.zeros(CROP, CROP, dtype=torch.int64)
+        instances = torch.zeros(1 + number % 3, CROP, CROP, dtype=torch.bool)
+        for place, mask in enumerate(instances):
+            top, left = torch.randint(0, CROP // 2, (2,), generator=generator).tolist()
+            mask[top : top + 20, left : left + 24] = True
+            semantic[mask] = 1 + (number + place) % (CATEGORIES - 1)
+        if number % 3 == 0:
+            semantic[8:] = IGNORE
+        if number == self.not_a_number:
+            image[:] = torch.nan
+        return Batch(image[None], semantic[None], [instances])
+
+
+def collate(samples: Sequence[Batch]) -> Batch:
+    return Batch(
+        torch.cat([sample.images for sample in samples]),
+        torch.cat([sample.semantic_masks for sample in samples]),
+        [masks for sample in samples for masks in sample.instance_masks],
+    )
+
+
+def batch_of(*numbers: int) -> Batch:
+    samples = Samples()
+    return collate([samples[number] for number in numbers])
+
+
+@cache
+def small_clip() -> Clip:
+    return load_clip(ARCHITECTURE, seed=0)
+
+
+def text_embeddings() -> Tensor:
+    drawn = torch.randn(CATEGORIES, 256, generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.normalize(drawn, dim=-1)
+
+
+def small_trainer(
+    *,
+    micro_batch: int | None = None,
+    processes: Processes | None = None,
+    precision: Precision = "float32",
+    **recipe: Any,
+) -> Trainer:
+    network = initialise_zutis(
+        small_clip(),
+        ARCHITECTURE,
+        num_queries=6,
+        num_decoder_layers=2,
+        num_heads=4,
+        precision=precision,
+    )
+    optimisation = Optimisation(**({"iterations": 6, "batch_size": 2} | recipe))
+    return Trainer(
+        network,
+        text_embeddings(),
+        optimisation,
+        ignore_index=IGNORE,
+        micro_batch=micro_batch,
+        processes=processes,
+    )
+
+
+class CountingProgress(SilentProgress):
+    """Calls `at_step` with the number of steps after each."""
+
+    def __init__(self, at_step: Any = lambda steps: None) -> None:
+        self.steps = 0
+        self._at_step = at_step
+
+    def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
+        self.steps += amount
+        self._at_step(self.steps)
+
+
+def train(
+    store: ArtifactStore,
+    trainer: Trainer,
+    samples: Samples | None = None,
+    *,
+    iterations: int = 6,
+    batch_size: int = 2,
+    checkpoint_every: int = 2,
+    workers: int = 0,
+    progress: Any = None,
+) -> TrainingLog:
+    """`run_training` in a store."""
+    training_log = TrainingLog(trainer.text_embeddings, IGNORE, iterations=iterations, every=4)
+
+    def make_batches(first_iteration: int) -> Iterator[Any]:
+        return batches_from(
+            samples or Samples(),
+            collate,
+            first_iteration=first_iteration,
+            iterations=iterations,
+            batch_size=batch_size,
+            processes=trainer.processes,
+            workers=workers,
+        )
+
+    run_training(
+        trainer,
+        make_batches,
+        TrainingStates(store, REF),
+        training_log,
+        LoopSettings(iterations=iterations, checkpoint_every=checkpoint_every),
+        progress or CountingProgress(),
+    )
+    return training_log
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--signal", type=signal.Signals.__getitem__)
+    parser.add_argument("--at-step", type=int, default=-1)
+    parser.add_argument("--while-saving", type=int, default=-1)
+    parser.add_argument("--workers", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+
+    def send(steps: int) -> None:
+        if steps == options.at_step:
+            os.kill(os.getpid(), options.signal)
+
+    if options.while_saving > 0:
+        _kill_while_saving(options.while_saving)
+    with joined_processes("cpu", 2) as (processes, _):
+        trainer = small_trainer(processes=processes, ema_decay=0.5, max_gradient_norm=1.0)
+        try:
+            training_log = train(
+                ArtifactStore(str(options.folder)),
+                trainer,
+                workers=options.workers,
+                progress=CountingProgress(send),
+            )
+        except ZutisError as error:
+            sys.exit(str(error))
+        if processes.rank == 0:
+            content = [trainer.network.state_dict(), trainer.trained_weights()]
+            torch.save(content, options.folder / "weights.pt")
+            (options.folder / "training.csv").write_bytes(training_log.csv())
+
+
+def _kill_while_saving(number: int) -> None:
+    """SIGKILL when that many checkpoints are written but not yet under their name."""
+    calls = []
+
+    def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.fsync = fsync
+
+
+if __name__ == "__main__":
+    main()

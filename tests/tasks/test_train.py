@@ -1,0 +1,283 @@
+"""The training stage: what it publishes, what it is cached by, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from builds import clip
+from PIL import Image
+
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+from storage.errors import ArtifactError, ConfigError, CorpusError, WeightsError
+from storage.fingerprints import Recipe
+from storage.records import write_parquet
+from storage.shards import Sample, ShardWriter, encode_jpeg
+from tasks import train
+from tasks.models import load_clip_model
+from tasks.stage import SilentProgress
+from tasks.training_samples import SampleRecipe
+from tasks.training_state import TrainingStates
+from tasks.training_step import Optimisation
+from zutis_model.zutis import load_zutis
+
+CATEGORIES = ("cat", "dog", "red kite")
+
+
+def publish_dataset(store: ArtifactStore, labels: tuple[int, ...] = (1, 1, 2, 2)) -> Artifact:
+    """A data set of pictures of noise with a rectangle each; "red kite" has none by default."""
+    recipe = Recipe(stage="assemble_dataset", version=1, config={"labels": labels})
+    rng = np.random.default_rng(0)
+    with store.attempt(ArtifactRef("assemble_dataset", recipe.key())) as attempt:
+        with attempt.create("small-000000.tar") as file:
+            writer = ShardWriter(file, len(CATEGORIES))
+            for number, label in enumerate(labels):
+                picture = Image.fromarray(rng.integers(0, 256, (48, 72, 3), dtype=np.uint8))
+                mask = np.zeros((48, 72), dtype=bool)
+                mask[10:30, 15:50] = True
+                writer.write(Sample(f"{number:04d}", encode_jpeg(picture), mask, label, {}))
+            table = writer.close()
+        names = pa.array(["small-000000.tar"] * len(labels), pa.string())
+        with attempt.create("index.parquet") as file:
+            write_parquet(table.add_column(0, "shard", names), file)
+        attempt.create_json(
+            "vocabulary.json",
+            [
+                {"category_id": number, "name": name, "external_id": ""}
+                for number, name in enumerate(CATEGORIES, start=1)
+            ],
+        )
+        return store.publish(attempt, recipe)
+
+
+def config_of(**changes: Any) -> train.Config:
+    small: dict[str, Any] = {
+        "clip": clip(),
+        "optimisation": Optimisation(iterations=4, batch_size=2),
+        "samples": SampleRecipe(crop=64, max_objects=3),
+        "num_queries": 6,
+        "num_decoder_layers": 2,
+        "num_heads": 4,
+        "workers": 0,
+        "checkpoint_every": 2,
+    }
+    return train.Config(**(small | changes))
+
+
+def run(config: train.Config, dataset: Artifact) -> Artifact:
+    return train.run(config, train.Inputs(dataset.ref), dataset.store, SilentProgress())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Artifact:
+    store = ArtifactStore(str(tmp_path_factory.mktemp("trained")))
+    return run(config_of(), publish_dataset(store))
+
+
+def test_the_model_loads_as_the_card_describes_it(trained):
+    from safetensors.torch import load
+
+    card = trained.read_json(train.MODEL_CARD)
+    with trained.open(train.MODEL) as file:
+        weights = load(file.read())
+    network = load_zutis(weights, architecture=card["architecture"], num_heads=card["num_heads"])
+    assert len(network.query_embed) == card["num_queries"] == 6
+    assert len(network.decoder.layers) == card["num_decoder_layers"] == 2
+    output = network(torch.zeros(1, 3, 64, 64))
+    assert output.mask_logits.isfinite().all()
+
+
+def test_the_weights_are_no_longer_those_of_the_start(trained):
+    from safetensors.torch import load
+
+    with trained.open(train.MODEL) as file:
+        weights = load(file.read())
+    tower = load_clip_model(clip()).model.visual.state_dict()
+    moved = (weights["encoder.conv1.weight"] - tower["conv1.weight"]).abs().max().item()
+    assert 0 < moved < 4 * 5e-6 * 1.5
+
+
+def test_the_card_says_what_it_was_made_of(trained):
+    card = trained.read_json(train.MODEL_CARD)
+    assert card["categories"] == ["cat", "dog", "red kite"]
+    assert card["prompts"] == [["cat"], ["dog"], ["red kite"]]
+    assert card["untrained"] is True
+    assert card["clip"] == "ViT-S-32-alt:random:0 (untrained)"
+    assert card["clip_digest"] == "random:0"
+    assert card["config"]["optimisation"]["iterations"] == 4
+    assert card["dataset"] == trained.manifest["inputs"]["dataset"]
+
+
+def test_text_embeddings_are_those_of_the_bare_names_behind_the_background(trained):
+    with trained.open(train.TEXT_EMBEDDINGS) as file:
+        rows = np.load(file)
+    model = load_clip_model(clip())
+    expected = model.embed_prompts(["background", "cat", "dog", "red kite"])
+    expected = torch.nn.functional.normalize(expected, dim=-1)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, expected.numpy(), atol=1e-6)
+
+
+def test_the_table_ends_with_the_last_iteration(trained):
+    with trained.open(train.TRAINING_TABLE) as file:
+        rows = list(csv.DictReader(file.read().decode().splitlines()))
+    assert [row["step"] for row in rows] == ["4"]
+    assert float(rows[0]["loss"]) > 0
+    assert trained.notes["last"]["step"] == 4
+
+
+def test_nothing_is_left_beside_the_artifact(trained):
+    folder = Path(trained.store.location(trained.ref))
+    left = {path.name for path in folder.iterdir()} - {".tensorboard"}
+    assert left == {"manifest.json", trained.manifest["attempt"]}
+
+
+def test_equal_runs_give_equal_bytes_whatever_does_not_decide_them(trained, tmp_path):
+    again = run(
+        config_of(workers=1, checkpoint_every=3, keep_checkpoints=1),
+        publish_dataset(ArtifactStore(str(tmp_path))),
+    )
+    assert again.ref == trained.ref
+    assert again.files[train.MODEL] == trained.files[train.MODEL]
+    assert again.files[train.TRAINING_TABLE] == trained.files[train.TRAINING_TABLE]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimisation": Optimisation(iterations=4, batch_size=2, learning_rate=1e-4)},
+        {"optimisation": Optimisation(iterations=4, batch_size=2, ema_decay=0.9)},
+        {"samples": SampleRecipe(crop=64, max_objects=4)},
+        {"num_queries": 7},
+        {"stop_gradient": False},
+        {"seed": 1},
+        {"clip": replace(clip(), precision="bfloat16")},
+    ],
+)
+def test_what_decides_the_weights_decides_the_key(store, change):
+    inputs = train.Inputs(ArtifactRef("assemble_dataset", "any"))
+    key = train.locate(config_of(), inputs, store)
+    assert train.locate(config_of(**change), inputs, store) != key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clip": replace(clip(), device="cuda")},
+        {"workers": 9},
+        {"micro_batch": 1},
+        {"checkpoint_every": 7},
+        {"keep_checkpoints": 7},
+        {"log_every": 7},
+        {"compiled": True},
+        {"missing_categories": "stop"},
+    ],
+)
+def test_what_does_not_decide_them_does_not(store, change):
+    inputs = train.Inputs(ArtifactRef("assemble_dataset", "any"))
+    assert train.locate(config_of(**change), inputs, store) == train.locate(
+        config_of(), inputs, store
+    )
+
+
+def test_another_data_set_is_another_training(store):
+    refs = [ArtifactRef("assemble_dataset", name) for name in ("one", "other")]
+    first, second = (train.locate(config_of(), train.Inputs(ref), store) for ref in refs)
+    assert first != second
+
+
+def test_a_category_without_samples_is_named_and_stops_where_that_is_asked_for(store):
+    dataset = publish_dataset(store)
+    with pytest.raises(CorpusError, match=r"1 of the 3 categories .* no sample \(red kite\)"):
+        run(config_of(missing_categories="stop"), dataset)
+    assert store.published(train.NAME) == []
+
+
+def test_an_empty_data_set_is_refused(store):
+    with pytest.raises(ArtifactError, match="no sample"):
+        run(config_of(), publish_dataset(store, labels=()))
+
+
+def test_a_damaged_shard_is_named_and_what_was_learned_is_kept(store):
+    dataset = publish_dataset(store)
+    shard = Path(dataset.uri("small-000000.tar"))
+    bytes_before = shard.read_bytes()
+
+    class Damaging(SilentProgress):
+        def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
+            if amount:
+                shard.write_bytes(b"\0" * len(bytes_before))
+
+    config, inputs = config_of(), train.Inputs(dataset.ref)
+    with pytest.raises(ArtifactError, match=r"Sample .* is damaged") as caught:
+        train.run(config, inputs, store, Damaging())
+    assert "\n" not in str(caught.value)
+    assert TrainingStates(store, train.locate(config, inputs, store)).steps() == [1]
+    shard.write_bytes(bytes_before)
+    assert run(config, dataset).counts["iterations"] == 4
+
+
+def test_heads_that_do_not_divide_the_width_are_one_sentence(store):
+    with pytest.raises(WeightsError, match="can't be trained: num_heads is 7"):
+        run(config_of(num_heads=7), publish_dataset(store))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("num_queries", 0), ("num_heads", 0), ("seed", -1), ("workers", -1), ("micro_batch", 0),
+     ("checkpoint_every", 0), ("keep_checkpoints", 0), ("log_every", 0),
+     ("missing_categories", "ask")],
+)  # fmt: skip
+def test_settings_that_cannot_work_are_named(name, value):
+    with pytest.raises(ConfigError, match=f"{name} is {value!r}"):
+        config_of(**{name: value})
+
+
+# --- real processes -----------------------------------------------------------------------------
+
+_PROGRAM = """
+import os, signal, sys
+sys.path[:0] = ["tests/support", "tests/tasks"]
+from test_train import config_of, publish_dataset, run, train
+from small_training import CountingProgress
+from storage.artifacts import ArtifactStore
+
+def kill(steps):
+    if steps == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store = ArtifactStore(sys.argv[1])
+inputs = train.Inputs(publish_dataset(store).ref)
+train.run(config_of(workers=1), inputs, store, CountingProgress(kill))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path, trained, step):
+    for kill_at in (step, -1):
+        done = subprocess.run(
+            [sys.executable, "-c", _PROGRAM, str(tmp_path), str(kill_at)],
+            cwd=Path(__file__).parents[2],
+            env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == (-signal.SIGKILL if kill_at == step else 0), done.stderr
+    store = ArtifactStore(str(tmp_path))
+    again = store.get(trained.ref)
+    assert again.files[train.MODEL] == trained.files[train.MODEL]
+    assert again.files[train.TRAINING_TABLE] == trained.files[train.TRAINING_TABLE]
+    assert TrainingStates(store, trained.ref).steps() == []
