@@ -1,0 +1,189 @@
+"""`zutis predict`: segment own pictures with a trained network and any names."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from flows.settings import choose_device, clip_model
+from storage.errors import ConfigError, VocabularyError
+from storage.reject_reasons import REJECT_REASONS
+from storage.vocabulary import Category, load_vocabulary
+from tasks.stage import SilentProgress
+
+if TYPE_CHECKING:
+    from tasks.dense_segmenter import DenseSegmenter
+    from tasks.predict import Summary
+    from tasks.segmenter import InstanceSettings
+
+MASKCLIP = "maskclip"
+_MASKCLIP_CLIP = "ViT-B-16-quickgelu:openai"
+
+
+def predict_pictures(
+    images: Annotated[
+        list[str], typer.Argument(help="Pictures, folders, or patterns such as 'photos/*.jpg'.")
+    ],
+    checkpoint: Annotated[
+        str,
+        typer.Option(
+            help="Folder of a trained model, a name that `zutis weights list` shows, a file,"
+            " ARCH:random:SEED, or maskclip: CLIP without training."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the predictions.")],
+    categories: Annotated[
+        str, typer.Option(help='Names, separated by commas, such as "zebra,red kite".')
+    ] = "",
+    vocabulary: Annotated[
+        str, typer.Option(help="Name or path of a vocabulary, in place of --categories.")
+    ] = "",
+    clip: Annotated[
+        str, typer.Option(help="ARCHITECTURE:WEIGHTS that reads the names; else the checkpoint's.")
+    ] = "",
+    min_score: Annotated[float, typer.Option(help="Leave out instances of a lower score.")] = 0.5,
+    nms: Annotated[
+        str, typer.Option(help="Overlapping instances: hard, linear, gaussian or none.")
+    ] = "hard",
+    nms_iou: Annotated[
+        float, typer.Option(help="Overlap that hard and linear still allow, 0 to 1.")
+    ] = 0.3,
+    nms_sigma: Annotated[float, typer.Option(help="Width of gaussian.")] = 0.5,
+    image_size: Annotated[
+        int, typer.Option(help="Longer side that the network sees at most, pixels; 0: no limit.")
+    ] = 1024,
+    batch: Annotated[int, typer.Option(help="Pictures in memory at a time.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace earlier predictions in the folder.")
+    ] = False,
+) -> None:
+    """Segment pictures: COCO JSON, label maps and overlays, for names seen in training or not."""
+    from tasks.predict import check_folder, find_pictures, predict, prepare_folder
+    from tasks.segmenter import InstanceSettings
+
+    started = time.monotonic()
+    console = Console()
+    names = _names(categories, vocabulary)
+    settings = InstanceSettings(
+        suppression=nms,  # type: ignore[arg-type]  # checked there
+        suppression_threshold=nms_iou,
+        sigma=nms_sigma,
+        min_score=min_score,
+    )
+    if batch < 1:
+        raise ConfigError(f"batch is {batch}: use at least 1.")
+    check_folder(out, overwrite=overwrite)
+    pictures = find_pictures(images, without=out)
+    segmenter = _segmenter(checkpoint, names, clip, device, precision, image_size, settings)
+    prepare_folder(out, overwrite=overwrite)
+    total = pictures.entries.num_rows + pictures.rejects.num_rows
+    with _TerminalProgress(console, total) as progress:
+        summary = predict(pictures, segmenter, out, batch=batch, progress=progress)
+    _report(console, summary, segmenter, out, time.monotonic() - started)
+
+
+def _names(categories: str, vocabulary: str) -> tuple[str | Category, ...] | None:
+    """What the options name; None for the checkpoint's own categories."""
+    if categories and vocabulary:
+        raise VocabularyError("Both --categories and --vocabulary are given: give one of them.")
+    if vocabulary:
+        return load_vocabulary(vocabulary).categories
+    if not categories:
+        return None
+    names = (name.strip() for name in categories.split(","))
+    return tuple(name for name in names if name)
+
+
+def _segmenter(
+    checkpoint: str,
+    names: tuple[str | Category, ...] | None,
+    clip: str,
+    device: str,
+    precision: str,
+    image_size: int,
+    settings: InstanceSettings,
+) -> DenseSegmenter:
+    from tasks.segmenter import maskclip_segmenter, zutis_segmenter
+
+    if checkpoint == MASKCLIP:
+        if names is None:
+            raise VocabularyError("MaskCLIP needs names: give --categories or --vocabulary.")
+        return maskclip_segmenter(
+            clip_model(clip or _MASKCLIP_CLIP, device, precision),
+            names,
+            image_size=image_size,
+            min_score=settings.min_score,
+        )
+    chosen = choose_device(device)
+    if precision == "auto":
+        precision = "float32" if chosen == "cpu" else "bfloat16"
+    return zutis_segmenter(
+        checkpoint,
+        names,
+        clip=clip,
+        device=chosen,
+        precision=precision,
+        image_size=image_size,
+        settings=settings,
+    )
+
+
+class _TerminalProgress(SilentProgress):
+    """A bar in the terminal; nothing where the output is no terminal."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._bar = Progress(
+            TextColumn("pictures"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> _TerminalProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
+        self._bar.advance(self._task, amount)
+
+
+def _report(
+    console: Console, summary: Summary, segmenter: DenseSegmenter, out: Path, seconds: float
+) -> None:
+    console.print(
+        f"{summary.pictures:,} pictures, {summary.instances:,} instances of"
+        f" {len(segmenter.categories):,} categories, by {segmenter.label}, in {seconds:.1f} s.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    for reason, number in sorted(summary.rejects.items()):
+        console.print(
+            f"{number:,} left out, {reason}: {REJECT_REASONS[reason]}.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    if segmenter.untrained:
+        console.print("[bold yellow]Untrained weights: the predictions mean nothing.[/]")
+    console.print(f"Folder: {out}", highlight=False, markup=False, soft_wrap=True)

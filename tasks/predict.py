@@ -1,0 +1,380 @@
+"""Segmenting a list of pictures into a folder that people and programs can use.
+
+    OUT/predictions.json    COCO: images, categories, annotations with box, area and score; and
+                            `rejected`: the pictures that could not be used, with the reason
+    OUT/results.json        COCO results, for `COCO.loadRes` and average precision
+    OUT/labels/NAME.png     label maps: 0 background, i the i-th category; 8-bit with a palette
+                            up to 254 categories, above 16-bit grey
+    OUT/overlays/NAME.png   the picture with its labels, and with its instances
+
+`results.json` has no boxes on purpose: where there is one, `loadRes` replaces the area of the
+mask by the box's, and the split into small, medium and large objects with it.
+
+Pictures are numbered from 1, sorted by path; the same pictures give the same files. NAME is the
+picture's without its extension; where two share it, the second one's ends in `-2`.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import json
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from storage.corpus_folders import list_folder
+from storage.corpus_listing import IMAGE, Listing, ListingBuilder, kind_by_name
+from storage.errors import ConfigError, CorpusError, ImageRejected
+from storage.file_kinds import file_name, is_image
+from storage.filesystems import display, is_local, local_path, local_uri
+from storage.image_bytes import ImageBytes, iter_entry
+from storage.image_decoding import decode
+from storage.reject_reasons import UNREADABLE
+from tasks.overlays import draw_overlay, encode_label_map
+from tasks.stage import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    from tasks.dense_segmenter import DenseSegmenter, Segmentation
+
+PREDICTIONS = "predictions.json"
+RESULTS = "results.json"
+LABELS = "labels"
+OVERLAYS = "overlays"
+
+_LONGEST_NAME = 200  # bytes; file systems end at 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What became of the pictures.
+
+    Attributes:
+        pictures: how many were segmented.
+        instances: found in all of them.
+        rejects: pictures that could not be used, by reason.
+    """
+
+    pictures: int
+    instances: int
+    rejects: dict[str, int]
+
+
+def find_pictures(specs: Sequence[str], *, without: Path | None = None) -> Listing:
+    """The pictures that users name, sorted by path, each once.
+
+    Args:
+        specs: pictures, folders (searched with all that is below them, tars included) and
+            patterns with `*`, `?` or `[...]`; paths, or URIs without patterns.
+        without: a folder that is passed over, such as that of earlier predictions.
+
+    Raises:
+        CorpusError: a name or pattern stands for nothing, or there is no picture at all.
+    """
+    builder = ListingBuilder()
+    for spec in specs:
+        for name in _expand(spec):
+            _list(name, builder)
+    listing = builder.finish()
+    if without is not None:
+        listing = _without(listing, local_uri(str(without)))
+    if not listing.entries.num_rows and not listing.rejects.num_rows:
+        raise CorpusError(f"There is no picture in {', '.join(specs) or 'nothing'}; name some.")
+    return listing
+
+
+def check_folder(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that predictions can't go into; nothing is changed.
+
+    Raises:
+        ConfigError: it is no folder, or is not empty and may not be overwritten.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: name a folder for the predictions.")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise ConfigError(
+            f"The folder {out} is not empty: name another one, or give --overwrite to replace the"
+            " predictions in it."
+        )
+
+
+def prepare_folder(out: Path, *, overwrite: bool) -> None:
+    """Make a folder for predictions.
+
+    Args:
+        out: the folder; it may be missing.
+        overwrite: delete what an earlier prediction has written there; other files stay.
+
+    Raises:
+        ConfigError: as `check_folder`.
+    """
+    check_folder(out, overwrite=overwrite)
+    for path in (out / PREDICTIONS, out / RESULTS):
+        path.unlink(missing_ok=True)
+    for folder in (out / LABELS, out / OVERLAYS):
+        for path in folder.glob("*.png"):
+            path.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def predict(
+    listing: Listing,
+    segmenter: DenseSegmenter,
+    out: Path,
+    *,
+    batch: int = 1,
+    progress: Progress | None = None,
+) -> Summary:
+    """Segment pictures, and write what the module's docstring lists.
+
+    What is wrong with one picture is counted, and the others are segmented. The JSON files appear
+    when all is done, so that their presence says that the folder is complete.
+
+    Args:
+        listing: of `find_pictures`.
+        segmenter: whose categories name the labels.
+        out: a folder that `prepare_folder` has made.
+        batch: pictures that are in memory at a time; those of one size pass the network together.
+        progress: hears of every picture.
+
+    Raises:
+        ConfigError: `batch` is below 1, or the device's memory is too small.
+        CorpusError: none of the pictures can be used.
+    """
+    if batch < 1:
+        raise ConfigError(f"batch is {batch}: use at least 1.")
+    progress = progress or SilentProgress()
+    with _Writer(out, segmenter) as writer:
+        for row in _rows(listing.rejects):
+            writer.reject(display(row["uri"]), row["reason"])
+            progress.advance(rejected=row["reason"])
+        for some in _in_parts(_read(listing, writer, progress), batch):
+            segmentations = segmenter.segment_batch([picture.pixels for picture in some])
+            for picture, segmentation in zip(some, segmentations, strict=True):
+                writer.write(picture, segmentation)
+                progress.advance()
+        writer.finish()
+    return writer.summary
+
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    file_name: str
+    pixels: NDArray[np.uint8]
+
+
+class _Writer:
+    """Writes predictions as they come: all instances together are never in memory."""
+
+    def __init__(self, out: Path, segmenter: DenseSegmenter) -> None:
+        self._out = out
+        self._segmenter = segmenter
+        self._names = _Names()
+        self._images: list[dict[str, Any]] = []
+        self._rejected: list[dict[str, str]] = []
+        self._instances = 0
+        self._annotations = _ListFile(out / PREDICTIONS, '{"annotations": [')
+        self._results = _ListFile(out / RESULTS, "[")
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._annotations.discard()
+        self._results.discard()
+
+    @property
+    def summary(self) -> Summary:
+        reasons = Counter(rejected["reason"] for rejected in self._rejected)
+        return Summary(pictures=len(self._images), instances=self._instances, rejects=dict(reasons))
+
+    def reject(self, name: str, reason: str) -> None:
+        self._rejected.append({"file_name": name, "reason": reason})
+
+    def write(self, picture: _Picture, segmentation: Segmentation) -> None:
+        from zutis_model.instance_prediction import coco_predictions
+
+        categories = self._segmenter.categories
+        name = f"{self._names.take(picture.file_name)}.png"
+        label_map = encode_label_map(segmentation.labels, len(categories))
+        (self._out / LABELS / name).write_bytes(label_map)
+        remark = self._segmenter.label if self._segmenter.untrained else ""
+        overlay = draw_overlay(picture.pixels, segmentation, categories, remark=remark)
+        overlay.save(self._out / OVERLAYS / name)
+        image_id = len(self._images) + 1
+        height, width, _ = picture.pixels.shape
+        self._images.append(
+            {
+                "id": image_id,
+                "file_name": picture.file_name,
+                "height": height,
+                "width": width,
+                "label_map": f"{LABELS}/{name}",
+                "overlay": f"{OVERLAYS}/{name}",
+            }
+        )
+        for result in coco_predictions(segmentation.instances, image_id):
+            self._write_instance(result)
+
+    def _write_instance(self, result: dict[str, Any]) -> None:
+        self._instances += 1
+        del result["image_size"]  # `segmentation` says it, too
+        self._annotations.add({"id": self._instances, **result, "iscrowd": 0})
+        keys = ("image_id", "category_id", "segmentation", "score")
+        self._results.add({key: result[key] for key in keys})
+
+    def finish(self) -> None:
+        """Write the rest, after the last picture.
+
+        Raises:
+            CorpusError: there was no picture that could be used.
+        """
+        if not self._images:
+            reasons = ", ".join(f"{n} {reason}" for reason, n in self.summary.rejects.items())
+            raise CorpusError(f"None of the pictures can be used ({reasons or 'there are none'}).")
+        rest = {
+            "images": self._images,
+            "categories": [
+                {"id": number, "name": name}
+                for number, name in enumerate(self._segmenter.categories, start=1)
+            ],
+            "rejected": self._rejected,
+            "info": {"description": "predictions", "model": self._segmenter.label},
+        }
+        # The object goes on after the list that was written so far.
+        self._annotations.publish(f"],\n{json.dumps(rest)[1:]}")
+        self._results.publish("]")
+
+
+class _ListFile:
+    """A JSON file around one long list, which gets its name when it is complete."""
+
+    def __init__(self, path: Path, head: str) -> None:
+        self._path = path
+        self._part = path.with_name(f"{path.name}.part")
+        self._file = self._part.open("w", encoding="utf-8")
+        self._file.write(head)
+        self._separator = "\n"
+
+    def add(self, item: dict[str, Any]) -> None:
+        self._file.write(f"{self._separator}{json.dumps(item)}")
+        self._separator = ",\n"
+
+    def publish(self, tail: str) -> None:
+        self._file.write(f"\n{tail}\n")
+        self._file.close()
+        self._part.replace(self._path)
+
+    def discard(self) -> None:
+        """Leave nothing behind, unless it is published."""
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
+
+class _Names:
+    """Names for files, no two of them equal, even where file systems ignore case."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._last: Counter[str] = Counter()
+
+    def take(self, path: str) -> str:
+        last_part = file_name(path)
+        stem = last_part.rpartition(".")[0] or last_part
+        stem = stem.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore") or "picture"
+        name = stem
+        while name.casefold() in self._taken:
+            self._last[stem] += 1
+            name = f"{stem}-{self._last[stem] + 1}"
+        self._taken.add(name.casefold())
+        return name
+
+
+def _expand(spec: str) -> list[str]:
+    """The paths that a pattern stands for; anything else as it is."""
+    if not is_local(spec):
+        return [spec]
+    path = str(Path(local_path(spec)).expanduser())
+    if Path(path).exists() or not glob.has_magic(path):
+        return [path]
+    found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - patterns may be absolute
+    if not found:
+        raise CorpusError(f"Nothing matches {spec}; check the path and the pattern.")
+    return found
+
+
+def _list(name: str, builder: ListingBuilder) -> None:
+    """Add a picture, or all that is in a folder."""
+    if not is_local(name):
+        if is_image(name):
+            builder.add(name, -1, "", IMAGE)
+        else:
+            list_folder(name, builder)
+    elif Path(name).is_dir():
+        list_folder(local_uri(name), builder)
+    elif not Path(name).exists():
+        raise CorpusError(f"There is no picture and no folder {name}; check the path.")
+    else:
+        builder.add_local(local_uri(name), kind_by_name(name) or IMAGE)
+
+
+def _without(listing: Listing, folder: str) -> Listing:
+    prefix = f"{folder}/"
+
+    def kept(table: pa.Table) -> pa.Table:
+        return table.filter(pc.invert(pc.starts_with(table["uri"], prefix)))
+
+    return Listing(kept(listing.entries), kept(listing.rejects), listing.ignored)
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for some in table.to_batches():
+        yield from some.to_pylist()
+
+
+def _read(listing: Listing, writer: _Writer, progress: Progress) -> Iterator[_Picture]:
+    """The pictures that can be used; the others are counted."""
+    root = _common_folder(listing)
+    for row in _rows(listing.entries):
+        for item in iter_entry(row["uri"], row["kind"], size=row["size"]):
+            name = _name_within(root, item)
+            try:
+                pixels = _decoded(item)
+            except ImageRejected as rejected:
+                writer.reject(name, rejected.reason)
+                progress.advance(rejected=rejected.reason)
+                continue
+            yield _Picture(name, pixels)
+
+
+def _decoded(item: ImageBytes) -> NDArray[np.uint8]:
+    if item.data is None:
+        raise ImageRejected(item.reject_reason or UNREADABLE)
+    return np.asarray(decode(item.data).image)
+
+
+def _common_folder(listing: Listing) -> str:
+    """The innermost folder that all pictures are in; '' where some are remote."""
+    uris = listing.entries["uri"].to_pylist()
+    if not uris or not all(map(is_local, uris)):
+        return ""
+    return posixpath.commonpath([posixpath.dirname(local_path(uri)) for uri in uris])
+
+
+def _name_within(root: str, item: ImageBytes) -> str:
+    """What a picture is called in the JSON files: its path in the common folder."""
+    name = posixpath.relpath(local_path(item.uri), root) if root else item.uri
+    return display(f"{name}/{item.member}" if item.member else name)
+
+
+def _in_parts(pictures: Iterator[_Picture], batch: int) -> Iterator[list[_Picture]]:
+    while some := list(itertools.islice(pictures, batch)):
+        yield some

@@ -1,0 +1,136 @@
+"""`zutis predict`: its options reach the segmenter, and its errors are sentences."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from colour_network import ColourNetwork
+from fakes import FakeClip
+from pictures import write_corpus
+from typer.testing import CliRunner
+
+from flows.predict_command import predict_pictures
+from storage.errors import ConfigError, VocabularyError, WeightsError, ZutisError
+
+app = typer.Typer()
+app.command()(predict_pictures)
+app.command("other")(lambda: None)  # with one command alone, typer takes no command's name
+
+UNTRAINED = "ViT-S-32-alt:random:0"
+
+
+def run(*arguments: object) -> str:
+    words = ["predict-pictures", *map(str, arguments)]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    write_corpus(tmp_path / "pictures", ["red", "blue"], each=2)
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def colours(monkeypatch) -> None:
+    """Checkpoints and CLIPs see colours."""
+    monkeypatch.setattr("tasks.segmenter.load_network", lambda *args, **kwargs: ColourNetwork())
+    monkeypatch.setattr("tasks.segmenter.load_clip_model", lambda config: FakeClip())
+
+
+def annotations(out: Path) -> list[dict]:
+    content = json.loads((out / "predictions.json").read_text())
+    return content["annotations"]
+
+
+def test_a_run_says_what_it_did(colours, folder, tmp_path):
+    (folder / "page.jpg").write_text("<html>")
+    out = tmp_path / "out"
+    output = run(
+        folder, "--checkpoint", UNTRAINED, "--categories", "red, blue", "--out", out,
+        "--min-score", 0,
+    )  # fmt: skip
+    assert "4 pictures, 4 instances of 2 categories, by ViT-S-32-alt:random:0 (untrained)" in output
+    assert "1 left out, not_an_image: the bytes are of no known image format" in output
+    assert "Untrained weights" in output
+    assert len(list((out / "labels").iterdir())) == 4
+
+
+def test_options_reach_the_segmenter(colours, folder, tmp_path):
+    common = (folder, "--checkpoint", UNTRAINED, "--categories", "red")
+    run(*common, "--out", tmp_path / "all", "--min-score", 0, "--nms", "none", "--batch", 3)
+    run(*common, "--out", tmp_path / "none", "--min-score", 1, "--nms", "gaussian")
+    assert annotations(tmp_path / "all")
+    assert not annotations(tmp_path / "none")
+
+
+def test_vocabularies_give_names(colours, folder, tmp_path):
+    (tmp_path / "colours.txt").write_text("background\nblue\n")
+    run(
+        folder, "--checkpoint", UNTRAINED, "--vocabulary", tmp_path / "colours.txt",
+        "--out", tmp_path / "out", "--min-score", 0,
+    )  # fmt: skip
+    categories = json.loads((tmp_path / "out" / "predictions.json").read_text())["categories"]
+    assert categories == [{"id": 1, "name": "blue"}]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"--categories": "a", "--vocabulary": "b"}, VocabularyError, "give one of them"),
+        ({"--vocabulary": "no-such-list"}, VocabularyError, "no vocabulary named 'no-such-list'"),
+        ({"--categories": " , "}, VocabularyError, "0 categories"),
+        ({}, VocabularyError, "give categories or a vocabulary"),
+        ({"--categories": "a", "--min-score": "2"}, ConfigError, "min_score is 2"),
+        ({"--categories": "a", "--nms": "soft"}, ConfigError, "suppression is 'soft'"),
+        ({"--categories": "a", "--batch": "0"}, ConfigError, "batch is 0"),
+        ({"--categories": "a", "--device": "tpu"}, ConfigError, "device is 'tpu'"),
+        ({"--categories": "a", "--checkpoint": "no-such"}, WeightsError, "no checkpoint no-such"),
+        ({"--checkpoint": "maskclip"}, VocabularyError, "MaskCLIP needs names"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(
+    options, error, message, colours, folder, tmp_path
+):
+    out = tmp_path / "out"
+    words = {"--checkpoint": UNTRAINED, "--out": str(out)} | options
+    with pytest.raises(error, match=message):
+        run(folder, *(word for option in words.items() for word in option))
+    assert not out.exists()
+
+
+def test_a_folder_with_something_in_it_is_refused_first(folder):
+    with pytest.raises(ZutisError, match="not empty"):
+        run(folder, "--checkpoint", "no-such", "--categories", "a", "--out", folder)
+
+
+def test_the_module_loads_nothing_heavy():
+    code = (
+        "import sys, flows.predict_command\n"
+        "heavy = {'torch', 'open_clip', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_real_network_on_photographs(test_data, tmp_path):
+    photographs = sorted((test_data / "coco128").rglob("*.jpg"))[:2]
+    out = tmp_path / "out"
+    output = run(
+        *photographs, "--checkpoint", UNTRAINED, "--categories", "zebra,red kite",
+        "--out", out, "--min-score", 0, "--image-size", 320,
+    )  # fmt: skip
+    assert "2 pictures" in output
+    images = json.loads((out / "predictions.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == [path.name for path in photographs]

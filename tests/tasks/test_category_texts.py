@@ -1,0 +1,48 @@
+"""Names of categories and their text embeddings."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from fakes import FakeClip
+
+from storage.errors import VocabularyError
+from storage.vocabulary import Category
+from tasks.category_texts import as_categories, embed_categories
+
+
+def test_names_and_categories_may_be_mixed_and_a_leading_background_is_dropped():
+    owl = Category(name="owl", synonyms=("hooter",))
+    assert as_categories(["Background", " red  kite ", owl]) == (Category(name="red kite"), owl)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "0 categories"),
+        (["background"], "0 categories"),
+        (["cat", " "], "empty"),
+        (["cat", "Cat"], "'Cat' is given twice"),
+        (["cat", "background"], "only stand first"),
+    ],
+)
+def test_names_that_cannot_be_used(names, message):
+    with pytest.raises(VocabularyError, match=message):
+        as_categories(names)
+
+
+def test_rows_are_the_background_then_the_bare_names_of_unit_norm():
+    clip = FakeClip()
+    rows = embed_categories(clip, as_categories(["red", "blue"]))
+    raw = clip.embed_prompts(["background", "red", "blue"])
+    torch.testing.assert_close(rows, torch.nn.functional.normalize(raw, dim=-1))
+
+
+def test_a_category_with_prompts_or_synonyms_is_their_average():
+    clip = FakeClip()
+    mixed = Category(name="red", synonyms=("blue",))
+    asked = Category(name="x", prompts=("some red", "some green", "some green"))
+    _, first, second = embed_categories(clip, [mixed, asked])
+    torch.testing.assert_close(first, clip.ensemble(clip.embed_prompts(["red", "blue"])))
+    expected = clip.ensemble(clip.embed_prompts(["red", "green", "green"]))
+    torch.testing.assert_close(second, expected)

@@ -1,0 +1,195 @@
+"""Predictions of a list of pictures: files that agree, bad pictures, names, folders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from colour_network import ColourNetwork
+from fakes import FakeClip
+from pictures import picture, write_corpus
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from storage.errors import ConfigError, CorpusError
+from storage.vocabulary import Category
+from tasks.category_texts import embed_categories
+from tasks.predict import Summary, find_pictures, predict, prepare_folder
+from tasks.segmenter import ZutisSegmenter
+
+NAMES = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> ZutisSegmenter:
+    texts = embed_categories(FakeClip(), [Category(name=name) for name in NAMES])
+    return ZutisSegmenter(ColourNetwork(), texts, NAMES, label="colours")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    write_corpus(tmp_path / "pictures", ["red", "blue"], each=2)
+    return tmp_path / "pictures"
+
+
+def run(segmenter: ZutisSegmenter, specs: list[Path | str], out: Path, **settings: Any) -> Summary:
+    listing = find_pictures([str(spec) for spec in specs], without=out)
+    prepare_folder(out, overwrite=False)
+    return predict(listing, segmenter, out, **settings)
+
+
+def read(out: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((out / "predictions.json").read_text())
+    return content
+
+
+def test_all_files_tell_the_same(segmenter, folder, tmp_path):
+    out = tmp_path / "out"
+    summary = run(segmenter, [folder], out)
+    assert summary == Summary(pictures=4, instances=4, rejects={})
+    coco = COCO(out / "predictions.json")
+    assert [coco.cats[i]["name"] for i in (1, 2, 3)] == list(NAMES)
+    for image in coco.imgs.values():
+        (annotation,) = coco.imgToAnns[image["id"]]
+        name = NAMES[annotation["category_id"] - 1]
+        assert image["file_name"].startswith(name)
+        assert annotation["segmentation"]["size"] == [image["height"], image["width"]]
+        mask = coco_mask.decode(annotation["segmentation"])
+        assert annotation["area"] == mask.sum()
+        with Image.open(out / image["label_map"]) as labels:
+            assert labels.size == (image["width"], image["height"])
+            overlap = (np.asarray(labels) == annotation["category_id"])[mask > 0].mean()
+        assert overlap > 0.8
+        assert (out / image["overlay"]).is_file()
+
+
+def test_results_can_be_scored_and_keep_the_masks_areas(segmenter, folder, tmp_path):
+    out = tmp_path / "out"
+    run(segmenter, [folder], out)
+    results = json.loads((out / "results.json").read_text())
+    loaded = COCO(out / "predictions.json").loadRes(results)
+    areas = [annotation["area"] for annotation in read(out)["annotations"]]
+    assert [loaded.anns[i + 1]["area"] for i in range(4)] == areas
+
+
+def test_the_same_pictures_give_the_same_files_for_any_batch_and_order(segmenter, folder, tmp_path):
+    run(segmenter, [folder], tmp_path / "one")
+    run(segmenter, sorted(folder.iterdir(), reverse=True), tmp_path / "two", batch=3)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert len(files) == 10
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_bad_pictures_are_counted_and_the_others_segmented(segmenter, folder, tmp_path):
+    (folder / "empty.jpg").touch()
+    (folder / "page.jpg").write_text("<html>")
+    whole = (folder / "red-000.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    summary = run(segmenter, [folder], tmp_path / "out", batch=8)
+    assert summary.pictures == 4
+    assert summary.rejects == {"empty_file": 1, "not_an_image": 1, "truncated": 1}
+    rejected = {item["file_name"]: item["reason"] for item in read(tmp_path / "out")["rejected"]}
+    assert rejected["page.jpg"] == "not_an_image"
+
+
+def test_nothing_usable_is_an_error_that_leaves_no_json(segmenter, tmp_path):
+    (tmp_path / "page.jpg").write_text("<html>")
+    out = tmp_path / "out"
+    with pytest.raises(CorpusError, match=r"None of the pictures can be used \(1 not_an_image\)"):
+        run(segmenter, [tmp_path / "page.jpg"], out)
+    assert not [path for path in out.rglob("*") if path.is_file()]
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(segmenter, folder, tmp_path):
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        shutil.copy(folder / "red-000.jpg", folder / name / "red-000.jpg")
+    picture("green", 0).save(folder / "red-000.png")
+    picture("green", 0).save(folder / "RED-000.webp")
+    run(segmenter, [folder], tmp_path / "out")
+    images = read(tmp_path / "out")["images"]
+    maps = [image["label_map"].casefold() for image in images]
+    assert len(set(maps)) == len(maps) == 8
+    assert {"labels/red-000-2.png", "labels/red-000-5.png"} <= set(maps)
+    assert "a/red-000.jpg" in {image["file_name"] for image in images}
+
+
+def test_formats_and_sizes(segmenter, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    picture("red", 0, (40, 90)).convert("CMYK").save(folder / "cmyk.jpg")
+    picture("red", 0, (33, 21)).save(folder / "small.gif")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    picture("red", 0, (40, 60)).save(folder / "turned.jpg", exif=exif)
+    run(segmenter, [folder], tmp_path / "out")
+    sizes = {
+        image["file_name"]: (image["height"], image["width"])
+        for image in read(tmp_path / "out")["images"]
+    }
+    assert sizes == {"cmyk.jpg": (40, 90), "small.gif": (33, 21), "turned.jpg": (60, 40)}
+
+
+def test_tars_are_read_too(segmenter, folder, tmp_path):
+    with tarfile.open(tmp_path / "some.tar", "w") as tar:
+        tar.add(folder / "red-000.jpg", "deep/red.jpg")
+    run(segmenter, [tmp_path / "some.tar"], tmp_path / "out")
+    (image,) = read(tmp_path / "out")["images"]
+    assert image["file_name"] == "some.tar/deep/red.jpg"
+    assert image["label_map"] == "labels/red.png"
+
+
+class TestFindingPictures:
+    def test_patterns_files_and_folders_each_picture_once(self, folder):
+        specs = [f"{folder}/red-*.jpg", str(folder), str(folder / "red-000.jpg")]
+        assert find_pictures(specs).entries.num_rows == 4
+        assert find_pictures(specs[:1]).entries.num_rows == 2
+
+    def test_a_name_with_brackets_is_taken_as_it_is(self, folder):
+        shutil.copy(folder / "red-000.jpg", folder / "a[1].jpg")
+        assert find_pictures([str(folder / "a[1].jpg")]).entries.num_rows == 1
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("nowhere.jpg", "no picture and no folder .*nowhere"),
+            ("*.tiff", "Nothing matches"),
+            ("empty", "There is no picture in"),
+        ],
+    )
+    def test_nothing_is_an_error(self, name, message, folder):
+        (folder / "empty").mkdir()
+        with pytest.raises(CorpusError, match=message):
+            find_pictures([str(folder / name)])
+
+    def test_earlier_predictions_are_no_pictures(self, segmenter, folder):
+        run(segmenter, [folder], folder / "out")
+        assert find_pictures([str(folder)], without=folder / "out").entries.num_rows == 4
+
+
+class TestFolder:
+    def test_a_folder_that_holds_something_is_refused(self, tmp_path):
+        (tmp_path / "mine.txt").touch()
+        with pytest.raises(ConfigError, match=r"not empty.*--overwrite"):
+            prepare_folder(tmp_path, overwrite=False)
+        with pytest.raises(ConfigError, match="is a file"):
+            prepare_folder(tmp_path / "mine.txt", overwrite=True)
+
+    def test_overwriting_removes_predictions_and_nothing_else(self, segmenter, folder, tmp_path):
+        out = tmp_path / "out"
+        run(segmenter, [folder], out)
+        (out / "mine.txt").touch()
+        prepare_folder(out, overwrite=True)
+        assert [path.name for path in out.rglob("*") if path.is_file()] == ["mine.txt"]
+
+
+def test_a_batch_of_nothing_is_refused(segmenter, folder, tmp_path):
+    with pytest.raises(ConfigError, match="batch is 0"):
+        run(segmenter, [folder], tmp_path / "out", batch=0)
