@@ -1,0 +1,89 @@
+"""Images of an evaluation set with their truth, read ahead of the network and checked.
+
+Dimensions:
+    h, w  rows, columns of an image as annotated
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.errors import CorpusError
+
+if TYPE_CHECKING:
+    from storage.evaluation_data import EvaluationImage, InstanceTruth
+
+# Pictures that threads read ahead of the network.
+_AHEAD, _READERS = 4, 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedImage:
+    """An image and its truth, as the set's reader gives them.
+
+    Attributes:
+        source: where they came from.
+        pixels: uint8 [h, w, 3].
+        labels: integers [h, w]; None if the set has no semantic truth.
+        instances: None if the set has no instance truth.
+    """
+
+    source: EvaluationImage
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.integer[Any]] | None
+    instances: list[InstanceTruth] | None
+
+
+def load_image(image: EvaluationImage) -> LoadedImage:
+    """Read an image with its truth.
+
+    Raises:
+        CorpusError: the image has no truth at all, or one of another size.
+    """
+    loaded = LoadedImage(
+        source=image, pixels=image.read(), labels=image.labels(), instances=image.instances()
+    )
+    if loaded.labels is None and loaded.instances is None:
+        raise CorpusError(
+            f"{image.name} has neither a label map nor objects to compare a prediction with: give "
+            "annotations for it, or take it out of the set."
+        )
+    for what, size in _sizes(loaded):
+        if size != (image.height, image.width):
+            raise CorpusError(
+                f"The annotations of {image.name} don't match: they are of {image.height} x "
+                f"{image.width} pixels (rows x columns), and {what} has {size[0]} x {size[1]}; get "
+                "pictures and annotations from one release of the data."
+            )
+    return loaded
+
+
+def read_ahead(images: Sequence[EvaluationImage]) -> Iterator[LoadedImage]:
+    """The images in their order, as `load_image` gives them, a few of them read beforehand."""
+    waiting: deque[Future[LoadedImage]] = deque()
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="evaluate") as pool:
+        try:
+            for image in images:
+                waiting.append(pool.submit(load_image, image))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _sizes(image: LoadedImage) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Rows and columns of everything that is known of an image."""
+    yield "the picture", image.pixels.shape[:2]
+    if image.labels is not None:
+        yield "the label map", image.labels.shape
+    for row in image.instances or ():
+        yield "an object's mask", tuple(row.rle["size"])

@@ -1,0 +1,142 @@
+"""Scores of one model, or of several side by side, in plain text: for the terminal and the UI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Metrics = Mapping[str, Any]
+_Rows = dict[str, float | None]
+
+_NAME_WIDTH, _WIDTH = 34, 10
+_CLASS_WIDTH = 30
+_UNDEFINED = "-"
+_METHODS = {"zutis": "ZUTIS", "maskclip": "MaskCLIP"}
+
+
+def score_table(several: Sequence[Metrics], *, most_classes: int = 1000) -> str:
+    """The scores, in per cent.
+
+    Args:
+        several: what evaluations on one data set have published as `metrics.json`, a column each.
+        most_classes: rows of the table by class at most; the last line says how many are left out.
+    """
+    names = [_METHODS[metrics["model"]["method"]] for metrics in several]
+    lines = [*_head(several, names), ""]
+    for kind, rows in (("Semantic", _semantic), ("Instances", _instances)):
+        lines += _score_lines(kind, names, [rows(metrics) for metrics in several])
+    lines += _class_lines(several, names, most_classes)
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _head(several: Sequence[Metrics], names: Sequence[str]) -> Iterator[str]:
+    for metrics, name in zip(several, names, strict=True):
+        used, model = metrics["evaluation_set"], metrics["model"]
+        images = f"{used['images']:,} images"
+        if used["images"] != used["images_of_the_set"]:
+            images = f"the first {used['images']:,} of {used['images_of_the_set']:,} images"
+        column = f"{name}: " if len(several) > 1 else ""
+        yield f"{column}{model['label']} on {used['name']}, {images}"
+    if any(metrics["model"]["untrained"] for metrics in several):
+        yield "The weights are untrained: the scores mean nothing."
+
+
+def _score_lines(kind: str, names: Sequence[str], columns: Sequence[_Rows]) -> Iterator[str]:
+    """A line for each score that any of the models has, and an empty one."""
+    labels = list(dict.fromkeys(label for column in columns for label in column))
+    if not labels:
+        return
+    titles = "".join(f"{name:>{_WIDTH}}" for name in names) if len(names) > 1 else ""
+    yield f"{kind:<{_NAME_WIDTH + 2}}{titles}"
+    for label in labels:
+        values = "".join(f"{_percent(column.get(label)):>{_WIDTH}}" for column in columns)
+        yield f"  {label:<{_NAME_WIDTH}}{values}"
+    yield ""
+
+
+def _semantic(metrics: Metrics) -> _Rows:
+    scores = metrics["semantic"]
+    if scores is None:
+        return {}
+    rows: _Rows = {
+        "mean IoU, background included": scores["mean_iou_with_background"],
+        "mean IoU, background left out": scores["mean_iou_without_background"],
+        "pixel accuracy": scores["pixel_accuracy"],
+        "mean accuracy": scores["mean_accuracy"],
+        "frequency-weighted IoU": scores["frequency_weighted_iou"],
+    }
+    for group in ("seen", "unseen"):
+        if group in scores:
+            number = scores[group]["categories"]
+            rows[f"mean IoU, {number} {group} categories"] = scores[group]["mean_iou"]
+    if "harmonic_mean_iou" in scores:
+        rows["harmonic mean of both"] = scores["harmonic_mean_iou"]
+    own = {
+        "mean_iou": "mean IoU",
+        "image_accuracy": "image accuracy",
+        "f_measure": "F-measure",
+        **{f"mean_iou_{size}": f"mean IoU, size {size.upper()}" for size in ("s", "ms", "ml", "l")},
+    }
+    special = scores.get("imagenet_s", {})
+    return rows | {f"ImageNet-S {own[name]}": value for name, value in special.items()}
+
+
+def _instances(metrics: Metrics) -> _Rows:
+    scores = metrics["instance"]
+    if scores is None:
+        return {}
+    by_category, agnostic = scores["by_category"], scores["class_agnostic"]
+    rows: _Rows = {
+        name: by_category[key]
+        for name, key in (
+            ("AP", "ap"), ("AP50", "ap50"), ("AP75", "ap75"), ("AP small", "ap_small"),
+            ("AP medium", "ap_medium"), ("AP large", "ap_large"), ("AR@1", "ar_1"),
+            ("AR@10", "ar_10"), ("AR@100", "ar_100"), ("AR small", "ar_small"),
+            ("AR medium", "ar_medium"), ("AR large", "ar_large"),
+        )
+    }  # fmt: skip
+    for group in ("seen", "unseen"):
+        if group in scores:
+            rows[f"AP, {scores[group]['categories']} {group} categories"] = scores[group]["ap"]
+    return rows | {
+        "AP, class-agnostic": agnostic["ap"],
+        "AP50, class-agnostic": agnostic["ap50"],
+        "AR@100, class-agnostic": agnostic["ar_100"],
+    }
+
+
+def _class_lines(several: Sequence[Metrics], names: Sequence[str], most: int) -> Iterator[str]:
+    classes = [metrics["classes"] for metrics in several]
+    columns = ["IoU", "acc.", "pixels", "AP", "objects"] if len(several) == 1 else [
+        *(f"IoU {name}" for name in names), *(f"AP {name}" for name in names), "objects"
+    ]  # fmt: skip
+    widths = [max(8, len(column) + 1) for column in columns]
+    name_width = max(12, min(_CLASS_WIDTH, 80 - sum(widths)))
+    titles = "".join(f"{title:>{width}}" for title, width in zip(columns, widths, strict=True))
+    yield f"{'Category':<{name_width}}{titles}"
+    total = sum(row["pixels"] for row in classes[0])
+    for rows in list(zip(*classes, strict=True))[:most]:
+        cells = _cells_of_one(rows[0], total) if len(rows) == 1 else _cells_of_several(rows)
+        numbers = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        yield f"{_shortened(rows[0]['name'], name_width):<{name_width}}{numbers}"
+    if len(classes[0]) > most:
+        yield f"and {len(classes[0]) - most:,} more"
+
+
+def _cells_of_one(row: Mapping[str, Any], total: int) -> list[str]:
+    share = row["pixels"] / total if total else None
+    shown = (row["iou"], row["accuracy"], share, row["ap"])
+    return [*map(_percent, shown), f"{row['objects']:,}"]
+
+
+def _cells_of_several(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    shown = [*(row["iou"] for row in rows), *(row["ap"] for row in rows)]
+    return [*map(_percent, shown), f"{rows[0]['objects']:,}"]
+
+
+def _shortened(name: str, width: int) -> str:
+    return name if len(name) < width else f"{name[: width - 4]}..."
+
+
+def _percent(value: float | None) -> str:
+    return _UNDEFINED if value is None else f"{100 * value:.1f}"
