@@ -76,13 +76,13 @@ def build_with_prefect(settings: dict[str, Any], prefect_home: Path) -> Timeline
     timeline.mark("python started")
     os.environ["PREFECT_HOME"] = str(prefect_home)
     os.environ.pop("PREFECT_API_URL", None)
-    from flows import build_command
+    from flows import build_command, prefect_settings
     from flows.settings import BuildSettings
 
     chosen = BuildSettings(**settings)
-    if build_command._find(chosen) is not None:
+    if build_command.find_outcome(chosen) is not None:
         raise SystemExit("The build was to be a cold one, and everything was there already.")
-    build_command._prepare_prefect()
+    prefect_settings.prepare_prefect()
     timeline.mark("found not cached")
     import flows.build_pseudolabels as flow
     import flows.stage_task as stage_task

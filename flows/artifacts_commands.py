@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.collect_garbage import Garbage, find_garbage
+from flows.find_artifacts import find_by_key
 from flows.repair import find_problems
 from flows.settings import DEFAULT_STORE
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
@@ -46,7 +47,7 @@ def show_command(
     store: _Store = DEFAULT_STORE,
 ) -> None:
     """Print an artifact's manifest: what made it, from what, and its files."""
-    artifact = _find(ArtifactStore(store), key)
+    artifact = find_by_key(ArtifactStore(store), key)
     console = Console()
     console.print(artifact.location, soft_wrap=True, markup=False, highlight=False)
     console.print_json(json.dumps(artifact.manifest))
@@ -96,21 +97,6 @@ def gc_command(
 
 def _describe(item: Garbage, delete: bool) -> str:
     return f"{'removing' if delete else 'would remove'} {item.describe()}"
-
-
-def _find(store: ArtifactStore, key: str) -> Artifact:
-    wanted = key.rsplit("/", maxsplit=1)[-1]
-    found = [artifact for stage in store.stages() for artifact in store.published(stage, wanted)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise ArtifactError(
-            f"No artifact in {store.root} has a key that begins with {wanted!r}: see "
-            "`zutis artifacts list`."
-        )
-    names = ", ".join(str(artifact.ref) for artifact in found[:5])
-    raise ArtifactError(f"{wanted!r} begins the keys of {len(found)} artifacts ({names}, …): "
-                        "give more of it.")  # fmt: skip
 
 
 def _bytes(artifact: Artifact) -> int:

@@ -2,87 +2,107 @@
 
 from __future__ import annotations
 
-import os
 import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from flows.executors import CachedExecutor, NotCached
 from flows.pipeline import Build, build
+from flows.prefect_settings import prepare_prefect, server_is_configured
 from flows.progress import StageProgress, TerminalWatcher
 from flows.settings import BuildSettings
 from flows.summary import print_summary, summarise
-from storage.artifacts import ArtifactStore
+from storage.artifacts import Artifact, ArtifactStore
+
+if TYPE_CHECKING:
+    from flows.next_steps import NextSteps
+    from flows.training_pipeline import Evaluated
 
 
-def run(settings: BuildSettings) -> None:
-    """Build, and print the summary.
+@dataclass
+class Outcome:
+    """What came of a build and of what followed it."""
+
+    build: Build
+    reports: list[StageProgress] = field(default_factory=list)
+    training: Artifact | None = None
+    evaluation: Evaluated | None = None
+
+
+def run(settings: BuildSettings, steps: NextSteps | None = None) -> None:
+    """Build, do what follows, and print what came of it; `steps` None: nothing follows.
 
     Raises:
         ZutisError: one sentence, for the user.
     """
     started = time.monotonic()
     console = Console()
-    built, reports = _find(settings) or _run_flow(settings, console)
-    print_summary(summarise(built, reports), console)
+    outcome = find_outcome(settings, steps) or _run_flow(settings, steps, console)
+    print_summary(summarise(outcome.build, outcome.reports), console)
+    if outcome.training is not None:
+        from flows.train_command import print_training
+
+        print_training(outcome.training, console)
+    if outcome.evaluation is not None:
+        from flows.evaluate_command import print_scores
+
+        print_scores(outcome.evaluation, console)
     console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
 
 
-def _find(settings: BuildSettings) -> tuple[Build, list[StageProgress]] | None:
-    """A build that is there already, found without Prefect; None if something is to be done.
+def find_outcome(settings: BuildSettings, steps: NextSteps | None = None) -> Outcome | None:
+    """What is there already, found without Prefect; None if something is to be done.
 
     Mistakes in the settings come to light here, before a server is started. Where a Prefect server
     is configured the run belongs into its UI, cached or not.
     """
+    if steps is not None:
+        steps.check()
     if settings.repair:
         return None
     executor = CachedExecutor(ArtifactStore(settings.store))
     try:
-        built = build(settings, executor)
+        outcome = Outcome(build(settings, executor), executor.reports)
+        if steps is not None and steps.trains:
+            _find_next(outcome, steps, executor)
     except NotCached:
         return None
-    return None if _server_is_configured() else (built, executor.reports)
+    return None if server_is_configured() else outcome
 
 
-def _server_is_configured() -> bool:
-    if os.environ.get("PREFECT_API_URL"):
-        return True
-    if not _has_prefect_profile():
-        return False
-    from prefect.settings import PREFECT_API_URL
+def _find_next(outcome: Outcome, steps: NextSteps, executor: CachedExecutor) -> None:
+    """Find what follows the build, too.
 
-    return bool(PREFECT_API_URL.value())
-
-
-def _has_prefect_profile() -> bool:
-    """Whether a file could name a server; importing Prefect to ask takes two seconds."""
-    from pathlib import Path
-
-    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
-    return any(path.exists() for path in (home / "profiles.toml", Path("prefect.toml")))
-
-
-def _run_flow(settings: BuildSettings, console: Console) -> tuple[Build, list[StageProgress]]:
-    _prepare_prefect()
-    console.print("Starting Prefect …", style="dim")
-    from flows.build_pseudolabels import run_build
-
-    with TerminalWatcher(console) as watcher:
-        return run_build(settings, watcher)
-
-
-def _prepare_prefect() -> None:
-    """Settings of an embedded Prefect, unless the user has chosen others.
-
-    Its log goes to its API; the terminal has our own progress and one line for an error.
+    Raises:
+        NotCached: it is not there, or another machine would have to say.
     """
-    defaults = {
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-        # A busy machine takes longer than the 20 s that Prefect waits for its own server.
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
+    from flows.training_pipeline import evaluate_model, train_model, trained_model
+    from flows.training_settings import training_config
+
+    if steps.work_pool:
+        raise NotCached("train")
+    config = training_config(steps.training)
+    outcome.training = train_model(config, outcome.build.dataset, executor)
+    if steps.evaluation is not None and steps.evaluates:
+        model = trained_model(outcome.training)
+        outcome.evaluation = evaluate_model(steps.evaluation, model, executor)
+
+
+def _run_flow(settings: BuildSettings, steps: NextSteps | None, console: Console) -> Outcome:
+    prepare_prefect()
+    console.print("Starting Prefect …", style="dim")
+    from flows import build_pseudolabels, evaluate_zutis, train_zutis
+    from flows.next_steps import NextSteps
+    from flows.train_command import tell_iterations
+
+    tell_iterations(console)
+    with TerminalWatcher(console) as watcher:
+        caller = build_pseudolabels.call_build(settings, steps or NextSteps(), watcher)
+    return Outcome(
+        caller.results[build_pseudolabels.FLOW],
+        caller.reports,
+        caller.results.get(train_zutis.FLOW),
+        caller.results.get(evaluate_zutis.FLOW),
+    )

@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from pydantic import BaseModel
 
+from flows import evaluate_zutis, train_zutis
+from flows.caller import Caller, calling, current_caller
+from flows.child_runs import Result, publish_result, run_in_pool
+from flows.evaluation_settings import EvaluationSettings
+from flows.next_steps import NextSteps, Then
 from flows.pipeline import Build, build
 from flows.prefect_executor import PrefectExecutor
-from flows.progress import SilentWatcher, StageProgress, Watcher
+from flows.progress import StageProgress, Watcher
 from flows.repair import repair_store
 from flows.settings import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildSettings
 from flows.summary import markdown, summarise
-from storage.artifacts import ArtifactStore
+from flows.training_pipeline import Evaluated
+from flows.training_settings import TrainingSettings
+from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 
-
-@dataclass
-class Caller:
-    """Whoever runs the flow in its own process: a flow's parameters and result are for the server,
-    and can hold neither a terminal nor a build.
-
-    Attributes:
-        watcher: where to show progress, besides the UI.
-        build: what came of it; reports: the stages' progress.
-    """
-
-    watcher: Watcher
-    build: Build | None = None
-    reports: list[StageProgress] = field(default_factory=list)
-
-
-_caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
+FLOW = "build-pseudolabels"
 
 
 def _run_name() -> str:
@@ -44,7 +34,7 @@ def _run_name() -> str:
     return f"{flow_run.parameters['vocabulary']} from {sources}"[:200]
 
 
-@flow(name="build-pseudolabels", flow_run_name=_run_name, validate_parameters=True)
+@flow(name=FLOW, flow_run_name=_run_name, validate_parameters=True)
 def build_pseudolabels(
     corpus: list[str] | str,
     vocabulary: str,
@@ -65,8 +55,13 @@ def build_pseudolabels(
     workers: int = 1,
     repair: bool = False,
     store: str = DEFAULT_STORE,
-) -> dict[str, str]:
-    """Retrieve, mask and pack the pictures that show a vocabulary's categories.
+    then: Then = "none",
+    training: TrainingSettings = TrainingSettings(),  # noqa: B008 - frozen
+    evaluation: EvaluationSettings | None = None,
+    work_pool: str = "",
+) -> list[Result]:
+    """Retrieve, mask and pack the pictures that show a vocabulary's categories; then train on them
+    and evaluate, if asked.
 
     Args:
         corpus: folders, tars, tables or COCO JSON files; paths or URIs.
@@ -88,9 +83,13 @@ def build_pseudolabels(
         workers: parts that are worked on at a time.
         repair: check every byte of the store and rebuild what is damaged.
         store: folder or URI of the artifacts.
+        then: none, train, or train+evaluate.
+        training: how to train.
+        evaluation: on what to evaluate, and how.
+        work_pool: where to train and evaluate; empty for this process.
 
     Returns:
-        Where the data set is: `stage`, `key`, `location`.
+        Where the data set is, and the model and its evaluations: `stage`, `key`, `location`.
     """
     settings = BuildSettings(
         corpus=(corpus,) if isinstance(corpus, str) else tuple(corpus),
@@ -113,36 +112,91 @@ def build_pseudolabels(
         repair=repair,
         store=store,
     )
+    steps = NextSteps(then=then, training=training, evaluation=evaluation, work_pool=work_pool)
+    steps.check()
     artifact_store = ArtifactStore(settings.store)
     if settings.repair:
         for line in repair_store(artifact_store):
             get_run_logger().warning(line)
-    caller = _caller.get() or Caller(SilentWatcher())
+    caller = current_caller()
     executor = PrefectExecutor(artifact_store, caller.watcher, settings.workers)
     built = build(settings, executor)
     _publish_to_ui(built, executor.reports)
-    caller.build, caller.reports = built, executor.reports
-    return {
-        "stage": built.dataset.ref.stage,
-        "key": built.dataset.key,
-        "location": built.dataset.location,
-    }
+    caller.results[FLOW] = built
+    caller.reports += executor.reports
+    results = publish_result(built.dataset)
+    if steps.trains:
+        results += _train(steps, built.dataset, caller)
+    if steps.evaluates:
+        results += _evaluate(steps, results[-1]["key"], artifact_store, caller)
+    return results
 
 
-def run_build(settings: BuildSettings, watcher: Watcher) -> tuple[Build, list[StageProgress]]:
+def run_build(
+    settings: BuildSettings, watcher: Watcher, steps: NextSteps | None = None
+) -> tuple[Build, list[StageProgress]]:
     """Run the flow in this process, with its progress shown by `watcher` as well.
 
     Raises:
         ZutisError: one sentence, for the user.
     """
-    caller = Caller(watcher)
-    token = _caller.set(caller)
-    try:
-        build_pseudolabels(**{**vars(settings), "corpus": list(settings.corpus)})
-    finally:
-        _caller.reset(token)
-    assert caller.build is not None, "a flow that returns has built"
-    return caller.build, caller.reports
+    caller = call_build(settings, steps or NextSteps(), watcher)
+    return caller.results[FLOW], caller.reports
+
+
+def call_build(settings: BuildSettings, steps: NextSteps, watcher: Watcher) -> Caller:
+    """As `run_build`; returns what came of all flows that ran.
+
+    `results` has a `Build`, an `Artifact` for the training and `Evaluated` for the evaluation, by
+    the flow's names.
+    """
+    with calling(watcher) as caller:
+        build_pseudolabels(
+            **{**vars(settings), "corpus": list(settings.corpus)},
+            then=steps.then,
+            training=steps.training,
+            evaluation=steps.evaluation,
+            work_pool=steps.work_pool,
+        )
+    return caller
+
+
+def _train(steps: NextSteps, dataset: Artifact, caller: Caller) -> list[Result]:
+    parameters: dict[str, Any] = {
+        "dataset": dataset.key, "training": steps.training, "store": dataset.store.root
+    }  # fmt: skip
+    if not steps.work_pool:
+        made: list[Result] = train_zutis.train_zutis(**parameters)
+        return made
+    rows = run_in_pool(train_zutis.FLOW, steps.work_pool, _as_json(parameters))
+    caller.results[train_zutis.FLOW] = _artifact(rows[0], dataset.store)
+    return rows
+
+
+def _evaluate(
+    steps: NextSteps, training: str, store: ArtifactStore, caller: Caller
+) -> list[Result]:
+    parameters: dict[str, Any] = {
+        "evaluation": steps.evaluation, "checkpoint": training, "store": store.root
+    }  # fmt: skip
+    if not steps.work_pool:
+        made: list[Result] = evaluate_zutis.evaluate_zutis(**parameters)
+        return made
+    rows = run_in_pool(evaluate_zutis.FLOW, steps.work_pool, _as_json(parameters))
+    model, *baseline = (_artifact(row, store) for row in rows)
+    caller.results[evaluate_zutis.FLOW] = Evaluated(model, baseline[0] if baseline else None)
+    return rows
+
+
+def _as_json(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        for name, value in parameters.items()
+    }
+
+
+def _artifact(row: Result, store: ArtifactStore) -> Artifact:
+    return store.get(ArtifactRef(row["stage"], row["key"]))
 
 
 def _publish_to_ui(built: Build, reports: list[StageProgress]) -> None:

@@ -1,4 +1,5 @@
-"""The command line: `zutis build`, `search`, `weights`, `vocabularies`, `artifacts`.
+"""The command line: `zutis build`, `train`, `evaluate`, `predict`, `search`, `benchmark`,
+`weights`, `vocabularies`, `artifacts`.
 
 Nothing heavy is imported before it is needed: a cached build answers without torch and without
 Prefect.
@@ -9,16 +10,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from flows.artifacts_commands import artifacts_app
+from flows.benchmark_commands import benchmark_app
+from flows.predict_command import predict_pictures
 from flows.settings import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildSettings
 from flows.vocabularies_commands import list_vocabularies
 from flows.weights_commands import weights_app
 from storage.errors import ZutisError
+
+if TYPE_CHECKING:
+    from flows.next_steps import NextSteps
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -31,7 +37,9 @@ app = typer.Typer(
 )
 app.add_typer(weights_app, name="weights", help="Fetch and check published weights.")
 app.add_typer(artifacts_app, name="artifacts", help="Look at the artifact store and tidy it.")
+app.add_typer(benchmark_app, name="benchmark", help="Look at the data sets for evaluation.")
 app.command("vocabularies")(list_vocabularies)
+app.command("predict")(predict_pictures)
 
 
 @app.command("build")
@@ -67,13 +75,139 @@ def build_command(
     workers: Annotated[int, typer.Option(help="Parts that are worked on at a time.")] = 1,
     repair: Annotated[bool, typer.Option(help="Check all bytes, rebuild what is damaged.")] = False,
     store: Annotated[str, typer.Option(help="Folder or URI of the artifacts.")] = DEFAULT_STORE,
+    then: Annotated[
+        str, typer.Option(help="What follows: none, train or train+evaluate.")
+    ] = "none",
+    training: Annotated[
+        list[str] | None,
+        typer.Option(help="How to train: NAME=VALUE or a YAML file; may be repeated."),
+    ] = None,
+    evaluation: Annotated[
+        list[str] | None,
+        typer.Option(help="On what to evaluate, likewise: on=coco:val.json, …"),
+    ] = None,
+    work_pool: Annotated[
+        str, typer.Option(help="Prefect work pool that trains and evaluates; else this process.")
+    ] = "",
 ) -> None:
     """Build pseudo-label shards: index, retrieve, mask, pack. Nothing is computed twice."""
     from flows.build_command import run
 
-    settings = dict(locals())
-    settings.pop("run")
-    run(BuildSettings(**{**settings, "corpus": tuple(corpus)}))
+    others = {"run", "then", "training", "evaluation", "work_pool"}
+    settings = {key: value for key, value in locals().items() if key not in {"others", *others}}
+    steps = None
+    if then != "none" or training or evaluation or work_pool:
+        steps = _next_steps(then, training or [], evaluation or [], work_pool)
+    run(BuildSettings(**{**settings, "corpus": tuple(corpus)}), steps)
+
+
+def _next_steps(then: str, training: list[str], evaluation: list[str], work_pool: str) -> NextSteps:
+    from flows.evaluation_settings import EvaluationSettings
+    from flows.named_values import make_settings, read_values
+    from flows.next_steps import NextSteps
+    from flows.training_settings import TrainingSettings
+
+    values = read_values(evaluation)
+    return NextSteps(
+        then=then,  # type: ignore[arg-type]  # checked there
+        training=make_settings(TrainingSettings, read_values(training), "training"),
+        evaluation=make_settings(EvaluationSettings, values, "evaluation") if values else None,
+        work_pool=work_pool,
+    )
+
+
+@app.command("train")
+def train_command(
+    dataset: Annotated[
+        str, typer.Option(help="Key of a data set, or its beginning; else the latest build's.")
+    ] = "",
+    clip: Annotated[
+        str | None, typer.Option(help="ARCHITECTURE:WEIGHTS to start from.  [default: ViT-B-16]")
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="Optimiser steps.  [default: 20,000]")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples of a step, all processes together.  [default: 8]")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The encoder has a tenth of it.  [default: 5e-5]")
+    ] = None,
+    crop: Annotated[
+        int | None, typer.Option(help="Rows and columns of a sample, pixels.  [default: 384]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of initial weights and samples.  [default: 0]")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that make samples.  [default: 2]")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N.  [default: auto]")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, float32 or bfloat16.  [default: auto]")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting: NAME=VALUE, or a YAML file; repeatable."),
+    ] = None,
+    store: Annotated[str, typer.Option(help="Folder or URI of the artifacts.")] = DEFAULT_STORE,
+) -> None:
+    """Train ZUTIS on a build's shards; a run that was stopped goes on where it was.
+
+    Under torchrun, its processes train one network together.
+    """
+    given = {
+        "clip": clip, "iterations": iterations, "batch_size": batch_size,
+        "learning_rate": learning_rate, "crop": crop, "seed": seed, "workers": workers,
+        "device": device, "precision": precision,
+    }  # fmt: skip
+    from flows.named_values import make_settings, read_values
+    from flows.train_command import run
+    from flows.training_settings import TrainingSettings
+
+    values = read_values(setting or []) | {k: v for k, v in given.items() if v is not None}
+    run(make_settings(TrainingSettings, values, "training"), dataset, store)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    on: Annotated[
+        str,
+        typer.Option(help="A name of `benchmark list`, coco:FILE.json, folder:IMAGES+LABELS."),
+    ],
+    checkpoint: Annotated[
+        str, typer.Option(help="Key of a training, name or file of weights; else the latest.")
+    ] = "",
+    data: Annotated[str, typer.Option(help="Folder of all data sets; else ZUTIS_DATA.")] = "",
+    vocabulary: Annotated[
+        str, typer.Option(help="Vocabulary to ask with; else the data set's own names.")
+    ] = "",
+    collapse_to: Annotated[
+        str, typer.Option(help="Score all categories as this one, such as bird.")
+    ] = "",
+    limit: Annotated[int, typer.Option(help="The first images alone; 0: all.")] = 0,
+    baseline: Annotated[bool, typer.Option(help="MaskCLIP's scores beside the model's.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting: NAME=VALUE, or a YAML file; repeatable."),
+    ] = None,
+    store: Annotated[str, typer.Option(help="Folder or URI of the artifacts.")] = DEFAULT_STORE,
+) -> None:
+    """Score a trained model on annotated pictures: mean IoU, AP, and MaskCLIP beside it."""
+    given = {
+        "on": on, "data": data, "vocabulary": vocabulary, "collapse_to": collapse_to,
+        "limit": limit, "baseline": baseline, "device": device, "precision": precision,
+    }  # fmt: skip
+    from flows.evaluate_command import run
+    from flows.evaluation_settings import EvaluationSettings
+    from flows.named_values import make_settings, read_values
+
+    values = given | read_values(setting or [])
+    run(make_settings(EvaluationSettings, values, "evaluation"), checkpoint, store)
 
 
 @app.command("search")

@@ -10,7 +10,10 @@ from typing import Any
 from storage.artifacts import ArtifactRef, ArtifactStore
 from storage.errors import ArtifactError
 from storage.filesystems import resolve, translated_errors
+from tasks import assemble_dataset, evaluate, scan, train
 from tasks.record_build import used_artifacts
+
+_LASTING = {scan.NAME, train.NAME, evaluate.NAME}
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,9 @@ def find_garbage(store: ArtifactStore, *, before: float, unreferenced: bool) -> 
         store: the store.
         before: seconds since the epoch; whatever is younger is left, since a running build may be
             writing or using it.
-        unreferenced: also artifacts that no recorded build refers to. The plans of corpora stay:
-            what is new in a corpus is told by them.
+        unreferenced: also artifacts that no recorded build and no training refers to. The plans of
+            corpora stay: what is new in a corpus is told by them. So do trainings and evaluations,
+            which are what all else was made for.
     """
     used = _used(store)
     for stage in store.stages():
@@ -54,14 +58,17 @@ def find_garbage(store: ArtifactStore, *, before: float, unreferenced: bool) -> 
             for attempt in store.attempts(ref):
                 if attempt != kept and _newest(f"{store.location(ref)}/{attempt}") < before:
                     yield Garbage(ref, attempt)
-            if not unreferenced or artifact is None or ref in used or stage == "scan":
+            if not unreferenced or artifact is None or ref in used or stage in _LASTING:
                 continue
             if datetime.fromisoformat(artifact.manifest["created"]).timestamp() < before:
                 yield Garbage(ref)
 
 
 def _used(store: ArtifactStore) -> set[ArtifactRef]:
-    used: set[ArtifactRef] = set()
+    used = {
+        ArtifactRef(assemble_dataset.NAME, training.manifest["inputs"]["dataset"])
+        for training in store.published(train.NAME)
+    }
     for record in store.published("record_build"):
         used |= used_artifacts(record)
     return used

@@ -19,6 +19,8 @@ from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 # The server takes in 20 to 33 task runs a second: finished parts beyond these are counted as
 # cached and not submitted to be found cached one by one.
 _MOST_CACHED_RUNS = 100
+# Stages of one part that listen to signals, which Python gives to the main thread alone.
+_MAIN_THREAD_STAGES = {"train"}
 
 
 class PrefectExecutor(LocalExecutor):
@@ -75,6 +77,8 @@ class PrefectExecutor(LocalExecutor):
 
     def _results(self, stage: str, calls: Sequence[StageCall]) -> list[Artifact | None]:
         """Submit parts as places become free; after a failure no further part is begun."""
+        if stage in _MAIN_THREAD_STAGES:
+            return [self._found(stage_task(stage)(call)) for call in calls]
         places = threading.BoundedSemaphore(self._workers)
         failed = threading.Event()
 
@@ -96,7 +100,9 @@ class PrefectExecutor(LocalExecutor):
         return [self._artifact(future) for future in futures]
 
     def _artifact(self, future: PrefectFuture[dict[str, str] | None]) -> Artifact | None:
-        reference = future.result()
+        return self._found(future.result())
+
+    def _found(self, reference: dict[str, str] | None) -> Artifact | None:
         if reference is None:
             return None
         return self.store.get(ArtifactRef(reference["stage"], reference["key"]))
@@ -111,6 +117,8 @@ _WATCHED_STAGES = {
     "search_index",
     "make_masks",
     "pack_shards",
+    "train",
+    "evaluate",
 }
 
 
@@ -140,4 +148,6 @@ class UiWatcher:
 
     def end(self, progress: StageProgress) -> None:
         self.refresh(progress)
+        for sentence in progress.warnings:
+            get_run_logger().warning(sentence)
         get_run_logger().info(progress.describe())

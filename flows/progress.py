@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -34,6 +35,8 @@ class StageProgress:
         total: items expected, 0 where nobody knows; a guess that done may overtake (tars).
         parts: parts in all; cached_parts: those that were there already.
         done: items finished; counts: named counters; rejects: items rejected, by reason.
+        remark: what the stage tells of itself right now.
+        warnings: what users have to know, in order.
     """
 
     stage: str
@@ -43,6 +46,8 @@ class StageProgress:
     done: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     rejects: Counter[str] = field(default_factory=Counter)
+    remark: str = ""
+    warnings: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     finished: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -53,6 +58,13 @@ class StageProgress:
             if rejected:
                 self.rejects[rejected] += amount
             self.counts.update(counts)
+
+    def tell(self, text: str) -> None:
+        self.remark = text
+
+    def warn(self, sentence: str) -> None:
+        with self._lock:
+            self.warnings.append(sentence)
 
     @property
     def seconds(self) -> float:
@@ -89,7 +101,8 @@ class StageProgress:
         for name, count in sorted(self.counts.items()):
             if count:
                 text += f", {count:,} {name}"
-        return text + self._describe_rejects()
+        text += self._describe_rejects()
+        return f"{text}; {self.remark}" if self.remark else text
 
     def _describe_rejects(self) -> str:
         with self._lock:
@@ -133,6 +146,7 @@ class TerminalWatcher:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[remark]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -140,6 +154,7 @@ class TerminalWatcher:
         )
         self._console = console
         self._bar: dict[str, TaskID] = {}
+        self._warned: dict[str, int] = {}
 
     def __enter__(self) -> TerminalWatcher:
         self._bars.start()
@@ -155,18 +170,29 @@ class TerminalWatcher:
 
     def begin(self, progress: StageProgress) -> None:
         self._bar[progress.stage] = self._bars.add_task(
-            progress.stage, total=progress.total or None, rate=""
+            progress.stage, total=progress.total or None, rate="", remark=""
         )
+        self._warned[progress.stage] = 0
 
     def refresh(self, progress: StageProgress) -> None:
         bar = self._bar[progress.stage]
         total = max(progress.total, progress.done) or None
         rate = f"{progress.rate:,.1f} {UNITS[progress.stage]}/s" if progress.done else ""
-        self._bars.update(bar, completed=progress.done, total=total, rate=rate)
+        self._bars.update(
+            bar, completed=progress.done, total=total, rate=rate, remark=escape(progress.remark)
+        )
+        self._print_warnings(progress)
 
     def end(self, progress: StageProgress) -> None:
+        self._print_warnings(progress)
         self._bars.remove_task(self._bar.pop(progress.stage))
         self._console.print(progress.describe(), highlight=False, markup=False)
+
+    def _print_warnings(self, progress: StageProgress) -> None:
+        told = self._warned[progress.stage]
+        for sentence in progress.warnings[told:]:
+            self._console.print(f"Warning: {sentence}", style="yellow", markup=False)
+        self._warned[progress.stage] = len(progress.warnings)
 
 
 class Watchers:

@@ -7,12 +7,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.find_artifacts import latest
 from flows.settings import clip_model
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ConfigError
 from storage.filesystems import display
 from storage.prompt_templates import TEMPLATES
 from storage.vocabulary import Category, category_prompts
+from tasks import record_build
 from tasks.index_rows import embedded_parts, load_index_rows, records_at
 from tasks.models import ModelConfig, load_clip_model
 from tasks.search_index import search
@@ -27,7 +29,7 @@ def run(text: str, *, top: int, index: str, clip: str, device: str, store: str) 
     if not text.strip():
         raise ConfigError("The text to search for is empty.")
     artifacts = ArtifactStore(store)
-    record = _latest_build(artifacts) if not (index and clip) else None
+    record = latest(artifacts, record_build.NAME) if not (index and clip) else None
     chosen = artifacts.get(ArtifactRef("build_index", index)) if index else _index_of(record, store)
     model = _model(chosen, clip, record, device, artifacts)
     rows, _ = load_index_rows(chosen, artifacts)
@@ -47,11 +49,6 @@ def run(text: str, *, top: int, index: str, clip: str, device: str, store: str) 
     console.print(table)
     if model.weights.untrained:
         console.print("[bold yellow]Untrained weights: the order means nothing.[/]")
-
-
-def _latest_build(store: ArtifactStore) -> Artifact | None:
-    records = store.published("record_build")
-    return max(records, key=lambda record: (record.manifest["created"], record.key), default=None)
 
 
 def _index_of(record: Artifact | None, store: str) -> Artifact:

@@ -9,6 +9,7 @@ from tasks import (
     build_index,
     embed_images,
     embed_text,
+    evaluate,
     make_masks,
     pack_shards,
     plan_masks,
@@ -17,6 +18,7 @@ from tasks import (
     retrieve,
     scan,
     search_index,
+    train,
 )
 
 STAGES: dict[str, ModuleType] = {
@@ -34,6 +36,8 @@ STAGES: dict[str, ModuleType] = {
         pack_shards,
         assemble_dataset,
         record_build,
+        train,
+        evaluate,
     )
 }
 
@@ -51,4 +55,6 @@ UNITS = {
     "pack_shards": "samples",
     "assemble_dataset": "shards",
     "record_build": "builds",
+    "train": "iterations",
+    "evaluate": "images",
 }

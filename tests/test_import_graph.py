@@ -23,7 +23,11 @@ ALLOWED = {
 # Modules of tasks that stages share or commands call; every other module there is a stage.
 NOT_STAGES = {
     "layout", "stage", "models", "coverage", "index_rows", "text_rows", "source_images",
-    "weights_check",
+    "weights_check", "category_texts", "dense_segmenter", "evaluation_images", "evaluation_report",
+    "evaluation_scores", "label_regions", "overlays", "predict", "sample_rendering", "score_table",
+    "segmenter", "training_batches", "training_log", "training_loop", "training_pictures",
+    "training_processes", "training_samples", "training_state", "training_step",
+    "zutis_checkpoint",
 }  # fmt: skip
 
 

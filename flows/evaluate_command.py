@@ -1,0 +1,64 @@
+"""`zutis evaluate`: the flow in this process, or the answer at once if the scores are there."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+
+from flows.evaluation_settings import EvaluationSettings
+from flows.executors import CachedExecutor, NotCached
+from flows.prefect_settings import prepare_prefect, server_is_configured
+from flows.progress import TerminalWatcher
+from flows.training_pipeline import Evaluated, evaluate_model, find_model
+from storage.artifacts import ArtifactStore
+from tasks.evaluate import METRICS
+from tasks.score_table import score_table
+
+
+def run(settings: EvaluationSettings, checkpoint: str, store: str) -> None:
+    """Evaluate, and print the scores.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+    """
+    started = time.monotonic()
+    console = Console()
+    evaluated = _find(settings, checkpoint, store)
+    evaluated = evaluated or _run_flow(settings, checkpoint, store, console)
+    print_scores(evaluated, console)
+    console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
+
+
+def print_scores(evaluated: Evaluated, console: Console) -> None:
+    """Print the scores in per cent, and where everything is."""
+    table = score_table([artifact.read_json(METRICS) for artifact in evaluated.all])
+    console.print(table, highlight=False, markup=False, soft_wrap=True)
+    for artifact in evaluated.all:
+        console.print(f"Folder: {artifact.location}/", highlight=False, soft_wrap=True)
+
+
+def _find(settings: EvaluationSettings, checkpoint: str, store: str) -> Evaluated | None:
+    """Scores that are there already, found without Prefect; None if something is to be done."""
+    artifacts = ArtifactStore(store)
+    model = find_model(artifacts, checkpoint)
+    try:
+        evaluated = evaluate_model(settings, model, CachedExecutor(artifacts))
+    except NotCached:
+        return None
+    return None if server_is_configured() else evaluated
+
+
+def _run_flow(
+    settings: EvaluationSettings, checkpoint: str, store: str, console: Console
+) -> Evaluated:
+    prepare_prefect()
+    console.print("Starting Prefect …", style="dim")
+    from flows.caller import calling
+    from flows.evaluate_zutis import FLOW, evaluate_zutis
+
+    with TerminalWatcher(console) as watcher, calling(watcher) as caller:
+        evaluate_zutis(evaluation=settings, checkpoint=checkpoint, store=store)
+    evaluated = caller.results[FLOW]
+    assert isinstance(evaluated, Evaluated), "a flow that returns has evaluated"
+    return evaluated

@@ -1,0 +1,67 @@
+"""The flow `evaluate-zutis`: a model's scores on annotated pictures, beside the baseline's."""
+
+from __future__ import annotations
+
+import base64
+
+from prefect import flow
+from prefect.artifacts import create_image_artifact, create_markdown_artifact
+from prefect.runtime import flow_run
+
+from flows.caller import current_caller
+from flows.child_runs import Result, publish_result
+from flows.evaluation_settings import EvaluationSettings
+from flows.prefect_executor import PrefectExecutor
+from flows.settings import DEFAULT_STORE
+from flows.training_pipeline import Evaluated, evaluate_model, find_model
+from storage.artifacts import ArtifactStore
+from tasks.evaluate import METRICS, SHEET
+from tasks.score_table import score_table
+
+FLOW = "evaluate-zutis"
+
+
+def _run_name() -> str:
+    parameters = flow_run.parameters
+    evaluation = EvaluationSettings.model_validate(parameters["evaluation"])
+    return f"{parameters['checkpoint'] or 'the latest model'} on {evaluation.on}"[:200]
+
+
+@flow(name=FLOW, flow_run_name=_run_name, validate_parameters=True)
+def evaluate_zutis(
+    evaluation: EvaluationSettings, checkpoint: str = "", store: str = DEFAULT_STORE
+) -> list[Result]:
+    """Score a model's labels and instances, and those of MaskCLIP beside it.
+
+    Args:
+        evaluation: on what, and how.
+        checkpoint: key of a training in the store, or its beginning; the name, file or folder of a
+            checkpoint; empty takes the latest training.
+        store: folder or URI of the artifacts.
+
+    Returns:
+        Where the evaluations are: `stage`, `key`, `location` of the model's and the baseline's.
+    """
+    caller = current_caller()
+    artifacts = ArtifactStore(store)
+    executor = PrefectExecutor(artifacts, caller.watcher, workers=1)
+    evaluated = evaluate_model(evaluation, find_model(artifacts, checkpoint), executor)
+    caller.results[FLOW] = evaluated
+    caller.reports += executor.reports
+    _publish_to_ui(evaluated)
+    return publish_result(*evaluated.all[::-1])
+
+
+def _publish_to_ui(evaluated: Evaluated) -> None:
+    metrics = [artifact.read_json(METRICS) for artifact in evaluated.all]
+    create_markdown_artifact(
+        f"```\n{score_table(metrics)}```", key="scores", description="Scores, in per cent"
+    )
+    for name, artifact in zip(("maskclip", "zutis")[-len(metrics) :], evaluated.all, strict=True):
+        with artifact.open(SHEET) as file:
+            picture = base64.b64encode(file.read()).decode()
+        create_image_artifact(
+            f"data:image/png;base64,{picture}",
+            key=f"sheet-{name}",
+            description=f"Best, median and worst images of {name}",
+        )

@@ -1,0 +1,72 @@
+"""The settings of an evaluation: parameters of the flow, and NAME=VALUE on the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.segmenter import InstanceSettings
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class EvaluationSettings(BaseModel):
+    """What a model is compared with, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    on: str
+    """A data set of `zutis benchmark list`, coco:FILE.json[@IMAGES] or
+    folder:IMAGES+LABELS[+NAMES]."""
+    data: str = ""
+    """Folder of all published data sets; else the environment variable ZUTIS_DATA."""
+    vocabulary: str = ""
+    """Name or path of a vocabulary that the model is asked with, a category for each of the data
+    set's in their order; else the data set's own names."""
+    collapse_to: str = ""
+    """Score all categories as this one, such as bird; the vocabulary may then be any."""
+    seen: tuple[str, ...] | None = None
+    """The data set's categories that training knew; none: all but those it left out."""
+    baseline: bool = True
+    """Evaluate MaskCLIP, which needs no training, beside the model."""
+    maskclip: str = ""
+    """ARCHITECTURE:WEIGHTS of the baseline; else the model's own CLIP."""
+    clip: str = ""
+    """ARCHITECTURE:WEIGHTS that reads the names; else the one that the model was trained from."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: str = "auto"
+    """auto (bfloat16 on a GPU, float32 elsewhere), float32 or bfloat16."""
+    image_size: Annotated[int, Field(ge=0)] = 1024
+    """Longer side that the network sees at most, pixels; 0: no limit."""
+    limit: Annotated[int, Field(ge=0)] = 0
+    """The first images alone, for trials; 0: all."""
+
+    threshold: Probability = 0.5
+    """A mask is where its proposal is above."""
+    temperature: Positive = 5.0
+    """Of the cosine in an instance's score."""
+    suppression: Literal["hard", "linear", "gaussian", "none"] = "hard"
+    """Of overlapping masks of one category."""
+    suppression_threshold: Probability = 0.3
+    """IoU that hard and linear suppression still allow."""
+    sigma: Positive = 0.5
+    """Of gaussian suppression."""
+    score_threshold: Annotated[float, Field(ge=0)] = 0.001
+    """What suppression leaves below it is dropped."""
+    min_score: Probability = 0.0
+    """Instances below it are left out; 0 for scores such as AP."""
+
+    @property
+    def instances(self) -> InstanceSettings:
+        return InstanceSettings(
+            threshold=self.threshold,
+            temperature=self.temperature,
+            suppression=self.suppression,
+            suppression_threshold=self.suppression_threshold,
+            sigma=self.sigma,
+            score_threshold=self.score_threshold,
+            min_score=self.min_score,
+        )

@@ -1,0 +1,100 @@
+"""`zutis train`: the flow in this process, or the answer at once if the model is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+from rich.console import Console
+from rich.markup import escape
+
+from flows.executors import CachedExecutor, LocalExecutor, NotCached
+from flows.prefect_settings import prepare_prefect, server_is_configured
+from flows.progress import TerminalWatcher
+from flows.training_pipeline import find_dataset, train_model
+from flows.training_settings import TrainingSettings, training_config
+from flows.training_summary import training_facts
+from storage.artifacts import Artifact, ArtifactStore
+
+
+def run(settings: TrainingSettings, dataset: str, store: str) -> None:
+    """Train, and print what came of it.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+    """
+    started = time.monotonic()
+    console = Console()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        trained = _train_together(settings, dataset, store, console)
+    else:
+        trained = _find(settings, dataset, store) or _run_flow(settings, dataset, store, console)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print_training(trained, console)
+        console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
+
+
+def print_training(trained: Artifact, console: Console) -> None:
+    """Print what a training came to."""
+    for label, value in training_facts(trained).items():
+        console.print(f"[bold]{label:>15}[/]  {escape(value)}", highlight=False, soft_wrap=True)
+    if trained.notes["untrained"]:
+        console.print(
+            "[bold yellow]Made with untrained weights: a trial of the machinery. The predictions "
+            "mean nothing.[/]",
+            highlight=False,
+        )
+
+
+def _find(settings: TrainingSettings, dataset: str, store: str) -> Artifact | None:
+    """The model if it is there already, found without Prefect; None if something is to be done.
+
+    Mistakes in the settings come to light here, before a server is started.
+    """
+    artifacts = ArtifactStore(store)
+    config, chosen = training_config(settings), find_dataset(artifacts, dataset)
+    try:
+        trained = train_model(config, chosen, CachedExecutor(artifacts))
+    except NotCached:
+        return None
+    return None if server_is_configured() else trained
+
+
+def _run_flow(settings: TrainingSettings, dataset: str, store: str, console: Console) -> Artifact:
+    prepare_prefect()
+    console.print("Starting Prefect …", style="dim")
+    from flows.caller import calling
+    from flows.train_zutis import FLOW, train_zutis
+
+    with TerminalWatcher(console) as watcher, calling(watcher) as caller:
+        tell_iterations(console)
+        train_zutis(dataset=dataset, training=settings, store=store)
+    trained = caller.results[FLOW]
+    assert isinstance(trained, Artifact), "a flow that returns has trained"
+    return trained
+
+
+def _train_together(
+    settings: TrainingSettings, dataset: str, store: str, console: Console
+) -> Artifact:
+    """One of several processes that torchrun has started: no Prefect, which would run in each."""
+    artifacts = ArtifactStore(store)
+    config, chosen = training_config(settings), find_dataset(artifacts, dataset)
+    if os.environ["RANK"] != "0":
+        return train_model(config, chosen, LocalExecutor(artifacts))
+    with TerminalWatcher(console) as watcher:
+        tell_iterations(console)
+        return train_model(config, chosen, LocalExecutor(artifacts, watcher))
+
+
+def tell_iterations(console: Console) -> None:
+    """Where the output is a file and shows no bar, a line for each row of the training's table."""
+    if console.is_terminal:
+        return
+    logger = logging.getLogger("tasks")
+    handler = logging.StreamHandler(console.file)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

@@ -1,0 +1,67 @@
+"""The flow `train-zutis`: from shards to a trained model."""
+
+from __future__ import annotations
+
+import base64
+
+from prefect import flow
+from prefect.artifacts import create_image_artifact, create_markdown_artifact
+from prefect.runtime import flow_run
+
+from flows.caller import current_caller
+from flows.child_runs import Result, publish_result
+from flows.prefect_executor import PrefectExecutor
+from flows.settings import DEFAULT_STORE
+from flows.training_pipeline import find_dataset, train_model
+from flows.training_settings import TrainingSettings, training_config
+from flows.training_summary import training_facts
+from storage.artifacts import Artifact, ArtifactStore
+from tasks.train import TRAINING_PICTURES
+
+FLOW = "train-zutis"
+
+
+def _run_name() -> str:
+    parameters = flow_run.parameters
+    iterations = TrainingSettings.model_validate(parameters["training"]).iterations
+    return f"{iterations:,} iterations on {parameters['dataset'] or 'the latest data set'}"[:200]
+
+
+@flow(name=FLOW, flow_run_name=_run_name, validate_parameters=True)
+def train_zutis(
+    dataset: str = "",
+    training: TrainingSettings = TrainingSettings(),  # noqa: B008 - frozen
+    store: str = DEFAULT_STORE,
+) -> list[Result]:
+    """Train ZUTIS on a data set of pseudo-labels; a run that was stopped goes on where it was.
+
+    Args:
+        dataset: key of a data set in the store, or its beginning; empty takes the latest.
+        training: how.
+        store: folder or URI of the artifacts.
+
+    Returns:
+        Where the model is: one row with `stage`, `key`, `location`.
+    """
+    caller = current_caller()
+    artifacts = ArtifactStore(store)
+    executor = PrefectExecutor(artifacts, caller.watcher, workers=1)
+    trained = train_model(training_config(training), find_dataset(artifacts, dataset), executor)
+    caller.results[FLOW] = trained
+    caller.reports += executor.reports
+    _publish_to_ui(trained)
+    return publish_result(trained)
+
+
+def _publish_to_ui(trained: Artifact) -> None:
+    rows = [f"| {name} | {value} |" for name, value in training_facts(trained).items()]
+    lines = ["| training | |", "|---|---|", *rows]
+    create_markdown_artifact("\n".join(lines), key="training", description="What was trained")
+    if TRAINING_PICTURES in trained.files:
+        with trained.open(TRAINING_PICTURES) as file:
+            picture = base64.b64encode(file.read()).decode()
+        create_image_artifact(
+            f"data:image/png;base64,{picture}",
+            key="training-crops",
+            description="Training crops: picture, pseudo-label, prediction",
+        )

@@ -1,0 +1,226 @@
+"""The wiring of training and evaluation, and nothing of how stages are run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.evaluation_settings import EvaluationSettings
+from flows.executors import Executor
+from flows.find_artifacts import find_by_key, latest
+from flows.settings import clip_model
+from storage.artifacts import Artifact, ArtifactStore
+from storage.errors import ArtifactError, ConfigError
+from storage.evaluation_data import EvaluationSet, open_evaluation_set
+from storage.vocabulary import load_vocabulary
+from storage.weights import check, sha256_of
+from storage.weights_registry import ZUTIS, parse_clip, seed_of
+from tasks import evaluate, train
+from tasks.assemble_dataset import NAME as DATASET
+from tasks.models import ModelConfig
+from tasks.zutis_checkpoint import MODEL, open_checkpoint
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A ZUTIS network to evaluate.
+
+    Attributes:
+        clip: ARCHITECTURE:WEIGHTS whose text tower speaks with it; empty if nothing says.
+        label: for people.
+        training: what published it; None for a checkpoint from elsewhere.
+        checkpoint: what `tasks.zutis_checkpoint.open_checkpoint` takes; empty with a training.
+        digest: of the checkpoint's weights.
+        left_out: categories that training did not know though its data set had them.
+    """
+
+    clip: str
+    label: str
+    training: Artifact | None = None
+    checkpoint: str = ""
+    digest: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The evaluation of a model, and that of MaskCLIP if it was asked for."""
+
+    model: Artifact
+    baseline: Artifact | None
+
+    @property
+    def all(self) -> list[Artifact]:
+        """What is compared, the baseline first."""
+        return [artifact for artifact in (self.baseline, self.model) if artifact is not None]
+
+
+def find_dataset(store: ArtifactStore, key: str) -> Artifact:
+    """The data set to train on: by the beginning of its key, or the latest build's.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    if key:
+        return find_by_key(store, key, [DATASET])
+    found = latest(store, DATASET)
+    if found is None:
+        raise ArtifactError(
+            f"There is no data set in {store.root}: run `zutis build` first, or name its --store."
+        )
+    return found
+
+
+def train_model(config: train.Config, dataset: Artifact, executor: Executor) -> Artifact:
+    """Train, or find the training."""
+    inputs = train.Inputs(dataset.ref)
+    [artifact] = executor.many(train.NAME, config, [inputs], [config.optimisation.iterations])
+    return artifact
+
+
+def find_model(store: ArtifactStore, name: str) -> TrainedModel:
+    """The model to evaluate.
+
+    Args:
+        store: where trainings are.
+        name: the beginning of a training's key; the name, file or folder of a checkpoint; or
+            nothing for the latest training.
+
+    Raises:
+        ArtifactError: there is no training.
+        WeightsError: there is no such checkpoint.
+    """
+    if not name:
+        found = latest(store, train.NAME)
+        if found is None:
+            raise ArtifactError(
+                f"There is no trained model in {store.root}: run `zutis train` first, or name a "
+                "--checkpoint."
+            )
+        return trained_model(found)
+    path = Path(name).expanduser()
+    if name in ZUTIS or ":random" in name or path.exists():
+        return _checkpoint(name)
+    if "/" in name or "." in name:
+        open_checkpoint(name)  # says what is wrong with it
+    return trained_model(find_by_key(store, name, [train.NAME]))
+
+
+def trained_model(training: Artifact) -> TrainedModel:
+    """What training published."""
+    card: dict[str, Any] = training.read_json(train.MODEL_CARD)
+    return TrainedModel(
+        clip=card["clip"].removesuffix(" (untrained)"),
+        label=f"ZUTIS {training.key[:12]}",
+        training=training,
+        left_out=tuple(card["config"]["leave_out"]),
+    )
+
+
+def evaluate_model(
+    settings: EvaluationSettings, model: TrainedModel, executor: Executor
+) -> Evaluated:
+    """Evaluate a model, and the baseline beside it.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+        NotCached: from an executor that runs nothing.
+    """
+    used = open_evaluation_set(settings.on, Path(settings.data) if settings.data else None)
+    clip = _clip(settings, model)
+    configs = [_model_config(settings, used, model, clip)]
+    if settings.baseline:
+        configs.append(_baseline_config(settings, used, model, clip))
+    images = min(settings.limit or len(used.images), len(used.images))
+    inputs = [
+        evaluate.Inputs(model.training.ref if model.training and config.method == "zutis" else None)
+        for config in configs
+    ]
+    made = [
+        executor.many(evaluate.NAME, config, [one], [images])[0]
+        for config, one in zip(configs, inputs, strict=True)
+    ]
+    return Evaluated(made[0], made[1] if settings.baseline else None)
+
+
+def _checkpoint(name: str) -> TrainedModel:
+    checkpoint = open_checkpoint(name)
+    return TrainedModel(
+        clip=checkpoint.default_clip,
+        label=checkpoint.label,
+        checkpoint=name,
+        digest=_digest(name),
+    )
+
+
+def _digest(name: str) -> str:
+    """Of a checkpoint's weights, which `open_checkpoint` has found."""
+    if ":random" in name:
+        seed = seed_of(parse_clip(name).weights)
+        return f"random:{seed}"
+    if name in ZUTIS:
+        [found] = check(name)
+        return sha256_of(found.path)
+    path = Path(name).expanduser()
+    return sha256_of(path / MODEL if path.is_dir() else path)
+
+
+def _clip(settings: EvaluationSettings, model: TrainedModel) -> ModelConfig:
+    spec = settings.clip or model.clip
+    if not spec:
+        raise ConfigError(
+            f"Nothing says which CLIP {model.label} speaks with: name it, as "
+            "clip=ARCHITECTURE:WEIGHTS."
+        )
+    return clip_model(spec, settings.device, settings.precision)
+
+
+def _model_config(
+    settings: EvaluationSettings, used: EvaluationSet, model: TrainedModel, clip: ModelConfig
+) -> evaluate.Config:
+    return evaluate.Config(
+        method="zutis",
+        clip=clip,
+        checkpoint=model.checkpoint,
+        checkpoint_digest=model.digest,
+        checkpoint_label=model.label,
+        **_common(settings, used, model),
+    )
+
+
+def _baseline_config(
+    settings: EvaluationSettings, used: EvaluationSet, model: TrainedModel, clip: ModelConfig
+) -> evaluate.Config:
+    if settings.maskclip:
+        clip = clip_model(settings.maskclip, settings.device, settings.precision)
+    return evaluate.Config(method="maskclip", clip=clip, **_common(settings, used, model))
+
+
+def _common(
+    settings: EvaluationSettings, used: EvaluationSet, model: TrainedModel
+) -> dict[str, Any]:
+    """What the model and the baseline are evaluated alike with."""
+    names = load_vocabulary(settings.vocabulary).categories if settings.vocabulary else ()
+    return {
+        "evaluation_set": settings.on,
+        "evaluation_digest": used.digest(),
+        "data_root": settings.data,
+        "categories": names,
+        "collapse_to": settings.collapse_to,
+        "seen_categories": _seen(settings, used, model),
+        "image_size": settings.image_size,
+        "instances": settings.instances,
+        "limit": settings.limit,
+    }
+
+
+def _seen(
+    settings: EvaluationSettings, used: EvaluationSet, model: TrainedModel
+) -> tuple[str, ...]:
+    """Categories that training knew; empty where there are no others to tell apart."""
+    if settings.seen is not None:
+        return settings.seen
+    if settings.collapse_to or not set(model.left_out) & set(used.categories):
+        return ()
+    return tuple(name for name in used.categories if name not in model.left_out)

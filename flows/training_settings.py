@@ -1,0 +1,140 @@
+"""The settings of a training: parameters of the flow, and NAME=VALUE on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows.settings import clip_model
+from storage.category_splits import expand_names
+from tasks import train
+from tasks.training_samples import SampleRecipe
+from tasks.training_step import Optimisation
+
+Count = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+AtLeast0 = Annotated[float, Field(ge=0)]
+
+
+class TrainingSettings(BaseModel):
+    """How ZUTIS is trained; the defaults are those of the paper and its published models."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    clip: str = "ViT-B-16-quickgelu:openai"
+    """ARCHITECTURE:WEIGHTS that training starts from: a ViT; a tag, a file or random:SEED."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: str = "auto"
+    """auto (bfloat16 on a GPU, float32 elsewhere), float32 or bfloat16."""
+
+    iterations: Count = 20_000
+    """Optimiser steps."""
+    batch_size: Count = 8
+    """Samples of a step, over all processes."""
+    learning_rate: Positive = 5e-5
+    """Of everything but the encoder, at the start."""
+    encoder_factor: Positive = 0.1
+    """The encoder's learning rate, as a factor of the other."""
+    weight_decay: AtLeast0 = 0.05
+    """AdamW's."""
+    power: Positive = 0.9
+    """Of the polynomial decay of the learning rate."""
+    min_learning_rate: AtLeast0 = 1e-6
+    """Floor of the learning rates."""
+    max_gradient_norm: Positive | None = None
+    """Longer gradients are shortened to this norm; none: they are left."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Publish a moving average of the weights, of which each step keeps this share."""
+    ce_weight: AtLeast0 = 1.0
+    """Of the cross entropy with the text embeddings."""
+    mask_weight: AtLeast0 = 1.0
+    """Of the mask losses together."""
+    dice_weight: AtLeast0 = 1.0
+    """Of the dice loss."""
+    bce_weight: AtLeast0 = 1.0
+    """Of the binary cross entropy of masks."""
+
+    crop: Annotated[int, Field(ge=16)] = 384
+    """Rows and columns of a training sample, pixels."""
+    min_objects: Annotated[int, Field(ge=1, le=255)] = 1
+    """Objects of a sample, at least."""
+    max_objects: Annotated[int, Field(ge=1, le=255)] = 10
+    """Objects of a sample, at most."""
+    same_category_probability: Probability = 0.5
+    """That all objects of a sample are of one category."""
+    min_scale: Positive = 0.1
+    """Of a picture, at least."""
+    max_scale: Positive = 1.0
+    """Of a picture, at most."""
+    flip: Probability = 0.5
+    """Probability of exchanging left and right."""
+    jitter: tuple[AtLeast0, AtLeast0, AtLeast0, AtLeast0] = (0.8, 0.8, 0.8, 0.2)
+    """Brightness, contrast, saturation and hue of the colour jitter."""
+    jitter_probability: Probability = 0.8
+    """Of any colour jitter at all."""
+    greyscale: Probability = 0.2
+    """Probability of taking colours away."""
+    blur: Probability = 0.5
+    """Probability of a Gaussian blur."""
+    min_sigma: Positive = 0.1
+    """Of the blur, pixels, at least."""
+    max_sigma: Positive = 2.0
+    """Of the blur, pixels, at most."""
+
+    num_queries: Count = 100
+    """Of the decoder: masks proposed for a picture."""
+    num_decoder_layers: Count = 6
+    """Layers of the decoder."""
+    num_heads: Count = 8
+    """Attention heads of the decoder."""
+    stop_gradient: bool = True
+    """The instance branch does not train the encoder."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the initial weights and the samples."""
+    leave_out: tuple[str, ...] = ()
+    """Categories that training is not to know; names, or coco-65-15 or voc2012-15-5."""
+    missing_categories: Literal["train", "stop"] = "train"
+    """Train although a category has no sample, or stop."""
+
+    workers: Annotated[int, Field(ge=0)] = 2
+    """Processes that make samples."""
+    micro_batch: Count | None = None
+    """Images that are learned at once; none: all of a batch."""
+    checkpoint_every: Count = 500
+    """Iterations from checkpoint to checkpoint."""
+    keep_checkpoints: Count = 2
+    """How many of the latest checkpoints stay."""
+    log_every: Count = 50
+    """Iterations from row to row of training.csv."""
+    compiled: bool = False
+    """Compile the network with torch; worth it on a GPU."""
+
+
+def training_config(settings: TrainingSettings) -> train.Config:
+    """The stage's configuration.
+
+    Raises:
+        ConfigError: settings that don't go together.
+        WeightsError: the CLIP is not there.
+    """
+    return train.Config(
+        clip=clip_model(settings.clip, settings.device, settings.precision),
+        optimisation=Optimisation(**_values(settings, Optimisation)),
+        samples=SampleRecipe(**_values(settings, SampleRecipe)),
+        **{
+            **_values(settings, train.Config, "clip", "optimisation", "samples"),
+            "leave_out": expand_names(settings.leave_out),
+        },
+    )
+
+
+def _values(settings: TrainingSettings, kind: Any, *others: str) -> dict[str, Any]:
+    return {
+        field.name: getattr(settings, field.name)
+        for field in fields(kind)
+        if field.name not in others
+    }
