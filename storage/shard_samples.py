@@ -26,6 +26,7 @@ from storage.filesystems import (
     MissingFileError,
     ShortReadError,
     display,
+    is_local,
     join_uri,
     local_uri,
     open_binary,
@@ -33,6 +34,7 @@ from storage.filesystems import (
     read_range,
 )
 from storage.records import read_parquet
+from storage.shard_cache import local_copy
 from storage.shards import INDEX_SCHEMA, ignore_label
 
 _INDEX, _VOCABULARY = "index.parquet", "vocabulary.json"
@@ -56,7 +58,8 @@ class SampleBytes:
 class ShardSamples:
     """The samples of a data set, read one by one. Can be pickled, and shared with child processes.
 
-    Nothing is kept open or in memory but the index, about a hundred bytes a sample.
+    Nothing is kept open or in memory but the index, about a hundred bytes a sample. Shards that are
+    not on a local disk are copied to one when they are first read (see `storage.shard_cache`).
 
     Categories that are left out take their samples along, and the others are numbered anew from 1:
     everything here has the new numbers.
@@ -89,6 +92,7 @@ class ShardSamples:
         self.heights = index["height"].to_numpy()
         self.widths = index["width"].to_numpy()
         self._folder = folder
+        self._copies: dict[str, str] = {}
         self._shards: list[str] = shards.dictionary.to_pylist()
         self._shard_numbers = shards.indices.to_numpy()
         self._keys = index["key"].combine_chunks()
@@ -161,16 +165,23 @@ class ShardSamples:
         """
         jpg_start, jpg_length, mask_start, mask_length = self._places[i].tolist()
         try:
+            shard = self._copy_of(self.shard(i))
             if 0 <= mask_start - jpg_start - jpg_length <= _SMALL_GAP:
                 end = mask_start + mask_length
-                data = read_range(self.shard(i), jpg_start, end - jpg_start)
+                data = read_range(shard, jpg_start, end - jpg_start)
                 return SampleBytes(data[:jpg_length], data[mask_start - jpg_start :])
             return SampleBytes(
-                read_range(self.shard(i), jpg_start, jpg_length),
-                read_range(self.shard(i), mask_start, mask_length),
+                read_range(shard, jpg_start, jpg_length),
+                read_range(shard, mask_start, mask_length),
             )
         except (MissingFileError, ShortReadError) as error:
             raise self._damaged(i, str(error).rstrip(".")) from error
+
+    def _copy_of(self, shard: str) -> str:
+        """Where the shard is read; a local one is read where it is."""
+        if shard not in self._copies:
+            self._copies[shard] = shard if is_local(shard) else local_copy(shard)
+        return self._copies[shard]
 
     def decode_picture(self, i: int, jpeg: bytes, *, least: tuple[int, int]) -> Image.Image:
         """Decode a picture, by DCT scaling no larger than it must be.

@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import pickle
 import shutil
-import uuid
 from dataclasses import replace
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -114,15 +112,6 @@ def test_it_travels_to_other_processes(folder):
     shards = ShardSamples.open(folder)
     copy = pickle.loads(pickle.dumps(shards))
     assert copy.read(5) == shards.read(5)
-
-
-def test_other_file_systems(folder):
-    there = f"memory://{uuid.uuid4().hex}"
-    fs = fsspec.filesystem("memory")
-    for path in folder.iterdir():
-        fs.pipe_file(f"{there}/{path.name}", path.read_bytes())
-    shards = ShardSamples.open(there)
-    assert [shards.read(i).jpeg for i in range(7)] == [sample.jpeg for sample in STORED]
 
 
 def publish(folder: Path, root: Path) -> ArtifactStore:
