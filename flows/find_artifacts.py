@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from storage.artifacts import Artifact, ArtifactStore
 from storage.errors import ArtifactError
+
+_KEY = re.compile(r"[0-9a-f]{4,}(-[0-9a-f]*)?")
+
+
+def is_key(name: str) -> bool:
+    """Whether this can be the beginning of an artifact's key."""
+    return _KEY.fullmatch(name) is not None
 
 
 def find_by_key(store: ArtifactStore, key: str, stages: Sequence[str] = ()) -> Artifact:

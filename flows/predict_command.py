@@ -11,8 +11,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flows.settings import choose_device, clip_model
+from flows.find_artifacts import is_key
+from flows.settings import DEFAULT_STORE, choose_device, clip_model
 from storage.errors import ConfigError, VocabularyError
+from storage.filesystems import is_local
 from storage.reject_reasons import REJECT_REASONS
 from storage.vocabulary import Category, load_vocabulary
 from tasks.stage import SilentProgress
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tasks.segmenter import InstanceSettings
 
 MASKCLIP = "maskclip"
+LATEST = "latest"
 _MASKCLIP_CLIP = "ViT-B-16-quickgelu:openai"
 
 
@@ -33,8 +36,8 @@ def predict_pictures(
     checkpoint: Annotated[
         str,
         typer.Option(
-            help="Folder of a trained model, a name that `zutis weights list` shows, a file,"
-            " ARCH:random:SEED, or maskclip: CLIP without training."
+            help="Key of a training, its beginning, or latest; a folder or file; a name that `zutis"
+            " weights list` shows; ARCH:random:SEED; or maskclip: CLIP without training."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the predictions.")],
@@ -64,6 +67,9 @@ def predict_pictures(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace earlier predictions in the folder.")
     ] = False,
+    store: Annotated[
+        str, typer.Option(help="Folder of the artifacts, for keys and latest.")
+    ] = DEFAULT_STORE,
 ) -> None:
     """Segment pictures: COCO JSON, label maps and overlays, for names seen in training or not."""
     from tasks.predict import check_folder, find_pictures, predict, prepare_folder
@@ -82,12 +88,36 @@ def predict_pictures(
         raise ConfigError(f"batch is {batch}: use at least 1.")
     check_folder(out, overwrite=overwrite)
     pictures = find_pictures(images, without=out)
+    checkpoint = _place_of(checkpoint, store)
     segmenter = _segmenter(checkpoint, names, clip, device, precision, image_size, settings)
     prepare_folder(out, overwrite=overwrite)
     total = pictures.entries.num_rows + pictures.rejects.num_rows
     with _TerminalProgress(console, total) as progress:
         summary = predict(pictures, segmenter, out, batch=batch, progress=progress)
     _report(console, summary, segmenter, out, time.monotonic() - started)
+
+
+def _place_of(checkpoint: str, store: str) -> str:
+    """What `open_checkpoint` takes: the folder of a training for its key.
+
+    Raises:
+        ArtifactError: there is no such training.
+        ConfigError: it is not on a local disk.
+    """
+    is_place = Path(checkpoint).expanduser().exists()
+    if is_place or not (checkpoint == LATEST or is_key(checkpoint)):
+        return checkpoint
+    from flows.training_pipeline import find_model
+    from storage.artifacts import ArtifactStore
+
+    training = find_model(ArtifactStore(store), "" if checkpoint == LATEST else checkpoint).training
+    assert training is not None, "what is no checkpoint was found by its key"
+    if not is_local(training.location):
+        raise ConfigError(
+            f"The model {training.location} is not on a local disk: copy its folder to one and name"
+            " that."
+        )
+    return training.location
 
 
 def _names(categories: str, vocabulary: str) -> tuple[str | Category, ...] | None:

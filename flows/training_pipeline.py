@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.evaluation_settings import EvaluationSettings
 from flows.executors import Executor
-from flows.find_artifacts import find_by_key, latest
+from flows.find_artifacts import find_by_key, is_key, latest
 from flows.settings import clip_model
 from storage.artifacts import Artifact, ArtifactStore
 from storage.errors import ArtifactError, ConfigError
@@ -99,12 +99,9 @@ def find_model(store: ArtifactStore, name: str) -> TrainedModel:
                 "--checkpoint."
             )
         return trained_model(found)
-    path = Path(name).expanduser()
-    if name in ZUTIS or ":random" in name or path.exists():
-        return _checkpoint(name)
-    if "/" in name or "." in name:
-        open_checkpoint(name)  # says what is wrong with it
-    return trained_model(find_by_key(store, name, [train.NAME]))
+    if is_key(name) and not Path(name).exists():
+        return trained_model(find_by_key(store, name, [train.NAME]))
+    return _checkpoint(name)
 
 
 def trained_model(training: Artifact) -> TrainedModel:

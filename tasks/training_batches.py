@@ -7,7 +7,7 @@ alone. The number of workers changes nothing.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 from storage.errors import ZutisError
@@ -30,8 +30,11 @@ def batches_from(
     processes: Processes,
     workers: int,
     pin_memory: bool = False,
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """This process's part of the batches of iterations `first_iteration` to `iterations` - 1.
+
+    Close it, whatever happens: the workers end then. Those of an iterator that is only left alone
+    are still there when Python exits, which would wait for them for ever.
 
     Args:
         samples: numbers 0 to `iterations` · `batch_size` - 1; picklable.
@@ -66,7 +69,11 @@ def batches_from(
         # then depend on how often a run was resumed.
         generator=torch.Generator(),
     )
-    return iter(loader)
+    batches = iter(loader)
+    try:
+        yield from batches
+    finally:
+        del batches
 
 
 class _WithErrorsAsSamples:

@@ -10,8 +10,8 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from storage.errors import ConfigError, ZutisError
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # The batches from an iteration on, of this process's part; an error that a sample met is yielded
 # in its batch's place.
-MakeBatches = Callable[[int], Iterator[TrainingBatch | ZutisError]]
+MakeBatches = Callable[[int], Generator[TrainingBatch | ZutisError]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +87,19 @@ class _Loop:
         if self._done:
             return
         with _noticing_sigterm() as told_to_stop, _naming_killed_workers():
-            batches = make_batches(self._trainer.steps_done)
-            while not self._done:
-                self._learn_next(batches)
-                if _any_process(self._trainer, told_to_stop()):
-                    self._save()
-                    raise self._told_to_stop()
-                if self._trainer.steps_done % self._settings.checkpoint_every == 0:
-                    self._save()
+            with closing(make_batches(self._trainer.steps_done)) as batches:
+                self._learn(batches, told_to_stop)
+
+    def _learn(
+        self, batches: Iterator[TrainingBatch | ZutisError], told_to_stop: Callable[[], bool]
+    ) -> None:
+        while not self._done:
+            self._learn_next(batches)
+            if _any_process(self._trainer, told_to_stop()):
+                self._save()
+                raise self._told_to_stop()
+            if self._trainer.steps_done % self._settings.checkpoint_every == 0:
+                self._save()
 
     @property
     def _done(self) -> bool:

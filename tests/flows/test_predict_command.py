@@ -14,8 +14,10 @@ from fakes import FakeClip
 from pictures import write_corpus
 from typer.testing import CliRunner
 
-from flows.predict_command import predict_pictures
-from storage.errors import ConfigError, VocabularyError, WeightsError, ZutisError
+from flows.predict_command import _place_of, predict_pictures
+from storage.artifacts import ArtifactRef, ArtifactStore
+from storage.errors import ArtifactError, ConfigError, VocabularyError, WeightsError, ZutisError
+from storage.fingerprints import Recipe
 
 app = typer.Typer()
 app.command()(predict_pictures)
@@ -134,3 +136,17 @@ def test_a_real_network_on_photographs(test_data, tmp_path):
     assert "2 pictures" in output
     images = json.loads((out / "predictions.json").read_text())["images"]
     assert [image["file_name"] for image in images] == [path.name for path in photographs]
+
+
+def test_a_training_is_named_by_its_key_or_as_the_latest(tmp_path):
+    store = ArtifactStore(str(tmp_path / "store"))
+    recipe = Recipe(stage="train", version=1, config={})
+    with store.attempt(ArtifactRef("train", recipe.key())) as attempt:
+        attempt.create_json("model.json", {"clip": "", "config": {"leave_out": []}})
+        trained = store.publish(attempt, recipe)
+    for name in (trained.key, trained.key[:6], "latest"):
+        assert _place_of(name, store.root) == trained.location
+    assert _place_of("coco_vit_b_16", store.root) == "coco_vit_b_16"
+    assert _place_of("model.pt", store.root) == "model.pt"
+    with pytest.raises(ArtifactError, match="begins with 'abcdef00'"):
+        _place_of("abcdef00", store.root)

@@ -10,7 +10,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -151,7 +151,7 @@ def train(
     """`run_training` in a store."""
     training_log = TrainingLog(trainer.text_embeddings, IGNORE, iterations=iterations, every=4)
 
-    def make_batches(first_iteration: int) -> Iterator[Any]:
+    def make_batches(first_iteration: int) -> Generator[Any]:
         return batches_from(
             samples or Samples(),
             collate,

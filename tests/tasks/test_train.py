@@ -26,6 +26,7 @@ from storage.shards import Sample, ShardWriter, encode_jpeg
 from tasks import train
 from tasks.models import load_clip_model
 from tasks.stage import SilentProgress
+from tasks.training_log import COLUMNS
 from tasks.training_samples import SampleRecipe
 from tasks.training_state import TrainingStates
 from tasks.training_step import Optimisation
@@ -281,3 +282,14 @@ def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path, trained, step):
     assert again.files[train.MODEL] == trained.files[train.MODEL]
     assert again.files[train.TRAINING_TABLE] == trained.files[train.TRAINING_TABLE]
     assert TrainingStates(store, trained.ref).steps() == []
+
+
+def test_tensorboard_has_the_table(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(f"{trained.store.location(trained.ref)}/.tensorboard")
+    events.Reload()
+    assert {*COLUMNS[1:], "samples_per_second", "waiting"} <= set(events.Tags()["scalars"])
+    [loss] = events.Scalars("loss")
+    assert loss.step == 4
+    assert loss.value == pytest.approx(trained.notes["last"]["loss"], rel=1e-5)

@@ -1,0 +1,65 @@
+"""Batches from worker processes: which samples they have, and that the workers end."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from storage.errors import ArtifactError
+from tasks.training_batches import batches_from
+from tasks.training_processes import Processes
+
+
+class Numbers:
+    """Sample i is i; 13 can't be read."""
+
+    def __getitem__(self, number: int) -> int:
+        if number == 13:
+            raise ArtifactError("Sample 13 is damaged.")
+        return number
+
+
+def as_list(samples: Sequence[int]) -> list[int]:
+    return list(samples)
+
+
+def batches(workers: int, first_iteration: int = 0, rank: int = 0, size: int = 1) -> Any:
+    return batches_from(
+        Numbers(),
+        as_list,
+        first_iteration=first_iteration,
+        iterations=4,
+        batch_size=4,
+        processes=Processes(rank, size),
+        workers=workers,
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_iteration_has_its_own_samples_whatever_the_workers(workers: int) -> None:
+    assert list(batches(workers))[:3] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    assert next(batches(workers, first_iteration=2)) == [8, 9, 10, 11]
+
+
+def test_processes_share_a_batch() -> None:
+    shares = [next(batches(0, 1, rank, 3)) for rank in range(3)]
+    assert [number for share in shares for number in share] == [4, 5, 6, 7]
+    assert max(map(len, shares)) == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_comes_in_its_batchs_place(workers: int) -> None:
+    *_, last = batches(workers)
+    assert isinstance(last, ArtifactError)
+    assert str(last) == "Sample 13 is damaged."
+
+
+def test_closing_ends_the_workers() -> None:
+    made = batches(2)
+    next(made)
+    assert len(multiprocessing.active_children()) == 2
+    made.close()
+    assert not multiprocessing.active_children()
