@@ -130,10 +130,12 @@ def _augmented(
     picture: Image.Image, seen: View, window: Box, draw: ObjectDraw
 ) -> npt.NDArray[np.uint8]:
     """The window of the picture's crop, uint8 [3, h, w], after all that changes its colours."""
-    context, fill = _colours(picture, seen)
-    pixels = _window(picture, seen, window, fill)
-    if draw.jitter is not None:
-        jitter_colours(pixels, draw.jitter, context)
+    pixels, visible = _window(picture, seen, window)
+    if draw.jitter is not None or visible != window:
+        context, fill = _colours(picture, seen)
+        _fill_around(pixels, visible.moved(-window.top, -window.left), fill)
+        if draw.jitter is not None:
+            jitter_colours(pixels, draw.jitter, context)
     if draw.greyscale:
         make_grey(pixels)
     if draw.sigma:
@@ -141,10 +143,11 @@ def _augmented(
     return pixels
 
 
-def _window(
-    picture: Image.Image, seen: View, window: Box, fill: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.uint8]:
-    """Scale what the window shows of the picture, and fill the rest: uint8 [3, h, w]."""
+def _window(picture: Image.Image, seen: View, window: Box) -> tuple[npt.NDArray[np.uint8], Box]:
+    """Scale what the window shows of the picture: uint8 [3, h, w], and where in the crop that is.
+
+    The rest is left open, which may be nothing.
+    """
     visible = seen.picture.intersection(window)
     source, down, right = seen.in_scaled_picture(visible), *_ratios(picture, seen)
     part = picture.resize(
@@ -153,11 +156,16 @@ def _window(
         box=(source.left * right, source.top * down, source.right * right, source.bottom * down),
     )
     pixels = np.empty((3, window.height, window.width), np.uint8)
-    if visible != window:
-        pixels[:] = fill[:, None, None]
     place = _slices(visible.moved(-window.top, -window.left))
     pixels[:, *place] = np.asarray(part).transpose(2, 0, 1)
-    return pixels
+    return pixels, visible
+
+
+def _fill_around(pixels: npt.NDArray[np.uint8], box: Box, fill: npt.NDArray[np.uint8]) -> None:
+    """Give everything outside of the box a colour, in place."""
+    colour = fill[:, None, None]
+    pixels[:, : box.top], pixels[:, box.bottom :] = colour, colour
+    pixels[:, :, : box.left], pixels[:, :, box.right :] = colour, colour
 
 
 def _colours(picture: Image.Image, seen: View) -> tuple[ColourContext, npt.NDArray[np.uint8]]:

@@ -92,9 +92,11 @@ def jitter_colours(pixels: Pixels, jitter: ColourJitter, context: ColourContext)
     """
     _check(pixels)
     context = ColourContext(context.colours.copy(), context.weights)
-    for operation in jitter.order:
+    contrast = jitter.order.index("contrast")
+    for place, operation in enumerate(jitter.order):
         pivot = context.mean_grey() if operation == "contrast" else 0.0
-        for colours in (pixels, context.colours):
+        # After the contrast, nobody asks for the context's colours.
+        for colours in (pixels, context.colours) if place < contrast else (pixels,):
             if operation == "brightness":
                 _scale_about(colours.reshape(-1), np.float32(0), np.float32(jitter.brightness))
             elif operation == "contrast":
