@@ -130,7 +130,9 @@ def _ellipse(path: Path) -> np.ndarray:
 
 
 def _sample(key: str, path: Path, mask: np.ndarray, label: int) -> Sample:
+    import numpy as np
     from PIL import Image
+    from pycocotools.mask import encode
 
     from storage.shards import Sample, encode_jpeg
 
@@ -138,7 +140,9 @@ def _sample(key: str, path: Path, mask: np.ndarray, label: int) -> Sample:
     with Image.open(path) as image:
         if image.format != "JPEG":
             data = encode_jpeg(image.convert("RGB"))
-    return Sample(key, data, mask, label, {"image_id": key})
+    rle = encode(np.asfortranarray(mask, dtype=np.uint8))
+    facts = {"mask": {"size": rle["size"], "counts": rle["counts"].decode()}}
+    return Sample(key, data, mask, label, {"image_id": key, **facts})
 
 
 def stored_samples(samples: Sequence[Sample]) -> list[StoredSample]:
@@ -179,7 +183,7 @@ def decode_only(ours: TrainingSamples, i: int) -> None:
     shards = ours.shards
     for draw in ours.draws(i):
         stored = shards.read(draw.index)
-        shards.decode_labels(draw.index, stored.mask)
+        shards.decode_object(draw.index, stored)
         least = (
             max(int(shards.heights[draw.index] * draw.scale), 1),
             max(int(shards.widths[draw.index] * draw.scale), 1),

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image, JpegImagePlugin, PngImagePlugin
+from pycocotools import mask as coco_mask
 
 from storage.artifacts import Artifact, damaged
 from storage.errors import ArtifactError, ConfigError
@@ -48,10 +49,12 @@ class SampleBytes:
 
     Attributes:
         jpeg: the picture's bytes.
+        facts: the JSON's.
         mask: the label map's, a PNG.
     """
 
     jpeg: bytes
+    facts: bytes
     mask: bytes
 
 
@@ -97,7 +100,7 @@ class ShardSamples:
         self._shard_numbers = shards.indices.to_numpy()
         self._keys = index["key"].combine_chunks()
         self._places = np.stack(
-            [index[f"{member}_{what}"].to_numpy() for member in ("jpg", "mask")
+            [index[f"{member}_{what}"].to_numpy() for member in ("jpg", "json", "mask")
              for what in ("offset", "length")], axis=1
         )  # fmt: skip
 
@@ -157,23 +160,23 @@ class ShardSamples:
         return dict(zip(labels.tolist(), np.split(order, starts[1:]), strict=True))
 
     def read(self, i: int) -> SampleBytes:
-        """Picture and label map of sample `i`, as they are stored.
+        """Picture, JSON and label map of sample `i`, as they are stored.
 
         Raises:
             ArtifactError: the shard is gone, or shorter than the index has it.
             StorageError: the shard can't be read.
         """
-        jpg_start, jpg_length, mask_start, mask_length = self._places[i].tolist()
+        members = self._places[i].reshape(3, 2).tolist()
+        start = min(offset for offset, _ in members)
+        end = max(offset + length for offset, length in members)
         try:
             shard = self._copy_of(self.shard(i))
-            if 0 <= mask_start - jpg_start - jpg_length <= _SMALL_GAP:
-                end = mask_start + mask_length
-                data = read_range(shard, jpg_start, end - jpg_start)
-                return SampleBytes(data[:jpg_length], data[mask_start - jpg_start :])
-            return SampleBytes(
-                read_range(shard, jpg_start, jpg_length),
-                read_range(shard, mask_start, mask_length),
-            )
+            if end - start <= sum(length for _, length in members) + _SMALL_GAP:
+                data = read_range(shard, start, end - start)
+                parts = [data[at - start : at - start + length] for at, length in members]
+            else:
+                parts = [read_range(shard, at, length) for at, length in members]
+            return SampleBytes(*parts)
         except (MissingFileError, ShortReadError) as error:
             raise self._damaged(i, str(error).rstrip(".")) from error
 
@@ -199,10 +202,30 @@ class ShardSamples:
         """
         with self._decoding(i, "picture"):
             picture = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg))
-            self._check_size(i, picture)
+            self._check_size(i, *picture.size)
             picture.draft("RGB", least[::-1])
             picture.load()
             return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+    def decode_object(self, i: int, stored: SampleBytes) -> npt.NDArray[np.bool_]:
+        """Where sample `i`'s object is: bool [height, width].
+
+        From the run lengths in the JSON, which is several times as fast as from the label map;
+        from that where other programs have written data sets without them.
+
+        Raises:
+            ArtifactError: it can't be decoded, or is not of the size that the index has.
+        """
+        found: npt.NDArray[np.bool_]
+        with self._decoding(i, "mask"):
+            rle = json.loads(stored.facts).get("mask")
+            if rle is not None:
+                height, width = (int(side) for side in rle["size"])
+                self._check_size(i, width, height)
+                found = coco_mask.decode(rle).view(np.bool_)
+                return found
+        found = self.decode_labels(i, stored.mask) == self.labels[i]
+        return found
 
     def decode_labels(self, i: int, png: bytes) -> npt.NDArray[np.uint8 | np.uint16]:
         """Decode a label map: [height, width], 0 background, category_id, or the ignore label.
@@ -212,7 +235,7 @@ class ShardSamples:
         """
         with self._decoding(i, "label map"):
             picture = PngImagePlugin.PngImageFile(io.BytesIO(png))
-            self._check_size(i, picture)
+            self._check_size(i, *picture.size)
             labels = np.asarray(picture)
             if labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
                 raise ValueError(f"it has mode {picture.mode}")
@@ -224,11 +247,11 @@ class ShardSamples:
         renumbered: npt.NDArray[Any] = self._new_labels[labels].astype(labels.dtype)
         return renumbered
 
-    def _check_size(self, i: int, picture: Image.Image) -> None:
+    def _check_size(self, i: int, width: int, height: int) -> None:
         expected = (int(self.widths[i]), int(self.heights[i]))
-        if picture.size != expected:
+        if (width, height) != expected:
             raise ValueError(
-                "it has {} x {} pixels instead of {} x {}".format(*picture.size, *expected)
+                "it has {} x {} pixels instead of {} x {}".format(width, height, *expected)
             )
 
     @contextmanager

@@ -33,6 +33,7 @@ from zutis_model.photometric import (
 
 # Rows and columns, at least, of the small picture that a picture's mean colours are taken from.
 _CONTEXT_SIDE = 16
+_LARGEST_8_BIT = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +85,10 @@ def render(shards: ShardSamples, draws: Sequence[ObjectDraw], crop: int) -> Canv
 def _canvas(shards: ShardSamples, draw: ObjectDraw, crop: int) -> Canvas:
     """The first picture with all that is around its object; to be ignored where it ends."""
     stored, seen = shards.read(draw.index), _view(shards, draw, crop)
-    visible = seen.labels(shards.decode_labels(draw.index, stored.mask))
-    labels = np.full((crop, crop), shards.ignore_label, visible.dtype)
-    labels[_slices(seen.picture)] = visible
+    visible = seen.labels(shards.decode_object(draw.index, stored))
+    dtype = np.uint8 if shards.ignore_label <= _LARGEST_8_BIT else np.uint16
+    labels = np.full((crop, crop), shards.ignore_label, dtype)
+    labels[_slices(seen.picture)] = np.where(visible, draw.label, 0)
     whole = Box(0, 0, crop, crop)
     pixels = _augmented(_decoded(shards, draw, stored.jpeg, seen), seen, whole, draw)
     if draw.flip:
@@ -99,7 +101,7 @@ def _object(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]] | None:
     """Pixels [3, h, w] and mask [h, w] of the object's box, None if the crop shows none of it."""
     stored, seen = shards.read(draw.index), _view(shards, draw, crop)
-    mask = seen.labels(shards.decode_labels(draw.index, stored.mask)) == draw.label
+    mask = seen.labels(shards.decode_object(draw.index, stored))
     box = bounding_box(mask)
     if box is None:
         return None

@@ -17,11 +17,13 @@ Dimensions:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 _MOST_INSTANCES = 255
+_Label = TypeVar("_Label", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,14 @@ class View:
         """A box of the crop in the scaled picture's rows and columns."""
         return box.moved(self.top, self.left)
 
-    def labels(self, label_map: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
-        """The label map of the unscaled picture, scaled and cut to what is in the crop.
+    def labels(self, label_map: npt.NDArray[_Label]) -> npt.NDArray[_Label]:
+        """The label map or mask of the unscaled picture, scaled and cut to what is in the crop.
 
         Each pixel gets the label under its centre. (The reference's nearest neighbour takes that
         under its upper left corner, and so moves masks by up to half a pixel against pictures.)
 
         Args:
-            label_map: integer [H, W].
+            label_map: integer or bool [H, W].
 
         Returns:
             The same type, [h, w] of `picture`.

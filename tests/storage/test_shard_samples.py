@@ -48,6 +48,9 @@ def test_every_sample_is_read_as_it_was_written(folder):
         assert stored.jpeg == sample.jpeg
         labels = shards.decode_labels(i, stored.mask)
         np.testing.assert_array_equal(labels, np.where(sample.mask, sample.label, 0))
+        np.testing.assert_array_equal(shards.decode_object(i, stored), sample.mask)
+        without = replace(stored, facts=b"{}")
+        np.testing.assert_array_equal(shards.decode_object(i, without), sample.mask)
     assert shards.shard(0) == str(folder / "small-000000.tar")
     assert shards.shard(6) == str(folder / "small-000001.tar")
 

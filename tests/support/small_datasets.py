@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from PIL import Image
+from pycocotools.mask import encode
 
 from storage.records import write_parquet
 from storage.shards import Sample, ShardWriter
@@ -29,7 +30,9 @@ def stored_sample(
         y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
         centre = rng.uniform(-0.3, 0.3, 2)
         mask = ((y - centre[0]) / 0.5) ** 2 + ((x - centre[1]) / 0.4) ** 2 < 1
-    return Sample(f"{seed:08x}", buffer.getvalue(), mask, label, {"label": label})
+    rle = encode(np.asfortranarray(mask, dtype=np.uint8))
+    facts = {"label": label, "mask": {"size": list(size), "counts": rle["counts"].decode()}}
+    return Sample(f"{seed:08x}", buffer.getvalue(), mask, label, facts)
 
 
 def write_dataset(
