@@ -34,6 +34,8 @@ from zutis_model.photometric import (
 # Rows and columns, at least, of the small picture that a picture's mean colours are taken from.
 _CONTEXT_SIDE = 16
 _LARGEST_8_BIT = 255
+# Rows and columns that become one, from which on every fourth of them will do.
+_MANY_TO_ONE = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +177,7 @@ def _colours(picture: Image.Image, seen: View) -> tuple[ColourContext, npt.NDArr
 
     The mean is cut off, not rounded, as in the reference.
     """
-    small = np.asarray(picture.reduce(max(min(picture.size) // _CONTEXT_SIDE, 1)))
+    small = np.asarray(_reduced(picture))
     fill = small.mean(axis=(0, 1)).astype(np.uint8)
     shown, (height, width) = seen.in_scaled_picture(seen.picture), small.shape[:2]
     rows = slice(shown.top * height // seen.height, -(-shown.bottom * height // seen.height))
@@ -185,6 +187,16 @@ def _colours(picture: Image.Image, seen: View) -> tuple[ColourContext, npt.NDArr
     weights = np.full(len(colours) + 1, area / len(colours))
     weights[-1] = seen.size**2 - area
     return ColourContext(np.vstack([colours, fill]).T[:, None].copy(), weights), fill
+
+
+def _reduced(picture: Image.Image) -> Image.Image:
+    """A small picture with the mean colours of a large one, from every fourth row and column of
+    it where there are many: that many tell a mean as well."""
+    factor = max(min(picture.size) // _CONTEXT_SIDE, 1)
+    if factor >= _MANY_TO_ONE:
+        size = (picture.width // 4, picture.height // 4)
+        picture, factor = picture.resize(size, Image.Resampling.NEAREST), factor // 4
+    return picture.reduce(factor)
 
 
 def _ratios(picture: Image.Image, seen: View) -> tuple[float, float]:
