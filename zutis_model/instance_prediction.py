@@ -30,14 +30,14 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from zutis_model.mask_suppression import Suppression, check_suppression, suppress_overlapping
+from zutis_model.mask_upsampling import upsampled_masks
 from zutis_model.precision import autocast
-from zutis_model.semantic_prediction import check_embeddings, check_size, upsample
+from zutis_model.semantic_prediction import check_embeddings, check_size
 
 BoxFormat = Literal["xywh", "xyxy"]
 _Value = TypeVar("_Value", int, str)
 
 _BACKGROUND = 0
-_PIXELS_AT_ONCE = 2**23  # of upsampled proposals: 32 MiB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def predict_instances(
 
     A score is the mean of the proposal inside its mask times sigmoid(temperature x cosine) of
     its category. Proposals with an empty mask and those of the background are dropped. Full
-    resolution is used for one image at a time: n masks of bool, and 32 MiB of upsampled
+    resolution is used for one image at a time: n masks of bool, and on a GPU 32 MiB of upsampled
     proposals.
 
     Args:
@@ -279,13 +279,8 @@ def _binarise(proposals: Tensor, size: tuple[int, int] | None, threshold: float)
     """Masks of proposals [n, h, w]: bool [n, H, W]."""
     if size is None:
         return proposals > threshold
-    masks = torch.empty((len(proposals), *size), dtype=torch.bool, device=proposals.device)
-    step = max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
-    for start in range(0, len(proposals), step):
-        part = proposals[start : start + step]
-        # The reference upsamples probabilities, not masks.
-        masks[start : start + step] = upsample(part[None], size)[0] > threshold
-    return masks
+    # The reference upsamples probabilities, not masks.
+    return upsampled_masks(proposals, size, threshold)
 
 
 def _boxes(masks: Tensor) -> Tensor:

@@ -168,25 +168,22 @@ def test_masks_lost_on_the_way_to_the_size_are_dropped():
     assert small.boxes.tolist() == [[0, 0, 2, 2]]
 
 
-@pytest.mark.parametrize("pixels_at_once", [1, 2 * 93 * 131, 10**9])
-def test_only_objects_are_upsampled_and_a_few_at_a_time(pixels_at_once, inputs, monkeypatch):
+def test_only_objects_are_upsampled(inputs, monkeypatch):
     expected = predict_instances(*inputs, size=SIZE, suppression=None)
-    upsample = instance_prediction.upsample
+    upsampled_masks = instance_prediction.upsampled_masks
     upsampled = []
 
-    def record(maps, size):
-        upsampled.append(maps.shape[:2].numel())
-        return upsample(maps, size)
+    def record(proposals, size, threshold):
+        upsampled.append(len(proposals))
+        return upsampled_masks(proposals, size, threshold)
 
-    monkeypatch.setattr(instance_prediction, "_PIXELS_AT_ONCE", pixels_at_once)
-    monkeypatch.setattr(instance_prediction, "upsample", record)
+    monkeypatch.setattr(instance_prediction, "upsampled_masks", record)
     actual = predict_instances(*inputs, size=SIZE, suppression=None)
 
     assert all(equal(a, e) for a, e in zip(actual, expected, strict=True))
     queries = inputs[0].shape[0] * inputs[0].shape[2]
     # Not the empty query and the background; one in each image is lost only after upsampling.
     assert sum(len(e.scores) for e in expected) < sum(upsampled) < queries
-    assert max(upsampled) <= max(1, pixels_at_once // (93 * 131))
 
 
 def test_last_layer_is_used(inputs):

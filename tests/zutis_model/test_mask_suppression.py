@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from zutis_model import mask_suppression
-from zutis_model.mask_suppression import pairwise_iou, suppress_overlapping
+from zutis_model.mask_suppression import (
+    _intersections_by_products,
+    _intersections_of_bits,
+    pairwise_iou,
+    suppress_overlapping,
+)
 
 
 def strips(*intervals, width=20):
@@ -176,9 +181,9 @@ def test_no_masks():
 
 def test_autocast_around_it_changes_nothing():
     masks = torch.rand(5, 60, 60) < 0.6  # counts beyond what bfloat16 tells apart
-    expected = pairwise_iou(masks)
+    expected = _intersections_by_products(masks.flatten(1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(pairwise_iou(masks), expected)
+        assert torch.equal(_intersections_by_products(masks.flatten(1)), expected)
 
 
 @pytest.mark.parametrize(
@@ -219,3 +224,12 @@ def test_gpu_agrees(suppression):
     for a, e in zip(actual, expected, strict=True):
         assert a.is_cuda
         assert torch.equal(a.cpu(), e)
+
+
+@pytest.mark.parametrize("pixels", [1, 63, 64, 65, 8192, 20_001])
+def test_both_ways_to_count_common_pixels_agree(pixels):
+    masks = torch.rand(7, pixels, generator=torch.Generator().manual_seed(pixels)) < 0.4
+    masks[0] = True
+    by_bits = torch.from_numpy(_intersections_of_bits(masks.numpy()))
+    assert torch.equal(by_bits, _intersections_by_products(masks))
+    assert by_bits[0].tolist() == masks.sum(dim=1).tolist()
