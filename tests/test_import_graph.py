@@ -17,7 +17,8 @@ ALLOWED = {
     "zutis_model": set(),
     "storage": set(),
     "tasks": {"zutis_model", "storage"},
-    "flows": {"tasks", "storage"},
+    "flows": {"tasks", "storage", "made_world"},
+    "made_world": set(),
 }
 
 # Modules of tasks that stages share or commands call; every other module there is a stage.
