@@ -24,7 +24,7 @@ FLOW = "evaluate-zutis"
 def _run_name() -> str:
     parameters = flow_run.parameters
     evaluation = EvaluationSettings.model_validate(parameters["evaluation"])
-    return f"{parameters['checkpoint'] or 'the latest model'} on {evaluation.on}"[:200]
+    return f"{parameters['checkpoint'][:20] or 'the latest model'} on {evaluation.on}"[:200]
 
 
 @flow(name=FLOW, flow_run_name=_run_name, validate_parameters=True)

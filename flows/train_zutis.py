@@ -24,7 +24,7 @@ FLOW = "train-zutis"
 def _run_name() -> str:
     parameters = flow_run.parameters
     iterations = TrainingSettings.model_validate(parameters["training"]).iterations
-    return f"{iterations:,} iterations on {parameters['dataset'] or 'the latest data set'}"[:200]
+    return f"{iterations:,} iterations on {parameters['dataset'][:12] or 'the latest data set'}"
 
 
 @flow(name=FLOW, flow_run_name=_run_name, validate_parameters=True)
