@@ -17,7 +17,7 @@ def training_facts(trained: Artifact) -> dict[str, str]:
         "categories": f"{len(card['categories']):,}"
         + (f", {len(card['config']['leave_out'])} left out" if card["config"]["leave_out"] else ""),
         "trained": f"{trained.counts['iterations']:,} iterations, "
-        f"{trained.counts['samples']:,} samples, {trained.manifest['seconds']:,.1f} s, "
+        f"{trained.counts['samples']:,} samples, "
         f"{notes['samples_per_second']:.1f} samples/s, "
         f"{100 * notes['waiting']:.1f} % of the time waiting for them",
         "loss": f"{last['loss']:.4f} at the end",

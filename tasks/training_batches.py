@@ -6,6 +6,8 @@ alone. The number of workers changes nothing.
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.context
 import signal
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
@@ -62,6 +64,7 @@ def batches_from(
         _WithErrorsAsSamples(samples),  # type: ignore[arg-type]
         batch_sampler=numbers,  # type: ignore[arg-type]
         num_workers=workers,
+        multiprocessing_context=_worker_context() if workers else None,
         collate_fn=_Collate(collate),
         pin_memory=pin_memory,
         worker_init_fn=_leave_signals_to_the_parent,
@@ -74,6 +77,14 @@ def batches_from(
         yield from batches
     finally:
         del batches
+
+
+def _worker_context() -> multiprocessing.context.BaseContext:
+    """Workers are copies of a small server, not of this process, whose threads (Prefect's, the
+    terminal's, OpenMP's) and their locks a copy would inherit in whatever state they are."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "tasks.sample_rendering"])
+    return context
 
 
 class _WithErrorsAsSamples:

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from small_training import Numbers, as_list
 
 from storage.errors import ArtifactError
 from tasks.training_batches import batches_from
 from tasks.training_processes import Processes
-
-
-class Numbers:
-    """Sample i is i; 13 can't be read."""
-
-    def __getitem__(self, number: int) -> int:
-        if number == 13:
-            raise ArtifactError("Sample 13 is damaged.")
-        return number
-
-
-def as_list(samples: Sequence[int]) -> list[int]:
-    return list(samples)
 
 
 def batches(workers: int, first_iteration: int = 0, rank: int = 0, size: int = 1) -> Any:

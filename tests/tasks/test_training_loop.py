@@ -122,14 +122,8 @@ def test_a_damaged_sample_is_named_and_nothing_is_lost(store, undisturbed, worke
 
 
 def test_a_killed_worker_is_one_sentence(store):
-    class Deadly(Samples):
-        def __getitem__(self, number):
-            if number == 5:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().__getitem__(number)
-
     with pytest.raises(ZutisError, match="A process that makes training samples was killed"):
-        train(store, small_trainer(), Deadly(), workers=1)
+        train(store, small_trainer(), Samples(deadly=5), workers=1)
 
 
 def test_a_full_gpu_is_remembered_by_the_checkpoint(store):
