@@ -86,9 +86,12 @@ class _Loop:
         self._resume()
         if self._done:
             return
-        with _noticing_sigterm() as told_to_stop, _naming_killed_workers():
-            with closing(make_batches(self._trainer.steps_done)) as batches:
-                self._learn(batches, told_to_stop)
+        with (
+            _noticing_sigterm() as told_to_stop,
+            _naming_killed_workers(),
+            closing(make_batches(self._trainer.steps_done)) as batches,
+        ):
+            self._learn(batches, told_to_stop)
 
     def _learn(
         self, batches: Iterator[TrainingBatch | ZutisError], told_to_stop: Callable[[], bool]
