@@ -1,7 +1,6 @@
 """CLIP (Radford et al. 2021): one vector per image and per prompt, on open_clip.
 
-Nothing here reaches the network: weights are handed in, tokenizers are part of open_clip. The
-architectures are open_clip's and ours (see `own_architectures`).
+Nothing here reaches the network: weights are handed in, tokenizers are part of open_clip.
 
 Dimensions:
     n     images or prompts
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import open_clip
@@ -26,7 +25,6 @@ from torch import Tensor, nn
 
 from zutis_model.input_checks import check_images
 from zutis_model.normalisation import normalise
-from zutis_model.own_architectures import Tokenizer, known_architectures, make_tokenizer
 from zutis_model.precision import Precision, autocast, check_precision
 from zutis_model.synthetic_weights import fill_with_synthetic_weights
 from zutis_model.weight_loading import WithoutRandomInitialisation, load_strictly
@@ -53,7 +51,7 @@ class Clip:
     def __init__(
         self,
         model: open_clip.CLIP | open_clip.CustomTextCLIP,
-        tokenizer: Tokenizer,
+        tokenizer: Callable[[Sequence[str]], Tensor],
         *,
         embedding_dim: int,
         device: torch.device,
@@ -224,7 +222,7 @@ def load_clip(
     """CLIP with weights, ready for inference.
 
     Args:
-        architecture: one of open_clip's, such as `ViT-B-32-quickgelu`, or one of ours.
+        architecture: one of open_clip's, such as `ViT-B-32-quickgelu`.
         state_dict: OpenAI's, or open_clip's own; of any floating-point type. None: the synthetic
             weights of `seed`. OpenAI's were trained with a quick approximation of GELU; where
             the extra entries of its state dict are present, that is used whatever the name says.
@@ -244,7 +242,7 @@ def load_clip(
         model = open_clip.create_model(
             architecture, pretrained=None, pretrained_text=False, force_quick_gelu=is_openai
         )
-        tokenizer = make_tokenizer(architecture)
+        tokenizer = open_clip.get_tokenizer(architecture)
     if state_dict is None:
         fill_with_synthetic_weights(model, seed)
     else:
@@ -299,7 +297,7 @@ def _without_root_logging() -> Iterator[None]:
 
 
 def _check_architecture(architecture: str) -> None:
-    known = known_architectures()
+    known = open_clip.list_models()
     if architecture not in known:
         similar = difflib.get_close_matches(architecture, known, n=5, cutoff=0.5)
         hint = f"; similar ones: {', '.join(similar)}" if similar else ""
