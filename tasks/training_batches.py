@@ -7,8 +7,11 @@ alone. The number of workers changes nothing.
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.context
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
@@ -67,7 +70,7 @@ def batches_from(
         multiprocessing_context=_worker_context() if workers else None,
         collate_fn=_Collate(collate),
         pin_memory=pin_memory,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=_live_as_long_as_the_parent,
         # Starting workers draws a number, by default from torch's own random state, which would
         # then depend on how often a run was resumed.
         generator=torch.Generator(),
@@ -107,8 +110,17 @@ class _Collate:
         return next(errors, None) or self._collate(samples)
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """A scheduler's SIGTERM and a terminal's Ctrl-C reach the workers, too. They end with the
-    parent, which needs them until it has ended its iteration."""
+def _live_as_long_as_the_parent(worker: int) -> None:
+    """A scheduler's SIGTERM and a terminal's Ctrl-C reach the workers, too, but the parent needs
+    them until it has ended its iteration. They end with it: also when it is killed, which torch
+    would only see in a direct child of its, and these are the server's."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage.errors import ConfigError, ZutisError
+from storage.errors import ConfigError
 from storage.shard_samples import ShardSamples
 from zutis_model.copy_paste import uniform_index
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 else:
     _Dataset = object  # DataLoader asks for no more
 
-_Error = TypeVar("_Error", bound=ZutisError)
 
 _OPERATIONS: tuple[Operation, ...] = ("brightness", "contrast", "saturation", "hue")
 _PROBABILITIES = ("same_category_probability", "flip", "jitter_probability", "greyscale", "blur")
@@ -230,15 +229,6 @@ def collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
         [sample.category_ids for sample in samples],
         samples[0].ignore_index,
     )
-
-
-def without_worker_traceback(error: _Error) -> _Error:
-    """The error with its one sentence for a text again, after DataLoader added a worker's stack.
-
-    An error that was raised in this process comes back as it is.
-    """
-    _, in_worker, sentence = str(error).rpartition(f"{type(error).__qualname__}: ")
-    return type(error)(sentence.strip()) if in_worker else error
 
 
 def _uniform_numbers(seed: int, i: int) -> Iterator[float]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,3 +54,27 @@ def test_closing_ends_the_workers() -> None:
     assert len(multiprocessing.active_children()) == 2
     made.close()
     assert not multiprocessing.active_children()
+
+
+_KILLED_AT_ONCE = """
+import os, signal, sys
+sys.path.append("tests/support")
+sys.path.append("tests/tasks")
+from test_training_batches import batches
+
+made = batches(2)
+next(made)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_workers_of_a_killed_process_end() -> None:
+    # They have its standard output, which is at its end once the last of them has ended.
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED_AT_ONCE],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
