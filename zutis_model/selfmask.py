@@ -9,8 +9,9 @@ Dimensions:
     b     images in the batch
     h, w  image rows, columns
     r, c  patch rows, columns: h / 8 and w / 8, rounded up
+    l     decoder layers
     q     queries
-    d     width, 384
+    d     width; 384 in the published network
 """
 
 from __future__ import annotations
@@ -27,18 +28,14 @@ from torch import Tensor, nn
 from zutis_model.input_checks import check_images
 from zutis_model.perceptron import Perceptron
 from zutis_model.precision import Precision, autocast, check_precision
+from zutis_model.selfmask_sizes import PUBLISHED, SelfMaskSizes, sizes_of_state_dict
 from zutis_model.synthetic_weights import fill_with_synthetic_weights
 from zutis_model.transformer_decoder import TransformerDecoder
 from zutis_model.vit_positions import resized_position_embedding
 from zutis_model.weight_loading import WithoutRandomInitialisation, load_strictly
 
 PATCH_SIZE = 8
-_WIDTH = 384
-_NUM_HEADS = 6
-_FEEDFORWARD_WIDTH = 4 * _WIDTH
-_NUM_ENCODER_LAYERS = 12
-_NUM_DECODER_LAYERS = 6
-_TRAINING_IMAGE_SIZE = 224  # of the position embedding: 28 x 28 patches
+_FEEDFORWARD_FACTOR = 4
 _MASKS_PER_PATCH = 2  # mask pixels along a patch's side
 _UPSAMPLING_TO_IMAGE = PATCH_SIZE // _MASKS_PER_PATCH
 _ROWS_AT_ONCE = 1024  # tokens in an encoder layer's perceptron at a time, on a CPU
@@ -51,6 +48,8 @@ class SelfMaskOutput:
     Attributes:
         mask_logits: float32 [b, q, 2r, 2c]; covers the image padded to a multiple of 8.
         objectness_logits: float32 [b, q].
+
+    With all decoder layers, there is a dimension l behind b, here and in what follows.
     """
 
     mask_logits: Tensor
@@ -71,32 +70,34 @@ class SelfMask(nn.Module):
     """The network. Use `load_selfmask` to get one with weights.
 
     Args:
-        num_queries: q; the published checkpoints have 10 or 20.
+        sizes: the published checkpoints have 10 or 20 queries, and are alike in all else.
         precision: arithmetic of `encode`, `forward` and `predict`; outputs are float32 either way.
 
     Raises:
         ValueError: unknown precision.
     """
 
-    def __init__(self, num_queries: int = 20, precision: Precision = "float32") -> None:
+    def __init__(self, sizes: SelfMaskSizes = PUBLISHED, precision: Precision = "float32") -> None:
         super().__init__()
         check_precision(precision)
+        self.sizes = sizes
         self.precision: Precision = precision
         # Its layer norms have an epsilon of 1e-6, the decoder's 1e-5.
         self.encoder = VisionTransformer(
-            img_size=_TRAINING_IMAGE_SIZE,
+            img_size=sizes.image_size,
             patch_size=PATCH_SIZE,
-            embed_dim=_WIDTH,
-            depth=_NUM_ENCODER_LAYERS,
-            num_heads=_NUM_HEADS,
+            embed_dim=sizes.width,
+            depth=sizes.encoder_layers,
+            num_heads=sizes.heads,
+            mlp_ratio=_FEEDFORWARD_FACTOR,
             num_classes=0,
             weight_init="skip",  # initial weights take a second to draw and aren't kept
         )
         self.decoder = TransformerDecoder(
-            _WIDTH, _NUM_DECODER_LAYERS, _NUM_HEADS, _FEEDFORWARD_WIDTH
+            sizes.width, sizes.decoder_layers, sizes.heads, _FEEDFORWARD_FACTOR * sizes.width
         )
-        self.query_embed = nn.Parameter(torch.randn(num_queries, _WIDTH))
-        self.ffn = Perceptron(_WIDTH, _WIDTH, 1)  # objectness
+        self.query_embed = nn.Parameter(torch.randn(sizes.queries, sizes.width))
+        self.ffn = Perceptron(sizes.width, sizes.width, 1)  # objectness
 
     @property
     def device(self) -> torch.device:
@@ -130,14 +131,16 @@ class SelfMask(nn.Module):
             for block in cast("Iterable[Block]", self.encoder.blocks):
                 tokens = _encoder_layer(block, tokens)
             tokens = self.encoder.norm(tokens)
-        return tokens[:, 1:].reshape(-1, rows, columns, _WIDTH)
+        return tokens[:, 1:].reshape(-1, rows, columns, self.sizes.width)
 
-    def forward(self, images: Tensor) -> SelfMaskOutput:
+    def forward(self, images: Tensor, *, all_layers: bool = False) -> SelfMaskOutput:
         """All queries' masks and objectness, from the last decoder layer.
 
         Args:
             images: float32 [b, 3, h, w], normalised with the ImageNet statistics; any size.
                 Attention is over all r·c patches, so time grows with the square of the area.
+            all_layers: from every decoder layer (training): masks are [b, l, q, 2r, 2c] then,
+                objectness is [b, l, q].
 
         Returns:
             Masks of the padded image: crop after upsampling by 4, or use `predict`.
@@ -145,13 +148,16 @@ class SelfMask(nn.Module):
         Raises:
             ValueError: as `encode`.
         """
-        tokens, queries = self._tokens_and_queries(images)
+        tokens = self.encode(images)
+        queries = self._queries(tokens, all_layers=all_layers)
         with autocast(self.device, self.precision):
-            objectness_logits = self.ffn(queries).squeeze(-1)
-        return SelfMaskOutput(
-            mask_logits=self._mask_logits(queries, tokens),
-            objectness_logits=objectness_logits.float(),
-        )
+            objectness_logits = self.ffn(queries).squeeze(-1).float()
+        # A mask is made of one query and the tokens, so the layers' queries can be one long list.
+        mask_logits = self._mask_logits(queries.flatten(1, 2), tokens)
+        if not all_layers:
+            return SelfMaskOutput(mask_logits, objectness_logits[:, 0])
+        mask_logits = mask_logits.view(*queries.shape[:3], *mask_logits.shape[2:])
+        return SelfMaskOutput(mask_logits, objectness_logits)
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,7 +175,8 @@ class SelfMask(nn.Module):
         Raises:
             ValueError: as `encode`.
         """
-        tokens, queries = self._tokens_and_queries(images)
+        tokens = self.encode(images)
+        queries = self._queries(tokens)[:, 0]
         with autocast(self.device, self.precision):
             objectness_logits = self.ffn(queries).squeeze(-1).float()
 
@@ -183,12 +190,14 @@ class SelfMask(nn.Module):
         height, width = images.shape[-2:]
         return soft[:, 0, :height, :width].contiguous(), objectness[:, 0]
 
-    def _tokens_and_queries(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = self.encode(images)
+    def _queries(self, tokens: Tensor, *, all_layers: bool = False) -> Tensor:
+        """Object queries, [b, l, q, d]; of the last layer alone, l = 1, or of all."""
         with autocast(self.device, self.precision):
             # SelfMask gives the decoder no position of the memory (ZUTIS does).
-            queries = self.decoder(self.query_embed, tokens.flatten(1, 2))[-1]
-        return tokens, queries
+            queries: Tensor = self.decoder(
+                self.query_embed, tokens.flatten(1, 2), all_layers=all_layers
+            )
+        return queries.transpose(0, 1)
 
     def _mask_logits(self, queries: Tensor, tokens: Tensor) -> Tensor:
         with autocast(self.device, self.precision):
@@ -201,7 +210,8 @@ class SelfMask(nn.Module):
 def load_selfmask(
     state_dict: Mapping[str, Tensor] | None = None,
     *,
-    num_queries: int = 20,
+    num_queries: int = PUBLISHED.queries,
+    sizes: SelfMaskSizes | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
     precision: Precision = "float32",
@@ -209,9 +219,12 @@ def load_selfmask(
     """SelfMask with weights, in eval mode.
 
     Args:
-        state_dict: a published checkpoint's; the number of queries is read from it. None: the
-            synthetic weights of `seed`.
+        state_dict: a published checkpoint's, or that of a network of any sizes, float32 or
+            narrower; the sizes are read from it. None: the synthetic weights of `seed`.
         num_queries: q of a network with synthetic weights.
+        sizes: of a network with synthetic weights, all of them; `num_queries` is not read then.
+            With a state dict, in place of what is read from it: needed only where the heads are
+            not those of `selfmask_sizes.heads_of_width`.
         seed: see `synthetic_weights.synthetic_weight`.
         device: where the network lives; move the images there.
         precision: `float32`, or `bfloat16` (autocast) for speed where results may differ a little.
@@ -220,14 +233,15 @@ def load_selfmask(
         ValueError: the state dict is of another model (the message names keys), or the precision
             or the seed is not a valid one.
     """
-    if state_dict is not None and "query_embed" in state_dict:
-        num_queries = state_dict["query_embed"].shape[0]
+    if sizes is None:
+        given = SelfMaskSizes(queries=num_queries)
+        sizes = given if state_dict is None else sizes_of_state_dict(state_dict)
     with WithoutRandomInitialisation():
-        network = SelfMask(num_queries, precision)
+        network = SelfMask(sizes, precision)
     if state_dict is None:
         fill_with_synthetic_weights(network, seed)
     else:
-        load_strictly(network, state_dict, "SelfMask (ViT-S/8)")
+        load_strictly(network, state_dict, f"SelfMask ({sizes})")
     return network.to(device).eval().requires_grad_(False)
 
 

@@ -1,0 +1,138 @@
+"""Pictures and masks as SelfMask is trained on them: cut out, flipped and recoloured at random.
+
+The reference (github.com/NoelShin/selfmask) cuts out parts of 0.1 to 1 times the picture's size,
+flips, and changes colours, as here.
+
+Dimensions:
+    h, w  rows, columns of a picture
+    n     pictures of a batch
+    s     rows and columns of what the network sees
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+_PATCH: Final = 8
+_SMALLEST_CUT: Final = 0.5
+"""Of the picture's shorter side."""
+_MOST_STRETCH: Final = 1.3
+_LEAST_OF_MASK: Final = 0.6
+_TRIES: Final = 6
+_BRIGHTNESS, _CONTRAST, _SATURATION, _TINT = 0.25, 0.25, 0.3, 0.06
+_GREY_SHARE: Final = 0.05
+_LUMA: Final = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def selfmask_batches(
+    pictures: Sequence[Pixels],
+    masks: Sequence[Mask],
+    *,
+    batch_size: int,
+    image_size: int,
+    seed: int,
+) -> Iterator[tuple[Pixels, Mask]]:
+    """Batches without end; every picture comes once before any comes again.
+
+    Args:
+        pictures: one or more of uint8 [h, w, 3], RGB. Where they are fewer than a batch, the rest
+            of it are other views of the same.
+        masks: as many of bool [h, w].
+        batch_size: n.
+        image_size: s.
+        seed: of the order and of all random changes.
+
+    Yields:
+        uint8 [n, s, s, 3], and bool [n, s, s].
+
+    Raises:
+        ValueError: there is no picture, or pictures and masks differ in number or size.
+    """
+    if not len(pictures) or len(pictures) != len(masks):
+        raise ValueError(f"expected as many masks as pictures, got {len(masks)}, {len(pictures)}")
+    for pixels, mask in zip(pictures, masks, strict=True):
+        if pixels.shape[:2] != mask.shape:
+            raise ValueError(f"a picture {pixels.shape} and its mask {mask.shape} differ in size")
+    random = np.random.default_rng(seed)
+    order = _endless_order(len(pictures), random)
+    while True:
+        views = [
+            _view(pictures[at], masks[at], image_size, random)
+            for at in (next(order) for _ in range(batch_size))
+        ]
+        yield (
+            recoloured(np.stack([pixels for pixels, _ in views]), random),
+            np.stack([mask for _, mask in views]),
+        )
+
+
+def size_for_whole_pictures(image_size: int) -> int:
+    """Pixels of the shorter side at which a trained network should see whole pictures.
+
+    Parts are magnified to the network's size, so things look larger to it in training than in
+    whole pictures of that size; at this size they look about the same (Touvron et al. 2019).
+    """
+    mean_cut = (1 + _SMALLEST_CUT) / 2
+    return _PATCH * round(image_size / mean_cut / _PATCH)
+
+
+def _endless_order(count: int, random: np.random.Generator) -> Iterator[int]:
+    while True:
+        yield from random.permutation(count).tolist()
+
+
+def _view(
+    pixels: Pixels, mask: Mask, image_size: int, random: np.random.Generator
+) -> tuple[Pixels, Mask]:
+    """A part of a picture and of its mask, uint8 [s, s, 3] and bool [s, s]."""
+    box = _cut(mask, random)
+    size = (image_size, image_size)
+    view = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, box=box)
+    soft = Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BILINEAR, box=box)
+    step = -1 if random.random() < 0.5 else 1
+    return np.asarray(view)[:, ::step], (np.asarray(soft) > 0.5)[:, ::step]
+
+
+def _cut(mask: Mask, random: np.random.Generator) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of a nearly square part that holds most of the mask.
+
+    Where none is found after some tries, the whole picture: of a part that the object is not in,
+    there is nothing to learn.
+    """
+    height, width = mask.shape
+    area = mask.sum()
+    for _ in range(_TRIES):
+        side = random.uniform(_SMALLEST_CUT, 1.0) * min(height, width)
+        stretch = math.exp(random.uniform(-1, 1) * math.log(_MOST_STRETCH) / 2)
+        rows, columns = min(side * stretch, height), min(side / stretch, width)
+        top, left = random.uniform(0, height - rows), random.uniform(0, width - columns)
+        inside = mask[int(top) : math.ceil(top + rows), int(left) : math.ceil(left + columns)]
+        if inside.sum() >= _LEAST_OF_MASK * area:
+            return left, top, left + columns, top + rows
+    return 0.0, 0.0, width, height
+
+
+def recoloured(pictures: Pixels, random: np.random.Generator) -> Pixels:
+    """Other brightness, contrast, saturation and tint for each of [n, s, s, 3]; a few grey."""
+    count = len(pictures)
+
+    def factors(most: float, channels: int = 1) -> NDArray[np.float32]:
+        return random.uniform(1 - most, 1 + most, (count, 1, 1, channels)).astype(np.float32)
+
+    values = pictures.astype(np.float32) * factors(_BRIGHTNESS) * factors(_TINT, 3)
+    mean = values.mean(axis=(1, 2, 3), keepdims=True)
+    values = mean + (values - mean) * factors(_CONTRAST)
+    grey = (values @ _LUMA)[..., None]
+    keeps_colour = random.random((count, 1, 1, 1)) >= _GREY_SHARE
+    values = grey + (values - grey) * factors(_SATURATION) * keeps_colour
+    clipped: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return clipped

@@ -1,0 +1,106 @@
+"""A part of a corpus in memory, as SelfMask is trained on it.
+
+Dimensions:
+    h, w  rows, columns of a picture
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from storage.errors import CorpusError, ImageRejected
+from storage.file_kinds import file_name
+from storage.filesystems import display
+from storage.image_bytes import ImageBytes, iter_entry
+from storage.image_decoding import decode
+from storage.reject_reasons import UNREADABLE
+from tasks.predict import find_pictures
+from tasks.stage import Progress, SilentProgress
+
+
+@dataclass(frozen=True, eq=False)
+class CorpusPicture:
+    """A picture that can be used.
+
+    Attributes:
+        name: its file's, without folders; of a tar's member, the member's.
+        pixels: uint8 [h, w, 3], RGB.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusSample:
+    """What was read.
+
+    Attributes:
+        pictures: in the order of their names.
+        rejects: how many could not be used, by reason.
+    """
+
+    pictures: tuple[CorpusPicture, ...]
+    rejects: dict[str, int]
+
+
+def read_sample(
+    specs: Sequence[str],
+    *,
+    at_most: int,
+    shorter_side: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> CorpusSample:
+    """Read pictures of a corpus, chosen at random; what can't be used is counted and passed over.
+
+    Args:
+        specs: pictures, folders (tars in them included) and patterns; see `find_pictures`.
+        at_most: pictures; 0: all of them. Of a tar, the first ones are taken.
+        shorter_side: pixels; larger pictures are made that small.
+        seed: of the choice.
+        progress: hears of every picture.
+
+    Raises:
+        CorpusError: there is no picture that can be used.
+    """
+    progress = progress or SilentProgress()
+    listing = find_pictures(specs)
+    rejects = Counter(listing.rejects["reason"].to_pylist())
+    pictures: list[CorpusPicture] = []
+    order = np.random.default_rng(seed).permutation(listing.entries.num_rows)
+    for item in _items(listing.entries.take(order).to_pylist()):
+        try:
+            pictures.append(_picture(item, shorter_side))
+        except ImageRejected as rejected:
+            rejects[rejected.reason] += 1
+        progress.advance()
+        if len(pictures) == at_most:
+            break
+    if not pictures:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in rejects.items())
+        raise CorpusError(f"None of the pictures can be used ({reasons or 'there are none'}).")
+    pictures.sort(key=lambda picture: picture.name)
+    return CorpusSample(pictures=tuple(pictures), rejects=dict(rejects))
+
+
+def _items(entries: list[dict[str, str]]) -> Iterator[ImageBytes]:
+    for entry in entries:
+        yield from iter_entry(entry["uri"], entry["kind"])
+
+
+def _picture(item: ImageBytes, shorter_side: int) -> CorpusPicture:
+    if item.data is None:
+        raise ImageRejected(item.reject_reason or UNREADABLE)
+    image = decode(item.data).image
+    share = shorter_side / min(image.size)
+    if share < 1:
+        width, height = (max(1, round(side * share)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    return CorpusPicture(file_name(display(item.member or item.uri)), np.asarray(image))

@@ -1,0 +1,79 @@
+"""Which of many candidate masks shows what is salient: SelfMask's vote (Shin et al. 2022, 3.2).
+
+A candidate that spans the picture from side to side frames it: it is background (the framing
+prior). Of the others, the one that agrees most with all of them wins: clusters of an object come
+out alike for several features and numbers of clusters, those of background differ each time. As in
+the reference's `mask_generator.py` (github.com/NoelShin/selfmask).
+
+Dimensions:
+    n     candidates
+    h, w  rows, columns
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Vote:
+    """What was elected.
+
+    Attributes:
+        index: of the candidate, 0..n - 1; the first of equals.
+        agreement: its mean IoU with the other candidates that frame nothing, 0..1; 0 where there
+            is none.
+    """
+
+    index: int
+    agreement: float
+
+
+def elect_salient(candidates: BoolArray) -> Vote | None:
+    """Elect a candidate.
+
+    Args:
+        candidates: bool [n, h, w].
+
+    Returns:
+        The winner; None where no candidate is left, as all are empty or frame the picture. (The
+        reference then lets all of them stand; a picture where nothing stands out teaches more
+        when it is left out.)
+
+    Raises:
+        ValueError: another shape or type.
+    """
+    if candidates.ndim != 3 or candidates.dtype != np.bool_:
+        raise ValueError(
+            f"candidates must be bool [n, h, w], got {candidates.dtype} {list(candidates.shape)}"
+        )
+    standing = np.flatnonzero(candidates.any(axis=(1, 2)) & ~frames_picture(candidates))
+    if not len(standing):
+        return None
+    overlaps = pairwise_iou(candidates[standing])
+    np.fill_diagonal(overlaps, 0)
+    sums = overlaps.sum(axis=1)
+    winner = int(sums.argmax())
+    return Vote(int(standing[winner]), float(sums[winner] / max(len(standing) - 1, 1)))
+
+
+def frames_picture(masks: BoolArray) -> BoolArray:
+    """Whether a mask touches two opposite sides of the picture: bool [n] of bool [n, h, w]."""
+    top, bottom = masks[:, 0].any(axis=1), masks[:, -1].any(axis=1)
+    left, right = masks[:, :, 0].any(axis=1), masks[:, :, -1].any(axis=1)
+    return np.logical_or(top & bottom, left & right)
+
+
+def pairwise_iou(masks: BoolArray) -> npt.NDArray[np.float64]:
+    """Intersection over union of all pairs of bool [n, h, w]: float64 [n, n]; 0 of two empty."""
+    flat = masks.reshape(len(masks), -1).astype(np.float64)
+    intersections = flat @ flat.T
+    areas = flat.sum(axis=1)
+    unions = areas[:, None] + areas - intersections
+    ious: npt.NDArray[np.float64] = intersections / np.maximum(unions, 1)
+    return ious
