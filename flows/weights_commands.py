@@ -12,7 +12,8 @@ from rich.table import Column, Table
 from storage.errors import WeightsError
 from storage.weights import CheckedWeights, cached_weights, check, weights_folder
 from storage.weights_download import fetch
-from storage.weights_registry import SELFMASK, ZUTIS, well_known
+from storage.weights_registry import model_of, well_known
+from storage.weights_shipped import SHIPPED
 
 weights_app = typer.Typer(
     name="weights", help="List, fetch and check model weights.", no_args_is_help=True
@@ -26,8 +27,8 @@ def list_weights() -> None:
     """Show the weights that have names, and which of them are on this machine."""
     cached = cached_weights()
     table = Table("name", "model", "on this machine")
-    for name in dict.fromkeys((*well_known(), *cached)):
-        table.add_row(name, _model(name), _presence(name, cached))
+    for name in dict.fromkeys((*SHIPPED, *well_known(), *cached)):
+        table.add_row(name, model_of(name), _presence(name, cached))
     console = Console()
     console.print(table)
     console.print(f"Folder: {weights_folder()}", soft_wrap=True, highlight=False)
@@ -93,12 +94,6 @@ def _show_one(console: Console, result: CheckedWeights, image: Path | None) -> N
         console.print(f"{name}: {value}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _model(name: str) -> str:
-    if name in SELFMASK:
-        return "SelfMask"
-    return "ZUTIS" if name in ZUTIS else "CLIP"
-
-
 def _raise_for_bad(results: list[CheckedWeights]) -> None:
     bad = [result for result in results if result.status in {"changed", "missing"}]
     if bad:
@@ -110,6 +105,8 @@ def _raise_for_bad(results: list[CheckedWeights]) -> None:
 
 
 def _presence(name: str, cached: dict[str, Path | None]) -> str:
+    if name in SHIPPED:
+        return "part of zutis" if SHIPPED[name].path.is_file() else "missing"
     if name not in cached:
         return "no"
     path = cached[name]

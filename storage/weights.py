@@ -7,7 +7,8 @@
 
 Published weights live in one cache folder. Each has a record beside it with the address it came
 from, its size and its sha256; a file that no longer agrees with its record is never used. The
-folder is `platformdirs`' cache folder for zutis, or what `ZUTIS_WEIGHTS` says.
+folder is `platformdirs`' cache folder for zutis, or what `ZUTIS_WEIGHTS` says. Weights that are
+part of this package (`made-ViT-8:demo`) are used where they lie, without a record.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from storage.weights_registry import (
     seed_of,
     well_known,
 )
+from storage.weights_shipped import ShippedWeights, shipped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +90,22 @@ def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
     if is_path(spec.weights):
         path = Path(spec.weights).expanduser()
         digest = _digest(path)
+    elif part := shipped(str(spec)):
+        path, digest = part.path, _shipped_digest(part)
     else:
         path, digest = _resolve_published(spec)
     return ResolvedWeights(
         kind="file", seed=None, path=path, digest=digest, untrained=False, label=str(spec)
     )
+
+
+def _shipped_digest(weights: ShippedWeights) -> str:
+    if not weights.path.is_file():
+        raise WeightsError(
+            f"The weights {weights.name} are part of zutis, but {weights.path} is missing; install"
+            f" zutis again, or make them with `{weights.maker}`."
+        )
+    return _digest(weights.path)
 
 
 def _resolve_published(spec: ClipSpec | SelfMaskSpec) -> tuple[Path, str]:
@@ -330,7 +343,8 @@ def check(name_or_path: str | None = None) -> list[CheckedWeights]:
     """Read cached weights in full and compare them with their records.
 
     Args:
-        name_or_path: a published name, or the path of any file; None for all in the folder.
+        name_or_path: a published or shipped name, or the path of any file; None for all in the
+            folder.
 
     Returns:
         One entry for each, sorted by name. Empty only if nothing is cached.
@@ -341,6 +355,8 @@ def check(name_or_path: str | None = None) -> list[CheckedWeights]:
     """
     if name_or_path is None:
         return [_check_published(name) for name in cached_weights()]
+    if part := shipped(name_or_path):
+        return [_check_shipped(part)]
     if named(name_or_path) is None and Path(name_or_path).is_file():
         path = Path(name_or_path)
         digest = sha256_of(path)
@@ -352,6 +368,18 @@ def check(name_or_path: str | None = None) -> list[CheckedWeights]:
     if ":" not in name_or_path and is_path(name_or_path):
         raise WeightsError(f"There is no weights file {name_or_path}; check the path.")
     return [_check_published(published(name_or_path).name)]
+
+
+def _check_shipped(weights: ShippedWeights) -> CheckedWeights:
+    """Nothing is recorded that it could disagree with: it is as good as the installation."""
+    is_there = weights.path.is_file()
+    return CheckedWeights(
+        name=weights.name,
+        path=weights.path,
+        status="ok" if is_there else "missing",
+        sha256=sha256_of(weights.path) if is_there else None,
+        recorded=None,
+    )
 
 
 def _check_published(name: str) -> CheckedWeights:

@@ -3,10 +3,11 @@
 SelfMask's and ZUTIS's models have addresses of their own. CLIP's come from open_clip's table of
 published weights, of which the Hugging Face hub's copy is used, because it is a plain file of
 tensors: the addresses of OpenAI itself serve TorchScript archives, which can't be read without
-running code from them.
+running code from them. The demonstration's small models are in this package, in
+`shipped_weights/`, with a card that says how they were made.
 
 Importing open_clip imports torch and takes seconds, so only the functions that say so do it; the
-known architectures are read from the names of the files that open_clip ships.
+known architectures are read from the names of the files that open_clip and `zutis_model` ship.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from storage.errors import WeightsError
+from storage.weights_shipped import SHIPPED
 
 WEIGHTS_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -152,15 +154,20 @@ def clip_stem(name: str) -> str:
 
 @functools.cache
 def clip_architectures() -> frozenset[str]:
-    """The architectures that open_clip knows, found without importing it.
+    """The architectures that open_clip knows, and ours, found without importing open_clip.
 
     Raises:
         WeightsError: open_clip is not installed.
     """
-    package = importlib.util.find_spec("open_clip")
-    if package is None or not package.submodule_search_locations:
-        raise WeightsError("open_clip is not installed; install the package open-clip-torch.")
-    folder = Path(package.submodule_search_locations[0]) / "model_configs"
+    return _configured("open_clip", "open-clip-torch") | _configured("zutis_model", "zutis")
+
+
+def _configured(package: str, distribution: str) -> frozenset[str]:
+    """Names of the architectures whose configurations a package ships, without importing it."""
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise WeightsError(f"{package} is not installed; install the package {distribution}.")
+    folder = Path(found.submodule_search_locations[0]) / "model_configs"
     return frozenset(path.stem for path in folder.glob("*.json"))
 
 
@@ -190,7 +197,10 @@ def _open_clip_entry(architecture: str, tag: str) -> Mapping[str, Any]:
 
     entry: Mapping[str, Any] = pretrained.get_pretrained_cfg(architecture, tag)
     if not entry:
-        tags = pretrained.list_pretrained_tags_by_model(architecture)
+        tags = [
+            *(name.partition(":")[2] for name in SHIPPED if name.startswith(f"{architecture}:")),
+            *pretrained.list_pretrained_tags_by_model(architecture),
+        ]
         listed = f"it has {', '.join(tags)}" if tags else "it has none; use random:SEED or a file"
         raise WeightsError(
             f"There are no published weights {tag!r} for the CLIP architecture {architecture};"
@@ -244,7 +254,7 @@ class SelfMaskSpec:
     """A SelfMask model by where its weights come from."""
 
     weights: str
-    """`nq20`, `nq10`, `random:SEED`, or the path of a file."""
+    """`nq20`, `nq10`, `demo`, `random:SEED`, or the path of a file."""
 
     def __str__(self) -> str:
         return self.weights
@@ -279,22 +289,32 @@ def parse_clip(spec: str) -> ClipSpec:
 
 
 def parse_selfmask(spec: str) -> SelfMaskSpec:
-    """Read `nq20`, `nq10`, `random:SEED` or the path of a file, without looking for any file.
+    """Read `nq20`, `nq10`, `demo`, `random:SEED` or the path of a file, without looking for a file.
 
     Raises:
         WeightsError: none of these.
     """
-    if spec in SELFMASK or seed_of(spec) is not None or is_path(spec):
+    shipped = [name for name, weights in SHIPPED.items() if weights.model == "SelfMask"]
+    if spec in SELFMASK or spec in shipped or seed_of(spec) is not None or is_path(spec):
         return SelfMaskSpec(weights=spec)
     raise WeightsError(
-        f"There are no SelfMask weights {spec!r}; write {' or '.join(SELFMASK)}, random:SEED, or"
-        f" the path of a {', '.join(WEIGHTS_SUFFIXES)} file."
+        f"There are no SelfMask weights {spec!r}; write {', '.join((*SELFMASK, *shipped))},"
+        f" random:SEED, or the path of a {', '.join(WEIGHTS_SUFFIXES)} file."
     )
 
 
 def well_known() -> tuple[str, ...]:
     """The published weights that are listed by name: SelfMask's, ZUTIS's and the usual CLIPs."""
     return (*SELFMASK, *ZUTIS, *RECOMMENDED_CLIP)
+
+
+def model_of(name: str) -> str:
+    """For people, the kind of model that a published or shipped name stands for."""
+    if name in SHIPPED:
+        return SHIPPED[name].model
+    if name in SELFMASK:
+        return "SelfMask"
+    return "ZUTIS" if name in ZUTIS else "CLIP"
 
 
 def named(name: str) -> PublishedWeights | None:
@@ -306,8 +326,10 @@ def published(name: str) -> PublishedWeights:
     """Look a published name up: `nq20`, `coco_vit_b_16` or `ARCH:TAG`. May import open_clip.
 
     Raises:
-        WeightsError: there are no such published weights.
+        WeightsError: there are no such published weights, or they are shipped.
     """
+    if name in SHIPPED:
+        raise WeightsError(f"The weights {name} are part of zutis and need no download.")
     weights = named(name)
     if weights is not None:
         return weights

@@ -21,6 +21,7 @@ from zutis_model.clip_architectures import (
 from zutis_model.dense_vit import ARCHITECTURES, DenseVit, load_dense_vit
 from zutis_model.precision import Precision
 from zutis_model.selfmask import SelfMask, load_selfmask
+from zutis_model.selfmask_sizes import sizes_of_state_dict
 from zutis_model.zutis import Zutis, load_zutis
 
 Kind = Literal["selfmask", "zutis", "clip", "dense_vit"]
@@ -97,18 +98,19 @@ def load_checkpoint(
 
 
 def _selfmask(state_dict: Mapping[str, Tensor]) -> Checkpoint:
-    queries = len(state_dict["query_embed"])
     return Checkpoint(
         kind="selfmask",
         architecture="selfmask",
-        description=f"SelfMask (ViT-S/8, {queries} queries)",
+        description=f"SelfMask ({sizes_of_state_dict(state_dict)})",
     )
 
 
 def _zutis(state_dict: Mapping[str, Tensor]) -> Checkpoint | None:
-    architecture = quickgelu(architectures_of_image_tower(_below(state_dict, "encoder.")))
-    if architecture is None:
+    architectures = architectures_of_image_tower(_below(state_dict, "encoder."))
+    if not architectures:
         return None
+    # Published ones come from OpenAI's CLIPs. Ours have one name only.
+    architecture = quickgelu(architectures) or architectures[0]
     queries = len(state_dict["query_embed"])
     return Checkpoint(
         kind="zutis",

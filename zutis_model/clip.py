@@ -1,6 +1,7 @@
 """CLIP (Radford et al. 2021): one vector per image and per prompt, on open_clip.
 
-Nothing here reaches the network: weights are handed in, tokenizers are part of open_clip.
+Nothing here reaches the network: weights are handed in, tokenizers are part of open_clip. The
+architectures are open_clip's and ours (see `own_architectures`).
 
 Dimensions:
     n     images or prompts
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import open_clip
@@ -25,6 +26,12 @@ from torch import Tensor, nn
 
 from zutis_model.input_checks import check_images
 from zutis_model.normalisation import normalise
+from zutis_model.own_architectures import (
+    Tokenizer,
+    known_architectures,
+    make_model,
+    make_tokenizer,
+)
 from zutis_model.precision import Precision, autocast, check_precision
 from zutis_model.synthetic_weights import fill_with_synthetic_weights
 from zutis_model.weight_loading import WithoutRandomInitialisation, load_strictly
@@ -51,7 +58,7 @@ class Clip:
     def __init__(
         self,
         model: open_clip.CLIP | open_clip.CustomTextCLIP,
-        tokenizer: Callable[[Sequence[str]], Tensor],
+        tokenizer: Tokenizer,
         *,
         embedding_dim: int,
         device: torch.device,
@@ -159,39 +166,8 @@ class Clip:
         for start in range(0, len(prompts), batch_size):
             tokens = self.tokenize(prompts[start : start + batch_size]).to(self.device)
             with autocast(self.device, self.precision):
-                embeddings.append(self._encode_text(tokens).float())
+                embeddings.append(encode_text(self.model, tokens).float())
         return torch.cat(embeddings)
-
-    def _encode_text(self, tokens: Tensor) -> Tensor:
-        """The text tower's output [n, d] for token ids [n, context length].
-
-        CLIP's tower is causal and reads its result at the end mark, so what follows the longest
-        text of the batch changes nothing and is left out: prompts fill a fifth of the context.
-        Towers of other kinds see all of it.
-        """
-        model = self.model
-        if not (
-            isinstance(model, open_clip.CLIP)
-            and model.attn_mask is not None
-            and model.text_pool_type == "argmax"
-        ):
-            encoded: Tensor = model.encode_text(tokens)
-            return encoded
-        length = int(tokens.argmax(dim=-1).max()) + 1
-        tokens = tokens[:, :length]
-        hidden = model.token_embedding(tokens) + model.positional_embedding[:length]
-        hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
-        end = tokens.argmax(dim=-1)
-        pooled: Tensor = model.ln_final(hidden)[
-            torch.arange(len(tokens), device=tokens.device), end
-        ]
-        projection = model.text_projection
-        if projection is None:
-            return pooled
-        projected: Tensor = (
-            projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
-        )
-        return projected
 
     @staticmethod
     def ensemble(prompt_embeddings: Tensor) -> Tensor:
@@ -222,7 +198,7 @@ def load_clip(
     """CLIP with weights, ready for inference.
 
     Args:
-        architecture: one of open_clip's, such as `ViT-B-32-quickgelu`.
+        architecture: one of open_clip's, such as `ViT-B-32-quickgelu`, or one of ours.
         state_dict: OpenAI's, or open_clip's own; of any floating-point type. None: the synthetic
             weights of `seed`. OpenAI's were trained with a quick approximation of GELU; where
             the extra entries of its state dict are present, that is used whatever the name says.
@@ -236,13 +212,11 @@ def load_clip(
             precision or the seed is not a valid one.
     """
     check_precision(precision)
-    _check_architecture(architecture)
+    check_architecture(architecture)
     state_dict, is_openai = _without_wrapping(state_dict)
-    with _without_root_logging(), WithoutRandomInitialisation():
-        model = open_clip.create_model(
-            architecture, pretrained=None, pretrained_text=False, force_quick_gelu=is_openai
-        )
-        tokenizer = open_clip.get_tokenizer(architecture)
+    with without_root_logging(), WithoutRandomInitialisation():
+        model = make_model(architecture, force_quick_gelu=is_openai)
+        tokenizer = make_tokenizer(architecture)
     if state_dict is None:
         fill_with_synthetic_weights(model, seed)
     else:
@@ -266,16 +240,43 @@ def image_tower(architecture: str) -> nn.Module:
     Raises:
         ValueError: the architecture is unknown or can't be built without downloads.
     """
-    _check_architecture(architecture)
-    with _without_root_logging():
-        tower: nn.Module = open_clip.create_model(
-            architecture, pretrained=None, pretrained_text=False
-        ).visual
+    check_architecture(architecture)
+    with without_root_logging():
+        tower: nn.Module = make_model(architecture).visual
     return tower
 
 
+def encode_text(model: open_clip.CLIP | open_clip.CustomTextCLIP, tokens: Tensor) -> Tensor:
+    """The text tower's output [n, d], not normalised, for token ids [n, context length].
+
+    CLIP's tower is causal and reads its result at the end mark, so what follows the longest
+    text of the batch changes nothing and is left out: prompts fill a fifth of the context.
+    Towers of other kinds see all of it.
+    """
+    if not (
+        isinstance(model, open_clip.CLIP)
+        and model.attn_mask is not None
+        and model.text_pool_type == "argmax"
+    ):
+        encoded: Tensor = model.encode_text(tokens)
+        return encoded
+    length = int(tokens.argmax(dim=-1).max()) + 1
+    tokens = tokens[:, :length]
+    hidden = model.token_embedding(tokens) + model.positional_embedding[:length]
+    hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
+    end = tokens.argmax(dim=-1)
+    pooled: Tensor = model.ln_final(hidden)[torch.arange(len(tokens), device=tokens.device), end]
+    projection = model.text_projection
+    if projection is None:
+        return pooled
+    projected: Tensor = (
+        projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+    )
+    return projected
+
+
 @contextmanager
-def _without_root_logging() -> Iterator[None]:
+def without_root_logging() -> Iterator[None]:
     """Keep open_clip from the root logger.
 
     It would warn there of random weights, which are assigned a line later, and its first call
@@ -296,8 +297,9 @@ def _without_root_logging() -> Iterator[None]:
         root.removeHandler(handler)
 
 
-def _check_architecture(architecture: str) -> None:
-    known = open_clip.list_models()
+def check_architecture(architecture: str) -> None:
+    """Raises ValueError unless `load_clip` can build the architecture."""
+    known = known_architectures()
     if architecture not in known:
         similar = difflib.get_close_matches(architecture, known, n=5, cutoff=0.5)
         hint = f"; similar ones: {', '.join(similar)}" if similar else ""

@@ -1,4 +1,4 @@
-"""Which of open_clip's architectures a state dict belongs to, read from names and shapes."""
+"""Which of open_clip's or our architectures a state dict belongs to, read from names and shapes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import open_clip
 from torch import Tensor
+
+from zutis_model.own_architectures import known_architectures
 
 _QUICKGELU = "-quickgelu"
 _RESNET_STRIDE = 32
@@ -28,7 +30,7 @@ def architectures_of_image_tower(weights: Mapping[str, Tensor]) -> list[str]:
     shape = _tower_shape(weights)
     if shape is None:
         return []
-    names = [name for name in open_clip.list_models() if _fits(shape, _configured_shape(name))]
+    names = [name for name in known_architectures() if _fits(shape, _configured_shape(name))]
     return sorted(names, key=lambda name: (len(name), name))
 
 

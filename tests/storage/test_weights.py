@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,12 @@ from storage.weights_registry import (
     ClipSpec,
     SelfMaskSpec,
     clip_architectures,
+    model_of,
     parse_clip,
     parse_selfmask,
     published,
 )
+from storage.weights_shipped import SHIPPED
 
 TENSORS = {"a.weight": torch.arange(4.0), "b": torch.ones(2, 2, dtype=torch.float16)}
 
@@ -88,7 +91,7 @@ def test_parse_clip_refuses(spec, expected):
     assert expected in str(caught.value)
 
 
-@pytest.mark.parametrize("spec", ["nq20", "nq10", "random:7", "a/b", "x.pt"])
+@pytest.mark.parametrize("spec", ["nq20", "nq10", "demo", "random:7", "a/b", "x.pt"])
 def test_parse_selfmask(spec):
     assert parse_selfmask(spec) == SelfMaskSpec(weights=spec)
 
@@ -99,10 +102,11 @@ def test_parse_selfmask_refuses(spec):
         parse_selfmask(spec)
 
 
-def test_architectures_are_open_clips():
-    import open_clip
+def test_architectures_are_open_clips_and_ours():
+    from zutis_model.own_architectures import known_architectures
 
-    assert clip_architectures() == set(open_clip.list_models())
+    assert clip_architectures() == set(known_architectures())
+    assert "made-ViT-8" in clip_architectures()
 
 
 def test_nothing_imports_torch_until_it_must():
@@ -112,6 +116,7 @@ from flows import weights_commands
 from storage import vocabulary, weights, weights_registry, prompt_templates
 weights_registry.parse_clip("ViT-B-32:openai")
 weights.resolve(weights_registry.parse_clip("ViT-B-32:random:0"))
+weights_registry.parse_clip("made-ViT-8:demo")
 weights_registry.published("ViT-B-16:openai")
 vocabulary.load_vocabulary("coco")
 assert not {"torch", "open_clip"} & set(sys.modules), "imported"
@@ -164,6 +169,9 @@ def test_hub_files_with_a_name_of_their_own():
         ("ViT-B-32:metaclip_400m", "write ViT-B-32-quickgelu:metaclip_400m"),
         ("ViT-B-32-quickgelu:laion2b_s34b_b79k", "it has openai"),
         ("ViT-B-32:random:0", "not a published name"),
+        ("made-ViT-8:nonsense", "it has demo"),
+        ("made-ViT-8:demo", "part of zutis and need no download"),
+        ("demo", "part of zutis and need no download"),
         ("nq30", "known are nq20, nq10, coco_vit_b_16"),
     ],
 )
@@ -276,6 +284,57 @@ def test_default_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("ZUTIS_WEIGHTS")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert weights.weights_folder().parts[-2:] == ("zutis", "weights")
+
+
+# --- shipped ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shipped_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the demonstration's CLIP is, in place of the package; nothing is there yet."""
+    path = tmp_path / "made-ViT-8.safetensors"
+    moved = {name: replace(part, path=path) for name, part in SHIPPED.items()}
+    monkeypatch.setattr("storage.weights_shipped.SHIPPED", moved)
+    return path
+
+
+@pytest.mark.parametrize("spec", [parse_clip("made-ViT-8:demo"), parse_selfmask("demo")])
+def test_shipped_weights_need_no_record(spec, shipped_file, folder, payload):
+    shipped_file.write_bytes(payload)
+    resolved = resolve(spec)
+    assert (resolved.path, resolved.digest) == (shipped_file, sha256(payload))
+    assert resolved.label == str(spec)
+    assert not resolved.untrained
+    assert list(folder.glob("*.json")) == []
+    (result,) = check(str(spec))
+    assert (result.status, result.sha256) == ("ok", sha256(payload))
+    assert cached_weights() == {}
+
+
+@pytest.mark.parametrize(
+    ("spec", "command"),
+    [
+        (parse_clip("made-ViT-8:demo"), "zutis demo-train clip"),
+        (parse_selfmask("demo"), "zutis demo-train selfmask"),
+    ],
+)
+def test_shipped_weights_that_are_missing(spec, command, shipped_file):
+    with pytest.raises(WeightsError, match=f"install zutis again.*`{command}`") as caught:
+        resolve(spec)
+    assert str(shipped_file) in str(caught.value)
+    (result,) = check(str(spec))
+    assert (result.status, result.sha256) == ("missing", None)
+
+
+def test_names_tell_the_kind_of_model():
+    names = ("made-ViT-8:demo", "demo", "nq20", "coco_vit_b_16", "ViT-B-32:openai")
+    assert [model_of(name) for name in names] == ["CLIP", "SelfMask", "SelfMask", "ZUTIS", "CLIP"]
+
+
+def test_shipped_files_are_in_the_package():
+    assert {part.path.parent for part in SHIPPED.values()} == {
+        Path(weights.__file__).parent / "shipped_weights"
+    }
 
 
 # --- checking -----------------------------------------------------------------------------------

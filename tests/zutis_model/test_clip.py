@@ -9,6 +9,8 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 
 from zutis_model.clip import Clip, load_clip
+from zutis_model.dense_clip import check_is_dense, patch_tokens, value_tokens
+from zutis_model.maskclip import maskclip_tokens
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea")
 SMALL = "RN50-quickgelu"
@@ -207,3 +209,51 @@ def test_other_towers_build_without_network_or_log(architecture, photographs, ca
 def test_bad_pixel_values(pixel_values, message, clip_b32):
     with pytest.raises(ValueError, match=message):
         clip_b32.embed_images(pixel_values)
+
+
+# --- the demonstration's architecture -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made_clip():
+    return load_clip("made-ViT-8")
+
+
+def test_made_clip_is_small(made_clip):
+    assert made_clip.embedding_dim == 128
+    assert made_clip.image_size == (96, 96)
+    # In float16: the package ships it.
+    assert sum(2 * tensor.numel() for tensor in made_clip.model.state_dict().values()) < 6e6
+
+
+def test_made_clip_embeds_pictures_and_any_words(made_clip):
+    images = made_clip.embed_images(made_clip.preprocess(Image.new("RGB", (160, 96)))[None])
+    texts = made_clip.embed_prompts(["a photo of a star.", "snow☃man", ""])
+    assert images.shape == (1, 128)
+    assert texts.shape == (3, 128)
+    assert torch.isfinite(texts).all()
+    assert made_clip.tokenize(["a star"]).shape == (1, 32)
+
+
+def test_made_clip_reads_a_text_alone_as_among_longer_ones(made_clip):
+    texts = [
+        "a star",
+        "a picture of a large red house next to a small tree on a striped background",
+    ]
+    together = made_clip.embed_prompts(texts)
+    alone = torch.cat([made_clip.embed_prompts([text]) for text in texts])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    with torch.inference_mode():
+        whole = made_clip.model.encode_text(made_clip.tokenize(texts))
+    torch.testing.assert_close(together, whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("size", "grid"), [((96, 96), (12, 12)), ((101, 157), (12, 19))])
+def test_made_clip_has_patch_tokens(size, grid, made_clip):
+    tower = check_is_dense(made_clip.model.visual)
+    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert patch_tokens(tower, images).shape == (2, *grid, 160)
+        assert value_tokens(tower, images).shape == (2, *grid, 128)
+    tokens = maskclip_tokens(made_clip, images)
+    torch.testing.assert_close(tokens.norm(dim=-1), torch.ones(2, *grid))

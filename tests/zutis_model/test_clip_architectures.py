@@ -62,3 +62,10 @@ def test_missing_keys_still_leave_a_name(parity_json):
     for name in ("visual.proj", "token_embedding.weight", "visual.conv1.weight"):
         del weights[name]
     assert "ViT-B-32-quickgelu" in architectures_of_clip(weights)
+
+
+def test_our_own():
+    from zutis_model.clip import load_clip
+
+    weights = load_clip("made-ViT-8").model.state_dict()
+    assert architectures_of_clip(weights) == ["made-ViT-8"]
