@@ -39,7 +39,7 @@ def run(settings: BuildSettings, steps: NextSteps | None = None) -> None:
     """
     started = time.monotonic()
     console = Console()
-    outcome = find_outcome(settings, steps) or _run_flow(settings, steps, console)
+    outcome = obtain_outcome(settings, steps, console)
     print_summary(summarise(outcome.build, outcome.reports), console)
     if outcome.training is not None:
         from flows.train_command import print_training
@@ -50,6 +50,15 @@ def run(settings: BuildSettings, steps: NextSteps | None = None) -> None:
 
         print_scores(outcome.evaluation, console)
     console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
+
+
+def obtain_outcome(settings: BuildSettings, steps: NextSteps | None, console: Console) -> Outcome:
+    """Find what is there already, or run the flow, with its progress on the console.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+    """
+    return find_outcome(settings, steps) or _run_flow(settings, steps, console)
 
 
 def find_outcome(settings: BuildSettings, steps: NextSteps | None = None) -> Outcome | None:

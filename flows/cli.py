@@ -1,5 +1,5 @@
-"""The command line: `zutis build`, `train`, `evaluate`, `predict`, `search`, `benchmark`,
-`weights`, `vocabularies`, `artifacts`.
+"""The command line: `zutis demo`, `build`, `train`, `evaluate`, `predict`, `search`, `benchmark`,
+`weights`, `vocabularies`, `artifacts`, `selfmask`, `demo-train`.
 
 Nothing heavy is imported before it is needed: a cached build answers without torch and without
 Prefect.
@@ -17,7 +17,10 @@ from rich.console import Console
 
 from flows.artifacts_commands import artifacts_app
 from flows.benchmark_commands import benchmark_app
+from flows.demo_command import demo_command
+from flows.demo_train_app import demo_train_app
 from flows.predict_command import predict_pictures
+from flows.selfmask_command import selfmask_app
 from flows.settings import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildSettings
 from flows.vocabularies_commands import list_vocabularies
 from flows.weights_commands import weights_app
@@ -35,9 +38,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("demo")(demo_command)
 app.add_typer(weights_app, name="weights", help="Fetch and check published weights.")
 app.add_typer(artifacts_app, name="artifacts", help="Look at the artifact store and tidy it.")
 app.add_typer(benchmark_app, name="benchmark", help="Look at the data sets for evaluation.")
+app.add_typer(selfmask_app, name="selfmask")
+app.add_typer(demo_train_app, name="demo-train")
 app.command("vocabularies")(list_vocabularies)
 app.command("predict")(predict_pictures)
 

@@ -24,10 +24,21 @@ def run(settings: EvaluationSettings, checkpoint: str, store: str) -> None:
     """
     started = time.monotonic()
     console = Console()
-    evaluated = _find(settings, checkpoint, store)
-    evaluated = evaluated or _run_flow(settings, checkpoint, store, console)
+    evaluated = obtain_scores(settings, checkpoint, store, console)
     print_scores(evaluated, console)
     console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
+
+
+def obtain_scores(
+    settings: EvaluationSettings, checkpoint: str, store: str, console: Console
+) -> Evaluated:
+    """Find the scores, or run the flow, with its progress on the console.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+    """
+    found = _find(settings, checkpoint, store)
+    return found or _run_flow(settings, checkpoint, store, console)
 
 
 def print_scores(evaluated: Evaluated, console: Console) -> None:

@@ -29,10 +29,21 @@ def run(settings: TrainingSettings, dataset: str, store: str) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         trained = _train_together(settings, dataset, store, console)
     else:
-        trained = _find(settings, dataset, store) or _run_flow(settings, dataset, store, console)
+        trained = obtain_training(settings, dataset, store, console)
     if int(os.environ.get("RANK", "0")) == 0:
         print_training(trained, console)
         console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
+
+
+def obtain_training(
+    settings: TrainingSettings, dataset: str, store: str, console: Console
+) -> Artifact:
+    """Find the model, or run the flow, with its progress on the console.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+    """
+    return _find(settings, dataset, store) or _run_flow(settings, dataset, store, console)
 
 
 def print_training(trained: Artifact, console: Console) -> None:

@@ -29,6 +29,23 @@ def score_table(several: Sequence[Metrics], *, most_classes: int = 1000) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+def score_rows(
+    several: Sequence[Metrics],
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """The scores without those of single classes, for tables of another form.
+
+    Returns:
+        Titles of the columns, and a row for each score: its name, and per cent in each column.
+    """
+    titles = ("", *(_METHODS[metrics["model"]["method"]] for metrics in several))
+    rows = []
+    for kind in (_semantic, _instances):
+        columns = [kind(metrics) for metrics in several]
+        labels = dict.fromkeys(label for column in columns for label in column)
+        rows += [(label, *(_percent(one.get(label)) for one in columns)) for label in labels]
+    return titles, tuple(rows)
+
+
 def _head(several: Sequence[Metrics], names: Sequence[str]) -> Iterator[str]:
     for metrics, name in zip(several, names, strict=True):
         used, model = metrics["evaluation_set"], metrics["model"]
