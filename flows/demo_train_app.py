@@ -23,7 +23,7 @@ def clip_command(
     pictures: _Pictures = 24_000,
     minutes: Annotated[float, typer.Option(help="Longest training; 0: no limit.")] = 0.0,
 ) -> None:
-    """Train the small CLIP on made pictures and their captions: 25 minutes on two cores."""
+    """Train the small CLIP on made pictures and their captions: half an hour on two cores."""
     from flows.demo_train_command import train_clip
 
     train_clip(out, seed=seed, pictures=pictures, minutes=minutes)
@@ -33,9 +33,9 @@ def clip_command(
 def selfmask_command(
     out: _Out = Path("selfmask-demo.safetensors"),
     seed: _Seed = 0,
-    pictures: _Pictures = 3000,
+    pictures: _Pictures = 2000,
 ) -> None:
-    """Train the small SelfMask on made pictures, without any label: 15 minutes on two cores."""
+    """Train the small SelfMask on made pictures, without any label: 10 minutes on two cores."""
     from flows.demo_train_selfmask import train_selfmask
 
     train_selfmask(out, seed=seed, pictures=pictures)

@@ -36,7 +36,7 @@ _SETTINGS: Final = {
 
 
 def train_selfmask(
-    out: Path, *, seed: int = 0, pictures: int = 3000, steps: int = 3000, held_out: int = 300
+    out: Path, *, seed: int = 0, pictures: int = 2000, steps: int = 2000, held_out: int = 300
 ) -> SelfMaskFigures:
     """Train a SelfMask on made pictures, write its weights, measure it, and print all that.
 
