@@ -57,6 +57,8 @@ class TrainingSettings(BaseModel):
     """Of the dice loss."""
     bce_weight: AtLeast0 = 1.0
     """Of the binary cross entropy of masks."""
+    ce_scale: Positive = 1.0
+    """What cosines with the text embeddings are multiplied with before the cross entropy."""
 
     crop: Annotated[int, Field(ge=16)] = 384
     """Rows and columns of a training sample, pixels."""

@@ -65,7 +65,7 @@ class Optimisation:
         max_gradient_norm: longer gradients are shortened to this norm; None: none are.
         ema_decay: publish a moving average of the weights, of which each step keeps this share;
             None: the last weights.
-        ce_weight, mask_weight, dice_weight, bce_weight: of the losses, see
+        ce_weight, mask_weight, dice_weight, bce_weight, ce_scale: of the losses, see
             `zutis_model.criterion.LossWeights`.
     """
 
@@ -82,12 +82,13 @@ class Optimisation:
     mask_weight: float = 1.0
     dice_weight: float = 1.0
     bce_weight: float = 1.0
+    ce_scale: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: choose 1 or more.")
-        for name in ("learning_rate", "encoder_factor", "power", "max_gradient_norm"):
+        for name in ("learning_rate", "encoder_factor", "power", "max_gradient_norm", "ce_scale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"{name} is {value}: choose a number above 0.")
@@ -168,6 +169,7 @@ class Trainer:
             mask=optimisation.mask_weight,
             dice=optimisation.dice_weight,
             bce=optimisation.bce_weight,
+            ce_scale=optimisation.ce_scale,
         )
         self._parameters = [p for p in network.parameters() if p.requires_grad]
         self._optimiser = torch.optim.AdamW(

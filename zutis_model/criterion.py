@@ -39,6 +39,9 @@ class LossWeights:
         mask: of the mask loss.
         dice: of the dice loss within the mask loss, in the matching too.
         bce: of the binary cross entropy within the mask loss, in the matching too.
+        ce_scale: what cosines are multiplied with before the semantic cross entropy. The
+            reference takes them as they are, which is as if by 1; CLIP itself learned with up to
+            100, and small networks with little time need more than 1, too.
 
     Raises:
         ValueError: a weight is negative or not finite.
@@ -48,6 +51,7 @@ class LossWeights:
     mask: float = 1.0
     dice: float = 1.0
     bce: float = 1.0
+    ce_scale: float = 1.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -122,6 +126,7 @@ def criterion(
             _at_least_float32(text_embeddings),
             semantic_masks,
             ignore_index,
+            weights.ce_scale,
         )
         mask, matches = mask_loss(
             _at_least_float32(mask_proposals),
@@ -135,7 +140,11 @@ def criterion(
 
 
 def semantic_cross_entropy(
-    patch_tokens: Tensor, text_embeddings: Tensor, semantic_masks: Tensor, ignore_index: int
+    patch_tokens: Tensor,
+    text_embeddings: Tensor,
+    semantic_masks: Tensor,
+    ignore_index: int,
+    scale: float = 1.0,
 ) -> Tensor:
     """Mean cross entropy of the pixels that count, 0 if none does.
 
@@ -144,6 +153,7 @@ def semantic_cross_entropy(
         text_embeddings: float [k, d].
         semantic_masks: integer [b, H, W], 0..k-1 or `ignore_index`; any device.
         ignore_index: label of pixels that don't count.
+        scale: see `LossWeights.ce_scale`.
 
     Returns:
         Scalar with gradient.
@@ -151,7 +161,8 @@ def semantic_cross_entropy(
     # The reference upsamples the tokens, then projects. Both are linear, so they commute; this
     # way round there are k channels to upsample and not d. It uses the cosines as logits, without
     # a temperature.
-    cosines = torch.einsum("bhwd,kd->bkhw", patch_tokens, text_embeddings.to(patch_tokens))
+    texts = scale * text_embeddings.to(patch_tokens)
+    cosines = torch.einsum("bhwd,kd->bkhw", patch_tokens, texts)
     logits = F.interpolate(cosines.contiguous(), size=semantic_masks.shape[1:], mode="bilinear")
     labels = semantic_masks.to(logits.device, torch.int64)
     total = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")

@@ -212,7 +212,9 @@ def _architecture_of(state_dict: Mapping[str, Tensor]) -> str | None:
         for name, tensor in state_dict.items()
         if name.startswith(_ENCODER)
     }
-    return quickgelu(architectures_of_image_tower(encoder))
+    found = architectures_of_image_tower(encoder)
+    # Published ones come from OpenAI's CLIPs. Our architectures have one name only.
+    return quickgelu(found) or next(iter(found), None)
 
 
 def _num_decoder_layers(state_dict: Mapping[str, Tensor]) -> int:

@@ -251,3 +251,15 @@ def test_gpu_agrees(targets_on_gpu):
     assert losses.loss.item() == pytest.approx(expected.loss.item(), rel=1e-3)
     for match, other in zip(losses.matches, expected.matches, strict=True):
         assert torch.equal(match.query_indices, other.query_indices)
+
+
+def test_cosines_are_scaled_before_the_cross_entropy():
+    arguments = small_batch()
+    scaled = criterion(**arguments, weights=LossWeights(ce_scale=7.0))
+    texts = 7.0 * arguments["text_embeddings"]
+    expected = semantic_cross_entropy(
+        arguments["patch_tokens"], texts, arguments["semantic_masks"], 255
+    )
+    assert float(scaled.ce_loss) == pytest.approx(float(expected), rel=1e-6)
+    assert float(scaled.ce_loss) != pytest.approx(float(criterion(**arguments).ce_loss), rel=1e-2)
+    assert scaled.mask_loss == criterion(**arguments).mask_loss
