@@ -35,7 +35,7 @@ def settings(
         corpus=(str(corpus),),
         vocabulary=str(vocabulary),
         per_category=4,
-        clip="ViT-S-32-alt:random:0",
+        clip="made-ViT-8:random:0",
         selfmask="random:0",
         mask_size=40,
         part_images=5,

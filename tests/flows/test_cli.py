@@ -11,7 +11,7 @@ from flows import cli
 from flows.cli import app, exit_code_of
 from storage.errors import ConfigError
 
-TRIAL = ["--clip", "ViT-S-32-alt:random:0", "--selfmask", "random:0"]
+TRIAL = ["--clip", "made-ViT-8:random:0", "--selfmask", "random:0"]
 
 
 def run(*arguments: str) -> int:

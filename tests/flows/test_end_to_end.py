@@ -48,7 +48,7 @@ def build_command(folder: Path, store: str) -> list[str]:
     return [
         *ZUTIS, "build", "--corpus", str(folder / "pictures"),
         "--vocabulary", str(folder / "colours.txt"), "--per-category", "6",
-        "--clip", "ViT-S-32-alt:random:0", "--selfmask", "random:0", "--mask-size", "48",
+        "--clip", "made-ViT-8:random:0", "--selfmask", "random:0", "--mask-size", "48",
         "--part-images", "5", "--mask-part-images", "3", "--store", str(folder / store),
     ]  # fmt: skip
 
@@ -155,9 +155,9 @@ def test_search_finds_images_and_refuses_another_model(
     assert found.stdout.count(".jpg") == 3
     assert "untrained" in found.stdout.lower()
 
-    other = run([*search, "--clip", "ViT-S-32-alt:random:1"], environment)
+    other = run([*search, "--clip", "made-ViT-8:random:1"], environment)
     assert other.returncode == 2
-    assert "was made with ViT-S-32-alt:random:0" in other.stderr
+    assert "was made with made-ViT-8:random:0" in other.stderr
     assert "Traceback" not in other.stderr
 
 
@@ -168,7 +168,7 @@ def test_real_photographs_and_tars_together(
         [*ZUTIS, "build", "--corpus", str(test_data / "coco128" / "images"),
          "--corpus", str(test_data / "webdataset" / "*.tar"),
          "--vocabulary", str(folder / "colours.txt"), "--per-category", "4",
-         "--clip", "ViT-S-32-alt:random:0", "--selfmask", "random:0", "--mask-size", "64",
+         "--clip", "made-ViT-8:random:0", "--selfmask", "random:0", "--mask-size", "64",
          "--store", str(folder / "real")],
         environment,
     )  # fmt: skip

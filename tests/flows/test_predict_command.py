@@ -23,7 +23,7 @@ app = typer.Typer()
 app.command()(predict_pictures)
 app.command("other")(lambda: None)  # with one command alone, typer takes no command's name
 
-UNTRAINED = "ViT-S-32-alt:random:0"
+UNTRAINED = "made-ViT-8:random:0"
 
 
 def run(*arguments: object) -> str:
@@ -58,7 +58,7 @@ def test_a_run_says_what_it_did(colours, folder, tmp_path):
         folder, "--checkpoint", UNTRAINED, "--categories", "red, blue", "--out", out,
         "--min-score", 0,
     )  # fmt: skip
-    assert "4 pictures, 4 instances of 2 categories, by ViT-S-32-alt:random:0 (untrained)" in output
+    assert "4 pictures, 4 instances of 2 categories, by made-ViT-8:random:0 (untrained)" in output
     assert "1 left out, not_an_image: the bytes are of no known image format" in output
     assert "Untrained weights" in output
     assert len(list((out / "labels").iterdir())) == 4

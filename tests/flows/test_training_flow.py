@@ -22,7 +22,7 @@ from storage.errors import ConfigError
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
 
-CLIP = "ViT-S-32-alt:random:0"
+CLIP = "made-ViT-8:random:0"
 
 
 def small_training(**changes: Any) -> TrainingSettings:

@@ -16,7 +16,7 @@ from storage.records import read_parquet
 from tasks.models import ModelConfig
 
 # Weights that are only named: the fakes answer in their place.
-CLIP = "ViT-S-32-alt:random:0"
+CLIP = "made-ViT-8:random:0"
 SELFMASK = "random:0"
 
 

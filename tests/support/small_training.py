@@ -32,7 +32,7 @@ from zutis_model.clip import Clip, load_clip
 from zutis_model.precision import Precision
 from zutis_model.zutis_initialisation import initialise_zutis
 
-ARCHITECTURE = "ViT-S-32-alt"
+ARCHITECTURE = "made-ViT-8"
 REF = ArtifactRef("train", "small")
 IGNORE = 255
 CROP = 64
@@ -112,7 +112,7 @@ def small_clip() -> Clip:
 
 
 def text_embeddings() -> Tensor:
-    drawn = torch.randn(CATEGORIES, 256, generator=torch.Generator().manual_seed(0))
+    drawn = torch.randn(CATEGORIES, 128, generator=torch.Generator().manual_seed(0))
     return torch.nn.functional.normalize(drawn, dim=-1)
 
 

@@ -570,7 +570,7 @@ def test_real_networks_of_random_weights_are_evaluated(
 ) -> None:
     of_method: dict[str, Any] = {"checkpoint": "", "checkpoint_digest": ""}
     if method == "zutis":
-        of_method = {"checkpoint": "ViT-S-32-alt:random:0", "checkpoint_digest": "random:0"}
+        of_method = {"checkpoint": "made-ViT-8:random:0", "checkpoint_digest": "random:0"}
     config = config_of(coco_spec(data), method=method, limit=2, **of_method)
     metrics = metrics_of(evaluate.run(config, Inputs(), store, SilentProgress()))
     assert 0 <= metrics["semantic"]["pixel_accuracy"] <= 1

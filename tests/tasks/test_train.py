@@ -113,7 +113,7 @@ def test_the_card_says_what_it_was_made_of(trained):
     assert card["categories"] == ["cat", "dog", "red kite"]
     assert card["prompts"] == [["cat"], ["dog"], ["red kite"]]
     assert card["untrained"] is True
-    assert card["clip"] == "ViT-S-32-alt:random:0 (untrained)"
+    assert card["clip"] == "made-ViT-8:random:0 (untrained)"
     assert card["clip_digest"] == "random:0"
     assert card["config"]["optimisation"]["iterations"] == 4
     assert card["dataset"] == trained.manifest["inputs"]["dataset"]
