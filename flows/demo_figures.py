@@ -121,19 +121,18 @@ def _unseen(metrics: dict[str, Any]) -> float:
     return float(metrics["semantic"]["unseen"]["mean_iou"])
 
 
-def _share(name: str, value: float, goal: float, note: str) -> Figure:
-    return Figure(
-        name=name, value=f"{value:.1%}", goal=f"at least {goal:.0%}", reached=value >= goal,
-        note=note,
-    )  # fmt: skip
+def _share(name: str, value: float, goal: float | None, note: str) -> Figure:
+    wanted = "" if goal is None else f"at least {goal:.0%}"
+    reached = None if goal is None else value >= goal
+    return Figure(name=name, value=f"{value:.1%}", goal=wanted, reached=reached, note=note)
 
 
-def _ratio(name: str, ours: float, theirs: float, goal: float) -> Figure:
+def _ratio(name: str, ours: float, theirs: float, goal: float | None) -> Figure:
     ratio = ours / theirs if theirs else float("inf")
     return Figure(
         name=name,
         value=f"{ratio:.2f} x",
-        goal=f"at least {goal:g} x",
-        reached=ratio >= goal,
+        goal="" if goal is None else f"at least {goal:g} x",
+        reached=None if goal is None else ratio >= goal,
         note=f"MaskCLIP, the same CLIP without training: {theirs:.1%}",
     )

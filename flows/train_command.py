@@ -104,6 +104,8 @@ def tell_iterations(console: Console) -> None:
     if console.is_terminal:
         return
     logger = logging.getLogger("tasks")
+    for earlier in [one for one in logger.handlers if type(one) is logging.StreamHandler]:
+        logger.removeHandler(earlier)  # of another training of this process
     handler = logging.StreamHandler(console.file)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)

@@ -89,6 +89,12 @@ def test_what_was_not_measured_is_not_reached(scores):
     assert (time.value, time.reached) == ("—", None)
 
 
+def test_what_has_no_goal_is_neither_reached_nor_missed(scores):
+    goals = replace(DEFAULT.goals, ap50=None, ap50_ratio=None)
+    found = figures(scores, replace(DEFAULT, goals=goals))
+    assert [(one.goal, one.reached) for one in found[4:6]] == [("", None)] * 2
+
+
 def test_a_baseline_of_nothing_is_no_division_by_zero(scores):
     evaluated = Evaluated(evaluation(0.66, 0.45, 0.30), evaluation(0.0, 0.0, 0.0))
     found = figures(replace(scores, evaluated=evaluated, partly=evaluated), DEFAULT)
