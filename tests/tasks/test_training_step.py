@@ -26,8 +26,9 @@ def assert_gradients_agree(actual, expected):
     assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
         scale = gradient.abs().max().item()
+        # Sums in another order differ by rounding, whatever the size of what they come to.
         torch.testing.assert_close(
-            actual[name], gradient, rtol=0, atol=1e-4 * scale + 1e-7, msg=lambda m, n=name: n + m
+            actual[name], gradient, rtol=0, atol=1e-4 * scale + 3e-7, msg=lambda m, n=name: n + m
         )
 
 
