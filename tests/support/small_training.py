@@ -107,25 +107,27 @@ def batch_of(*numbers: int) -> Batch:
 
 
 @cache
-def small_clip() -> Clip:
-    return load_clip(ARCHITECTURE, seed=0)
+def small_clip(architecture: str) -> Clip:
+    return load_clip(architecture, seed=0)
 
 
-def text_embeddings() -> Tensor:
-    drawn = torch.randn(CATEGORIES, 128, generator=torch.Generator().manual_seed(0))
+def text_embeddings(width: int) -> Tensor:
+    drawn = torch.randn(CATEGORIES, width, generator=torch.Generator().manual_seed(0))
     return torch.nn.functional.normalize(drawn, dim=-1)
 
 
 def small_trainer(
     *,
+    architecture: str = ARCHITECTURE,
     micro_batch: int | None = None,
     processes: Processes | None = None,
     precision: Precision = "float32",
     **recipe: Any,
 ) -> Trainer:
+    clip = small_clip(architecture)
     network = initialise_zutis(
-        small_clip(),
-        ARCHITECTURE,
+        clip,
+        architecture,
         num_queries=6,
         num_decoder_layers=2,
         num_heads=4,
@@ -134,7 +136,7 @@ def small_trainer(
     optimisation = Optimisation(**({"iterations": 6, "batch_size": 2} | recipe))
     return Trainer(
         network,
-        text_embeddings(),
+        text_embeddings(clip.embedding_dim),
         optimisation,
         ignore_index=IGNORE,
         micro_batch=micro_batch,

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import pytest
+import small_training
 import torch
-from small_training import IGNORE, Batch, batch_of, small_trainer
+from small_training import IGNORE, Batch, batch_of
 
 from storage.errors import ConfigError, ZutisError
 from tasks.training_processes import Processes
 from tasks.training_step import Optimisation
 from zutis_model.criterion import criterion
+
+
+# The small architecture's synthetic weights make gradients so steep that rounding shows in them.
+small_trainer = partial(small_training.small_trainer, architecture="ViT-S-32-alt")
 
 
 def gradients(trainer):
@@ -26,9 +32,8 @@ def assert_gradients_agree(actual, expected):
     assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
         scale = gradient.abs().max().item()
-        # Sums in another order differ by rounding, whatever the size of what they come to.
         torch.testing.assert_close(
-            actual[name], gradient, rtol=0, atol=1e-4 * scale + 3e-7, msg=lambda m, n=name: n + m
+            actual[name], gradient, rtol=0, atol=1e-4 * scale + 1e-7, msg=lambda m, n=name: n + m
         )
 
 
