@@ -15,7 +15,6 @@ from tasks.training_processes import Processes
 from tasks.training_step import Optimisation
 from zutis_model.criterion import criterion
 
-
 # The small architecture's synthetic weights make gradients so steep that rounding shows in them.
 small_trainer = partial(small_training.small_trainer, architecture="ViT-S-32-alt")
 
