@@ -128,7 +128,8 @@ def _share(name: str, value: float, goal: float | None, note: str) -> Figure:
 
 
 def _ratio(name: str, ours: float, theirs: float, goal: float | None) -> Figure:
-    ratio = ours / theirs if theirs else float("inf")
+    # Twice nothing is not more than nothing.
+    ratio = ours / theirs if theirs else float("inf") if ours else 0.0
     return Figure(
         name=name,
         value=f"{ratio:.2f} x",

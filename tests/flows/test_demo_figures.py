@@ -102,5 +102,13 @@ def test_a_baseline_of_nothing_is_no_division_by_zero(scores):
     assert found[3].reached
 
 
+def test_nothing_is_not_more_than_nothing(scores):
+    nothing = evaluation(0.0, 0.0, 0.0)
+    found = figures(replace(scores, evaluated=Evaluated(nothing, nothing)), DEFAULT)
+    assert [(found[place].value, found[place].reached) for place in (3, 5)] == [
+        ("0.00 x", False)
+    ] * 2
+
+
 def test_kinds_left_out(scores):
     assert left_out(scores.partly) == ("key",)
