@@ -104,10 +104,9 @@ def _run_flow(settings: BuildSettings, steps: NextSteps | None, console: Console
     console.print("Starting Prefect …", style="dim")
     from flows import build_pseudolabels, evaluate_zutis, train_zutis
     from flows.next_steps import NextSteps
-    from flows.train_command import tell_iterations
+    from flows.train_command import telling_iterations
 
-    tell_iterations(console)
-    with TerminalWatcher(console) as watcher:
+    with telling_iterations(console), TerminalWatcher(console) as watcher:
         caller = build_pseudolabels.call_build(settings, steps or NextSteps(), watcher)
     return Outcome(
         caller.results[build_pseudolabels.FLOW],

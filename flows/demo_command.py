@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import webbrowser
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +17,6 @@ from rich.table import Table
 from flows.demo_settings import DEFAULT, LEFT_OUT, QUICK, DemoSize
 
 if TYPE_CHECKING:
-    from flows.build_command import Outcome
     from flows.demo_page import Figure
     from flows.demo_world import DemoWorld
 
@@ -25,19 +24,6 @@ DEFAULT_FOLDER = "zutis-demo"
 PAGE = "index.html"
 FIGURES = "figures.json"
 _WALL_TIME = "wall-time.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Demo:
-    """What a demonstration came to.
-
-    Attributes:
-        figures: measured, beside their goals.
-        page: the HTML file.
-    """
-
-    figures: list[Figure]
-    page: Path
 
 
 def demo_command(
@@ -67,12 +53,12 @@ def demo_command(
     if vocabulary:
         build_for(vocabulary, size, chosen, console)
         return
-    page = run_demo(size, chosen, console).page
+    page = run_demo(size, chosen, console)
     if show:
         webbrowser.open(page.absolute().as_uri())
 
 
-def build_for(vocabulary: str, size: DemoSize, folder: Path, console: Console) -> Outcome:
+def build_for(vocabulary: str, size: DemoSize, folder: Path, console: Console) -> None:
     """Build the data set of another vocabulary from the same pictures.
 
     Raises:
@@ -86,11 +72,10 @@ def build_for(vocabulary: str, size: DemoSize, folder: Path, console: Console) -
     outcome = obtain_outcome(size.build_settings(folder, vocabulary), None, console)
     print_summary(summarise(outcome.build, outcome.reports), console)
     console.print(f"Built in {time.monotonic() - started:.1f} s.", highlight=False)
-    return outcome
 
 
-def run_demo(size: DemoSize, folder: Path, console: Console) -> Demo:
-    """Everything, from the pictures to the page.
+def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
+    """Everything, from the pictures to the page, whose path it returns.
 
     Raises:
         ZutisError: one sentence, for the user.
@@ -140,7 +125,7 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Demo:
     page = write_report(folder / PAGE, size, scores, measured, outcome, training)
     console.print(f"Everything, with pictures: {page}", highlight=False, soft_wrap=True)
     console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
-    return Demo(figures=measured, page=page)
+    return page
 
 
 def _make_world(folder: Path, size: DemoSize, console: Console) -> DemoWorld:

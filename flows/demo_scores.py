@@ -17,6 +17,7 @@ from storage.artifacts import Artifact
 from storage.records import read_parquet
 from storage.shard_samples import ShardSamples
 from tasks.layout import RETRIEVAL, RETRIEVED_IMAGES
+from tasks.saliency_scores import iou
 
 Mask = NDArray[np.bool_]
 Truth = Mapping[str, Sequence[tuple[str, Mask]]]
@@ -123,12 +124,8 @@ def scored_masks(
                 jpeg=stored.jpeg,
                 mask=mask,
                 truth=expected,
-                iou=_iou(mask, expected),
+                iou=iou(mask, expected),
                 right=picture.right,
             )
         )
     return sorted(scored, key=lambda one: (one.kind, one.rank))
-
-
-def _iou(mask: Mask, truth: Mask) -> float:
-    return np.count_nonzero(mask & truth) / np.count_nonzero(mask | truth)

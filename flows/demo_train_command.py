@@ -8,7 +8,6 @@ below 100 and 500 to 599.
 from __future__ import annotations
 
 import io
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
+from flows.tenths import showing_tenths
 from made_world.captions import caption
 from made_world.kinds import KINDS
 from made_world.pictures import MadePicture, corpus_picture, scene_picture
@@ -45,7 +45,6 @@ _SCENES_IN_TEN: Final = 3
 _CAPTIONS: Final = 8
 _QUALITY: Final = 92
 _CHUNK: Final = 100
-_LINES: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,21 +219,16 @@ def _labels(picture: MadePicture) -> NDArray[np.int64]:
 @contextmanager
 def _reporting(console: Console) -> Iterator[Callable[[Stretch, ClipStep], None]]:
     """A bar on a terminal, and a line for every tenth of a stretch."""
-    lines = 0
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
-        bar = bars.add_task("training", total=1.0)
+    bars = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with showing_tenths(console, bars) as show:
 
         def report(stretch: Stretch, step: ClipStep) -> None:
-            nonlocal lines
-            bars.update(bar, completed=step.done, description=f"{stretch.image_size} pixels")
-            reached = math.floor(step.done * _LINES)
-            if reached not in (0, lines):
-                console.print(
-                    f"{stretch.image_size} pixels {step.done:5.1%}: step {step.step:,},"
-                    f" loss {step.loss:.3f}, scale {step.scale:.1f}",
-                    highlight=False,
-                )
-            lines = reached
+            show(
+                step.done,
+                f"{stretch.image_size} pixels",
+                f"{stretch.image_size} pixels {step.done:5.1%}: step {step.step:,},"
+                f" loss {step.loss:.3f}, scale {step.scale:.1f}",
+            )
 
         yield report
 

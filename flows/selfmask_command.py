@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flows.selfmask_settings import SelfMaskFigures, SelfMaskSettings
 from flows.settings import DEFAULT_CLIP, choose_device, selfmask_model
+from flows.tenths import showing_tenths
 from storage.errors import ConfigError
 from storage.reject_reasons import REJECT_REASONS
 
@@ -29,7 +30,6 @@ selfmask_app = typer.Typer(
     name="selfmask", help="Teach SelfMask what stands out, without labels.", no_args_is_help=True
 )
 
-_LINES: Final = 10
 _MOST_MEASURED: Final = 300
 
 
@@ -282,23 +282,16 @@ def _reporting(
     Yields:
         what hears of every step, and a list that holds the last one.
     """
-    lines = 0
     last: list[SelfMaskStep] = []
-    with _bar(console) as bars:
-        bar = bars.add_task("training", total=1.0)
+    with showing_tenths(console, _bar(console)) as show:
 
         def report(step: SelfMaskStep) -> None:
-            nonlocal lines
             last[:] = [step]
-            bars.update(bar, completed=step.done)
-            reached = math.floor(step.done * _LINES)
-            if reached not in (0, lines):
-                console.print(
-                    f"{step.done:5.1%}: step {step.step:,}, loss {step.loss:.2f},"
-                    f" dice {step.dice:.3f}",
-                    highlight=False,
-                )
-            lines = reached
+            show(
+                step.done,
+                "training",
+                f"{step.done:5.1%}: step {step.step:,}, loss {step.loss:.2f}, dice {step.dice:.3f}",
+            )
 
         yield report, last
 

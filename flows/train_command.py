@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
@@ -78,8 +80,11 @@ def _run_flow(settings: TrainingSettings, dataset: str, store: str, console: Con
     from flows.caller import calling
     from flows.train_zutis import FLOW, train_zutis
 
-    with TerminalWatcher(console) as watcher, calling(watcher) as caller:
-        tell_iterations(console)
+    with (
+        telling_iterations(console),
+        TerminalWatcher(console) as watcher,
+        calling(watcher) as caller,
+    ):
         train_zutis(dataset=dataset, training=settings, store=store)
     trained = caller.results[FLOW]
     assert isinstance(trained, Artifact), "a flow that returns has trained"
@@ -94,20 +99,26 @@ def _train_together(
     config, chosen = training_config(settings), find_dataset(artifacts, dataset)
     if os.environ["RANK"] != "0":
         return train_model(config, chosen, LocalExecutor(artifacts))
-    with TerminalWatcher(console) as watcher:
-        tell_iterations(console)
+    with telling_iterations(console), TerminalWatcher(console) as watcher:
         return train_model(config, chosen, LocalExecutor(artifacts, watcher))
 
 
-def tell_iterations(console: Console) -> None:
+@contextmanager
+def telling_iterations(console: Console) -> Iterator[None]:
     """Where the output is a file and shows no bar, a line for each row of the training's table."""
     if console.is_terminal:
+        yield
         return
     logger = logging.getLogger("tasks")
-    for earlier in [one for one in logger.handlers if type(one) is logging.StreamHandler]:
-        logger.removeHandler(earlier)  # of another training of this process
+    level, propagate = logger.level, logger.propagate
     handler = logging.StreamHandler(console.file)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate

@@ -6,7 +6,6 @@ same batches and seeds give the same weights as long as torch uses as many threa
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import ConfigError
+from tasks.timed_schedule import check_loss, learning_rate, share_done
 
 if TYPE_CHECKING:
     import open_clip
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 Batches = Iterator[tuple[NDArray[np.uint8], list[str]]]
 """Pictures uint8 [n, s, s, 3], RGB, of the model's size, and a caption for each."""
-
-_LAST_RATE = 0.01
-"""Of the highest rate, where the cosine ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +99,6 @@ def train_clip_model(
     Raises:
         ConfigError: the loss is not finite, as with too high a rate.
     """
-
     from zutis_model.contrastive import make_optimisers
 
     optimisers = make_optimisers(model, config.learning_rate, config.weight_decay)
@@ -114,26 +110,10 @@ def train_clip_model(
             group["lr"] = at_most * rate / config.learning_rate
         loss = _learn(model, tokenizer, next(batches), optimisers, config)
         step += 1
-        if not math.isfinite(loss):
-            raise ConfigError(
-                f"The loss of batch {step} is {loss}: choose a smaller learning_rate than"
-                f" {config.learning_rate}."
-            )
-        done = _done(config, step, time.monotonic() - started)
+        check_loss(config, step, loss)
+        done = share_done(config, step, time.monotonic() - started)
         scale = float(model.logit_scale.detach().exp())
         on_step(ClipStep(step=step, done=done, loss=loss, scale=scale, learning_rate=rate))
-
-
-def learning_rate(config: ClipTrainingConfig, step: int, done: float) -> float:
-    """The rate of the batch after `step` others, when `done` (0..1) of the training is over."""
-    warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    cosine = _LAST_RATE + (1 - _LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
-    return config.learning_rate * warm * cosine
-
-
-def _done(config: ClipTrainingConfig, step: int, seconds: float) -> float:
-    by_time = seconds / config.max_seconds if config.max_seconds else 0.0
-    return min(1.0, max(step / config.steps, by_time))
 
 
 def _learn(

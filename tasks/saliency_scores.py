@@ -31,7 +31,7 @@ def mean_iou(masks: Iterable[Mask], truths: Iterable[Mask]) -> float:
         0..1; NaN where no truth has anything in it.
     """
     scores = [
-        _iou(mask, at_size(truth, (mask.shape[0], mask.shape[1])))
+        iou(mask, at_size(truth, (mask.shape[0], mask.shape[1])))
         for mask, truth in zip(masks, truths, strict=True)
         if truth.any()
     ]
@@ -70,6 +70,7 @@ def at_size(mask: Mask, size: tuple[int, int]) -> Mask:
     return np.asarray(resized)
 
 
-def _iou(mask: Mask, truth: Mask) -> float:
+def iou(mask: Mask, truth: Mask) -> float:
+    """Intersection over union, 0..1, of bool [h, w] each; 0 where both are empty."""
     union = np.count_nonzero(mask | truth)
     return np.count_nonzero(mask & truth) / union if union else 0.0

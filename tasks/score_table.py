@@ -38,12 +38,14 @@ def score_rows(
         Titles of the columns, and a row for each score: its name, and per cent in each column.
     """
     titles = ("", *(_METHODS[metrics["model"]["method"]] for metrics in several))
-    rows = []
-    for kind in (_semantic, _instances):
-        columns = [kind(metrics) for metrics in several]
-        labels = dict.fromkeys(label for column in columns for label in column)
-        rows += [(label, *(_percent(one.get(label)) for one in columns)) for label in labels]
-    return titles, tuple(rows)
+    kinds = [[kind(metrics) for metrics in several] for kind in (_semantic, _instances)]
+    return titles, tuple(row for columns in kinds for row in _cells(columns))
+
+
+def _cells(columns: Sequence[_Rows]) -> list[tuple[str, ...]]:
+    """The name of each score that any column has, and per cent in each of them."""
+    labels = dict.fromkeys(label for column in columns for label in column)
+    return [(label, *(_percent(column.get(label)) for column in columns)) for label in labels]
 
 
 def _head(several: Sequence[Metrics], names: Sequence[str]) -> Iterator[str]:
@@ -60,13 +62,13 @@ def _head(several: Sequence[Metrics], names: Sequence[str]) -> Iterator[str]:
 
 def _score_lines(kind: str, names: Sequence[str], columns: Sequence[_Rows]) -> Iterator[str]:
     """A line for each score that any of the models has, and an empty one."""
-    labels = list(dict.fromkeys(label for column in columns for label in column))
-    if not labels:
+    rows = _cells(columns)
+    if not rows:
         return
     titles = "".join(f"{name:>{_WIDTH}}" for name in names) if len(names) > 1 else ""
     yield f"{kind:<{_NAME_WIDTH + 2}}{titles}"
-    for label in labels:
-        values = "".join(f"{_percent(column.get(label)):>{_WIDTH}}" for column in columns)
+    for label, *cells in rows:
+        values = "".join(f"{cell:>{_WIDTH}}" for cell in cells)
         yield f"  {label:<{_NAME_WIDTH}}{values}"
     yield ""
 

@@ -27,6 +27,7 @@ from storage.errors import ConfigError, CorpusError
 from tasks.models import ModelConfig, load_selfmask_model
 from tasks.saliency_votes import Mask, PseudoMask, VoteConfig, pseudo_masks
 from tasks.selfmask_batches import Pixels, selfmask_batches
+from tasks.timed_schedule import check_loss, learning_rate, share_done
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,8 +39,6 @@ Batches = Iterator[tuple[Pixels, Mask]]
 """Pictures uint8 [n, s, s, 3], RGB, and masks bool [n, s, s]."""
 
 _PATCH = 8
-_LAST_RATE = 0.01
-"""Of the highest rate, where the cosine ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,26 +233,10 @@ def train_on_batches(
             group["lr"] = rate
         loss, dice = _learn(network, next(batches), optimiser, config)
         step += 1
-        if not math.isfinite(loss):
-            raise ConfigError(
-                f"The loss of batch {step} is {loss}: choose a smaller learning_rate than"
-                f" {config.learning_rate}."
-            )
-        done = _done(config, step, time.monotonic() - started)
+        check_loss(config, step, loss)
+        done = share_done(config, step, time.monotonic() - started)
         on_step(SelfMaskStep(step=step, done=done, loss=loss, dice=dice, learning_rate=rate))
     network.eval().requires_grad_(False)
-
-
-def learning_rate(config: SelfMaskTrainingConfig, step: int, done: float) -> float:
-    """The rate of the batch after `step` others, when `done` (0..1) of the training is over."""
-    warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    cosine = _LAST_RATE + (1 - _LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
-    return config.learning_rate * warm * cosine
-
-
-def _done(config: SelfMaskTrainingConfig, step: int, seconds: float) -> float:
-    by_time = seconds / config.max_seconds if config.max_seconds else 0.0
-    return min(1.0, max(step / config.steps, by_time))
 
 
 def _learn(

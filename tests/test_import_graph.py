@@ -28,7 +28,8 @@ NOT_STAGES = {
     "evaluation_scores", "label_regions", "overlays", "predict", "sample_rendering", "score_table",
     "patch_features", "saliency_scores", "saliency_votes", "selfmask_batches", "selfmask_corpus",
     "selfmask_training", "clip_pictures", "clip_scores", "clip_stretches", "clip_training",
-    "segmenter", "training_batches", "training_log", "training_loop", "training_pictures",
+    "timed_schedule", "segmenter", "training_batches", "training_log", "training_loop",
+    "training_pictures",
     "training_processes", "training_samples", "training_state", "training_step",
     "zutis_checkpoint",
 }  # fmt: skip

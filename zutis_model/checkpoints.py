@@ -16,7 +16,7 @@ from zutis_model.clip import OPENAI_EXTRAS, Clip, load_clip
 from zutis_model.clip_architectures import (
     architectures_of_clip,
     architectures_of_image_tower,
-    quickgelu,
+    likely_architecture,
 )
 from zutis_model.dense_vit import ARCHITECTURES, DenseVit, load_dense_vit
 from zutis_model.precision import Precision
@@ -106,11 +106,10 @@ def _selfmask(state_dict: Mapping[str, Tensor]) -> Checkpoint:
 
 
 def _zutis(state_dict: Mapping[str, Tensor]) -> Checkpoint | None:
-    architectures = architectures_of_image_tower(_below(state_dict, "encoder."))
-    if not architectures:
+    found = architectures_of_image_tower(_below(state_dict, "encoder."))
+    architecture = likely_architecture(found)
+    if architecture is None:
         return None
-    # Published ones come from OpenAI's CLIPs. Ours have one name only.
-    architecture = quickgelu(architectures) or architectures[0]
     queries = len(state_dict["query_embed"])
     return Checkpoint(
         kind="zutis",
@@ -121,10 +120,10 @@ def _zutis(state_dict: Mapping[str, Tensor]) -> Checkpoint | None:
 
 def _clip(state_dict: Mapping[str, Tensor]) -> Checkpoint | None:
     architectures = architectures_of_clip(state_dict)
-    if not architectures:
+    architecture = likely_architecture(architectures)
+    if architecture is None:
         return None
     if state_dict.keys() & OPENAI_EXTRAS:
-        architecture = quickgelu(architectures) or architectures[0]
         description = f"CLIP ({architecture}, as OpenAI published it)"
     else:
         architecture = architectures[0]

@@ -65,6 +65,15 @@ def quickgelu(architectures: list[str]) -> str | None:
     return next((name for name in architectures if name.endswith(_QUICKGELU)), None)
 
 
+def likely_architecture(architectures: list[str]) -> str | None:
+    """The one of those that fit that a network was most likely made with; None if none fits.
+
+    Published networks come from OpenAI's CLIPs. Where none of those fits, there is one name as a
+    rule, such as ours.
+    """
+    return quickgelu(architectures) or next(iter(architectures), None)
+
+
 # Layers, widths and so on, as read from weights: None where a key that would tell is missing, so
 # that a damaged checkpoint is still told apart and its loading can name the key.
 _Shape = tuple[Any, ...]

@@ -26,7 +26,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
 from zutis_model.clip import image_tower
-from zutis_model.clip_architectures import architectures_of_image_tower, quickgelu
+from zutis_model.clip_architectures import architectures_of_image_tower, likely_architecture
 from zutis_model.dense_clip import check_is_dense, patch_tokens, project, token_width
 from zutis_model.input_checks import check_images
 from zutis_model.perceptron import Perceptron
@@ -212,9 +212,7 @@ def _architecture_of(state_dict: Mapping[str, Tensor]) -> str | None:
         for name, tensor in state_dict.items()
         if name.startswith(_ENCODER)
     }
-    found = architectures_of_image_tower(encoder)
-    # Published ones come from OpenAI's CLIPs. Our architectures have one name only.
-    return quickgelu(found) or next(iter(found), None)
+    return likely_architecture(architectures_of_image_tower(encoder))
 
 
 def _num_decoder_layers(state_dict: Mapping[str, Tensor]) -> int:
