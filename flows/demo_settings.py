@@ -19,6 +19,9 @@ MASK_SIZE: Final = 168
 LEFT_OUT: Final = ("arrow", "tree", "gear", "mushroom")
 """Kinds that the second training is not shown; chosen before anything was measured."""
 
+_IMAGE_SIZE: Final = 128
+"""Longer side that networks see in evaluations, ZUTIS and MaskCLIP alike: the CLIP's own."""
+
 _CORPUS_SEED, _SCENE_SEED = 7, 500
 """No model has seen either: see `flows.demo_train_command`."""
 
@@ -30,10 +33,10 @@ class Goals:
     precision: float
     mask_iou: float
     mean_iou: float
-    mean_iou_ratio: float
+    mean_iou_ratio: float | None
     ap50: float | None
     ap50_ratio: float | None
-    unseen_ratio: float
+    unseen_ratio: float | None
     minutes: float
 
 
@@ -47,6 +50,7 @@ class DemoSize:
         scenes: pictures to evaluate on.
         per_category: pictures retrieved for a kind.
         training: settings of both trainings that differ from the pipeline's own.
+        partly: of them, those that differ in the training that is not shown all kinds.
         goals: see there.
     """
 
@@ -56,6 +60,7 @@ class DemoSize:
     per_category: int
     goals: Goals
     training: dict[str, Any] = field(default_factory=dict)
+    partly: dict[str, Any] = field(default_factory=dict)
     corpus_seed: int = _CORPUS_SEED
     scene_seed: int = _SCENE_SEED
 
@@ -71,25 +76,42 @@ class DemoSize:
         )
 
     def training_settings(self, leave_out: tuple[str, ...] = ()) -> TrainingSettings:
-        return TrainingSettings(clip=CLIP, leave_out=leave_out, **{**_TRAINING, **self.training})
+        chosen = {**_TRAINING, **self.training, **(self.partly if leave_out else {})}
+        return TrainingSettings(
+            clip=CLIP, leave_out=leave_out, precision=_fast_precision(), **chosen
+        )
 
     def evaluation_settings(self, folder: Path) -> EvaluationSettings:
         scenes = folder / "scenes"
-        return EvaluationSettings(on=f"coco:{scenes / 'annotations.json'}@{scenes / 'images'}")
+        return EvaluationSettings(
+            on=f"coco:{scenes / 'annotations.json'}@{scenes / 'images'}", image_size=_IMAGE_SIZE
+        )
+
+
+def _fast_precision() -> str:
+    """bfloat16 where the processor computes with it, which makes a step nearly twice as fast."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return "float32"
+    return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
 
 
 # The pictures are small, and so is the network: the paper's recipe with what follows from that.
 # Crops hold fewer objects than a photograph, 20 masks are enough for them, and what learns for two
-# minutes learns at high rates, from sharp cosines.
+# minutes learns at high rates, from cosines as sharp as those that the CLIP has learned with.
 _TRAINING: dict[str, Any] = {
     "batch_size": 8,
     "learning_rate": 1e-3,
-    "encoder_factor": 0.5,
+    "encoder_factor": 1.0,
     "max_gradient_norm": 1.0,
-    "ce_scale": 10.0,
-    "crop": 96,
-    "max_objects": 4,
-    "min_scale": 0.4,
+    "ce_scale": 20.0,
+    "crop": 128,
+    "min_objects": 2,
+    "max_objects": 5,
+    "same_category_probability": 0.2,
+    "min_scale": 0.5,
+    "max_scale": 1.2,
     "jitter_probability": 0.4,
     "greyscale": 0.1,
     "blur": 0.2,
@@ -104,8 +126,9 @@ DEFAULT: Final = DemoSize(
     name="default",
     pictures=2400,
     scenes=100,
-    per_category=60,
-    training={"iterations": 500},
+    per_category=80,
+    training={"iterations": 360},
+    partly={"iterations": 120},
     goals=Goals(
         precision=0.95, mask_iou=0.85, mean_iou=0.60, mean_iou_ratio=1.5, ap50=0.40, ap50_ratio=3.0,
         unseen_ratio=1.2, minutes=6.0,
@@ -119,9 +142,10 @@ QUICK: Final = DemoSize(
     scenes=24,
     per_category=12,
     training={"iterations": 60, "log_every": 10},
+    partly={"iterations": 20},
     goals=Goals(
-        precision=0.90, mask_iou=0.80, mean_iou=0.10, mean_iou_ratio=1.5, ap50=None,
-        ap50_ratio=None, unseen_ratio=1.2, minutes=1.5,
+        precision=0.90, mask_iou=0.80, mean_iou=0.15, mean_iou_ratio=None, ap50=None,
+        ap50_ratio=None, unseen_ratio=None, minutes=1.5,
     ),
 )  # fmt: skip
 """For tests: the same in little, with looser goals."""

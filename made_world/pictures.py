@@ -20,7 +20,7 @@ from made_world.painting import Light, drawn_light, drawn_texture, painted
 from made_world.placing import Arrangement, Place, place
 
 _CORPUS_STREAM, _SCENE_STREAM = 1, 2
-_SHORTEST, _LONGEST = 96, 160
+_SHORTEST, _SHORTEST_SCENE, _LONGEST = 96, 136, 160
 # Objects thinner than this would be lost as soon as something is in front of them.
 _LEAST_AREA: Final = 120
 _THIN_LEAST: Final = 0.32
@@ -116,10 +116,10 @@ def scene_picture(seed: int, number: int, kinds: Sequence[str] = KINDS) -> MadeP
     """
     _check(kinds)
     dice = Dice(seed, number, _SCENE_STREAM)
-    size = _picture_size(dice, 112)
+    size = _picture_size(dice, _SHORTEST_SCENE)
     count = dice.one_of((2, 2, 3, 3, 3, 4, 4, 5, 6))
-    largest = {2: 0.58, 3: 0.52, 4: 0.46, 5: 0.42, 6: 0.38}[count]
-    sides = [dice.between(0.22, largest) for _ in range(count)]
+    largest = {2: 0.66, 3: 0.6, 4: 0.54, 5: 0.48, 6: 0.44}[count]
+    sides = [dice.between(0.3, largest) for _ in range(count)]
     if dice.chance(0.7):
         sides.sort(reverse=True)
     sprites = [_sprite(dice, dice.one_of(kinds), side, size) for side in sides]

@@ -29,12 +29,14 @@ class Stretch:
     Attributes:
         steps: batches.
         share: of the training's longest time, 0..1.
-        image_size: pixels along a picture's side.
+        image_size: pixels along the side of what the network sees.
         batch_size: pictures of a batch.
         learning_rate: the highest.
         cut: smallest and largest part of a picture that is seen; see `caption_batches`.
         shortest: how often the shortest caption is taken; see there.
         most_things: pictures with more of them are left out; None: all pictures are seen.
+        tiles: pictures along the side of what the network sees; see
+            `zutis_model.contrastive.embed_pairs`.
     """
 
     steps: int
@@ -45,19 +47,21 @@ class Stretch:
     cut: tuple[float, float] = WHOLE
     shortest: float = 0.5
     most_things: int | None = None
+    tiles: int = 1
 
 
 STRETCHES: Final = (
     Stretch(
-        steps=1800, share=0.5, image_size=48, batch_size=128, learning_rate=1e-3,
-        cut=(0.35, 0.7), shortest=1.0, most_things=1,
+        steps=1600, share=0.4, image_size=96, tiles=2, batch_size=128, learning_rate=1e-3,
+        cut=(0.3, 0.7), shortest=1.0, most_things=1,
     ),
     Stretch(
-        steps=400, share=0.25, image_size=64, batch_size=128, learning_rate=7e-4, cut=(0.5, 0.9)
+        steps=600, share=0.35, image_size=128, tiles=2, batch_size=128, learning_rate=7e-4,
+        cut=(0.4, 1.0), most_things=3,
     ),
-    Stretch(steps=200, share=0.25, image_size=96, batch_size=128, learning_rate=4e-4),
+    Stretch(steps=200, share=0.25, image_size=128, batch_size=64, learning_rate=4e-4),
 )  # fmt: skip
-"""Of `made-ViT-8`, whose image size is 96."""
+"""Of `made-ViT-8`, whose image size is 128."""
 
 
 def train_in_stretches(
@@ -97,7 +101,7 @@ def train_in_stretches(
             caption_batches(
                 _seen(pictures, stretch.most_things),
                 stretch.batch_size,
-                stretch.image_size,
+                stretch.image_size // stretch.tiles,
                 seed * len(stretches) + number,
                 stretch.cut,
                 stretch.shortest,
@@ -107,6 +111,7 @@ def train_in_stretches(
                 learning_rate=stretch.learning_rate,
                 precision=precision,
                 max_seconds=60 * max_minutes * stretch.share,
+                tiles=stretch.tiles,
             ),
             lambda step, stretch=stretch: on_step(stretch, step),  # type: ignore[misc]
         )

@@ -40,6 +40,7 @@ class ClipTrainingConfig:
         precision: `float32` or `bfloat16` (autocast).
         max_seconds: the training ends then, and its cosine with it, if that comes before `steps`
             batches; the weights then depend on the machine's speed. 0: no limit.
+        tiles: pictures along the side of a mosaic; see `zutis_model.contrastive.embed_pairs`.
     """
 
     steps: int
@@ -49,6 +50,7 @@ class ClipTrainingConfig:
     max_gradient_norm: float = 1.0
     precision: str = "float32"
     max_seconds: float = 0.0
+    tiles: int = 1
 
     def __post_init__(self) -> None:
         for name in ("steps", "learning_rate", "max_gradient_norm"):
@@ -133,7 +135,10 @@ def _learn(
     tokens = tokenizer(captions)
     with autocast(torch.device("cpu"), "bfloat16" if config.precision == "bfloat16" else "float32"):
         images, texts = embed_pairs(
-            model, torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(), tokens
+            model,
+            torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(),
+            tokens,
+            config.tiles,
         )
     loss = contrastive_loss(images, texts, model.logit_scale.exp())
     for optimiser in optimisers:

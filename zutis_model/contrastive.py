@@ -5,6 +5,7 @@
 
 Dimensions:
     n     pairs of a picture and its caption
+    t     pictures along the side of a mosaic
     s     rows and columns of the pictures
     c     context length of the text tower
     d     width of the joint embedding
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zutis_model.clip import check_architecture, encode_text, without_root_logging
+from zutis_model.dense_clip import patch_tokens, project
 from zutis_model.normalisation import normalise
 from zutis_model.own_architectures import make_model
 from zutis_model.sine_position import sine_position
@@ -67,24 +69,54 @@ def new_clip(
     return model.train()
 
 
-def embed_pairs(model: open_clip.CLIP, pictures: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def embed_pairs(
+    model: open_clip.CLIP, pictures: Tensor, tokens: Tensor, tiles: int = 1
+) -> tuple[Tensor, Tensor]:
     """Both towers' embeddings.
 
     Args:
-        model: see `new_clip`.
+        model: see `new_clip`; its image size is t · s.
         pictures: uint8 [n, 3, s, s], RGB.
         tokens: int64 [n, c].
+        tiles: t. From 2 on, the image tower sees mosaics of t · t pictures, and the embedding of
+            each is the mean of its own patch tokens. What fits one caption of a mosaic then has to
+            be told from its neighbours: tokens learn to say what is where they are, which a
+            mean over whole pictures does not ask of them. n is a multiple of t · t, and s of the
+            patch size.
 
     Returns:
         Of the pictures and of the texts: float32 [n, d] each, unit rows.
+
+    Raises:
+        ValueError: mosaics for a tower whose embedding is not the mean of its tokens, or of
+            another number of pictures.
     """
     visual = model.visual
     images = normalise(pictures, visual.image_mean, visual.image_std)
     # On a CPU, the gradient of PyTorch's fused attention takes as long as all else together when
     # there are few tokens; plain matrix products make a step 1.6 times as fast.
     with sdpa_kernel(SDPBackend.MATH):
-        encoded = model.encode_image(images), encode_text(model, tokens)
+        encoded = (
+            model.encode_image(images) if tiles == 1 else _embed_tiles(model, images, tiles),
+            encode_text(model, tokens),
+        )
     return F.normalize(encoded[0].float(), dim=-1), F.normalize(encoded[1].float(), dim=-1)
+
+
+def _embed_tiles(model: open_clip.CLIP, images: Tensor, tiles: int) -> Tensor:
+    visual = model.visual
+    if visual.pool_type != "avg" or len(images) % tiles**2:
+        raise ValueError(
+            f"mosaics of {tiles} x {tiles} need a multiple of {tiles**2} pictures, got "
+            f"{len(images)}, and a tower with the pooling avg, got {visual.pool_type}"
+        )
+    _, channels, height, width = images.shape
+    grid = images.reshape(-1, tiles, tiles, channels, height, width).permute(0, 3, 1, 4, 2, 5)
+    mosaics = grid.reshape(-1, channels, tiles * height, tiles * width)
+    embedded = project(visual, patch_tokens(visual, mosaics))
+    count, rows, columns, dimension = embedded.shape
+    places = count, tiles, rows // tiles, tiles, columns // tiles, dimension
+    return embedded.reshape(places).mean(dim=(2, 4)).reshape(-1, dimension)
 
 
 def contrastive_loss(image_embeddings: Tensor, text_embeddings: Tensor, scale: Tensor) -> Tensor:

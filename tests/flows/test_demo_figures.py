@@ -73,7 +73,7 @@ def test_each_goal_has_a_line(scores):
         ("1.50 x", True),
         ("5.5 min", True),
     ]
-    assert next(iter(found)) == "retrieval precision@60"
+    assert next(iter(found)) == f"retrieval precision@{DEFAULT.per_category}"
 
 
 def test_notes_name_what_matters(scores):

@@ -13,7 +13,7 @@ from storage.weights_shipped import SHIPPED
 from tasks.clip_stretches import Stretch
 from zutis_model.own_architectures import make_tokenizer
 
-TINY = (Stretch(steps=2, share=1, image_size=96, batch_size=4, learning_rate=1e-4),)
+TINY = (Stretch(steps=2, share=1, image_size=128, batch_size=4, learning_rate=1e-4),)
 
 
 @pytest.mark.slow

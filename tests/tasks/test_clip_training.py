@@ -38,7 +38,7 @@ def pictures() -> list[CaptionedPicture]:
 
 STRETCHES = (
     Stretch(steps=30, share=0.8, image_size=16, batch_size=8, learning_rate=1e-3),
-    Stretch(steps=2, share=0.2, image_size=96, batch_size=4, learning_rate=1e-4),
+    Stretch(steps=2, share=0.2, image_size=128, batch_size=4, learning_rate=1e-4),
 )
 
 
