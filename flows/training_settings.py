@@ -47,6 +47,8 @@ class TrainingSettings(BaseModel):
     """Floor of the learning rates."""
     max_gradient_norm: Positive | None = None
     """Longer gradients are shortened to this norm; none: they are left."""
+    muon_factor: Positive | None = None
+    """Matrices inside blocks are learned by Muon, at this factor of the rates; none: by AdamW."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Publish a moving average of the weights, of which each step keeps this share."""
     ce_weight: AtLeast0 = 1.0

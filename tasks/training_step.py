@@ -29,6 +29,7 @@ from storage.errors import ConfigError, ZutisError
 from tasks.training_processes import Processes
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from zutis_model.zutis import Zutis
@@ -63,6 +64,8 @@ class Optimisation:
         power: of the polynomial decay.
         min_learning_rate: floor of both rates.
         max_gradient_norm: longer gradients are shortened to this norm; None: none are.
+        muon_factor: matrices inside blocks are learned by Muon, at this factor of the rates; None:
+            by AdamW, as in the paper.
         ema_decay: publish a moving average of the weights, of which each step keeps this share;
             None: the last weights.
         ce_weight, mask_weight, dice_weight, bce_weight, ce_scale: of the losses, see
@@ -77,6 +80,7 @@ class Optimisation:
     power: float = 0.9
     min_learning_rate: float = 1e-6
     max_gradient_norm: float | None = None
+    muon_factor: float | None = None
     ema_decay: float | None = None
     ce_weight: float = 1.0
     mask_weight: float = 1.0
@@ -88,7 +92,8 @@ class Optimisation:
         for name in ("iterations", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: choose 1 or more.")
-        for name in ("learning_rate", "encoder_factor", "power", "max_gradient_norm", "ce_scale"):
+        for name in ("learning_rate", "encoder_factor", "power", "max_gradient_norm",
+                     "muon_factor", "ce_scale"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"{name} is {value}: choose a number above 0.")
@@ -151,8 +156,6 @@ class Trainer:
         micro_batch: int | None = None,
         processes: Processes | None = None,
     ) -> None:
-        import torch
-
         from zutis_model.criterion import LossWeights
         from zutis_model.poly_schedule import PolySchedule
 
@@ -172,15 +175,16 @@ class Trainer:
             ce_scale=optimisation.ce_scale,
         )
         self._parameters = [p for p in network.parameters() if p.requires_grad]
-        self._optimiser = torch.optim.AdamW(
-            _parameter_groups(network, optimisation), weight_decay=optimisation.weight_decay
-        )
-        self._schedule = PolySchedule(
-            self._optimiser,
-            optimisation.iterations,
-            power=optimisation.power,
-            minimum=optimisation.min_learning_rate,
-        )
+        self._optimisers = _optimisers(network, optimisation)
+        self._schedules = [
+            PolySchedule(
+                optimiser,
+                optimisation.iterations,
+                power=optimisation.power,
+                minimum=optimisation.min_learning_rate,
+            )
+            for optimiser in self._optimisers
+        ]
         self._average = _copied(network.state_dict()) if optimisation.ema_decay else None
 
     def step(self, batch: TrainingBatch) -> StepResult:
@@ -199,7 +203,7 @@ class Trainer:
         norm = torch.nn.utils.get_total_norm(
             [p.grad for p in self._parameters if p.grad is not None]
         )
-        encoder_rate, rate = map(float, self._schedule.get_last_lr())
+        encoder_rate, rate = map(float, self._schedules[0].get_last_lr())
         result = StepResult(loss, ce_loss, mask_loss, float(norm), (rate, encoder_rate), tokens)
         if result.is_finite:
             self._update(norm)
@@ -216,8 +220,8 @@ class Trainer:
             "micro_batch": self.micro_batch,
             "network": self.network.state_dict(),
             "average": self._average,
-            "optimiser": self._optimiser.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
+            "schedules": [schedule.state_dict() for schedule in self._schedules],
             "random": _random_states(),
         }
 
@@ -228,8 +232,10 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         for name, value in (self._average or {}).items():
             value.copy_(state["average"][name])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._schedule.load_state_dict(state["schedule"])
+        for optimiser, values in zip(self._optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(values)
+        for schedule, values in zip(self._schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(values)
         _set_random_states(state["random"])
 
     def _totals(self, batch: TrainingBatch) -> tuple[float, float]:
@@ -261,7 +267,7 @@ class Trainer:
     def _halve_micro_batch(self) -> None:
         import torch
 
-        self._optimiser.zero_grad()
+        self._forget_gradients()
         torch.cuda.empty_cache()
         if self.micro_batch == 1:
             raise ZutisError(
@@ -284,7 +290,7 @@ class Trainer:
 
         from zutis_model.criterion import criterion
 
-        self._optimiser.zero_grad()
+        self._forget_gradients()
         sums = torch.zeros(3, dtype=torch.float64, device=self.network.device)
         tokens = []
         for places in _pieces(len(batch.images), self.micro_batch):
@@ -308,6 +314,10 @@ class Trainer:
             tokens.append(output.patch_tokens.detach())
         return sums, tuple(tokens)
 
+    def _forget_gradients(self) -> None:
+        for optimiser in self._optimisers:
+            optimiser.zero_grad()
+
     def _update(self, norm: Tensor) -> None:
         import torch
 
@@ -315,22 +325,43 @@ class Trainer:
             torch.nn.utils.clip_grads_with_norm_(
                 self._parameters, self._recipe.max_gradient_norm, norm
             )
-        self._optimiser.step()
-        self._schedule.step()
+        for optimiser, schedule in zip(self._optimisers, self._schedules, strict=True):
+            optimiser.step()
+            schedule.step()
         self.steps_done += 1
         if self._average is not None and self._recipe.ema_decay is not None:
             for name, value in self.network.state_dict().items():
                 _move_average(self._average[name], value, 1 - self._recipe.ema_decay)
 
 
-def _parameter_groups(network: Zutis, recipe: Optimisation) -> list[dict[str, Any]]:
-    encoder = list(network.encoder.parameters())
-    in_encoder = {id(parameter) for parameter in encoder}
-    rest = [parameter for parameter in network.parameters() if id(parameter) not in in_encoder]
-    return [
-        {"params": encoder, "lr": recipe.learning_rate * recipe.encoder_factor},
-        {"params": rest, "lr": recipe.learning_rate},
+def _optimisers(network: Zutis, recipe: Optimisation) -> list[torch.optim.Optimizer]:
+    """AdamW, with the encoder's weights as its first group and the others as its second; and Muon
+    with the matrices of both, where it is asked for."""
+    import torch
+
+    from zutis_model.muon import inner_matrices, make_muon
+
+    named = dict(network.named_parameters())
+    of_muon = inner_matrices(named.items()) if recipe.muon_factor is not None else set()
+    rates = (recipe.learning_rate * recipe.encoder_factor, recipe.learning_rate)
+    groups = [
+        [name for name in named if name.startswith("encoder.") == in_encoder]
+        for in_encoder in (True, False)
     ]
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [named[name] for name in group if name not in of_muon], "lr": rate}
+            for group, rate in zip(groups, rates, strict=True)
+        ],
+        weight_decay=recipe.weight_decay,
+    )
+    if recipe.muon_factor is None:
+        return [adamw]
+    matrices = (
+        ([named[name] for name in group if name in of_muon], recipe.muon_factor * rate)
+        for group, rate in zip(groups, rates, strict=True)
+    )
+    return [adamw, make_muon(matrices, recipe.weight_decay)]
 
 
 def _pieces(length: int, size: int) -> Iterator[slice]:

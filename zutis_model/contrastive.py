@@ -14,7 +14,6 @@ Dimensions:
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 
 import open_clip
@@ -26,13 +25,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zutis_model.clip import check_architecture, encode_text, without_root_logging
 from zutis_model.dense_clip import patch_tokens, project
+from zutis_model.muon import inner_matrices, make_muon
 from zutis_model.normalisation import normalise
 from zutis_model.own_architectures import make_model
 from zutis_model.sine_position import sine_position
 
 _SINE_SHARE = 0.3
 _MUON_RATE = 10.0
-_IN_A_BLOCK = re.compile(r"\.resblocks\.|\.mlp\.")
 LARGEST_SCALE = 100.0
 """At most this is what the loss multiplies cosines with: larger was unstable (section 2.5)."""
 
@@ -160,9 +159,8 @@ def make_optimisers(
 ) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside blocks, AdamW for all else.
 
-    Muon (Jordan et al. 2024; torch's own) makes each step's matrices orthogonal: in trials on the
-    made world a picture taught several times as much as with AdamW alone. Weights decay in
-    matrices and kernels and not in gains, biases and the scale (section 2.5).
+    In trials on the made world a picture taught several times as much as with AdamW alone. Weights
+    decay in matrices and kernels and not in gains, biases and the scale (section 2.5).
 
     Args:
         model: see `new_clip`.
@@ -170,19 +168,11 @@ def make_optimisers(
             times as much.
         weight_decay: of both.
     """
-    inner = {
-        name
-        for name, parameter in model.named_parameters()
-        if parameter.ndim == 2 and _IN_A_BLOCK.search(name)
-    }
+    inner = inner_matrices(model.named_parameters())
+    matrices = [tensor for name, tensor in model.named_parameters() if name in inner]
     outer = [tensor for name, tensor in model.named_parameters() if name not in inner]
     return [
-        torch.optim.Muon(
-            [tensor for name, tensor in model.named_parameters() if name in inner],
-            lr=_MUON_RATE * learning_rate,
-            weight_decay=weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        ),
+        make_muon([(matrices, _MUON_RATE * learning_rate)], weight_decay),
         torch.optim.AdamW(
             [
                 {"params": [p for p in outer if p.ndim > 1], "weight_decay": weight_decay},

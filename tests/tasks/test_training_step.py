@@ -12,7 +12,7 @@ from small_training import IGNORE, Batch, batch_of
 
 from storage.errors import ConfigError, ZutisError
 from tasks.training_processes import Processes
-from tasks.training_step import Optimisation
+from tasks.training_step import Optimisation, _optimisers
 from zutis_model.criterion import criterion
 
 # The small architecture's synthetic weights make gradients so steep that rounding shows in them.
@@ -153,6 +153,41 @@ def test_all_weights_learn_and_text_embeddings_do_not():
     assert not trainer.text_embeddings.requires_grad
 
 
+def test_muon_learns_matrices_inside_blocks_and_adamw_all_else():
+    """AdamW's first step is as long in all directions, whatever the gradient."""
+    trainer = small_trainer(muon_factor=2.0, weight_decay=0.0)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.step(batch_of(0, 1))
+    steps = {name: v - before[name] for name, v in trainer.network.state_dict().items()}
+    inner = steps["encoder.transformer.resblocks.0.mlp.c_fc.weight"].abs()
+    assert inner.std() > 0.3 * inner.mean()
+    outer = steps["query_embed"].abs()
+    assert outer.std() < 0.1 * outer.mean()
+
+
+def test_every_weight_is_learned_by_one_optimiser():
+    network = small_trainer(muon_factor=2.0).network
+    optimisers = _optimisers(network, Optimisation(muon_factor=2.0))
+    learned = [p for one in optimisers for group in one.param_groups for p in group["params"]]
+    assert sorted(map(id, learned)) == sorted(map(id, network.parameters()))
+    rates = [[group["lr"] for group in one.param_groups] for one in optimisers]
+    assert rates == [[pytest.approx(5e-6), 5e-5], [pytest.approx(1e-5), 1e-4]]
+
+
+def test_training_with_muon_goes_on_exactly():
+    whole, first, second = (small_trainer(muon_factor=2.0, iterations=4) for _ in range(3))
+    batches = [batch_of(i, i + 1) for i in range(4)]
+    for batch in batches:
+        whole.step(batch)
+    for batch in batches[:2]:
+        first.step(batch)
+    second.load_state_dict(first.state_dict())
+    for batch in batches[2:]:
+        second.step(batch)
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(second.network.state_dict()[name], value), name
+
+
 def test_long_gradients_are_shortened_and_reported_at_full_length():
     trainer = small_trainer(max_gradient_norm=0.01)
     result = trainer.step(batch_of(0, 1))
@@ -184,7 +219,7 @@ def test_processes_share_a_batch_without_gap_or_overlap(size):
     ("name", "value"),
     [("iterations", 0), ("batch_size", 0), ("learning_rate", 0.0), ("encoder_factor", -1.0),
      ("power", float("nan")), ("weight_decay", -0.1), ("max_gradient_norm", 0.0),
-     ("ema_decay", 1.0), ("ce_weight", float("inf"))],
+     ("ema_decay", 1.0), ("muon_factor", 0.0), ("ce_weight", float("inf"))],
 )  # fmt: skip
 def test_settings_that_cannot_work_are_named(name, value):
     with pytest.raises(ConfigError, match=f"{name} is {value}"):
