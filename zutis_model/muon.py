@@ -8,7 +8,7 @@ gains and biases stay with AdamW.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 from torch.optim import Muon
@@ -21,7 +21,7 @@ def inner_matrices(named: Iterable[tuple[str, nn.Parameter]]) -> set[str]:
     return {name for name, tensor in named if tensor.ndim == 2 and _IN_A_BLOCK.search(name)}
 
 
-def make_muon(groups: Iterable[tuple[list[Tensor], float]], weight_decay: float) -> Muon:
+def make_muon(groups: Iterable[tuple[Sequence[Tensor], float]], weight_decay: float) -> Muon:
     """Muon whose steps are as large as AdamW's at the same rate.
 
     Args:
@@ -29,7 +29,7 @@ def make_muon(groups: Iterable[tuple[list[Tensor], float]], weight_decay: float)
         weight_decay: of all.
     """
     return Muon(
-        [{"params": matrices, "lr": rate} for matrices, rate in groups],
+        [{"params": list(matrices), "lr": rate} for matrices, rate in groups],
         weight_decay=weight_decay,
         adjust_lr_fn="match_rms_adamw",
     )
