@@ -30,8 +30,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, cast
 
-from storage.errors import ArtifactError
-from storage.filesystems import is_local, local_path, resolve, translated_errors
+from storage.credentials import refuse_secrets
+from storage.errors import ArtifactError, ConfigError
+from storage.filesystems import is_local, list_folder, local_path, resolve, translated_errors
 from storage.fingerprints import Recipe
 
 MANIFEST = "manifest.json"
@@ -326,6 +327,9 @@ class ArtifactStore:
 
     Args:
         root: path or URI; created when the first artifact is published.
+
+    Raises:
+        ConfigError: the name is empty, or the URI carries a secret.
     """
 
     def __init__(self, root: str) -> None:
@@ -392,14 +396,8 @@ class ArtifactStore:
         return [name for name in self._children(self.location(ref)) if name != MANIFEST]
 
     def _children(self, uri: str) -> list[str]:
-        with translated_errors("list", uri):
-            filesystem, path = resolve(uri)
-            filesystem.invalidate_cache(path)  # what other machines published since counts too
-            try:
-                entries = filesystem.ls(path, detail=False)
-            except (FileNotFoundError, NotADirectoryError):
-                return []
-        names = {str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries}
+        names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in list_folder(uri)}
+        # What begins with a dot is unfinished, a pin, or says who is working on the store.
         return sorted(name for name in names if not name.startswith("."))
 
     @contextlib.contextmanager
@@ -516,8 +514,11 @@ class ArtifactStore:
 
 def _root(root: str) -> str:
     """A store's root without a slash at its end, a local one as an absolute path."""
+    if not root.strip():
+        raise ConfigError("The store has no name: give a folder or an address.")
     if is_local(root):
         return str(Path(local_path(root)).absolute())
+    refuse_secrets(root)
     stripped = root.rstrip("/")
     return f"{stripped}//" if stripped.endswith(":") else stripped  # all of `memory://`
 

@@ -19,6 +19,7 @@ from storage.corpus_coco import list_coco
 from storage.corpus_folders import list_folder, remote_namer
 from storage.corpus_listing import TAR, Listing, ListingBuilder
 from storage.corpus_tables import check_table, list_table
+from storage.credentials import refuse_secrets
 from storage.errors import CorpusError, StorageError
 from storage.file_kinds import extension_of, is_compressed_tar, is_image, is_table, is_tar, is_web
 from storage.filesystems import (
@@ -63,6 +64,7 @@ def open_sources(specs: Sequence[str]) -> list[Source]:
         Sources in an order that does not depend on that of the specs, each once.
 
     Raises:
+        ConfigError: a spec carries a secret.
         CorpusError: nothing is there, or it is nothing that a corpus can be made of.
         StorageError: a file system can't be reached, or refuses.
     """
@@ -99,6 +101,8 @@ def list_source(source: Source) -> Listing:
 def _open_spec(spec: str) -> Iterator[Source]:
     if not spec.strip():
         raise CorpusError(f"The name of a corpus is empty; give {_KINDS}.")
+    if not is_local(spec):
+        refuse_secrets(spec)
     uris = _expand(local_uri(_user_path(spec)) if is_local(spec) else spec)
     kinds = {uri: _kind(uri) for uri in uris}
     tars = tuple(sorted(uri for uri, kind in kinds.items() if kind == "tars"))

@@ -12,6 +12,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from storage.corpus_listing import IMAGE, TAR, ListingBuilder
+from storage.credentials import carries_password
 from storage.errors import CorpusError
 from storage.file_kinds import extension_of, is_compressed_tar, is_tar
 from storage.filesystems import (
@@ -24,7 +25,7 @@ from storage.filesystems import (
     parent_uri,
     translated_errors,
 )
-from storage.reject_reasons import COMPRESSED_TAR, NO_URI
+from storage.reject_reasons import COMPRESSED_TAR, CREDENTIALS_IN_URI, NO_URI
 
 _COLUMNS = {"uri": pa.string(), "size": pa.int64(), "etag": pa.string()}
 _ROWS_PER_BATCH = 16_384
@@ -56,7 +57,9 @@ def list_table(uri: str, builder: ListingBuilder) -> None:
     for batch in _batches(uri):
         columns = [batch.column(name).to_pylist() for name in _COLUMNS]
         for name, size, etag in zip(*columns, strict=True):
-            if name:
+            if name and carries_password(name):
+                builder.reject(f"{uri}#row={row}", CREDENTIALS_IN_URI)
+            elif name:
                 _add_row(base.uri_of(name), size, etag, builder)
             else:
                 builder.reject(f"{uri}#row={row}", NO_URI)

@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote_to_bytes
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from storage.credentials import masked, refuse_password
 from storage.errors import ImageRejected, StorageError, ZutisError
 from storage.file_kinds import is_web
 
@@ -40,6 +41,10 @@ _ADVICE = {
     errno.EROFS: "the disk is read-only; use another place",
     errno.EISDIR: "it is a folder, not a file",
 }
+
+# What s3fs makes of a server's "internal error" and "slow down", after trying again: nothing that
+# is wrong with the file.
+_SERVER_TROUBLE = (getattr(errno, "EREMOTEIO", 121), errno.EBUSY)  # the first is Linux's
 
 
 class MissingFileError(StorageError):
@@ -110,24 +115,39 @@ def _split(uri: str) -> tuple[str, str, str]:
 
 
 def display(uri: str) -> str:
-    """`uri` for one line of a message: control characters and surrogates are escaped."""
-    return uri if uri.isprintable() else ascii(uri)[1:-1]
+    """`uri` for one line of a message: control characters and surrogates are escaped, and secrets
+    masked."""
+    shown = uri if is_local(uri) else masked(uri)
+    return shown if shown.isprintable() else ascii(shown)[1:-1]
 
 
 def resolve(uri: str) -> tuple[Any, str]:
     """The fsspec file system of `uri` and the path in it.
 
     Raises:
+        ConfigError: the address carries a password.
         UnreachableError: the protocol is unknown, or the package that speaks it is missing.
     """
     if is_local(uri):
         return LocalFileSystem(), local_path(uri)
+    refuse_password(uri)
     with translated_errors("open", uri):
         try:
-            file_system, path = fsspec.core.url_to_fs(uri)
+            file_system, path = fsspec.core.url_to_fs(uri, **_patience(uri))
         except ValueError as error:  # unknown protocol, or an address that can't be parsed
             raise UnreachableError(f"Could not open {display(uri)}: {_line(error)}.") from error
         return file_system, cast(str, path)
+
+
+def _patience(uri: str) -> dict[str, Any]:
+    """Options with which a request survives a server in trouble.
+
+    botocore gives up a request after the fifth try, which one in 240 reaches where a third of all
+    fail. Ours are told so only after about half a minute of no answer at all.
+    """
+    if uri.startswith(("s3://", "s3a://")) and "AWS_MAX_ATTEMPTS" not in os.environ:
+        return {"config_kwargs": {"retries": {"mode": "standard", "max_attempts": 6}}}
+    return {}
 
 
 def open_binary(uri: str) -> BinaryIO:
@@ -178,14 +198,44 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
         elif length == 0:
             data = b""  # an empty range can't be said in HTTP
         else:
-            file_system, path = resolve(uri)
-            data = cast(bytes, file_system.cat_file(path, start=offset, end=offset + length))
+            data = _remote_range(uri, offset, offset + length)
     if len(data) != length:
         raise ShortReadError(
             f"Could not read {length} bytes at {offset} of {display(uri)}: the file ends after "
             f"{len(data)} of them; it was changed or cut since it was listed."
         )
     return data
+
+
+def _remote_range(uri: str, start: int, end: int) -> bytes:
+    file_system, path = resolve(uri)
+    try:
+        return cast(bytes, file_system.cat_file(path, start=start, end=end))
+    except OSError as error:
+        # S3 refuses a range of which it has no byte, where others send none.
+        answer = getattr(error.__cause__, "response", None) or {}
+        if answer.get("Error", {}).get("Code") not in ("InvalidRange", "416"):
+            raise
+        return b""
+
+
+def list_folder(uri: str, *, detail: bool = False) -> list[Any]:
+    """What is in a folder now, what other machines wrote since the last look included.
+
+    Args:
+        uri: of the folder; where there is none, the list is empty.
+        detail: fsspec's description of each entry, which takes longer, instead of its path.
+
+    Raises:
+        StorageError: it can't be listed.
+    """
+    with translated_errors("list", uri):
+        file_system, path = resolve(uri)
+        file_system.invalidate_cache(path)
+        try:
+            return list(file_system.ls(path, detail=detail))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def exists(uri: str) -> bool:
@@ -253,6 +303,8 @@ def _translate_os_error(failure: str, error: OSError) -> StorageError:
         return MissingFileError(f"{failure}: it does not exist.")
     if error.errno == errno.ENAMETOOLONG:
         return MissingFileError(f"{failure}: no file can have a name as long as this.")
+    if error.errno in _SERVER_TROUBLE:
+        return UnreachableError(f"{failure}: its server has trouble ({_line(error)}).")
     advice = "permission denied; check its owner and its mode"  # s3fs sets no errno
     if not isinstance(error, PermissionError):
         advice = _ADVICE.get(error.errno or 0) or _line(error)
@@ -260,6 +312,7 @@ def _translate_os_error(failure: str, error: OSError) -> StorageError:
 
 
 def _line(error: Exception) -> str:
-    """The error's text on one line, without a final stop; its type where it has no text."""
+    """The error's text on one line, without a final stop and without secrets; its type where it
+    has no text."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return " ".join(text.split()).rstrip(".") or type(error).__name__
+    return masked(" ".join(text.split()).rstrip(".")) or type(error).__name__

@@ -14,6 +14,7 @@ SYMLINK_LOOP: Final = "symlink_loop"
 DUPLICATE_FOLDER: Final = "duplicate_folder"
 NOT_A_FILE: Final = "not_a_file"
 NO_URI: Final = "no_uri"
+CREDENTIALS_IN_URI: Final = "credentials_in_uri"
 COMPRESSED_TAR: Final = "compressed_tar"
 
 # While reading bytes; `missing` and `unreadable` also while listing.
@@ -49,6 +50,7 @@ REJECT_REASONS: Final[dict[str, str]] = {
     DUPLICATE_FOLDER: "a symbolic link to a folder that is listed under another path already",
     NOT_A_FILE: "a folder, pipe, socket or device where a file was expected",
     NO_URI: "the row of the table, or the image of the JSON file, names no file",
+    CREDENTIALS_IN_URI: "the address carries a password; give it in the environment instead",
     COMPRESSED_TAR: "a compressed tar's members can't be read by range; decompress it first",
     MISSING: "the file does not exist",
     UNREADABLE: "the file exists and can't be read; check its permissions and the disk",

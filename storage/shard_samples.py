@@ -159,8 +159,13 @@ class ShardSamples:
         labels, starts = np.unique(self.labels[order], return_index=True)
         return dict(zip(labels.tolist(), np.split(order, starts[1:]), strict=True))
 
-    def read(self, i: int) -> SampleBytes:
+    def read(self, i: int, *, copy: bool = True) -> SampleBytes:
         """Picture, JSON and label map of sample `i`, as they are stored.
+
+        Args:
+            i: the sample's index.
+            copy: copy a shard that is not on a local disk to one first; for a few samples of many
+                shards, reading them where they are is less.
 
         Raises:
             ArtifactError: the shard is gone, or shorter than the index has it.
@@ -170,7 +175,7 @@ class ShardSamples:
         start = min(offset for offset, _ in members)
         end = max(offset + length for offset, length in members)
         try:
-            shard = self._copy_of(self.shard(i))
+            shard = self._copy_of(self.shard(i)) if copy else self.shard(i)
             if end - start <= sum(length for _, length in members) + _SMALL_GAP:
                 data = read_range(shard, start, end - start)
                 parts = [data[at - start : at - start + length] for at, length in members]

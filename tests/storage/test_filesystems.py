@@ -125,6 +125,7 @@ def foreign_error(module: str) -> Exception:
         (OSError(errno.ENAMETOOLONG, "long"), MissingFileError, "name as long"),
         (FileNotFoundError("bucket/key"), MissingFileError, "does not exist"),
         (ConnectionResetError("reset by peer"), UnreachableError, "no connection"),
+        (OSError(errno.EBUSY, "Please reduce your request rate"), UnreachableError, "has trouble"),
         (TimeoutError("timed out"), UnreachableError, "no connection"),
         (ImportError("Install s3fs to access S3"), UnreachableError, "Install s3fs"),
         (foreign_error("botocore.exceptions"), UnreachableError, "credentials"),

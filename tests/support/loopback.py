@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,14 +46,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def serving() -> Iterator[Server]:
     """A server that answers until the block ends."""
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join(timeout=10)
+    with Server() as server, answering(server):
+        yield server
+
+
+@contextmanager
+def answering(server: socketserver.BaseServer) -> Iterator[None]:
+    """The server answers, in a thread, until the block ends."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join(timeout=10)
 
 
 def unreachable_url(path: str) -> str:
