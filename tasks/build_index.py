@@ -184,7 +184,9 @@ def _first_of_each(rows: pa.Table) -> pa.Table:
     """The first row of every image_id, in the order of the rows."""
     if not rows.num_rows:
         return rows
-    dictionary = rows["image_id"].combine_chunks().dictionary_encode()
+    # In one array, whose 32-bit offsets 33 million ids would overflow.
+    ids = pc.cast(rows["image_id"], pa.large_string()).combine_chunks()
+    dictionary = ids.dictionary_encode()
     _, first = np.unique(dictionary.indices.to_numpy(), return_index=True)
     return rows if len(first) == rows.num_rows else rows.take(pa.array(np.sort(first)))
 

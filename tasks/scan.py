@@ -171,8 +171,9 @@ def _extend(previous: Artifact | None, listing: pa.Table, part_images: int) -> p
 
 def _identities(entries: pa.Table) -> pa.Array:
     """What makes an entry the one of an earlier scan, as one string a row."""
-    size = pc.cast(entries["size"], pa.string())
-    joined = pc.binary_join_element_wise(entries["version"], size, entries["uri"], " ")
+    # In one array, whose 32-bit offsets some ten million names would overflow.
+    columns = (pc.cast(entries[name], pa.large_string()) for name in ("version", "size", "uri"))
+    joined = pc.binary_join_element_wise(*columns, pa.scalar(" ", pa.large_string()))
     return pa.chunked_array(joined).combine_chunks()
 
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from storage.filesystems import translated_errors
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -248,4 +250,5 @@ def _tensorboard_writer(folder: str | None) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(folder)
+    with translated_errors("write", folder):
+        return SummaryWriter(folder)

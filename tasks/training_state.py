@@ -163,7 +163,13 @@ def _write_local(path: Path, state: dict[str, Any]) -> None:
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}{_UNFINISHED}")
     try:
         with temporary.open("wb") as file:
-            torch.save(state, file)
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                # torch complains of the archive's end and hides what the disk has said.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import time
@@ -50,6 +52,23 @@ def test_only_the_latest_few_stay(states):
         states.save(step, content(step))
     assert states.steps() == [10, 11]
     assert len(files(states)) == 2
+
+
+class _FullDisk(io.RawIOBase):
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_is_full_is_named_and_harms_no_earlier_state(states, monkeypatch):
+    states.save(1, content(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", lambda *_: _FullDisk())
+        with pytest.raises(StorageError, match="the disk is full"):
+            states.save(2, content(2))
+    assert states.latest()["step"] == 1
 
 
 def test_what_a_killed_process_left_is_cleared_away_and_never_read(states):
