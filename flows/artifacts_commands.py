@@ -1,9 +1,11 @@
-"""`zutis artifacts list | show KEY | check | gc`: what is in the store."""
+"""`zutis artifacts list | show | check | pin | unpin | gc`: what is in the store."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -11,12 +13,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.collect_garbage import Garbage, find_garbage
+from flows.collect_garbage import KEEP_BUILDS, Garbage, find_garbage, freed_bytes
 from flows.find_artifacts import find_by_key
 from flows.repair import find_problems
 from flows.settings import DEFAULT_STORE
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ArtifactError
+from storage.inventory import take_inventory, total_size
+from storage.leases import COLLECTING, RUNNING, Lease, collecting, forget, leases
+from storage.pins import pin, pinned, unpin
 
 artifacts_app = typer.Typer(no_args_is_help=True)
 _Store = Annotated[str, typer.Option(help="Folder or URI of the artifacts.")]
@@ -29,13 +34,15 @@ def list_command(
 ) -> None:
     """List published artifacts with their sizes and ages."""
     artifacts = ArtifactStore(store)
+    kept = set(pinned(artifacts))
     table = Table()
     for column in ("stage", "key", "MB", "seconds", "created", "counts"):
         table.add_column(column, justify="right" if column in ("MB", "seconds") else "left")
     for name in [stage] if stage else artifacts.stages():
         for artifact in artifacts.published(name):
             manifest = artifact.manifest
-            table.add_row(name, artifact.key, f"{_bytes(artifact) / 1e6:,.2f}",
+            key = f"{artifact.key}{' (pinned)' if artifact.ref in kept else ''}"
+            table.add_row(name, key, f"{_bytes(artifact) / 1e6:,.2f}",
                           f"{manifest['seconds']:,.1f}", manifest["created"],
                           escape(_short(artifact.counts)))  # fmt: skip
     Console().print(table if table.row_count else f"No artifact in {artifacts.root}.")
@@ -69,34 +76,121 @@ def check_command(store: _Store = DEFAULT_STORE) -> None:
     Console().print(f"{len(refs)} artifacts, nothing damaged.")
 
 
+@artifacts_app.command("pin")
+def pin_command(
+    key: Annotated[str, typer.Argument(help="A key, or enough of its beginning.")],
+    note: Annotated[str, typer.Option(help="Why, for whoever finds the pin.")] = "",
+    store: _Store = DEFAULT_STORE,
+) -> None:
+    """Keep an artifact, and what it can't be read without, whatever `gc` finds unreferenced."""
+    artifacts = ArtifactStore(store)
+    ref = find_by_key(artifacts, key).ref
+    pin(artifacts, ref, note)
+    _say(f"Pinned {ref}.")
+
+
+@artifacts_app.command("unpin")
+def unpin_command(
+    key: Annotated[str, typer.Argument(help="A key, or enough of its beginning.")],
+    store: _Store = DEFAULT_STORE,
+) -> None:
+    """Let go of a pinned artifact."""
+    artifacts = ArtifactStore(store)
+    wanted = key.rstrip("/").rsplit("/", maxsplit=1)[-1]
+    found = [ref for ref in pinned(artifacts) if ref.key.startswith(wanted)]
+    if len(found) != 1:
+        names = f": {', '.join(map(str, found[:5]))}" if found else ""
+        raise ArtifactError(
+            f"{len(found)} pins in {artifacts.root} have a key that begins with {wanted!r}{names}; "
+            "`zutis artifacts list` marks what is pinned."
+        )
+    unpin(artifacts, found[0])
+    _say(f"No longer pinned: {found[0]}.")
+
+
 @artifacts_app.command("gc")
 def gc_command(
     delete: Annotated[bool, typer.Option(help="Delete; otherwise only say what would go.")] = False,
     unreferenced: Annotated[
-        bool, typer.Option(help="Also artifacts that no recorded build refers to.")
-    ] = False,
+        bool, typer.Option(help="Also artifacts that nothing refers to any more.")
+    ] = True,
+    keep_builds: Annotated[
+        int, typer.Option(min=1, help="The latest builds of every vocabulary that stay.")
+    ] = KEEP_BUILDS,
     older_than_hours: Annotated[
-        float, typer.Option(help="Leave younger ones: a running build may be using them.")
-    ] = 24.0,
+        float, typer.Option(help="Leave younger ones: somebody may want to go on with them.")
+    ] = 168.0,
+    verbose: Annotated[bool, typer.Option(help="Name everything that goes.")] = False,
     store: _Store = DEFAULT_STORE,
 ) -> None:
-    """Remove what crashed attempts left behind, and what no build needs any more."""
+    """Remove what crashes left behind, and what no build, model or pin needs any more.
+
+    Trainings and evaluations always stay, each with its data set.
+    """
     artifacts = ArtifactStore(store)
     before = time.time() - older_than_hours * 3600
-    garbage = list(find_garbage(artifacts, before=before, unreferenced=unreferenced))
-    console = Console()
-    for item in garbage:
-        console.print(_describe(item, delete), soft_wrap=True, markup=False, highlight=False)
-        if delete:
+    with collecting(artifacts) if delete else nullcontext(leases(artifacts)) as announced:
+        running = [lease for lease in announced if lease.alive]
+        holdings = take_inventory(artifacts)
+        garbage = list(
+            find_garbage(artifacts, before=before, unreferenced=unreferenced and not running,
+                         keep_builds=keep_builds, holdings=holdings)
+        )  # fmt: skip
+        _show_garbage(garbage, freed_bytes(holdings, garbage), verbose, delete)
+        for item in garbage if delete else ():
             item.remove(artifacts)
+    if delete:
+        _forget_dead(artifacts, before)
+    if running and unreferenced:
+        _say(_running_sentence(running))
+
+
+def _show_garbage(garbage: Sequence[Garbage], freed: int, verbose: bool, delete: bool) -> None:
     if not garbage:
-        console.print("Nothing to remove.")
-    elif not delete:
-        console.print("Nothing was removed; add --delete to do it.")
+        _say("Nothing to remove.")
+        return
+    if verbose:
+        for item in garbage:
+            _say(f"{'removing' if delete else 'would remove'} {item.describe()}")
+    Console().print(_garbage_table(garbage))
+    done = "Removing" if delete else "Nothing was removed; add --delete to remove"
+    _say(f"{done} all of this: {freed / 1e6:,.2f} MB of disk.")
 
 
-def _describe(item: Garbage, delete: bool) -> str:
-    return f"{'removing' if delete else 'would remove'} {item.describe()}"
+def _garbage_table(garbage: Sequence[Garbage]) -> Table:
+    table = Table()
+    for column in ("stage", "what", "count", "MB"):
+        table.add_column(column, justify="right" if column in ("count", "MB") else "left")
+    groups: dict[tuple[str, str], list[Garbage]] = {}
+    for item in garbage:
+        groups.setdefault((item.ref.stage, item.kind), []).append(item)
+    for (stage, kind), items in sorted(groups.items()):
+        size = total_size(stored for item in items for stored in item.stored)
+        table.add_row(stage, kind, f"{len(items):,}", f"{size / 1e6:,.2f}")
+    return table
+
+
+def _forget_dead(store: ArtifactStore, before: float) -> None:
+    for folder in (RUNNING, COLLECTING):
+        for lease in leases(store, folder):
+            if not lease.alive and time.time() - lease.age < before:
+                forget(store, lease, folder)
+
+
+def _running_sentence(running: Sequence[Lease]) -> str:
+    names = ", ".join(
+        f"{lease.what or 'something'} on {lease.host or 'an unknown machine'} "
+        f"({lease.age / 60:.0f} min ago)"
+        for lease in running[:3]
+    )
+    return (
+        f"{len(running)} runs may be using artifacts of this store, last heard of: {names}. What "
+        "is unreferenced was left alone; do this again when they have ended."
+    )
+
+
+def _say(sentence: str) -> None:
+    Console().print(sentence, soft_wrap=True, markup=False, highlight=False)
 
 
 def _bytes(artifact: Artifact) -> int:

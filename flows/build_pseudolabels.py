@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import BaseModel
@@ -19,40 +25,62 @@ from flows.pipeline import Build, build
 from flows.prefect_executor import PrefectExecutor
 from flows.progress import StageProgress, Watcher
 from flows.repair import repair_store
+from flows.run_form import (
+    AtLeastOne,
+    ClipName,
+    DeviceName,
+    MaskSize,
+    NotNegative,
+    Positive,
+    Precision,
+    SelfMaskName,
+    VocabularyName,
+)
 from flows.settings import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildSettings
 from flows.summary import markdown, summarise
 from flows.training_pipeline import Evaluated
 from flows.training_settings import TrainingSettings
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+from storage.filesystems import display
+from storage.leases import using
+from storage.shard_samples import ShardSamples
+from tasks.mask_sheet import draw_mask_sheet
 
 FLOW = "build-pseudolabels"
 
 
 def _run_name() -> str:
     corpus = flow_run.parameters["corpus"]
-    sources = corpus if isinstance(corpus, str) else ", ".join(corpus)
-    return f"{flow_run.parameters['vocabulary']} from {sources}"[:200]
+    return _title(
+        flow_run.parameters["vocabulary"], [corpus] if isinstance(corpus, str) else corpus
+    )
+
+
+def _title(vocabulary: str, corpus: Sequence[str]) -> str:
+    return f"{vocabulary} from {', '.join(map(display, corpus))}"[:200]
 
 
 @flow(name=FLOW, flow_run_name=_run_name, validate_parameters=True)
 def build_pseudolabels(
-    corpus: list[str] | str,
-    vocabulary: str,
-    per_category: int = 500,
-    clip: str = DEFAULT_CLIP,
-    selfmask: str = DEFAULT_SELFMASK,
-    mask_size: int = 512,
+    corpus: str | list[str],
+    vocabulary: VocabularyName,
+    per_category: AtLeastOne = 500,
+    clip: ClipName = DEFAULT_CLIP,
+    selfmask: SelfMaskName = DEFAULT_SELFMASK,
+    mask_size: MaskSize = 512,
     overlap: Literal["best", "all", "last"] = "best",
     index: str = "exact",
     index_search: str = "",
     unusual_images: Literal["convert", "reject"] = "convert",
-    shard_mb: float = 256.0,
-    part_images: int = 0,
-    mask_part_images: int = 0,
+    shard_mb: Positive = 256.0,
+    part_images: NotNegative = 0,
+    mask_part_images: NotNegative = 0,
     name: str = "",
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int = 1,
+    device: DeviceName = "auto",
+    precision: Precision = "auto",
+    workers: AtLeastOne = 1,
+    runner: Literal["threads", "ray"] = "threads",
+    ray_address: str = "auto",
     repair: bool = False,
     store: str = DEFAULT_STORE,
     then: Then = "none",
@@ -80,7 +108,9 @@ def build_pseudolabels(
         name: what the shards are called; empty takes the vocabulary's name.
         device: auto, cpu, cuda or cuda:N.
         precision: auto, float32 or bfloat16.
-        workers: parts that are worked on at a time.
+        workers: parts that are worked on at a time; Ray takes as many as its cluster has room for.
+        runner: what runs the parts, threads of this process or a Ray cluster.
+        ray_address: of the Ray cluster, auto, HOST:PORT or ray://HOST:PORT.
         repair: check every byte of the store and rebuild what is damaged.
         store: folder or URI of the artifacts.
         then: none, train, or train+evaluate.
@@ -109,27 +139,35 @@ def build_pseudolabels(
         device=device,
         precision=precision,
         workers=workers,
+        runner=runner,
+        ray_address=ray_address,
         repair=repair,
         store=store,
     )
     steps = NextSteps(then=then, training=training, evaluation=evaluation, work_pool=work_pool)
     steps.check()
     artifact_store = ArtifactStore(settings.store)
+    with using(artifact_store, FLOW, _title(vocabulary, settings.corpus)):
+        built = _build(settings, artifact_store)
+        results = publish_result(built.dataset)
+        if steps.trains:
+            results += _train(steps, built.dataset, current_caller())
+        if steps.evaluates:
+            results += _evaluate(steps, results[-1]["key"], artifact_store, current_caller())
+    return results
+
+
+def _build(settings: BuildSettings, store: ArtifactStore) -> Build:
     if settings.repair:
-        for line in repair_store(artifact_store):
+        for line in repair_store(store):
             get_run_logger().warning(line)
     caller = current_caller()
-    executor = PrefectExecutor(artifact_store, caller.watcher, settings.workers)
+    executor = PrefectExecutor(store, caller.watcher, settings.workers, settings.cluster)
     built = build(settings, executor)
     _publish_to_ui(built, executor.reports)
     caller.results[FLOW] = built
     caller.reports += executor.reports
-    results = publish_result(built.dataset)
-    if steps.trains:
-        results += _train(steps, built.dataset, caller)
-    if steps.evaluates:
-        results += _evaluate(steps, results[-1]["key"], artifact_store, caller)
-    return results
+    return built
 
 
 def run_build(
@@ -205,3 +243,10 @@ def _publish_to_ui(built: Build, reports: list[StageProgress]) -> None:
         summary.categories, key="categories", description=summary.warning or "Samples a category"
     )
     create_markdown_artifact(markdown(summary), key="summary", description="What the build came to")
+    if built.dataset.counts["samples"]:
+        sheet = base64.b64encode(draw_mask_sheet(ShardSamples.open(built.dataset))).decode()
+        create_image_artifact(
+            f"data:image/jpeg;base64,{sheet}",
+            key="masks",
+            description=f"Some of the pseudo-masks. {summary.warning}".strip(),
+        )

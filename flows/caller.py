@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from flows.prefect_settings import TAG
 from flows.progress import SilentWatcher, StageProgress, Watcher
 
 
@@ -38,9 +39,12 @@ def current_caller() -> Caller:
 @contextmanager
 def calling(watcher: Watcher) -> Iterator[Caller]:
     """Flows that run inside the block report to the caller that it yields."""
+    from prefect import tags
+
     caller = Caller(watcher)
     token = _caller.set(caller)
     try:
-        yield caller
+        with tags(TAG):
+            yield caller
     finally:
         _caller.reset(token)

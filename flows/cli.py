@@ -1,5 +1,5 @@
-"""The command line: `zutis demo`, `build`, `train`, `evaluate`, `predict`, `search`, `benchmark`,
-`weights`, `vocabularies`, `artifacts`, `selfmask`, `demo-train`.
+"""The command line: `zutis demo`, `build`, `train`, `evaluate`, `predict`, `search`, `serve`,
+`status`, `artifacts`, `vocabularies`, `weights`, `benchmark`, `selfmask`, `demo-train`.
 
 Nothing heavy is imported before it is needed: a cached build answers without torch and without
 Prefect.
@@ -21,7 +21,9 @@ from flows.demo_command import demo_command
 from flows.demo_train_app import demo_train_app
 from flows.predict_command import predict_pictures
 from flows.selfmask_command import selfmask_app
+from flows.serve_command import serve_command
 from flows.settings import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildSettings
+from flows.status_command import status_command
 from flows.vocabularies_commands import list_vocabularies
 from flows.weights_commands import weights_app
 from storage.errors import ZutisError
@@ -44,6 +46,8 @@ app.add_typer(artifacts_app, name="artifacts", help="Look at the artifact store 
 app.add_typer(benchmark_app, name="benchmark", help="Look at the data sets for evaluation.")
 app.add_typer(selfmask_app, name="selfmask")
 app.add_typer(demo_train_app, name="demo-train")
+app.command("serve")(serve_command)
+app.command("status")(status_command)
 app.command("vocabularies")(list_vocabularies)
 app.command("predict")(predict_pictures)
 
@@ -79,6 +83,12 @@ def build_command(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     workers: Annotated[int, typer.Option(help="Parts that are worked on at a time.")] = 1,
+    runner: Annotated[
+        str, typer.Option(help="What runs the parts: threads, or ray for a Ray cluster.")
+    ] = "threads",
+    ray_address: Annotated[
+        str, typer.Option(help="Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")
+    ] = "auto",
     repair: Annotated[bool, typer.Option(help="Check all bytes, rebuild what is damaged.")] = False,
     store: Annotated[str, typer.Option(help="Folder or URI of the artifacts.")] = DEFAULT_STORE,
     then: Annotated[
@@ -240,21 +250,46 @@ def exit_code_of(command: Callable[..., Any]) -> int:
     """Run a command and turn what it raises into an exit code and a line on standard error."""
     try:
         command()
-    except ZutisError as error:
-        return _say(str(error))
     except KeyboardInterrupt:
         Console(stderr=True).print("Interrupted; what is finished is kept.")
         return INTERRUPTED
     except BrokenPipeError:  # the reader (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
-        return _say(f"The system refused: {error.strerror or error} ({error.filename or 'disk'}).")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
+        sentence = _sentence_for(error)
+        if sentence is None:
+            raise
+        return _say(sentence)
     return 0
+
+
+def _sentence_for(error: Exception) -> str | None:
+    """What a user is told of an error; None for what is a mistake of ours."""
+    if isinstance(error, ZutisError):
+        return str(error)
+    if isinstance(error, OSError) and not (error.filename is None and error.errno is None):
+        return f"The system refused: {error.strerror or error} ({error.filename or 'disk'})."
+    return _refusal_of_prefect(error)
+
+
+def _refusal_of_prefect(error: Exception) -> str | None:
+    """What a Prefect server that refuses a request means, as a sentence; None for other errors.
+
+    Prefect is not imported for it: an error of Prefect's comes from where it has been.
+    """
+    exceptions = sys.modules.get("prefect.exceptions")
+    if exceptions is None or not isinstance(error, exceptions.PrefectHTTPStatusError):
+        return None
+    response = error.response
+    where = f"{response.url.scheme}://{response.url.netloc.decode()}"
+    if response.status_code in (401, 403):
+        return (
+            f"The Prefect server at {where} refuses us: set PREFECT_API_AUTH_STRING=USER:PASSWORD "
+            "as the server has it."
+        )
+    return f"The Prefect server at {where} answered {response.status_code}: look at its log."
 
 
 def _say(sentence: str) -> int:

@@ -8,15 +8,18 @@ import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from flows.build_command import Outcome
 from flows.demo_figures import DemoScores, left_out
 from flows.demo_page import Curve, Figure, Page, ScoreTable, Series, Sheet, render_page
-from flows.demo_pictures import as_jpeg, galleries, worst
+from flows.demo_pictures import galleries, worst
 from flows.demo_settings import CLIP, SELFMASK, DemoSize
 from flows.training_pipeline import Evaluated
 from flows.training_summary import training_facts
 from storage.artifacts import Artifact
 from tasks.evaluate import METRICS, SHEET
+from tasks.mask_sheet import as_jpeg
 from tasks.score_table import score_rows
 from tasks.train import TRAINING_TABLE
 
@@ -104,7 +107,7 @@ def _sheets(evaluated: Evaluated) -> Iterator[Sheet]:
     assert evaluated.baseline is not None
     for title, one in (("ZUTIS", evaluated.model), ("MaskCLIP", evaluated.baseline)):
         with one.open(SHEET) as file:
-            image = as_jpeg(file.read())
+            image = as_jpeg(Image.open(file))
         yield Sheet(title=title, note="The best, the median and the worst scenes.", image=image)
 
 

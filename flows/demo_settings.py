@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flows.evaluation_settings import EvaluationSettings
+from flows.run_form import Precision
 from flows.settings import BuildSettings
 from flows.training_settings import TrainingSettings
 
@@ -88,7 +89,7 @@ class DemoSize:
         )
 
 
-def _fast_precision() -> str:
+def _fast_precision() -> Precision:
     """bfloat16 where the processor computes with it, which makes a step nearly twice as fast."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()

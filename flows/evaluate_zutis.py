@@ -15,6 +15,7 @@ from flows.prefect_executor import PrefectExecutor
 from flows.settings import DEFAULT_STORE
 from flows.training_pipeline import Evaluated, evaluate_model, find_model
 from storage.artifacts import ArtifactStore
+from storage.leases import using
 from tasks.evaluate import METRICS, SHEET
 from tasks.score_table import score_table
 
@@ -24,7 +25,11 @@ FLOW = "evaluate-zutis"
 def _run_name() -> str:
     parameters = flow_run.parameters
     evaluation = EvaluationSettings.model_validate(parameters["evaluation"])
-    return f"{parameters['checkpoint'][:20] or 'the latest model'} on {evaluation.on}"[:200]
+    return _title(parameters["checkpoint"], evaluation)
+
+
+def _title(checkpoint: str, evaluation: EvaluationSettings) -> str:
+    return f"{checkpoint[:20] or 'the latest model'} on {evaluation.on}"[:200]
 
 
 @flow(name=FLOW, flow_run_name=_run_name, validate_parameters=True)
@@ -45,7 +50,8 @@ def evaluate_zutis(
     caller = current_caller()
     artifacts = ArtifactStore(store)
     executor = PrefectExecutor(artifacts, caller.watcher, workers=1)
-    evaluated = evaluate_model(evaluation, find_model(artifacts, checkpoint), executor)
+    with using(artifacts, FLOW, _title(checkpoint, evaluation)):
+        evaluated = evaluate_model(evaluation, find_model(artifacts, checkpoint), executor)
     caller.results[FLOW] = evaluated
     caller.reports += executor.reports
     _publish_to_ui(evaluated)

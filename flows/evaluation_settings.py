@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.run_form import DataSetName, DeviceName, Precision
 from tasks.segmenter import InstanceSettings
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -17,7 +18,7 @@ class EvaluationSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    on: str
+    on: DataSetName
     """A data set of `zutis benchmark list`, coco:FILE.json[@IMAGES] or
     folder:IMAGES+LABELS[+NAMES]."""
     data: str = ""
@@ -35,9 +36,9 @@ class EvaluationSettings(BaseModel):
     """ARCHITECTURE:WEIGHTS of the baseline; else the model's own CLIP."""
     clip: str = ""
     """ARCHITECTURE:WEIGHTS that reads the names; else the one that the model was trained from."""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda or cuda:N."""
-    precision: str = "auto"
+    precision: Precision = "auto"
     """auto (bfloat16 on a GPU, float32 elsewhere), float32 or bfloat16."""
     image_size: Annotated[int, Field(ge=0)] = 1024
     """Longer side that the network sees at most, pixels; 0: no limit."""

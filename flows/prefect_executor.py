@@ -13,7 +13,8 @@ from prefect.logging import get_run_logger
 
 from flows.executors import LocalExecutor
 from flows.progress import StageProgress, Watcher, Watchers
-from flows.stage_task import StageCall, stage_task, unwatch, watch
+from flows.stage_call import StageCall
+from flows.stage_task import stage_task, unwatch, watch
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 
 # The server takes in 20 to 33 task runs a second: finished parts beyond these are counted as
@@ -29,12 +30,17 @@ class PrefectExecutor(LocalExecutor):
     Args:
         store: where artifacts are.
         watcher: where to show progress, besides the UI.
-        workers: parts in flight at a time, whatever the task runner would take.
+        workers: parts in flight at a time, whatever the task runner would take; at least as many
+            as a cluster can run.
+        cluster: address of the Ray cluster that runs the parts; empty for this process.
     """
 
-    def __init__(self, store: ArtifactStore, watcher: Watcher, workers: int) -> None:
+    def __init__(
+        self, store: ArtifactStore, watcher: Watcher, workers: int, cluster: str = ""
+    ) -> None:
         super().__init__(store, Watchers(UiWatcher(), watcher))
         self._workers = workers
+        self._cluster = cluster
 
     def many(
         self, stage: str, config: Any, inputs: Sequence[Any], sizes: Sequence[int] | None = None
@@ -47,7 +53,8 @@ class PrefectExecutor(LocalExecutor):
 
     def _show_cached(self, stage: str, config: Any, inputs: Sequence[Any]) -> None:
         """Task runs that Prefect shows as cached, for a stage that had nothing to do."""
-        self._results(stage, [self._call(stage, config, item, "") for item in inputs])
+        calls = [self._call(stage, config, item, "") for item in inputs]
+        self._results(stage, calls, self._workers)
 
     def _run(
         self, progress: StageProgress, config: Any, inputs: Sequence[Any]
@@ -59,9 +66,10 @@ class PrefectExecutor(LocalExecutor):
             )
             for number, item in enumerate(inputs, start=1)
         ]
+        in_flight = self._parts_in_flight(config)
         watch(progress)
         try:
-            return self._results(progress.stage, calls)
+            return self._results(progress.stage, calls, in_flight)
         finally:
             unwatch(progress)
 
@@ -73,13 +81,24 @@ class PrefectExecutor(LocalExecutor):
             store=self.store.root,
             ref=self._ref(stage, config, inputs),
             label=label or stage,
+            cluster=self._cluster,
         )
 
-    def _results(self, stage: str, calls: Sequence[StageCall]) -> list[Artifact | None]:
+    def _parts_in_flight(self, config: Any) -> int:
+        if not self._cluster:
+            return self._workers
+        from flows.ray_cluster import connect, parts_in_flight
+
+        connect(self._cluster)  # here, in the main thread, which alone may handle signals
+        return max(self._workers, parts_in_flight(config))
+
+    def _results(
+        self, stage: str, calls: Sequence[StageCall], in_flight: int
+    ) -> list[Artifact | None]:
         """Submit parts as places become free; after a failure no further part is begun."""
         if stage in _MAIN_THREAD_STAGES:
             return [self._found(stage_task(stage)(call)) for call in calls]
-        places = threading.BoundedSemaphore(self._workers)
+        places = threading.BoundedSemaphore(in_flight)
         failed = threading.Event()
 
         def part_ended(future: PrefectFuture[Any]) -> None:

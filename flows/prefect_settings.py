@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
+
+TAG: Final = "zutis"
+"""Of all our runs: the automation of `zutis serve` looks after these and no others."""
 
 
 def server_is_configured() -> bool:
@@ -35,6 +39,9 @@ def prepare_prefect() -> None:
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         # A busy machine takes longer than the 20 s that Prefect waits for its own server.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        # A run whose process has died is marked as crashed by the automation of `zutis serve`,
+        # which waits for these signs of life.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

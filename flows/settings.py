@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.credentials import refuse_secrets
 from storage.errors import ConfigError
 from storage.weights import ResolvedWeights, resolve
 from storage.weights_registry import parse_clip, parse_selfmask
@@ -38,7 +39,9 @@ class BuildSettings:
         name: what the shards are called; empty takes the vocabulary's name.
         device: auto, cpu, cuda or cuda:N.
         precision: auto (bfloat16 on a GPU, float32 elsewhere), float32 or bfloat16.
-        workers: parts that are worked on at a time.
+        workers: parts that are worked on at a time; a Ray cluster takes as many as it has room for.
+        runner: threads of this process, or ray.
+        ray_address: of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT.
         repair: look at every byte of the store, and rebuild what is damaged.
         store: folder or URI of the artifacts.
     """
@@ -60,19 +63,30 @@ class BuildSettings:
     device: str = "auto"
     precision: str = "auto"
     workers: int = 1
+    runner: str = "threads"
+    ray_address: str = "auto"
     repair: bool = False
     store: str = DEFAULT_STORE
 
     def __post_init__(self) -> None:
         if not self.corpus:
             raise ConfigError("No corpus is given: name one with --corpus DIR.")
+        for address in (*self.corpus, self.store):
+            refuse_secrets(address)
         if self.workers < 1:
             raise ConfigError(f"workers is {self.workers}: use at least 1.")
+        if self.runner not in ("threads", "ray"):
+            raise ConfigError(f"runner is {self.runner!r}: choose threads or ray.")
         if self.name and not _is_file_name(self.name):
             raise ConfigError(
                 f"name is {self.name!r}: shards are named after it, so use letters, digits, "
                 "- and _ only."
             )
+
+    @property
+    def cluster(self) -> str:
+        """Address of the Ray cluster that runs the parts; empty for threads of this process."""
+        return self.ray_address if self.runner == "ray" else ""
 
 
 def clip_model(clip: str, device: str, precision: str) -> ModelConfig:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -20,31 +19,12 @@ from prefect.serializers import Serializer
 
 from flows.executors import run_stage
 from flows.progress import StageProgress
+from flows.stage_call import StageCall
 from flows.stages import STAGES
 from storage.artifacts import ArtifactRef, ArtifactStore
 from storage.errors import ArtifactError, StorageError, ZutisError
 
 _RETRY_SECONDS = [5.0, 30.0]
-
-
-@dataclass(frozen=True)
-class StageCall:
-    """One part of a stage, as it travels to a worker: strings and numbers.
-
-    Attributes:
-        stage: the stage's name.
-        config, inputs: the stage's own dataclasses.
-        store: root of the artifact store.
-        ref: the artifact that will come of it; None for a stage that looks at what is there.
-        label: what the task run is called in the UI.
-    """
-
-    stage: str
-    config: Any
-    inputs: Any
-    store: str
-    ref: ArtifactRef | None
-    label: str
 
 
 class ArtifactSerializer(Serializer):  # Prefect dispatches on the bare class
@@ -101,16 +81,23 @@ def stage_task(stage: str) -> Task[[StageCall], dict[str, str] | None]:
     def run(call: StageCall) -> dict[str, str] | None:
         store = ArtifactStore(call.store)
         artifact = store.find(call.ref) if call.ref else None
-        if artifact is None:
-            artifact = run_stage(
-                call.stage, call.config, call.inputs, store, _watched.get(call.stage)
-            )
-        if artifact is None:
+        ref = artifact.ref if artifact else _make(call, store)
+        if ref is None:
             return None
-        return {"store": call.store, "stage": artifact.ref.stage, "key": artifact.key}
+        return {"store": call.store, "stage": ref.stage, "key": ref.key}
 
     decorated: Task[[StageCall], dict[str, str] | None] = decorate(run)
     return decorated
+
+
+def _make(call: StageCall, store: ArtifactStore) -> ArtifactRef | None:
+    progress = _watched.get(call.stage)
+    if call.cluster:
+        from flows.ray_cluster import run_on_cluster
+
+        return run_on_cluster(call, progress)
+    artifact = run_stage(call.stage, call.config, call.inputs, store, progress)
+    return artifact.ref if artifact else None
 
 
 def _run_name() -> str:

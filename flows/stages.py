@@ -21,6 +21,7 @@ from tasks import (
     train,
 )
 
+# In this order each reads what those before it have made.
 STAGES: dict[str, ModuleType] = {
     module.NAME: module
     for module in (

@@ -15,9 +15,10 @@ from flows.executors import CachedExecutor, LocalExecutor, NotCached
 from flows.prefect_settings import prepare_prefect, server_is_configured
 from flows.progress import TerminalWatcher
 from flows.training_pipeline import find_dataset, train_model
-from flows.training_settings import TrainingSettings, training_config
+from flows.training_settings import TrainingSettings, training_config, training_title
 from flows.training_summary import training_facts
 from storage.artifacts import Artifact, ArtifactStore
+from storage.leases import using
 
 
 def run(settings: TrainingSettings, dataset: str, store: str) -> None:
@@ -99,7 +100,8 @@ def _train_together(
     config, chosen = training_config(settings), find_dataset(artifacts, dataset)
     if os.environ["RANK"] != "0":
         return train_model(config, chosen, LocalExecutor(artifacts))
-    with telling_iterations(console), TerminalWatcher(console) as watcher:
+    announced = using(artifacts, "train-zutis", training_title(settings, dataset))
+    with announced, telling_iterations(console), TerminalWatcher(console) as watcher:
         return train_model(config, chosen, LocalExecutor(artifacts, watcher))
 
 

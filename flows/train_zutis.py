@@ -13,9 +13,10 @@ from flows.child_runs import Result, publish_result
 from flows.prefect_executor import PrefectExecutor
 from flows.settings import DEFAULT_STORE
 from flows.training_pipeline import find_dataset, train_model
-from flows.training_settings import TrainingSettings, training_config
+from flows.training_settings import TrainingSettings, training_config, training_title
 from flows.training_summary import training_facts
 from storage.artifacts import Artifact, ArtifactStore
+from storage.leases import using
 from tasks.train import TRAINING_PICTURES
 
 FLOW = "train-zutis"
@@ -23,8 +24,8 @@ FLOW = "train-zutis"
 
 def _run_name() -> str:
     parameters = flow_run.parameters
-    iterations = TrainingSettings.model_validate(parameters["training"]).iterations
-    return f"{iterations:,} iterations on {parameters['dataset'][:12] or 'the latest data set'}"
+    training = TrainingSettings.model_validate(parameters["training"])
+    return training_title(training, parameters["dataset"])
 
 
 @flow(name=FLOW, flow_run_name=_run_name, validate_parameters=True)
@@ -46,7 +47,8 @@ def train_zutis(
     caller = current_caller()
     artifacts = ArtifactStore(store)
     executor = PrefectExecutor(artifacts, caller.watcher, workers=1)
-    trained = train_model(training_config(training), find_dataset(artifacts, dataset), executor)
+    with using(artifacts, FLOW, training_title(training, dataset)):
+        trained = train_model(training_config(training), find_dataset(artifacts, dataset), executor)
     caller.results[FLOW] = trained
     caller.reports += executor.reports
     _publish_to_ui(trained)

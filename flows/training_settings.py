@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.run_form import ClipName, DeviceName, Precision
 from flows.settings import clip_model
 from storage.category_splits import expand_names
 from tasks import train
@@ -24,11 +25,11 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    clip: str = "ViT-B-16-quickgelu:openai"
+    clip: ClipName = "ViT-B-16-quickgelu:openai"
     """ARCHITECTURE:WEIGHTS that training starts from: a ViT; a tag, a file or random:SEED."""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda or cuda:N."""
-    precision: str = "auto"
+    precision: Precision = "auto"
     """auto (bfloat16 on a GPU, float32 elsewhere), float32 or bfloat16."""
 
     iterations: Count = 20_000
@@ -142,3 +143,13 @@ def _values(settings: TrainingSettings, kind: Any, *others: str) -> dict[str, An
         for field in fields(kind)
         if field.name not in others
     }
+
+
+def training_title(settings: TrainingSettings, dataset: str) -> str:
+    """What a run is called: how much is trained, and on what.
+
+    Args:
+        settings: of the training.
+        dataset: the data set's key, or its beginning; empty for the latest.
+    """
+    return f"{settings.iterations:,} iterations on {dataset[:12] or 'the latest data set'}"

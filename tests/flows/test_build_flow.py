@@ -16,9 +16,11 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from flows import stage_task
 from flows.build_pseudolabels import run_build
-from flows.progress import SilentWatcher
+from flows.progress import SilentWatcher, StageProgress
 from flows.settings import BuildSettings
+from storage.artifacts import ArtifactStore
 from storage.errors import ConfigError, StorageError
+from storage.leases import leases
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
 
@@ -77,7 +79,24 @@ def test_one_task_run_per_part_and_tables_in_the_ui(settings: BuildSettings):
     assert "12 images" in artifacts["embed-images"].description
     assert "untrained" in artifacts["categories"].description
     assert build.dataset.location in artifacts["summary"].data
+    assert artifacts["masks"].data.startswith("data:image/jpeg;base64,")
+    assert "untrained" in artifacts["masks"].description
     assert next(r for r in reports if r.stage == "embed_images").done == 12
+
+
+def test_a_run_announces_itself_while_it_lasts_and_carries_our_tag(settings: BuildSettings):
+    store = ArtifactStore(settings.store)
+    seen = []
+
+    class Looking(SilentWatcher):
+        def begin(self, progress: StageProgress) -> None:
+            seen.extend(leases(store))
+
+    run_build(settings, Looking())
+    assert {lease.what for lease in seen} == {"build-pseudolabels"}
+    assert settings.corpus[0] in seen[0].title
+    assert leases(store) == []
+    assert last_run()[0].tags == ["zutis"]
 
 
 def test_a_second_run_is_shown_as_cached_and_computes_nothing(

@@ -58,12 +58,18 @@ def build(tmp_path: Path, corpus: Path, vocabulary: Path):
         (["--selfmask", "nq20"], "selfmask_nq20.pt"),
         (["--selfmask", "nothing.pt"], "nothing.pt"),
         (["--vocabulary", "cocoo"], "coco"),
+        (["--runner", "slurm"], "threads or ray"),
+        (["--store", ""], "The store has no name"),
+        (["--store", "s3://key:geheim@bucket/store"], "carries a password"),
+        (["--corpus", "https://host/a.tar?sig=geheim"], "signed"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(build, options, words, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("ZUTIS_WEIGHTS", str(tmp_path / "weights"))
     assert build(*options) == 2
-    assert words in sentence(capsys)
+    said = sentence(capsys)
+    assert words in said
+    assert "geheim" not in said
     assert not (tmp_path / "store").exists(), "nothing may be written before settings are checked"
 
 
@@ -131,6 +137,25 @@ def test_exit_codes(error, code, capsys):
     assert exit_code_of(command) == code
     if isinstance(error, ConfigError):
         assert capsys.readouterr().err == "Error: A sentence [with brackets].\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(401, "PREFECT_API_AUTH_STRING"), (403, "PREFECT_API_AUTH_STRING"), (503, "answered 503")],
+)
+def test_a_prefect_server_that_refuses_is_one_sentence(status, words, capsys):
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    def refused() -> None:
+        request = httpx.Request("GET", "http://127.0.0.1:4200/api/flows")
+        response = httpx.Response(status, request=request)
+        raise PrefectHTTPStatusError("no", request=request, response=response)
+
+    assert exit_code_of(refused) == 2
+    said = sentence(capsys)
+    assert words in said
+    assert "http://127.0.0.1:4200" in said
 
 
 def test_every_option_of_the_command_is_a_parameter_of_the_flow():

@@ -1,4 +1,4 @@
-"""Pictures of the demonstration's page: masks that can be seen, and the worst ones first."""
+"""Pictures of the demonstration's page: from the first rank to the last, and the worst ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from flows.demo_pictures import draw_mask, galleries, worst
+from flows.demo_pictures import galleries, worst
 from flows.demo_scores import Retrieved, ScoredMask
 
 
@@ -28,31 +28,6 @@ def scored(kind="bell", rank=1, iou=0.5, right=True) -> ScoredMask:
         kind=kind, rank=rank, jpeg=jpeg(), mask=square(), truth=square(side=10), iou=iou,
         right=right,
     )  # fmt: skip
-
-
-def opened(image: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(image))).astype(int)
-
-
-def test_outside_is_dimmed_and_the_edge_is_yellow():
-    drawn = opened(draw_mask(np.full((40, 60, 3), 200, np.uint8), square()))
-    assert drawn.shape == (128, 192, 3)
-    assert abs(drawn[48, 64] - 200).max() < 12  # inside: as it was
-    assert abs(drawn[100, 150] - 70).max() < 12  # outside
-    red, green, blue = drawn[48, 33]  # the left edge
-    assert red > 180
-    assert green > 150
-    assert blue < 120
-
-
-def test_the_truth_is_outlined_only_on_request():
-    pixels = np.full((40, 60, 3), 200, np.uint8)
-    without = opened(draw_mask(pixels, square()))
-    with_truth = opened(draw_mask(pixels, square(), square(side=10)))
-    row, column = 48 - 2, 40  # the truth's lower edge, in the middle of the mask
-    assert with_truth[row, column, 2] > 180
-    assert with_truth[row, column, 0] < 120
-    assert abs(without[row, column] - 200).max() < 12
 
 
 def test_a_gallery_goes_from_the_first_rank_to_the_last():

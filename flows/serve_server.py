@@ -1,0 +1,225 @@
+"""The Prefect server that `zutis serve` works with: where it is, and a child process if none is."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from storage.errors import ConfigError, ZutisError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 4200
+
+_STARTUP_SECONDS = 300.0  # a migration on a slow disk takes a minute; a start 10 to 20 s
+_STOP_SECONDS = 20.0
+_RESTART_SECONDS = 3.0
+_ALL_INTERFACES = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, never chosen
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server's API is to be found.
+
+    Attributes:
+        api_url: such as http://127.0.0.1:4200/api.
+        host: to listen on, if the server is to be started here; empty if it is elsewhere.
+        port: likewise.
+    """
+
+    api_url: str
+    host: str = ""
+    port: int = 0
+
+    @property
+    def ui_url(self) -> str:
+        return self.api_url.removesuffix("/api")
+
+    @property
+    def is_loopback(self) -> bool:
+        return is_loopback(self.host)
+
+
+def choose_address(host: str | None, port: int | None, configured: str | None) -> Address:
+    """The address that was asked for, else the configured one, else the default.
+
+    Args:
+        host: to listen on; None if not given.
+        port: likewise.
+        configured: Prefect's own setting of the API's URL, if there is one.
+
+    Raises:
+        ConfigError: the configured URL is none.
+    """
+    if configured and host is None and port is None:
+        return _configured_address(configured.rstrip("/"))
+    host, port = host or DEFAULT_HOST, port or DEFAULT_PORT
+    reached = _ALL_INTERFACES.get(host, host)
+    reached = f"[{reached}]" if ":" in reached else reached
+    return Address(f"http://{reached}:{port}/api", host, port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def answers(address: Address) -> bool:
+    """Whether a Prefect server is there and well.
+
+    Raises:
+        ConfigError: what answers is no Prefect server.
+    """
+    try:
+        response = httpx.get(f"{address.api_url}/health", timeout=5)
+    except httpx.HTTPError:
+        return False
+    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        return False
+    if response.status_code != httpx.codes.OK or response.text.strip() != "true":
+        raise ConfigError(
+            f"What answers at {address.api_url} is no Prefect server: choose another port with "
+            "--port, or set PREFECT_API_URL to the server's address."
+        )
+    return True
+
+
+@contextlib.contextmanager
+def running_server(address: Address, log: Path) -> Iterator[bool]:
+    """A server at the address while the block runs; yields whether it was started here.
+
+    A server that was there before stays.
+
+    Args:
+        address: where.
+        log: file that the server's output is added to.
+
+    Raises:
+        ConfigError: the server is elsewhere and does not answer, or another program is there.
+        ZutisError: it could not be started.
+    """
+    if answers(address):
+        yield False
+        return
+    if not address.host:
+        raise ConfigError(
+            f"No Prefect server answers at {address.api_url}, which PREFECT_API_URL or a profile "
+            "names: start it there, or unset PREFECT_API_URL to have one started here."
+        )
+    process = _start(address, log)
+    try:
+        _wait(process, address, log)
+    except BaseException:
+        _stop(process)
+        raise
+    child = _Child(process, address, log)
+    try:
+        yield True
+    finally:
+        child.stop()
+
+
+class _Child:
+    """The server that was started here, started again if it ends before it is told to.
+
+    Runs in progress wait for it: Prefect's client asks again for some minutes.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], address: Address, log: Path) -> None:
+        self._process = process
+        self._address = address
+        self._log = log
+        self._stopping = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="server-keeper", daemon=True)
+        self._keeper.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._keeper.join()
+        _stop(self._process)
+
+    def _keep(self) -> None:
+        while not self._stopping.wait(_RESTART_SECONDS):
+            if self._process.poll() is not None:
+                print(
+                    f"The Prefect server ended with exit code {self._process.returncode} and is "
+                    f"started again; the end of {self._log} may say why.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                self._process = _start(self._address, self._log)
+
+
+def _configured_address(api_url: str) -> Address:
+    try:
+        parts = urlsplit(api_url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ConfigError(f"PREFECT_API_URL is {api_url!r}: {error}.") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(
+            f"PREFECT_API_URL is {api_url!r}: write one such as http://127.0.0.1:4200/api."
+        )
+    if parts.scheme == "http" and parts.path == "/api" and port and is_loopback(host):
+        return Address(api_url, host, port)
+    return Address(api_url)
+
+
+def _start(address: Address, log: Path) -> subprocess.Popen[bytes]:
+    """In a session of its own: a Ctrl-C is for us, and the server has to outlive our last calls."""
+    command = [sys.executable, "-m", "prefect", "server", "start"]
+    command += ["--host", address.host, "--port", str(address.port), "--log-level", "WARNING"]
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            return subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PREFECT_API_URL": address.api_url},
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise ZutisError(f"The Prefect server can't be started: {error}.") from error
+
+
+def _wait(process: subprocess.Popen[bytes], address: Address, log: Path) -> None:
+    deadline = time.monotonic() + _STARTUP_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ZutisError(
+                f"The Prefect server ended with exit code {process.returncode} before it answered "
+                f"at {address.ui_url}: the end of {log} says why."
+            )
+        if answers(address):
+            return
+        time.sleep(0.25)
+    raise ZutisError(
+        f"The Prefect server did not answer at {address.ui_url} within {_STARTUP_SECONDS:.0f} s: "
+        f"look at {log}."
+    )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:  # open websockets can hold it
+        process.kill()
+        process.wait()
