@@ -1,0 +1,13 @@
+#!/bin/sh
+# Make the work pools, the deployments of prefect.yaml and the automation that finds dead runs.
+# Safe to run again: what is there stays, and deployments become those of this version.
+set -eu
+: "${ZUTIS_STORE:?say where artifacts are kept: ZUTIS_STORE=/srv/zutis/store}"
+cd "$(dirname "$0")/.."
+
+for pool in cpu gpu; do
+    prefect work-pool inspect "$pool" >/dev/null 2>&1 ||
+        prefect work-pool create "$pool" --type process
+done
+prefect --no-prompt deploy --all
+python -c "from flows.deployments import install_automation; install_automation()"
