@@ -1,0 +1,71 @@
+"""Prefect loses its memory, or its server: the artifact store is the truth."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from fault_builds import (
+    Build,
+    Undisturbed,
+    check_nothing_done_twice,
+    parts_of,
+    published,
+)
+from fault_servers import PrefectServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def test_prefect_s_database_deleted_between_runs_costs_nothing(
+    workshop: Path, undisturbed: Undisturbed
+):
+    """Each run has a Prefect of its own, as a user without a server has."""
+    home = workshop / "forgetful"
+    build = Build(workshop, str(workshop / "forgotten"), home=home)
+    first = build.start("make_masks:step:4")
+    assert first.wait() == -signal.SIGKILL, first.text()
+    assert list(home.glob("*.db*")), "Prefect kept no database"
+    shutil.rmtree(home)
+
+    second = build.finish()
+    assert published(build.store) == undisturbed.content
+    check_nothing_done_twice([first, second], workers=1)
+    assert "embed_images: cached, 5 parts" in second.text()
+
+    shutil.rmtree(home)
+    third = build.finish()
+    assert parts_of(third.events(), "begin") == []
+    assert published(build.store) == undisturbed.content
+
+
+@pytest.fixture
+def mortal_server(workshop: Path) -> Iterator[PrefectServer]:
+    server = PrefectServer(workshop / "mortal")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def test_a_server_that_is_killed_and_started_again_loses_no_build(
+    workshop: Path, undisturbed: Undisturbed, mortal_server: PrefectServer
+):
+    build = Build(workshop, str(workshop / "served"), server=mortal_server)
+    run = build.start()
+    run.wait_for("embed_images")
+    mortal_server.kill()
+    run.wait_for("embed_images", "end")
+    mortal_server.start()
+    assert run.wait() == 0, run.text()
+    assert published(build.store) == undisturbed.content
+    check_nothing_done_twice([run], workers=1)
+    with closing(sqlite3.connect(mortal_server.home / "prefect.db")) as database:
+        states = database.execute("select state_name from flow_run").fetchall()
+    assert ("Completed",) in states
