@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 from collections.abc import Sequence
 from typing import Any, cast
@@ -102,7 +104,10 @@ class PrefectExecutor(LocalExecutor):
         failed = threading.Event()
 
         def part_ended(future: PrefectFuture[Any]) -> None:
-            future.wait()  # it has ended, but asks the server for its state unless waited for
+            # It has ended, but asks the server for its state unless waited for. One that SIGTERM
+            # met before it had begun is cancelled, which nobody has to hear of.
+            with contextlib.suppress(asyncio.CancelledError):
+                future.wait()
             if not future.state.is_completed():
                 failed.set()
             places.release()

@@ -264,9 +264,8 @@ train.run(config_of(workers=1), inputs, store, CountingProgress(kill))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [1, 3])
-def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path, trained, step):
-    for kill_at in (step, -1):
+def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path, trained):
+    for kill_at in (3, -1):
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM, str(tmp_path), str(kill_at)],
             cwd=Path(__file__).parents[2],
@@ -276,7 +275,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path, trained, step):
             timeout=200,
             check=False,
         )
-        assert done.returncode == (-signal.SIGKILL if kill_at == step else 0), done.stderr
+        assert done.returncode == (-signal.SIGKILL if kill_at == 3 else 0), done.stderr
     store = ArtifactStore(str(tmp_path))
     again = store.get(trained.ref)
     assert again.files[train.MODEL] == trained.files[train.MODEL]
