@@ -157,11 +157,12 @@ class UiWatcher:
         if progress.stage not in _WATCHED_STAGES:
             return
         key = progress.stage.replace("_", "-")
-        artifact = create_progress_artifact(0.0, key=key, description=progress.describe())
+        artifact = create_progress_artifact(0.0, key=key, description=progress.how_far())
         self._artifacts[progress.stage] = cast(UUID, artifact)
 
     def refresh(self, progress: StageProgress) -> None:
-        description = progress.describe()
+        # Cards of the UI have the stage's name as their title, and show half a line of this.
+        description = progress.how_far()
         unchanged = self._shown.get(progress.stage) == description
         if unchanged or progress.stage not in self._artifacts:
             return

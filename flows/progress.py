@@ -82,16 +82,20 @@ class StageProgress:
         return min(1.0, self.done / self.total) if self.total else 0.0
 
     def describe(self) -> str:
-        """One line: done of total, rate, time left, cached parts, rejects."""
+        """One line: the stage, and how far it is."""
+        return f"{self.stage}: {self.how_far()}"
+
+    def how_far(self) -> str:
+        """Done of total, rate, time left, cached parts, rejects, without the stage's name."""
         if self.cached_parts == self.parts:
-            return f"{self.stage}: cached{f', {self.parts} parts' if self.parts > 1 else ''}"
+            return f"cached{f', {self.parts} parts' if self.parts > 1 else ''}"
         unit = UNITS[self.stage]
-        text = f"{self.stage}: {self.done:,}"
+        text = f"{self.done:,}"
         if self.total and self.finished is None:
             text += f" of {max(self.total, self.done):,}"
         text += f" {unit}"
         if self.done and self.seconds >= 0.5:
-            text += f", {self.rate:,.1f} {unit}/s"
+            text += f", {self.rate:,.1f}/s"
         if self.done and self.total > self.done and self.finished is None:
             text += f", {_duration((self.total - self.done) / self.rate)} left"
         if self.finished is not None:

@@ -22,7 +22,7 @@ def test_describes_done_total_rate_time_left_cached_and_rejected():
     running.advance(3, rejected="truncated")
     running.started -= 10.0
     assert running.describe() == (
-        "embed_images: 20 of 100 images, 2.0 images/s, 40.0 s left, 1 of 4 parts cached, "
+        "embed_images: 20 of 100 images, 2.0/s, 40.0 s left, 1 of 4 parts cached, "
         "2 duplicates, 3 rejected (3 truncated)"
     )
 
@@ -31,7 +31,7 @@ def test_a_finished_stage_tells_its_duration_and_no_expectation():
     ended = progress(cached_parts=0)
     ended.advance(90)
     ended.finished = ended.started + 45.0
-    assert ended.describe() == "embed_images: 90 images, 2.0 images/s, 45.0 s"
+    assert ended.describe() == "embed_images: 90 images, 2.0/s, 45.0 s"
     assert ended.fraction == 1.0
 
 
@@ -99,6 +99,6 @@ def test_the_terminal_gets_one_line_a_stage():
         stage.finished = stage.started + 1.0
         watcher.end(stage)
     assert (
-        "make_masks: 7 images, 7.0 images/s, 1.0 s, 1 of 4 parts cached, 2 rejected (2 blank_mask)"
+        "make_masks: 7 images, 7.0/s, 1.0 s, 1 of 4 parts cached, 2 rejected (2 blank_mask)"
         in (output.getvalue())
     )
