@@ -302,7 +302,9 @@ def test_two_nodes_that_make_the_same_part_publish_one(
         assert [future.result(timeout=90) for future in both] == [ref, ref]
     artifact = store.get(ref)
     assert artifact.problems(deep=True) == []
-    assert store.attempts(ref) == [artifact.manifest["attempt"]]
+    # That who comes second sweeps is tested with the store. On a busy machine Ray may also give a
+    # worker up and begin its part anew, which leaves an attempt for gc.
+    assert artifact.manifest["attempt"] in store.attempts(ref)
     assert plan_parts(store.get(plan))[0]["items"] == artifact.counts["images"]
 
 
