@@ -98,7 +98,6 @@ def test_the_terminal_gets_one_line_a_stage():
         watcher.refresh(stage)
         stage.finished = stage.started + 1.0
         watcher.end(stage)
-    assert (
-        "make_masks: 7 images, 7.0/s, 1.0 s, 1 of 4 parts cached, 2 rejected (2 blank_mask)"
-        in (output.getvalue())
+    assert "make_masks: 7 images, 7.0/s, 1.0 s, 1 of 4 parts cached, 2 rejected (2 blank_mask)" in (
+        output.getvalue()
     )
