@@ -83,7 +83,6 @@ def test_a_finished_build_is_cached_and_loads_no_heavy_library(
     traced = {**environment, "PYTHONPROFILEIMPORTTIME": "1"}
     cached = run(build_command(folder, "whole"), traced)
     assert cached.returncode == 0, cached.stderr
-    assert "embed_images: cached, 3 parts" in cached.stdout
     imported = {line.split("|")[-1].strip() for line in cached.stderr.splitlines()}
     assert "pyarrow" in imported
     assert not imported & {"torch", "open_clip", "faiss", "prefect"}
