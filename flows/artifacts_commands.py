@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.collect_garbage import KEEP_BUILDS, Garbage, find_garbage, freed_bytes
-from flows.find_artifacts import find_by_key
+from flows.find_artifacts import counts_line, find_by_key
 from flows.repair import find_problems
 from flows.settings import DEFAULT_STORE
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
@@ -44,7 +44,7 @@ def list_command(
             key = f"{artifact.key}{' (pinned)' if artifact.ref in kept else ''}"
             table.add_row(name, key, f"{_bytes(artifact) / 1e6:,.2f}",
                           f"{manifest['seconds']:,.1f}", manifest["created"],
-                          escape(_short(artifact.counts)))  # fmt: skip
+                          escape(counts_line(artifact)))  # fmt: skip
     Console().print(table if table.row_count else f"No artifact in {artifacts.root}.")
 
 
@@ -195,8 +195,3 @@ def _say(sentence: str) -> None:
 
 def _bytes(artifact: Artifact) -> int:
     return sum(entry["size"] for entry in artifact.files.values())
-
-
-def _short(counts: dict[str, object]) -> str:
-    plain = {name: value for name, value in counts.items() if isinstance(value, int | float)}
-    return ", ".join(f"{name} {value:,}" for name, value in plain.items())

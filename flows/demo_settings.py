@@ -99,7 +99,7 @@ def _fast_precision() -> Precision:
 
 
 # The pictures are small, and so is the network: the paper's recipe with what follows from that.
-# Crops hold fewer objects than a photograph, 20 masks are enough for them, and what learns for three
+# Crops hold fewer objects than a photograph, 20 masks are enough for them, and what learns for
 # minutes learns at high rates, in many small steps, without changes of colour that only a longer
 # training profits from, and from cosines as sharp as those that the CLIP has learned with.
 _TRAINING: dict[str, Any] = {

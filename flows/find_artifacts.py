@@ -51,3 +51,12 @@ def latest(store: ArtifactStore, stage: str) -> Artifact | None:
         key=lambda artifact: (artifact.manifest["created"], artifact.key),
         default=None,
     )
+
+
+def counts_line(artifact: Artifact) -> str:
+    """An artifact's counts for a table: numbers alone, with four digits behind the point."""
+    numbers = {k: v for k, v in artifact.counts.items() if isinstance(v, int | float)}
+    return ", ".join(
+        f"{name} {round(value, 4) if isinstance(value, float) else value:,}"
+        for name, value in numbers.items()
+    )

@@ -8,13 +8,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.find_artifacts import counts_line
 from flows.prefect_settings import server_is_configured
 from flows.settings import DEFAULT_STORE
 from storage.artifacts import Artifact, ArtifactStore
@@ -190,20 +191,13 @@ def _artifact_table(title: str, artifacts: Sequence[Artifact]) -> Table:
     for artifact in artifacts:
         manifest = artifact.manifest
         of = manifest["config"].get("vocabulary") or _named(artifact)
-        table.add_row(
-            artifact.key, manifest["created"], escape(of), escape(_short(artifact.counts))
-        )
+        table.add_row(artifact.key, manifest["created"], escape(of), escape(counts_line(artifact)))
     return table
 
 
 def _named(artifact: Artifact) -> str:
     notes = artifact.notes
     return str(notes.get("evaluation_set") or notes.get("clip") or "")
-
-
-def _short(counts: dict[str, Any]) -> str:
-    plain = {name: value for name, value in counts.items() if isinstance(value, int | float)}
-    return ", ".join(f"{name} {value:,}" for name, value in plain.items())
 
 
 def _table(title: str, *columns: str) -> Table:
