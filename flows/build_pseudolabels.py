@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from pydantic import BaseModel
 from flows import evaluate_zutis, train_zutis
 from flows.caller import Caller, calling, current_caller
 from flows.child_runs import Result, publish_result, run_in_pool
+from flows.data_uris import data_uri
 from flows.evaluation_settings import EvaluationSettings
 from flows.next_steps import NextSteps, Then
 from flows.pipeline import Build, build
@@ -244,9 +244,8 @@ def _publish_to_ui(built: Build, reports: list[StageProgress]) -> None:
     )
     create_markdown_artifact(markdown(summary), key="summary", description="What the build came to")
     if built.dataset.counts["samples"]:
-        sheet = base64.b64encode(draw_mask_sheet(ShardSamples.open(built.dataset))).decode()
         create_image_artifact(
-            f"data:image/jpeg;base64,{sheet}",
+            data_uri(draw_mask_sheet(ShardSamples.open(built.dataset))),
             key="masks",
             description=f"Some of the pseudo-masks. {summary.warning}".strip(),
         )

@@ -12,7 +12,7 @@ from storage.errors import ArtifactError
 from storage.inventory import Holding, Stored, read_manifests, take_inventory, total_size
 from storage.pins import pinned
 from storage.references import inputs_of, reachable
-from tasks import build_index, evaluate, record_build, scan, train
+from tasks import build_index, evaluate, record_build, scan, train, training_state
 
 KEEP_BUILDS = 3
 
@@ -23,7 +23,6 @@ _COLLECTED = tuple(name for name in reversed(STAGES) if name not in (train.NAME,
 # What these name is part of them. All else can be read without what it was made from: a data set
 # holds its shards, and so keeps no masks.
 _WHOLE_ONLY_WITH_INPUTS = {record_build.NAME, build_index.NAME, train.NAME, evaluate.NAME}
-_TRAINING_STATE = ".state"
 
 
 @dataclass(frozen=True)
@@ -155,8 +154,8 @@ def _unfinished(store: ArtifactStore, holding: Holding, before: float) -> Iterat
     """Attempts that did not become the artifact, and the state of a training that has ended."""
     old = {name: stored for name, stored in holding.children.items() if stored.newest < before}
     attempts = [name for name in old if not name.startswith(".")]
-    if holding.published is not None and _TRAINING_STATE in old:
-        attempts.append(_TRAINING_STATE)
+    if holding.published is not None and training_state.FOLDER in old:
+        attempts.append(training_state.FOLDER)
     if not attempts:
         return
     if holding.published is not None and _is_whole(holding):
@@ -167,7 +166,7 @@ def _unfinished(store: ArtifactStore, holding: Holding, before: float) -> Iterat
         return  # damaged: for --repair to see to
     kept = artifact.manifest["attempt"] if artifact else None
     for name in attempts:
-        if name != kept and (name != _TRAINING_STATE or artifact is not None):
+        if name != kept and (name != training_state.FOLDER or artifact is not None):
             yield Garbage(holding.ref, name, (old[name],))
 
 

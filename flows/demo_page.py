@@ -5,7 +5,6 @@ The template is `templates/demo.html` beside this module; pictures are embedded 
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ from typing import Final
 
 import jinja2
 
+from flows.data_uris import data_uri
 from flows.demo_charts import Curve, Series, line_chart
 
 __all__ = [
@@ -24,12 +24,9 @@ __all__ = [
     "ScoreTable",
     "Series",
     "Sheet",
-    "data_uri",
     "goals_in_words",
     "render_page",
 ]
-
-_KINDS: Final = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 # The page's parts in their order: field of `Page`, heading.
 _SECTIONS: Final = {
@@ -162,18 +159,6 @@ def goals_in_words(figures: tuple[Figure, ...]) -> str:
         return ""
     reached = sum(figure.reached is True for figure in goals)
     return f"{reached} of {len(goals)} goal{'s' if len(goals) > 1 else ''} reached."
-
-
-def data_uri(image: bytes) -> str:
-    """A PNG or JPEG file as a data URI.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    for start, kind in _KINDS.items():
-        if image.startswith(start):
-            return f"data:{kind};base64,{base64.b64encode(image).decode('ascii')}"
-    raise ValueError(f"A picture is neither a PNG nor a JPEG file; it starts with {image[:8]!r}.")
 
 
 @cache

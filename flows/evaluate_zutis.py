@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-
 from prefect import flow
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
 from flows.caller import current_caller
 from flows.child_runs import Result, publish_result
+from flows.data_uris import data_uri
 from flows.evaluation_settings import EvaluationSettings
 from flows.prefect_executor import PrefectExecutor
 from flows.settings import DEFAULT_STORE
@@ -65,9 +64,9 @@ def _publish_to_ui(evaluated: Evaluated) -> None:
     )
     for name, artifact in zip(("maskclip", "zutis")[-len(metrics) :], evaluated.all, strict=True):
         with artifact.open(SHEET) as file:
-            picture = base64.b64encode(file.read()).decode()
+            picture = data_uri(file.read())
         create_image_artifact(
-            f"data:image/png;base64,{picture}",
+            picture,
             key=f"sheet-{name}",
             description=f"Best, median and worst images of {name}",
         )

@@ -18,6 +18,7 @@ from prefect.context import TaskRunContext
 from prefect.serializers import Serializer
 
 from flows.executors import run_stage
+from flows.prefect_settings import TAG
 from flows.progress import StageProgress
 from flows.stage_call import StageCall
 from flows.stages import STAGES
@@ -67,7 +68,7 @@ def stage_task(stage: str) -> Task[[StageCall], dict[str, str] | None]:
     decorate: Callable[[Any], Any] = task(
         name=stage,
         description=(STAGES[stage].__doc__ or "").split("\n")[0],
-        tags=["zutis"],
+        tags=[TAG],
         task_run_name=_run_name,
         cache_key_fn=_cache_key,
         persist_result=True,

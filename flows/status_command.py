@@ -17,23 +17,23 @@ from rich.table import Table
 
 from flows.find_artifacts import counts_line
 from flows.prefect_settings import server_is_configured
+from flows.serve_notice import read_notice
 from flows.settings import DEFAULT_STORE
 from storage.artifacts import Artifact, ArtifactStore
 from storage.filesystems import display, is_local
 from storage.inventory import Holding, read_manifests, take_inventory, total_size
 from storage.leases import BEAT_SECONDS, Lease, leases
+from tasks import training_state
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
-_DEFAULT_API = "http://127.0.0.1:4200/api"
 _FLOWS = ["build-pseudolabels", "train-zutis", "evaluate-zutis"]
 _STATES = ["PENDING", "RUNNING", "CANCELLING", "CRASHED", "FAILED"]
 _MOST_RUNS = 10
 _MOST_ARTIFACTS = 5
 _LATEST = {"record_build": "Latest builds", "train": "Latest trainings",
            "evaluate": "Latest evaluations"}  # fmt: skip
-_TRAINING_STATE = ".state"
 
 
 def status_command(
@@ -107,19 +107,23 @@ def _print_prefect(console: Console) -> None:
 
 
 def _api_url() -> str | None:
-    """Of a Prefect server that answers: the configured one, or that of `zutis serve`."""
+    """Of a Prefect server that answers: the configured one, or that of a `zutis serve` here."""
     import httpx
 
-    api = _DEFAULT_API
-    if server_is_configured():
-        from prefect.settings import PREFECT_API_URL
-
-        api = str(PREFECT_API_URL.value() or api)
+    api = _configured_api() if server_is_configured() else read_notice()
+    if api is None:
+        return None
     try:
         answer = httpx.get(f"{api.rstrip('/')}/health", timeout=2.0)
     except (httpx.HTTPError, httpx.InvalidURL):
         return None
     return api if answer.is_success and answer.text.strip() == "true" else None
+
+
+def _configured_api() -> str:
+    from prefect.settings import PREFECT_API_URL
+
+    return str(PREFECT_API_URL.value())
 
 
 def _flow_runs(api: str) -> list[FlowRun]:
@@ -145,7 +149,7 @@ def _flow_runs(api: str) -> list[FlowRun]:
 
 def _print_interrupted_trainings(console: Console, holdings: Iterable[Holding]) -> None:
     for holding in holdings:
-        state = holding.children.get(_TRAINING_STATE)
+        state = holding.children.get(training_state.FOLDER)
         if state is not None and holding.published is None:
             age = _ago(_now() - state.newest)
             console.print(

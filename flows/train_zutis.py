@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-
 from prefect import flow
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
 from flows.caller import current_caller
 from flows.child_runs import Result, publish_result
+from flows.data_uris import data_uri
 from flows.prefect_executor import PrefectExecutor
 from flows.settings import DEFAULT_STORE
 from flows.training_pipeline import find_dataset, train_model
@@ -61,9 +60,9 @@ def _publish_to_ui(trained: Artifact) -> None:
     create_markdown_artifact("\n".join(lines), key="training", description="What was trained")
     if TRAINING_PICTURES in trained.files:
         with trained.open(TRAINING_PICTURES) as file:
-            picture = base64.b64encode(file.read()).decode()
+            picture = data_uri(file.read())
         create_image_artifact(
-            f"data:image/png;base64,{picture}",
+            picture,
             key="training-crops",
             description="Training crops: picture, pseudo-label, prediction",
         )

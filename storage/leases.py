@@ -86,14 +86,14 @@ def using(
     """
     beat = _Beat(store, RUNNING, what, title, beat_seconds)
     try:
-        beat.write()
+        now = beat.write()
     except StorageError as error:
         log.warning("This run is not announced in the store: %s", error)
         yield
         return
     with beat:
-        _wait_for_collectors(beat)
-        _forget_predecessors(beat)
+        now = _wait_for_collectors(beat, now)
+        _forget_predecessors(beat, now)
         yield
 
 
@@ -236,17 +236,20 @@ def _replace(path: Path, text: bytes) -> None:
     temporary.replace(path)
 
 
-def _wait_for_collectors(beat: _Beat) -> None:
+def _wait_for_collectors(beat: _Beat, now: float) -> float:
+    """Until none is left; takes and returns the store's time."""
     told = False
-    while any(lease.alive for lease in leases(beat.store, COLLECTING, beat.write())):
+    while any(lease.alive for lease in leases(beat.store, COLLECTING, now)):
         if not told:
             log.warning("Waiting until `zutis artifacts gc` has ended on %s.", beat.store.root)
             told = True
         time.sleep(min(2.0, beat.seconds))
+        now = beat.write()
+    return now
 
 
-def _forget_predecessors(beat: _Beat) -> None:
+def _forget_predecessors(beat: _Beat, now: float) -> None:
     """A run that died is made good by the one that does the same again."""
-    for lease in leases(beat.store, RUNNING, beat.write()):
+    for lease in leases(beat.store, RUNNING, now):
         if not lease.alive and (lease.what, lease.title) == (beat.what, beat.title):
             forget(beat.store, lease)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_builds import Build, Undisturbed, published
+from fault_builds import Build, Run, Undisturbed, published
 from fault_servers import PrefectServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -35,17 +35,22 @@ def remount(place: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
 
 
+def check_it_names(run: Run, what_is_wrong: str) -> None:
+    """The run ends with one sentence for a user."""
+    assert run.wait() == 2, run.text()
+    last = run.text().strip().splitlines()[-1]
+    assert last.startswith("Error: Could not write")
+    assert what_is_wrong in last
+    assert "Traceback" not in run.text()
+
+
 def test_a_full_disk_is_named_and_the_build_goes_on_when_there_is_room(
     workshop: Path, prefect_server: PrefectServer, undisturbed: Undisturbed, disk: Path
 ):
     remount(disk, f"size={SMALL}")
     build = Build(workshop, str(disk / "full"), server=prefect_server, forked=True)
     run = build.start()
-    assert run.wait() == 2, run.text()
-    last = run.text().strip().splitlines()[-1]
-    assert last.startswith("Error: Could not write")
-    assert "the disk is full" in last
-    assert "Traceback" not in run.text()
+    check_it_names(run, "the disk is full")
 
     remount(disk, f"size={LARGE}")
     again = build.finish()
@@ -66,9 +71,4 @@ def test_a_read_only_store_serves_what_it_has_and_names_itself_for_the_rest(
     assert published(build.store) == undisturbed.built
 
     build.train = True
-    run = build.start()
-    assert run.wait() == 2, run.text()
-    last = run.text().strip().splitlines()[-1]
-    assert last.startswith("Error: Could not write")
-    assert "the disk is read-only" in last
-    assert "Traceback" not in run.text()
+    check_it_names(build.start(), "the disk is read-only")

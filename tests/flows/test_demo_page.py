@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from flows.data_uris import data_uri
 from flows.demo_page import (
     CategoryGallery,
     Curve,
@@ -20,7 +21,6 @@ from flows.demo_page import (
     ScoreTable,
     Series,
     Sheet,
-    data_uri,
     goals_in_words,
     render_page,
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from builds import build_here
 
-from flows import status_command as status
+from flows.serve_notice import notice
 from flows.settings import BuildSettings
 from flows.status_command import status_command
 from storage.artifacts import ArtifactRef, ArtifactStore
@@ -27,7 +27,6 @@ def wide_terminal_without_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("COLUMNS", "250")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.setattr(status, "_DEFAULT_API", "http://127.0.0.1:9/api")
 
 
 @pytest.fixture
@@ -130,7 +129,10 @@ def test_a_training_that_has_not_ended_is_named(store, capsys):
     assert "Training 0123-4567 has not ended" in shown(store, capsys)
 
 
-def test_prefects_runs_are_shown_where_a_server_answers(store, capsys, prefect_api, monkeypatch):
+@pytest.mark.parametrize("told_by", ["PREFECT_API_URL", "zutis serve"])
+def test_prefects_runs_are_shown_where_a_server_answers(
+    told_by, store, capsys, prefect_api, monkeypatch, tmp_path
+):
     from prefect import flow
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL
@@ -146,8 +148,14 @@ def test_prefects_runs_are_shown_where_a_server_answers(store, capsys, prefect_a
         client.create_flow_run(build, name="lost-run", state=Crashed(message="the machine died"))
         client.create_flow_run(build, name="good-run", state=Completed())
         client.create_flow_run(other, name="other-run", state=Crashed())
-    monkeypatch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
-    text = shown(store, capsys)
+    api = str(PREFECT_API_URL.value())
+    if told_by == "PREFECT_API_URL":
+        monkeypatch.setenv(told_by, api)
+        text = shown(store, capsys)
+    else:
+        (tmp_path / "prefect").mkdir(exist_ok=True)
+        with notice(api):
+            text = shown(store, capsys)
     [row] = rows(text, "lost-run")
     assert (row[0], row[3]) == ("Crashed", "the machine died")
     assert "good-run" not in text
