@@ -24,6 +24,7 @@ from flows.stage_call import StageCall
 from flows.stages import STAGES
 from storage.artifacts import ArtifactRef, ArtifactStore
 from storage.errors import ArtifactError, StorageError, ZutisError
+from storage.filesystems import RefusedError
 
 _RETRY_SECONDS = [5.0, 30.0]
 
@@ -114,6 +115,8 @@ def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str | Non
 
 
 def _worth_retrying(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
-    """A user's mistake stays one; a file system or a machine may recover."""
+    """A user's mistake stays one, and so does a full disk; a network or a machine may recover."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, StorageError) or not isinstance(error, ZutisError)
+    if isinstance(error, StorageError):
+        return not isinstance(error, RefusedError)
+    return not isinstance(error, ZutisError)

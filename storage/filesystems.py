@@ -34,6 +34,8 @@ _REMOTE_LIBRARIES = frozenset({
     "adlfs", "azure", "paramiko", "smbprotocol", "huggingface_hub",
 })
 # fmt: on
+# Asking again soon gets the same answer.
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _FULL = "the disk is full; free some space, or use another disk"
 _ADVICE = {
     errno.ENOSPC: _FULL,
@@ -49,6 +51,10 @@ _SERVER_TROUBLE = (getattr(errno, "EREMOTEIO", 121), errno.EBUSY)  # the first i
 
 class MissingFileError(StorageError):
     """The file does not exist."""
+
+
+class RefusedError(StorageError):
+    """A disk that is full or read-only, or no permission: only somebody who acts changes that."""
 
 
 class ShortReadError(StorageError):
@@ -266,7 +272,8 @@ def translated_errors(what: str, uri: str) -> Iterator[None]:
     Raises:
         MissingFileError: there is no such file.
         UnreachableError: the file system can't be used at all.
-        StorageError: the file system refused.
+        RefusedError: the disk is full or read-only, or permission is denied.
+        StorageError: something else went wrong there.
     """
     try:
         yield
@@ -308,7 +315,8 @@ def _translate_os_error(failure: str, error: OSError) -> StorageError:
     advice = "permission denied; check its owner and its mode"  # s3fs sets no errno
     if not isinstance(error, PermissionError):
         advice = _ADVICE.get(error.errno or 0) or _line(error)
-    return StorageError(f"{failure}: {advice}.")
+    refused = isinstance(error, PermissionError) or error.errno in _REFUSALS
+    return (RefusedError if refused else StorageError)(f"{failure}: {advice}.")
 
 
 def _line(error: Exception) -> str:

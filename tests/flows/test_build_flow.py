@@ -19,7 +19,8 @@ from flows.build_pseudolabels import run_build
 from flows.progress import SilentWatcher, StageProgress
 from flows.settings import BuildSettings
 from storage.artifacts import ArtifactStore
-from storage.errors import ConfigError, StorageError
+from storage.errors import ConfigError, StorageError, ZutisError
+from storage.filesystems import RefusedError
 from storage.leases import leases
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
@@ -140,17 +141,21 @@ def test_a_file_system_that_recovers_is_tried_again(
     assert build.index.counts["images"] == 12
 
 
-def test_a_mistake_is_not_tried_again_and_keeps_its_sentence(
-    settings: BuildSettings, monkeypatch: pytest.MonkeyPatch, no_waiting: None
+@pytest.mark.parametrize("kind", [ConfigError, RefusedError])
+def test_what_only_a_person_can_change_is_not_tried_again_and_keeps_its_sentence(
+    kind: type[ZutisError],
+    settings: BuildSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    no_waiting: None,
 ):
     calls = []
 
     def refuse(stage: str, *rest: Any) -> Any:
         calls.append(stage)
-        raise ConfigError("Choose another.")
+        raise kind("Choose another.")
 
     monkeypatch.setattr(stage_task, "run_stage", refuse)
-    with pytest.raises(ConfigError, match=r"^Choose another\.$"):
+    with pytest.raises(kind, match=r"^Choose another\.$"):
         run_build(settings, SilentWatcher())
     assert calls == ["scan"]
     run, _ = last_run()

@@ -144,8 +144,9 @@ def test_prefects_runs_are_shown_where_a_server_answers(
     @flow(name="something-else")
     def other() -> None: ...
 
+    lost = f"lost, told by {told_by}"  # the server is the session's
     with get_client(sync_client=True) as client:
-        client.create_flow_run(build, name="lost-run", state=Crashed(message="the machine died"))
+        client.create_flow_run(build, name=lost, state=Crashed(message="the machine died"))
         client.create_flow_run(build, name="good-run", state=Completed())
         client.create_flow_run(other, name="other-run", state=Crashed())
     api = str(PREFECT_API_URL.value())
@@ -156,7 +157,7 @@ def test_prefects_runs_are_shown_where_a_server_answers(
         (tmp_path / "prefect").mkdir(exist_ok=True)
         with notice(api):
             text = shown(store, capsys)
-    [row] = rows(text, "lost-run")
+    [row] = rows(text, lost)
     assert (row[0], row[3]) == ("Crashed", "the machine died")
     assert "good-run" not in text
     assert "other-run" not in text

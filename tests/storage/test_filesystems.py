@@ -11,6 +11,7 @@ from storage import filesystems
 from storage.errors import StorageError
 from storage.filesystems import (
     MissingFileError,
+    RefusedError,
     ShortReadError,
     UnreachableError,
     exists,
@@ -115,11 +116,11 @@ def foreign_error(module: str) -> Exception:
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (OSError(errno.ENOSPC, "No space left"), StorageError, "disk is full; free some space"),
-        (OSError(errno.EDQUOT, "Quota"), StorageError, "disk is full"),
-        (OSError(errno.EROFS, "Read-only"), StorageError, "read-only"),
-        (PermissionError(errno.EACCES, "denied"), StorageError, "permission denied"),
-        (PermissionError("Access Denied"), StorageError, "permission denied"),
+        (OSError(errno.ENOSPC, "No space left"), RefusedError, "disk is full; free some space"),
+        (OSError(errno.EDQUOT, "Quota"), RefusedError, "disk is full"),
+        (OSError(errno.EROFS, "Read-only"), RefusedError, "read-only"),
+        (PermissionError(errno.EACCES, "denied"), RefusedError, "permission denied"),
+        (PermissionError("Access Denied"), RefusedError, "permission denied"),
         (IsADirectoryError(errno.EISDIR, "dir"), StorageError, "is a folder"),
         (OSError(errno.EIO, "Input/output error"), StorageError, "Input/output error"),
         (OSError(errno.ENAMETOOLONG, "long"), MissingFileError, "name as long"),
