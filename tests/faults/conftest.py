@@ -91,7 +91,7 @@ def prefect_server(workshop: Path) -> Iterator[PrefectServer]:
 
 @pytest.fixture(scope="session")
 def undisturbed(workshop: Path, prefect_server: PrefectServer) -> Undisturbed:
-    build = Build(workshop, str(workshop / "undisturbed"), server=prefect_server)
+    build = Build(workshop, str(workshop / "undisturbed"), server=prefect_server, forked=True)
     started = time.monotonic()
     run = build.finish()
     return Undisturbed(published(build.store), run, time.monotonic() - started)
