@@ -15,6 +15,7 @@ from rich.table import Table
 
 from flows.collect_garbage import KEEP_BUILDS, Garbage, find_garbage, freed_bytes
 from flows.find_artifacts import counts_line, find_by_key
+from flows.key_tables import add_whole_column, print_whole
 from flows.repair import find_problems
 from flows.settings import DEFAULT_STORE
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
@@ -36,7 +37,9 @@ def list_command(
     artifacts = ArtifactStore(store)
     kept = set(pinned(artifacts))
     table = Table()
-    for column in ("stage", "key", "MB", "seconds", "created", "counts"):
+    add_whole_column(table, "stage")
+    add_whole_column(table, "key")
+    for column in ("MB", "seconds", "created", "counts"):
         table.add_column(column, justify="right" if column in ("MB", "seconds") else "left")
     for name in [stage] if stage else artifacts.stages():
         for artifact in artifacts.published(name):
@@ -45,7 +48,10 @@ def list_command(
             table.add_row(name, key, f"{_bytes(artifact) / 1e6:,.2f}",
                           f"{manifest['seconds']:,.1f}", manifest["created"],
                           escape(counts_line(artifact)))  # fmt: skip
-    Console().print(table if table.row_count else f"No artifact in {artifacts.root}.")
+    if table.row_count:
+        print_whole(Console(), table)
+    else:
+        _say(f"No artifact in {artifacts.root}.")
 
 
 @artifacts_app.command("show")

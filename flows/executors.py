@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 from flows.progress import SilentWatcher, StageProgress, Watcher, refreshing
 from flows.stages import STAGES
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore, damaged
+from storage.work_clock import working
 from tasks.stage import Progress, SilentProgress
 
 
@@ -136,7 +137,8 @@ def run_stage(
 ) -> Artifact | None:
     """Run one stage on one set of inputs."""
     run = STAGES[stage].run
-    return cast("Artifact | None", run(config, inputs, store, progress or SilentProgress()))
+    with working():
+        return cast("Artifact | None", run(config, inputs, store, progress or SilentProgress()))
 
 
 def _missing_size(found: Sequence[Artifact | None], sizes: Sequence[int] | None) -> int:

@@ -176,10 +176,15 @@ def _tell(
         "In another terminal:",
         "",
         f"  export PREFECT_API_URL={address.api_url}",
-        f"  prefect deployment run build-pseudolabels/build-pseudolabels{parameters}",
+        f"  {_prefect()} deployment run build-pseudolabels/build-pseudolabels{parameters}",
         "",
         "Ctrl-C stops all of it.",
     ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
     sys.stdout.flush()
+
+
+def _prefect() -> str:
+    """Prefect's command, as whoever has typed ours can type it."""
+    return "uv run prefect" if os.environ.get("UV") else "prefect"  # uv tells what it starts

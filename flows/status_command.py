@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.find_artifacts import counts_line
+from flows.key_tables import add_whole_column, print_whole
 from flows.prefect_settings import server_is_configured
 from flows.serve_notice import read_notice
 from flows.settings import DEFAULT_STORE
@@ -58,7 +59,7 @@ def status_command(
     for stage, title in _LATEST.items():
         latest = _latest(artifacts, holdings, stage)
         if latest:
-            console.print(_artifact_table(title, latest))
+            print_whole(console, _artifact_table(title, latest))
 
 
 def state_of(lease: Lease) -> str:
@@ -191,7 +192,10 @@ def _latest(store: ArtifactStore, holdings: Iterable[Holding], stage: str) -> li
 
 
 def _artifact_table(title: str, artifacts: Sequence[Artifact]) -> Table:
-    table = _table(title, "key", "created", "of", "counts")
+    table = Table(title=title, title_justify="left")
+    add_whole_column(table, "key")
+    for column in ("created", "of", "counts"):
+        table.add_column(column)
     for artifact in artifacts:
         manifest = artifact.manifest
         of = manifest["config"].get("vocabulary") or _named(artifact)

@@ -34,6 +34,7 @@ from storage.credentials import refuse_secrets
 from storage.errors import ArtifactError, ConfigError
 from storage.filesystems import is_local, list_folder, local_path, resolve, translated_errors
 from storage.fingerprints import Recipe
+from storage.work_clock import began
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
@@ -403,7 +404,7 @@ class ArtifactStore:
     @contextlib.contextmanager
     def attempt(self, ref: ArtifactRef) -> Iterator[Attempt]:
         """A place to write an artifact's files; swept if the block raises or does not publish."""
-        attempt = Attempt(self, ref, f"attempt-{uuid.uuid4().hex[:12]}", time.monotonic())
+        attempt = Attempt(self, ref, f"attempt-{uuid.uuid4().hex[:12]}", began())
         try:
             yield attempt
         except BaseException:

@@ -43,11 +43,13 @@ def files_of(store: ArtifactStore) -> dict[str, object]:
     return {str(a.ref): a.files for stage in stages for a in store.published(stage)}
 
 
-def test_list_names_every_stage(store, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.parametrize("columns", [200, 80, 20])
+def test_list_names_every_stage_and_key_in_full(columns, store, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
     assert run("artifacts", "list", "--store", store.root) == 0
     printed = capsys.readouterr().out
-    assert all(stage in printed for stage in store.stages())
+    shown = {tuple(map(str.strip, line.split("│")[1:3])) for line in printed.splitlines()}
+    assert {(stage, key) for stage in store.stages() for key in store.keys(stage)} <= shown
     assert run("artifacts", "list", "--stage", "scan", "--store", store.root) == 0
     assert "make_masks" not in capsys.readouterr().out
 

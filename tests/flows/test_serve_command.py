@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import entry_points
+from io import StringIO
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import httpx
 import pytest
 from pictures import write_corpus
+from rich.console import Console
 
 from flows import serve_command, serve_server
 from flows.serve_notice import notice, read_notice
@@ -73,6 +75,25 @@ def test_a_configured_address_that_is_none_is_named(url: str):
 def test_loopback_is_recognised():
     assert all(map(is_loopback, ["localhost", "127.0.0.1", "127.0.0.2", "::1"]))
     assert not any(map(is_loopback, ["", "0.0.0.0", "::", "10.0.0.1", "example.org"]))
+
+
+@pytest.mark.parametrize(
+    ("uv", "defaults", "command"),
+    [
+        ("", {"corpus": "a", "vocabulary": "b"}, "  prefect deployment run {}"),
+        ("/bin/uv", {"corpus": "a", "vocabulary": "b"}, "  uv run prefect deployment run {}"),
+        ("", {"vocabulary": "b"}, "  prefect deployment run {} --param corpus=FOLDER"),
+    ],
+)
+def test_the_next_command_is_told_as_it_can_be_typed(
+    uv: str, defaults: dict[str, str], command: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("UV", uv)
+    text = StringIO()
+    address = Address("http://127.0.0.1:4200/api", "127.0.0.1", 4200)
+    serve_command._tell(address, None, 2, defaults, Console(file=text, width=200))
+    lines = text.getvalue().splitlines()
+    assert command.format("build-pseudolabels/build-pseudolabels") in lines
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,7 @@ from storage import artifacts
 from storage.artifacts import MANIFEST, Artifact, ArtifactRef, ArtifactStore, HashingWriter
 from storage.errors import ArtifactError, ConfigError, StorageError
 from storage.filesystems import resolve
+from storage.work_clock import working
 
 
 @pytest.fixture
@@ -495,3 +497,12 @@ def test_what_another_machine_published_is_listed(root, monkeypatch):
     ArtifactStore(root).published("make")
     assert forgotten == [f"{root}/make"]
     assert fsspec.filesystem("memory").invalidate_cache("/x") is None
+
+
+def test_seconds_count_from_the_beginning_of_the_work(root):
+    with working():
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            pass
+        artifact = publish(ArtifactStore(root))
+    assert artifact.manifest["seconds"] >= 0.5
