@@ -190,8 +190,9 @@ def _running_sentence(running: Sequence[Lease]) -> str:
         for lease in running[:3]
     )
     return (
-        f"{len(running)} runs may be using artifacts of this store, last heard of: {names}. What "
-        "is unreferenced was left alone; do this again when they have ended."
+        f"{'A run' if len(running) == 1 else f'{len(running)} runs'} may be using artifacts of "
+        f"this store, last heard of: {names}. What is unreferenced was left alone; do this again "
+        "when that has ended."
     )
 
 

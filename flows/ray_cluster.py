@@ -10,6 +10,7 @@ reach, every worker process then starts a Prefect server of its own.)
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
@@ -196,6 +197,9 @@ def _first_line(error: Exception) -> str:
 
 @cache
 def _ray() -> Any:
+    # Under `uv run` Ray would copy the folder that we run in to every machine, and have uv install
+    # the project there anew: minutes a machine. It reads this once, when it is imported.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     try:
         return importlib.import_module("ray")
     except ImportError as error:

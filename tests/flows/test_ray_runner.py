@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def running_cluster(traces: Path, port: int, folder: Path) -> Iterator[Cluster]:
 
 def join(cluster: Cluster) -> None:
     """Connect this process, so that the workers it uses answer with the fakes."""
-    import ray
+    ray = ray_cluster._ray()
 
     def listens() -> bool:
         assert cluster.head.poll() is None, "the head did not start"
@@ -181,7 +182,8 @@ def token() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def cluster(traces: Path, token: None) -> Iterator[Cluster]:
-    pytest.importorskip("ray", reason="ray is not installed: it is the extra `ray`")
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed: it is the extra `ray`")
     # Ray puts sockets there, whose paths have to be short.
     with (
         tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder,
@@ -306,6 +308,25 @@ def test_two_nodes_that_make_the_same_part_publish_one(
     # worker up and begin its part anew, which leaves an attempt for gc.
     assert artifact.manifest["attempt"] in store.attempts(ref)
     assert plan_parts(store.get(plan))[0]["items"] == artifact.counts["images"]
+
+
+@pytest.mark.slow
+def test_under_uv_run_the_workers_keep_their_own_environment(two_nodes: Cluster, tmp_path: Path):
+    """Else Ray copies the project's folder to them, and has uv install it there."""
+    program = (
+        "import sys; from flows.ray_cluster import connect; connect(sys.argv[1]); "
+        "import ray; print(dict(ray.get_runtime_context().runtime_env))"
+    )
+    # What Ray looks for is an ancestor with the command line `uv run …`.
+    (tmp_path / "run").write_text('"$1" -c "$2" "$3"\nexit $?\n')
+    ours = {name: value for name, value in os.environ.items() if "UV_RUN" not in name}
+    done = subprocess.run(
+        ["uv", "run", sys.executable, program, two_nodes.address], executable="/bin/sh",
+        cwd=tmp_path, env=ours | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "{}"
 
 
 @pytest.mark.slow
