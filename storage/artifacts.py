@@ -11,13 +11,9 @@ neither be linked nor be created conditionally, the manifest that stands is the 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import io
 import json
 import os
-import platform
-import shutil
 import tempfile
 import threading
 import time
@@ -25,15 +21,16 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, cast
 
 from storage.credentials import refuse_secrets
+from storage.durable_files import copy_file, link_into_place, make_folder, sync_file, sync_folder
 from storage.errors import ArtifactError, ConfigError
 from storage.filesystems import is_local, list_folder, local_path, resolve, translated_errors
 from storage.fingerprints import Recipe
+from storage.hashing_writer import HashingWriter
+from storage.software_versions import software_versions
 from storage.work_clock import began
 
 MANIFEST = "manifest.json"
@@ -42,21 +39,8 @@ _MAPPINGS = ("config", "weights", "inputs", "counts", "notes")
 _CHUNK = 1 << 22
 # What a file system may know of a file and changes when its content does. Not all know all of it.
 _STAMPS = ("mtime", "created", "ino", "ETag", "etag", "LastModified", "last_modified", "generation")
-_NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 # In one process two threads must not both find no manifest; between processes the store decides.
 _writing_once = threading.Lock()
-_PACKAGES = ("zutis", "numpy", "torch", "open_clip_torch", "timm", "faiss-gpu", "faiss-cpu",
-             "pillow", "pyarrow", "scipy", "webdataset", "prefect")  # fmt: skip
-
-
-@cache
-def software_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide results, read without importing them."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions
 
 
 @dataclass(frozen=True)
@@ -182,56 +166,6 @@ def damaged(ref: ArtifactRef, problems: list[str]) -> ArtifactError:
     )
 
 
-class HashingWriter(io.RawIOBase):
-    """A sequential binary writer that counts and hashes what passes through.
-
-    Args:
-        raw: where the bytes go; closed with the writer.
-        name: path or URI of the file, for the `StorageError` when it can't be written.
-    """
-
-    def __init__(self, raw: IO[bytes], name: str = "a file") -> None:
-        super().__init__()
-        self._raw = raw
-        self._name = name
-        self._sha256 = hashlib.sha256()
-        self.size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data)
-        if not view.nbytes:
-            return 0  # an empty view can't be cast
-        view = view.cast("B")
-        # Here and not around the caller's block: what else fails in it is not this file's fault.
-        with translated_errors("write", self._name):
-            self._raw.write(view)
-        self._sha256.update(view)
-        self.size += len(view)
-        return len(view)
-
-    def tell(self) -> int:
-        return self.size
-
-    def hexdigest(self) -> str:
-        return self._sha256.hexdigest()
-
-    def close(self) -> None:
-        if self.closed:
-            return
-        try:
-            with translated_errors("write", self._name):
-                try:
-                    self._raw.flush()
-                    _sync(self._raw)
-                finally:
-                    self._raw.close()
-        finally:
-            super().close()
-
-
 @dataclass
 class Attempt:
     """The files of an artifact while they are written."""
@@ -259,7 +193,7 @@ class Attempt:
         with translated_errors("write", uri):
             filesystem, path = resolve(uri)
             if is_local(uri):
-                _make_folder(Path(path).parent)
+                make_folder(Path(path).parent)
             raw = filesystem.open(path, "wb")
         with contextlib.closing(HashingWriter(raw, uri)) as writer:
             yield cast(IO[bytes], writer)
@@ -286,10 +220,10 @@ class Attempt:
 
     def _write_in_place(self, name: str, path: Path, write: Any) -> None:
         with translated_errors("write", str(path)):
-            _make_folder(path.parent)
+            make_folder(path.parent)
             write(str(path))
             with path.open("rb+") as file:
-                _sync(file)
+                sync_file(file)
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             self._record(name, path.stat().st_size, sha256)
 
@@ -303,13 +237,13 @@ class Attempt:
             filesystem, path = resolve(uri)
             _, source_path = resolve(artifact.uri(source))
             if is_local(uri):
-                _make_folder(Path(path).parent)
+                make_folder(Path(path).parent)
                 try:
                     os.link(source_path, path)
                 except FileNotFoundError:
                     raise damaged(artifact.ref, [f"{artifact.uri(source)} is missing"]) from None
                 except OSError:
-                    _copy(Path(source_path), Path(path))
+                    copy_file(Path(source_path), Path(path))
             else:
                 filesystem.copy(source_path, path)
         self._record(name, entry["size"], entry["sha256"])
@@ -461,7 +395,7 @@ class ArtifactStore:
         text = json.dumps(manifest, indent=1, ensure_ascii=False).encode()
         if is_local(self.root):
             for folder in {Path(attempt.location, entry["name"]).parent for entry in attempt.files}:
-                _sync_folder(folder)
+                sync_folder(folder)
         attempt.publishing = True
         if self._write_once(f"{self.location(attempt.ref)}/{MANIFEST}", text):
             return Artifact(self, attempt.ref, manifest)
@@ -473,7 +407,7 @@ class ArtifactStore:
         with translated_errors("write", uri):
             filesystem, path = resolve(uri)
             if is_local(uri):
-                return _link_into_place(Path(path), text)
+                return link_into_place(Path(path), text)
             with _writing_once:
                 if filesystem.exists(path):
                     return False
@@ -554,66 +488,3 @@ def _is_file_entry(entry: Mapping[str, Any]) -> bool:
         and isinstance(entry["size"], int)
         and isinstance(entry["sha256"], str)
     )
-
-
-def _link_into_place(path: Path, text: bytes) -> bool:
-    """Atomic and exclusive creation on a local disk: a full temporary file, then a hard link."""
-    _make_folder(path.parent)
-    # Named as an attempt, so that gc finds what a killed process leaves.
-    temporary = path.with_name(f"attempt-{uuid.uuid4().hex[:12]}.json")
-    try:
-        with temporary.open("wb") as file:
-            file.write(text)
-            file.flush()
-            _sync(file)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without hard links: a rename is atomic, but not exclusive
-            if path.exists():
-                return False
-            temporary.replace(path)
-            return path.read_bytes() == text
-        return True
-    finally:
-        temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as reader, target.open("xb") as writer:
-        shutil.copyfileobj(reader, writer, _CHUNK)
-        writer.flush()
-        _sync(writer)
-
-
-def _make_folder(path: Path) -> None:
-    """Like `mkdir -p`, also while somebody sweeps an attempt and with it the empty key's folder."""
-    for _ in range(3):
-        with contextlib.suppress(FileNotFoundError):
-            path.mkdir(parents=True, exist_ok=True)
-            return
-    path.mkdir(parents=True, exist_ok=True)
-
-
-def _sync(file: IO[bytes]) -> None:
-    """Have the disk keep what was written; a disk that finds itself full only now says so here."""
-    try:
-        descriptor = file.fileno()
-    except (AttributeError, io.UnsupportedOperation):
-        return  # an object store's file, which closing makes durable
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_FSYNC:
-            raise
-
-
-def _sync_folder(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

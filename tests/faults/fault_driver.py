@@ -99,7 +99,7 @@ def watch_files(diary: Diary, store: str) -> None:
 
 def watch_writes(diary: Diary) -> None:
     """Note writes and syncs; a death in a write leaves half of it in the file."""
-    from storage.artifacts import HashingWriter
+    from storage.hashing_writer import HashingWriter
 
     write, sync = HashingWriter.write, os.fsync
 

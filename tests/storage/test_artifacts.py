@@ -27,7 +27,7 @@ from small_artifacts import (
 )
 
 from storage import artifacts
-from storage.artifacts import MANIFEST, Artifact, ArtifactRef, ArtifactStore, HashingWriter
+from storage.artifacts import MANIFEST, Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ArtifactError, ConfigError, StorageError
 from storage.filesystems import resolve
 from storage.work_clock import working
@@ -332,19 +332,6 @@ def test_local_writer(root):
     assert artifact.problems(deep=True) == []
 
 
-def test_hashing_writer():
-    raw = io.BytesIO()
-    raw.close = lambda: None  # type: ignore[method-assign]
-    with HashingWriter(raw) as writer:
-        assert [writer.write(piece) for piece in (b"ab", bytearray(b"c"), memoryview(b""))] == [
-            2, 1, 0,
-        ]  # fmt: skip
-        assert writer.write(memoryview(b"0123").cast("H")) == 4
-        assert writer.tell() == 7
-    assert raw.getvalue() == b"abc0123"
-    assert (writer.size, writer.hexdigest()) == (7, hashlib.sha256(b"abc0123").hexdigest())
-
-
 class FullDisk(io.BytesIO):
     def __init__(self, when: str) -> None:
         super().__init__()
@@ -389,7 +376,7 @@ def test_full_disk_for_the_manifest(root, monkeypatch):
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(artifacts, "_link_into_place", full)
+    monkeypatch.setattr(artifacts, "link_into_place", full)
     with pytest.raises(StorageError, match="disk is full"):
         publish(store)
     assert store.attempts(REF) == []
