@@ -105,9 +105,11 @@ def _decoded(folder: Path | None, most: int | None) -> list[tuple[Path, Any]]:
     for path in sorted(found[0].parent.iterdir()):
         if path.suffix not in kinds:
             continue
+        if len(decoded) == most:
+            break
         with suppress(ImageRejected):
             decoded.append((path, decode(path.read_bytes()).image))
-    return decoded[:most]
+    return decoded
 
 
 def compare(work: Work, rounds: int) -> Samples:

@@ -27,21 +27,21 @@ def test_prefect_s_database_deleted_between_runs_costs_nothing(
 ):
     """Each run has a Prefect of its own, as a user without a server has."""
     home = workshop / "forgetful"
-    build = Build(workshop, str(workshop / "forgotten"), home=home)
+    build = Build(workshop, str(workshop / "forgotten"), train=False, home=home)
     first = build.start("make_masks:step:4")
     assert first.wait() == -signal.SIGKILL, first.text()
     assert list(home.glob("*.db*")), "Prefect kept no database"
     shutil.rmtree(home)
 
     second = build.finish()
-    assert published(build.store) == undisturbed.content
+    assert published(build.store) == undisturbed.built
     check_nothing_done_twice([first, second], workers=1)
     assert "embed_images: cached, 5 parts" in second.text()
 
     shutil.rmtree(home)
     third = build.finish()
     assert parts_of(third.events(), "begin") == []
-    assert published(build.store) == undisturbed.content
+    assert published(build.store) == undisturbed.built
 
 
 @pytest.fixture

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ import pytest
 import torch
 from builds import clip
 from PIL import Image
+from small_training import CountingProgress
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ArtifactError, ConfigError, CorpusError, WeightsError
@@ -244,40 +241,22 @@ def test_settings_that_cannot_work_are_named(name, value):
         config_of(**{name: value})
 
 
-# --- real processes -----------------------------------------------------------------------------
+def test_a_training_that_broke_goes_on_to_the_same_bytes(tmp_path, trained):
+    """As after SIGKILL, for which `test_training_loop.py` and the fault tests have processes."""
 
-_PROGRAM = """
-import os, signal, sys
-sys.path[:0] = ["tests/support", "tests/tasks"]
-from test_train import config_of, publish_dataset, run, train
-from small_training import CountingProgress
-from storage.artifacts import ArtifactStore
+    def fail(steps: int) -> None:
+        if steps == 3:
+            raise OSError("the machine went away")
 
-def kill(steps):
-    if steps == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-store = ArtifactStore(sys.argv[1])
-inputs = train.Inputs(publish_dataset(store).ref)
-train.run(config_of(workers=1), inputs, store, CountingProgress(kill))
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path, trained):
-    for kill_at in (3, -1):
-        done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM, str(tmp_path), str(kill_at)],
-            cwd=Path(__file__).parents[2],
-            env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == (-signal.SIGKILL if kill_at == 3 else 0), done.stderr
     store = ArtifactStore(str(tmp_path))
-    again = store.get(trained.ref)
+    config, inputs = config_of(), train.Inputs(publish_dataset(store).ref)
+    with pytest.raises(OSError, match="went away"):
+        train.run(config, inputs, store, CountingProgress(fail))
+    assert TrainingStates(store, trained.ref).steps() == [2]
+    told: list[int] = []
+    again = train.run(config, inputs, store, CountingProgress(told.append))
+    assert told == [2, 3, 4]
+    assert again.ref == trained.ref
     assert again.files[train.MODEL] == trained.files[train.MODEL]
     assert again.files[train.TRAINING_TABLE] == trained.files[train.TRAINING_TABLE]
     assert TrainingStates(store, trained.ref).steps() == []
