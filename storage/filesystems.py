@@ -44,6 +44,8 @@ _ADVICE = {
     errno.EISDIR: "it is a folder, not a file",
 }
 
+_S3_TRIES = 7
+
 # What s3fs makes of a server's "internal error" and "slow down", after trying again: nothing that
 # is wrong with the file.
 _SERVER_TROUBLE = (getattr(errno, "EREMOTEIO", 121), errno.EBUSY)  # the first is Linux's
@@ -140,9 +142,15 @@ def resolve(uri: str) -> tuple[Any, str]:
     with translated_errors("open", uri):
         try:
             file_system, path = fsspec.core.url_to_fs(uri, **_patience(uri))
+            if _is_s3(uri):  # how often s3fs asks for a body that has ended early; five by itself
+                file_system.retries = _tries()
         except ValueError as error:  # unknown protocol, or an address that can't be parsed
             raise UnreachableError(f"Could not open {display(uri)}: {_line(error)}.") from error
         return file_system, cast(str, path)
+
+
+def _is_s3(uri: str) -> bool:
+    return uri.startswith(("s3://", "s3a://"))
 
 
 def _patience(uri: str) -> dict[str, Any]:
@@ -151,9 +159,16 @@ def _patience(uri: str) -> dict[str, Any]:
     botocore gives up a request after the fifth try, which one in 240 reaches where a third of all
     fail. Ours are told so only after about half a minute of no answer at all.
     """
-    if uri.startswith(("s3://", "s3a://")) and "AWS_MAX_ATTEMPTS" not in os.environ:
-        return {"config_kwargs": {"retries": {"mode": "standard", "max_attempts": 6}}}
+    if _is_s3(uri) and "AWS_MAX_ATTEMPTS" not in os.environ:
+        again = {"mode": "standard", "max_attempts": _tries() - 1}
+        return {"config_kwargs": {"retries": again}}
     return {}
+
+
+def _tries() -> int:
+    """How often to ask an S3 server for something."""
+    given = os.environ.get("AWS_MAX_ATTEMPTS", "")
+    return max(int(given), 1) if given.isdecimal() else _S3_TRIES
 
 
 def open_binary(uri: str) -> BinaryIO:

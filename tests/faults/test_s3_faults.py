@@ -6,7 +6,8 @@ minutes for it, so that every day sees single artifacts only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from fault_servers import PrefectServer
 from s3_server import s3_environment, s3_server, url_of, using_s3
 
 from storage.artifacts import ArtifactRef, ArtifactStore
+from storage.filesystems import open_binary, read_bytes, resolve
 from storage.fingerprints import Recipe
 
 pytestmark = pytest.mark.slow
@@ -68,6 +70,21 @@ def test_artifacts_come_whole_through_a_server_that_misbehaves(
                     assert file.read() == data
             assert artifact.problems(deep=True) == []
     assert proxy.done[counted] >= 3
+
+
+@pytest.mark.parametrize("read", [read_bytes, lambda uri: open_binary(uri).read()])
+def test_a_body_that_ends_early_is_asked_for_as_often_as_a_request_that_fails(
+    read: Callable[[str], bytes], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+):
+    bucket = make_bucket(f"patience-{read.__name__.strip('<>').replace('_', '-')}")
+    with using_s3(proxy.url):
+        uri = f"s3://{bucket}/thing"
+        resolve(uri)[0].pipe_file(f"{bucket}/thing", b"0123456789")
+        draws = itertools.count()
+        monkeypatch.setattr(proxy, "draw", lambda of=3: int(next(draws) >= 6))
+        proxy.mischief = "is short"
+        assert read(uri) == b"0123456789"
+    assert proxy.done["cut"] == 6
 
 
 @pytest.mark.timeout(1200)
