@@ -198,7 +198,7 @@ def _first_line(error: Exception) -> str:
 @cache
 def _ray() -> Any:
     # Under `uv run` Ray would copy the folder that we run in to every machine, and have uv install
-    # the project there anew: minutes a machine. It reads this once, when it is imported.
+    # the project there anew. It reads this once, when it is imported.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     try:
         return importlib.import_module("ray")
