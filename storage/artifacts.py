@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -25,7 +26,14 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from storage.credentials import refuse_secrets
-from storage.durable_files import copy_file, link_into_place, make_folder, sync_file, sync_folder
+from storage.durable_files import (
+    CHUNK,
+    copy_file,
+    link_into_place,
+    make_folder,
+    sync_file,
+    sync_folder,
+)
 from storage.errors import ArtifactError, ConfigError
 from storage.filesystems import is_local, list_folder, local_path, resolve, translated_errors
 from storage.fingerprints import Recipe
@@ -36,7 +44,6 @@ from storage.work_clock import began
 MANIFEST = "manifest.json"
 _FORMAT = 1
 _MAPPINGS = ("config", "weights", "inputs", "counts", "notes")
-_CHUNK = 1 << 22
 # What a file system may know of a file and changes when its content does. Not all know all of it.
 _STAMPS = ("mtime", "created", "ino", "ETag", "etag", "LastModified", "last_modified", "generation")
 # In one process two threads must not both find no manifest; between processes the store decides.
@@ -215,8 +222,7 @@ class Attempt:
             with translated_errors("write", str(path)):
                 write(str(path))
             with path.open("rb") as source, self.create(name) as target:
-                while chunk := source.read(_CHUNK):
-                    target.write(chunk)
+                shutil.copyfileobj(source, target, CHUNK)
 
     def _write_in_place(self, name: str, path: Path, write: Any) -> None:
         with translated_errors("write", str(path)):

@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 from typing import IO
 
-_CHUNK = 1 << 22
+CHUNK = 1 << 22
 _NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
@@ -42,7 +42,7 @@ def link_into_place(path: Path, text: bytes) -> bool:
 
 def copy_file(source: Path, target: Path) -> None:
     with source.open("rb") as reader, target.open("xb") as writer:
-        shutil.copyfileobj(reader, writer, _CHUNK)
+        shutil.copyfileobj(reader, writer, CHUNK)
         writer.flush()
         sync_file(writer)
 
