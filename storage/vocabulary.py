@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 import string
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,7 @@ _SUFFIXES: Final = (".yaml", ".yml", ".txt")
 _SHIPPED: Final = Path(__file__).resolve().parent.parent / "vocabularies"
 _FILE_KEYS: Final = ("categories", "name")
 _CATEGORY_KEYS: Final = ("id", "name", "prompts", "synonyms")
+_LIST_SIGNS: Final = re.compile("[,;]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,16 +196,17 @@ def _read_text(path: Path) -> str:
 
 def _from_lines(path: Path, text: str) -> Vocabulary:
     numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
-    entries = [
-        (f"line {number}", Category(name=_checked_name(path, f"line {number}", name)))
-        for number, name in numbered
-        if name and not name.startswith("#")
+    named = [
+        (f"line {number}", name) for number, name in numbered if name and not name.startswith("#")
     ]
+    for place, name in named:
+        _refuse_list(path, place, name)
+    entries = [(place, Category(name=_checked_name(path, place, name))) for place, name in named]
     return _vocabulary(path, path.stem, entries)
 
 
 def _from_yaml(path: Path, text: str) -> Vocabulary:
-    document, lines = _parse_yaml(path, text)
+    document, nodes = _parse_yaml(path, text)
     if not isinstance(document, dict):
         raise VocabularyError(
             f"Vocabulary {path} must be a mapping with the key `categories`, not {_kind(document)}."
@@ -222,17 +225,20 @@ def _from_yaml(path: Path, text: str) -> Vocabulary:
         )
     # A list that comes in by a merge key (`<<`) has no lines of its own.
     places = [
-        f"category {position}" + (f" (line {line})" if line else "")
-        for position, (_, line) in enumerate(itertools.zip_longest(items, lines), start=1)
+        f"category {position}" + (f" (line {node.start_mark.line + 1})" if node else "")
+        for position, (_, node) in enumerate(itertools.zip_longest(items, nodes), start=1)
     ]
+    for place, node in zip(places, nodes, strict=False):
+        if (written := _unquoted_name(node)) is not None:
+            _refuse_list(path, place, written)
     entries = [
         (place, _category(path, place, item)) for place, item in zip(places, items, strict=True)
     ]
     return _vocabulary(path, name.strip(), entries)
 
 
-def _parse_yaml(path: Path, text: str) -> tuple[Any, list[int]]:
-    """The document, and the line on which each item of `categories` begins."""
+def _parse_yaml(path: Path, text: str) -> tuple[Any, list[yaml.Node]]:
+    """The document, and the node of each item of `categories`: where it is, and how written."""
     try:
         document = yaml.safe_load(text)
         # The plain values carry no line numbers; the composed nodes do.
@@ -258,7 +264,16 @@ def _parse_yaml(path: Path, text: str) -> tuple[Any, list[int]]:
     items = [value for key, value in node.value if key.value == "categories"]
     if not items or not isinstance(items[0], yaml.SequenceNode):
         return document, []
-    return document, [item.start_mark.line + 1 for item in items[0].value]
+    return document, items[0].value
+
+
+def _unquoted_name(item: yaml.Node) -> str | None:
+    """The name of a category that is written without quotes."""
+    names = [item]
+    if isinstance(item, yaml.MappingNode):
+        names = [value for key, value in item.value if key.value == "name"]
+    plain = (name for name in names if isinstance(name, yaml.ScalarNode) and name.style is None)
+    return next((str(name.value) for name in plain), None)
 
 
 def _category(path: Path, place: str, item: object) -> Category:
@@ -353,6 +368,18 @@ def _checked_name(path: Path, place: str, value: object) -> str:
             f" control character inside; write it on one line."
         )
     return name
+
+
+def _refuse_list(path: Path, place: str, text: str) -> None:
+    """One category called `heart,star` is never what was meant, and CLIP would take it."""
+    first, *others = (part.strip() for part in _LIST_SIGNS.split(text))
+    if others:
+        raise VocabularyError(
+            f"Vocabulary {path}, {place}: {text!r} looks like a list; write each name on a line of"
+            " its own if these are several categories, or, for other names of one, in YAML"
+            f" `{{name: {first}, synonyms: [{', '.join(others)}]}}`; a name that really has this"
+            " sign is written in quotes, in YAML."
+        )
 
 
 def _check_synonyms(path: Path, place: str, name: str, synonyms: tuple[str, ...]) -> None:

@@ -235,3 +235,24 @@ def test_braces_in_names_and_doubled_braces_are_literal():
 def test_wrong_templates(template):
     with pytest.raises(VocabularyError, match="'cat'"):
         category_prompts(Category(name="cat"), [template])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "place"),
+    [
+        ("own.txt", "kite\nheart,star\n", "line 2"),
+        ("own.txt", "heart; star\n", "line 1"),
+        ("own.yaml", "categories:\n  - kite\n  - heart, star\n", "category 2 (line 3)"),
+        ("own.yaml", "categories:\n  - name: heart, star\n", "category 1 (line 2)"),
+    ],
+)
+def test_a_line_that_is_a_list_is_refused_with_both_meanings(tmp_path, file, content, place):
+    told = failure(write(tmp_path, file, content))
+    assert place in told
+    assert "a line of its own" in told, "several categories"
+    assert "synonyms: [star]" in told, "one category with several names"
+
+
+def test_a_name_with_a_comma_is_written_in_quotes(tmp_path):
+    path = write(tmp_path, "own.yaml", "categories:\n  - \"vase, broken\"\n  - name: 'a; b'\n")
+    assert load_vocabulary(path).names == ("vase, broken", "a; b")
