@@ -131,14 +131,14 @@ def reference_embedding(
     weights: Tensor | None = None,
     *,
     combine: Combine = "mean",
-    columns: Columns = "paper",
+    columns: Columns = "reference",
     block_rows: int = 4096,
 ) -> ReferenceEmbedding:
     """The vector that stands for what the images have in common.
 
     Section 3 of the paper; the reference's `_get_reference_image_feature`. A pixel's support is
-    its highest weighted cosine to each image, averaged over the images, its own included; each
-    image's seed is its pixel of highest support. The weights are those of the pixels compared
+    its highest weighted cosine to each image (see `columns`), averaged over the images, its own
+    included; each image's seed is its pixel of highest support. The weights are those of the pixels compared
     with: a seed's own weight counts only in its own image's share.
 
     Takes O(n²p²c) time. Of the n·p x n·p cosines only `block_rows` x p exist at a time.
@@ -151,9 +151,10 @@ def reference_embedding(
         combine: `mean` of the seeds' features (the paper's); `weighted`, likewise with weights
             that fall linearly from 1 to 1/n in the order of the images; `winner`, the seed most
             similar to all seeds.
-        columns: `paper` compares with each image by its own pixels. `reference` reproduces the
-            numbers of the reference code, whose slices of the cosine matrix are too long: what it
-            takes for the pixels of image i (from 0) are those of images i to 2i.
+        columns: `reference` is what made the published numbers: the reference code's slices of the
+            cosine matrix are too long, and what it takes for the pixels of image i (from 0) are
+            those of images i to 2i. `paper` compares with each image by its own pixels, as the
+            paper describes it.
         block_rows: pixels compared with one image at a time; it only sets the memory.
 
     Returns:
@@ -192,7 +193,7 @@ def cosegment(
     context_embeddings: Tensor | None = None,
     *,
     combine: Combine = "mean",
-    columns: Columns = "paper",
+    columns: Columns = "reference",
 ) -> ReferenceEmbedding:
     """A category's reference embedding, with text attention and context elimination.
 
@@ -238,7 +239,7 @@ def cosegment_categories(
     context_categories: Sequence[str] = CONTEXT_CATEGORIES,
     same_as_context: Mapping[str, str] | None = None,
     combine: Combine = "mean",
-    columns: Columns = "paper",
+    columns: Columns = "reference",
 ) -> dict[str, ReferenceEmbedding]:
     """The reference embeddings of many categories.
 

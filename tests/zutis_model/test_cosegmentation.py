@@ -129,15 +129,26 @@ def test_seeds_and_embedding_agree_with_the_direct_computation(seed, weighted, c
 
 def test_the_two_meanings_of_columns_differ():
     features, weights = random(5, 3, 4, 6) + 0.3, uniform(5, 3, 4, seed=10)
-    paper = reference_embedding(features, weights)
+    paper = reference_embedding(features, weights, columns="paper")
     reference = reference_embedding(features, weights, columns="reference")
     assert not torch.equal(paper.seeds, reference.seeds)
     # One image, or two, leave nothing to mistake.
     for n in (1, 2):
         assert torch.equal(
-            reference_embedding(features[:n], weights[:n]).seeds,
+            reference_embedding(features[:n], weights[:n], columns="paper").seeds,
             reference_embedding(features[:n], weights[:n], columns="reference").seeds,
         )
+
+
+def test_the_default_is_what_made_the_published_numbers():
+    features, weights = random(5, 3, 4, 6) + 0.3, uniform(5, 3, 4, seed=10)
+    published = direct_seeds(features, weights, "reference")
+    assert not torch.equal(published, direct_seeds(features, weights, "paper"))
+    assert torch.equal(reference_embedding(features, weights).seeds, published)
+    assert torch.equal(cosegment(features).seeds, direct_seeds(features, None, "reference"))
+    retrieved = RetrievedFeatures(features=features)
+    found = cosegment_categories(["cat"], lambda name: retrieved, context_categories=())
+    assert torch.equal(found["cat"].seeds, direct_seeds(features, None, "reference"))
 
 
 def test_combinations_of_the_seeds():
@@ -173,9 +184,10 @@ def test_block_size_changes_nothing(columns):
 
 def test_order_of_the_images_only_permutes_the_seeds():
     features, weights = random(6, 4, 5, 16), uniform(6, 4, 5)
-    expected = reference_embedding(features, weights)
+    # The reference's windows hang on the order, the paper's comparison does not.
+    expected = reference_embedding(features, weights, columns="paper")
     order = torch.tensor([4, 0, 5, 2, 1, 3])
-    found = reference_embedding(features[order], weights[order])
+    found = reference_embedding(features[order], weights[order], columns="paper")
     assert torch.equal(found.seeds, expected.seeds[order])
     torch.testing.assert_close(found.embedding, expected.embedding)
 
@@ -370,7 +382,9 @@ def test_contexts_are_computed_in_turn_and_shared():
 
 def test_order_of_the_contexts_matters():
     def sky(*contexts):
-        return cosegment_categories(["sky"], FakeRetrieval(), context_categories=contexts)["sky"]
+        return cosegment_categories(
+            ["sky"], FakeRetrieval(), context_categories=contexts, columns="paper"
+        )["sky"]
 
     assert not torch.equal(sky("sky", "tree").embedding, sky("tree", "sky").embedding)
 
