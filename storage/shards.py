@@ -21,7 +21,8 @@ from storage.errors import ConfigError
 IMAGE, MASK, JSON = "jpg", "mask.png", "json"
 _HEADER_BYTES = 512
 _JPEG_QUALITY = 95
-_MAX_8_BIT_LABEL = 254
+EIGHT_BIT_IGNORE_LABEL = 255
+_MAX_8_BIT_LABEL = EIGHT_BIT_IGNORE_LABEL - 1
 _MAX_16_BIT_LABEL = 65_534
 
 INDEX_SCHEMA = pa.schema(
@@ -114,7 +115,7 @@ def ignore_label(largest_label: int) -> int:
             f"The vocabulary has {largest_label:,} categories, and a label map can tell "
             f"{_MAX_16_BIT_LABEL:,} apart: cut the vocabulary into several."
         )
-    return 255 if largest_label <= _MAX_8_BIT_LABEL else 65_535
+    return EIGHT_BIT_IGNORE_LABEL if largest_label <= _MAX_8_BIT_LABEL else 65_535
 
 
 def encode_label_map(mask: np.ndarray, label: int, largest_label: int) -> bytes:

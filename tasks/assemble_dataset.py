@@ -5,7 +5,7 @@ Shards are linked, not copied, so that a vocabulary that grows costs the disk on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,13 @@ import pyarrow as pa
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.fingerprints import Recipe
 from storage.records import read_parquet, write_parquet
-from storage.shards import ignore_label
+from storage.shards import EIGHT_BIT_IGNORE_LABEL, ignore_label
 from tasks.layout import CARD, SHARD, SHARD_INDEX, VOCABULARY
 from tasks.stage import Progress
 
 NAME = "assemble_dataset"
-VERSION = 1
+VERSION = 2
+_NAMED = 10  # names in a sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +78,19 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         with attempt.create(SHARD_INDEX) as file:
             write_parquet(pa.concat_tables(tables), file)
         categories = plan.read_json(VOCABULARY)
+        alike = decode_alike({row["category_id"]: row["name"] for row in categories})
+        if alike:
+            progress.warn(
+                f"The label maps have 16 bits: readers that expect 8 make one value of "
+                f"{_listed(alike)}. The data set's card shows how to read them."
+            )
         attempt.create_json(VOCABULARY, categories)
         with attempt.create(CARD) as file:
             file.write(_card(config, plan, len(inputs.shards)).encode())
         return store.publish(
             attempt, _recipe(config, inputs),
             counts={"shards": len(inputs.shards), "samples": plan.counts["samples"]},
-            notes={"untrained": config.untrained},
+            notes={"untrained": config.untrained, "decode_alike": len(alike)},
         )  # fmt: skip
 
 
@@ -91,6 +98,7 @@ def _card(config: Config, plan: Artifact, shards: int) -> str:
     categories: Sequence[dict[str, Any]] = plan.counts["categories"]
     largest = max(category["category_id"] for category in categories)
     last = f"{shards - 1:06d}"
+    alike = decode_alike({row["category_id"]: row["name"] for row in categories})
     rows = "\n".join(
         f"| {row['category_id']} | {_cell(row['name'])} | {row['masked']} | {row['kept']} "
         f"| {row['dropped']} |"
@@ -131,22 +139,8 @@ scores; where the picture came from; keys of the artifacts that made it |
 `retrieve/{plan.manifest["inputs"]["retrieval"]}`. Shards are sorted by category: shuffle when
 you train.
 
-```python
-import io, numpy as np, webdataset as wds
-from PIL import Image
-
-label_map = wds.handle_extension("mask.png", lambda data: np.array(Image.open(io.BytesIO(data))))
-shards = wds.WebDataset("{config.name}-{{000000..{last}}}.tar", shardshuffle=False)
-for sample in shards.decode(label_map, "pil"):
-    sample["jpg"], sample["mask.png"], sample["json"]["categories"]
-```
-
-```python
-from datasets import load_dataset
-samples = load_dataset("webdataset", data_files="{config.name}-*.tar", split="train")
-```
-
-## Licences
+{_reading(config.name, last)}
+{_depth_warning(ignore_label(largest), alike)}## Licences
 
 The pictures belong to their authors. Each sample's JSON names the file that it came from; check the
 licences there before you pass pictures on or train on them.
@@ -156,6 +150,88 @@ licences there before you pass pictures on or train on them.
 | id | name | samples | kept | given to other categories |
 |---|---|---|---|---|
 {rows}
+"""
+
+
+def decode_alike(names: Mapping[int, str]) -> list[str]:
+    """The names, in the order of their category_ids, that are all 255 to a reader of 8 bits; ids
+    are not 255 and above unless label maps have 16."""
+    return [name for number, name in sorted(names.items()) if number >= EIGHT_BIT_IGNORE_LABEL]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _reading(name: str, last: str) -> str:
+    """The card's code to read the shards, and why it is as it is."""
+    return f"""## Reading
+
+With webdataset, in a program of any number of workers:
+
+```python
+import io
+
+import numpy as np
+import webdataset as wds
+from PIL import Image
+
+
+def label_map(data):
+    return np.array(Image.open(io.BytesIO(data)), dtype=np.int64)  # as stored: no convert()
+
+
+if __name__ == "__main__":
+    samples = wds.WebDataset(
+        "{name}-{{000000..{last}}}.tar", shardshuffle=False,
+        nodesplitter=wds.split_by_node, workersplitter=wds.split_by_worker, empty_check=False,
+    ).decode(wds.handle_extension("mask.png", label_map), "pil")
+    for sample in wds.WebLoader(samples, batch_size=None, num_workers=2):
+        sample["jpg"], sample["mask.png"], sample["json"]["categories"]
+```
+
+Workers share the shards out; one that gets none has nothing to do, which webdataset takes for an
+error unless `empty_check` is off.
+
+With Hugging Face `datasets`:
+
+```python
+from datasets import load_dataset
+
+samples = load_dataset("webdataset", data_files="{name}-*.tar", split="train")
+```
+
+From the JSON alone, with no image decoder in between (COCO RLE; exactly the same pixels):
+
+```python
+import json
+import tarfile
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+with tarfile.open("{name}-000000.tar") as shard:
+    for member in shard:
+        if member.name.endswith(".json"):
+            facts = json.load(shard.extractfile(member))
+            labels = coco_mask.decode(facts["mask"]).astype(np.uint16) * facts["label"]
+```
+"""
+
+
+def _depth_warning(ignored: int, alike: Sequence[str]) -> str:
+    """What readers that expect 8 bits do to label maps of 16, and to which names."""
+    if ignored == EIGHT_BIT_IGNORE_LABEL:
+        return ""
+    return f"""
+**These label maps have 16 bits (ignore is {ignored:,}).** Readers that expect 8 damage them without
+a word: `.convert("RGB")`, `.convert("L")` and `wds.decode("pil")` alone make 255 of every id from
+255 on, here of {_cell(_listed(alike))} and of ignore. OpenCV's default flags keep an id's upper
+byte, so that ids 1 to 255 become background. Read them as above, or with
+`cv2.imread(path, cv2.IMREAD_UNCHANGED)`.
+
 """
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from fakes import FakeClip, FakeSelfMask
 from pictures import write_corpus
 
 from flows.pipeline import Build
-from tasks.assemble_dataset import _cell
+from tasks.assemble_dataset import _cell, _depth_warning, decode_alike
 from tasks.layout import CARD, VOCABULARY
 
 NAMES = ["red", "green", "blue"]
@@ -76,6 +80,82 @@ def test_trained_weights_are_not_called_untrained(built: Build, tmp_path: Path) 
 
 def test_names_stay_within_their_cells() -> None:
     assert _cell("a|b\\c") == "a\\|b\\\\c"
+
+
+def code_blocks(card: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+
+
+def run_code(code: str, folder: Path, cache: Path) -> list[str]:
+    """What the code prints when it is run as a program in the data set's folder."""
+    program = cache / "program.py"
+    program.write_text(code)
+    environment = os.environ | {"HF_HOME": str(cache / "hf"), "HF_DATASETS_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, program], cwd=folder, env=environment, capture_output=True, text=True,
+        check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("shard_mb", "workers"),
+    [(256, 2), pytest.param(0.04, 2, marks=pytest.mark.slow),
+     pytest.param(256, 0, marks=pytest.mark.slow), pytest.param(0.04, 0, marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_the_cards_loader_reads_every_sample_once(
+    tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask, shard_mb: float, workers: int
+) -> None:
+    write_corpus(tmp_path / "corpus", NAMES, each=4)
+    vocabulary = write_vocabulary(tmp_path / "colours.txt", NAMES)
+    dataset = build_here(
+        settings_of(tmp_path / "corpus", vocabulary, tmp_path / "store", shard_mb=shard_mb)
+    ).dataset
+    assert (dataset.counts["shards"] == 1) == (shard_mb > 1)
+    code = code_blocks(dataset.open(CARD).read().decode())[0]
+    assert "num_workers=2" in code
+    code = code.replace("num_workers=2", f"num_workers={workers}")
+    code += '        print(sample["__key__"], int(sample["mask.png"].max()))\n'
+    printed = run_code(code, Path(dataset.location), tmp_path)
+    assert len(set(printed[::2])) == len(printed[::2]) == 12
+    assert sorted(printed[1::2]) == ["1"] * 4 + ["2"] * 4 + ["3"] * 4
+
+
+@pytest.mark.slow
+def test_the_cards_other_code_runs_as_it_stands(built: Build, tmp_path: Path) -> None:
+    blocks = code_blocks(built.dataset.open(CARD).read().decode())
+    assert len(blocks) == 3
+    folder = Path(built.dataset.location)
+    assert run_code(blocks[1] + "print(len(samples))\n", folder, tmp_path) == ["12"]
+    labels = run_code(blocks[2] + "            print(labels.max())\n", folder, tmp_path)
+    assert set(labels) <= {"1", "2", "3"}
+    assert labels
+
+
+def test_names_that_decode_alike_under_8_bits_are_found() -> None:
+    names = {number: f"n{number}" for number in range(1, 258)}
+    assert decode_alike(names) == ["n255", "n256", "n257"]
+    assert decode_alike({number: names[number] for number in range(1, 256)}) == ["n255"]
+    assert decode_alike({number: names[number] for number in range(1, 255)}) == []
+
+
+def test_only_label_maps_of_16_bits_are_warned_about() -> None:
+    assert _depth_warning(255, []) == ""
+    assert "n255, n256" in _depth_warning(65_535, ["n255", "n256"])
+
+
+def test_many_names_are_warned_about_while_building_and_in_the_card(
+    tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
+) -> None:
+    write_corpus(tmp_path / "corpus", NAMES, each=4)
+    many = [*NAMES, *(f"other {number}" for number in range(300))]
+    vocabulary = write_vocabulary(tmp_path / "many.txt", many)
+    built = build_here(
+        settings_of(tmp_path / "corpus", vocabulary, tmp_path / "store", shard_mb=256)
+    )
+    assert built.dataset.notes["decode_alike"] == 303 - 254
+    assert "16 bits" in built.dataset.open(CARD).read().decode()
 
 
 @pytest.mark.slow
