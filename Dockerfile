@@ -30,6 +30,7 @@ COPY --from=build /opt/zutis /opt/zutis
 COPY prefect.yaml /app/
 COPY deploy /app/deploy
 ENV PATH=/opt/zutis/bin:$PATH \
+    PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1
 WORKDIR /app
 USER 10001:10001

@@ -1,6 +1,10 @@
-"""`python -m flows` is `zutis`: for torchrun, which starts modules and not commands."""
+"""`python -m flows` is `zutis`; files of the working folder do not stand in for the package's."""
 
-from flows.cli import main
+from flows.safe_path import forget_working_folder
 
 if __name__ == "__main__":
+    forget_working_folder()
+
+    from flows.cli import main
+
     main()

@@ -20,6 +20,7 @@ from flows.benchmark_commands import benchmark_app
 from flows.demo_command import demo_command
 from flows.demo_train_app import demo_train_app
 from flows.predict_command import predict_pictures
+from flows.safe_path import protect_children
 from flows.selfmask_command import selfmask_app
 from flows.serve_command import serve_command
 from flows.settings import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildSettings
@@ -243,6 +244,7 @@ def search_command(
 
 def main() -> None:
     """Entry point: errors for users become one line and exit code 2."""
+    protect_children()
     sys.exit(exit_code_of(app))
 
 

@@ -19,6 +19,7 @@ ALLOWED = {
     "tasks": {"zutis_model", "storage"},
     "flows": {"tasks", "storage", "made_world"},
     "made_world": set(),
+    "zutis": {"flows", "tasks", "storage"},
 }
 
 # Modules of tasks that stages share or commands call; every other module there is a stage.

@@ -1,0 +1,106 @@
+"""The package that users import: it is light, typed, and does what the README shows."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FakeClip, FakeSelfMask
+from pictures import write_corpus
+
+import zutis
+
+
+@pytest.fixture
+def built(tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask) -> zutis.Dataset:
+    write_corpus(tmp_path / "photos", ["red", "green"], each=3)
+    (tmp_path / "colours.txt").write_text("red\ngreen\n")
+    return zutis.build(
+        corpus=(str(tmp_path / "photos"),),
+        vocabulary=str(tmp_path / "colours.txt"),
+        per_category=3,
+        clip="made-ViT-8:random:0",
+        selfmask="random:0",
+        mask_size=40,
+        store=str(tmp_path / "store"),
+    )
+
+
+def test_importing_it_is_cheap_and_does_not_need_the_checkout(tmp_path):
+    code = (
+        "import sys, zutis\n"
+        "heavy = {'torch', 'open_clip', 'faiss', 'prefect'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_says_that_it_is_typed_and_what_is_in_it():
+    assert Path(zutis.__file__).with_name("py.typed").exists()
+    public = [getattr(zutis, name) for name in zutis.__all__]
+    assert all(inspect.getdoc(item) for item in public)
+
+
+def test_build_takes_what_the_command_takes():
+    taken = inspect.signature(zutis.build).parameters
+    assert taken.keys() == {field.name for field in fields(zutis.BuildSettings)}
+
+
+def test_a_build_is_a_sequence_of_samples(built):
+    assert built.categories == {1: "red", 2: "green"}
+    assert len(built) == len(list(built)) == 6
+    sample = built[-1]
+    height, width = sample.image.shape[:2]
+    assert sample.image.dtype == np.uint8
+    assert sample.labels.shape == (height, width)
+    assert set(np.unique(sample.labels)) == {0, 2}
+    assert sample.facts["categories"][0]["name"] == "green"
+    with pytest.raises(IndexError):
+        built[6]
+
+
+def test_a_second_build_computes_nothing(built, fake_clip, tmp_path):
+    calls = dict(fake_clip.calls)
+    again = zutis.build(
+        corpus=(str(tmp_path / "photos"),),
+        vocabulary=str(tmp_path / "colours.txt"),
+        per_category=3,
+        clip="made-ViT-8:random:0",
+        selfmask="random:0",
+        mask_size=40,
+        store=str(tmp_path / "store"),
+    )
+    assert dict(fake_clip.calls) == calls
+    assert again.folder == built.folder
+
+
+def test_a_data_set_is_opened_by_folder_key_or_as_the_latest(built, tmp_path):
+    key = Path(built.folder).parent.name
+    for place in (built.folder, Path(built.folder), key[:8], "latest"):
+        opened = zutis.open_dataset(place, store=str(tmp_path / "store"))
+        assert [sample.key for sample in opened] == [sample.key for sample in built]
+
+
+def test_what_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(zutis.ZutisError, match="no data set in"):
+        zutis.open_dataset(store=str(tmp_path / "empty"))
+    with pytest.raises(zutis.ZutisError, match="is not a data set"):
+        zutis.open_dataset(tmp_path)
+    with pytest.raises(zutis.ZutisError, match="no trained model"):
+        zutis.segmenter(categories=["cat"], store=str(tmp_path / "empty"))
+
+
+@pytest.mark.slow
+def test_a_segmenter_of_any_names():
+    segmenter = zutis.segmenter("made-ViT-8:random:0", ["zebra", "red kite"], device="cpu")
+    result = segmenter.segment(np.zeros((40, 56, 3), np.uint8))
+    assert result.labels.shape == (40, 56)
+    assert segmenter.categories == ("zebra", "red kite")

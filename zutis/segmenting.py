@@ -1,0 +1,70 @@
+"""`zutis.segmenter`: images in, labels and instances out, with a trained network and any names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.settings import DEFAULT_STORE, choose_device
+
+if TYPE_CHECKING:
+    from storage.vocabulary import Category
+    from tasks.segmenter import InstanceSettings, ZutisSegmenter
+
+LATEST = "latest"
+
+
+def segmenter(
+    checkpoint: str | Path = LATEST,
+    categories: Sequence[str | Category] | None = None,
+    *,
+    clip: str = "",
+    device: str = "auto",
+    precision: str = "float32",
+    image_size: int = 1024,
+    settings: InstanceSettings | None = None,
+    store: str = DEFAULT_STORE,
+) -> ZutisSegmenter:
+    """A trained ZUTIS network that looks for these names.
+
+    Args:
+        checkpoint: key of a training or its beginning, `latest`; a folder or file; a name that
+            `zutis weights list` shows; or ARCH:random:SEED.
+        categories: names, those of training or not; None for those of training.
+        clip: ARCHITECTURE:WEIGHTS that reads the names; empty for the checkpoint's own.
+        device: auto, cpu, cuda or cuda:N.
+        precision: float32 or bfloat16.
+        image_size: longer side in pixels that the network sees at most; 0 for no limit.
+        settings: how instances are chosen.
+        store: where keys and the latest are looked for.
+
+    Raises:
+        ZutisError: one sentence: there is no such model, its weights are missing or damaged, or
+            the names are not usable.
+    """
+    from tasks.segmenter import zutis_segmenter
+
+    return zutis_segmenter(
+        _place_of(checkpoint, store),
+        categories,
+        clip=clip,
+        device=choose_device(device),
+        precision=precision,
+        image_size=image_size,
+        settings=settings,
+    )
+
+
+def _place_of(checkpoint: str | Path, store: str) -> str | Path:
+    """What `open_checkpoint` takes: a training's folder in place of its key."""
+    from flows.find_artifacts import is_key
+    from flows.training_pipeline import find_model
+    from storage.artifacts import ArtifactStore
+
+    name = str(checkpoint)
+    if Path(name).expanduser().exists() or not (name == LATEST or is_key(name)):
+        return checkpoint
+    model = find_model(ArtifactStore(store), "" if name == LATEST else name)
+    assert model.training is not None, "what is no checkpoint was found by its key"
+    return model.training.location
