@@ -1,4 +1,4 @@
-"""Tables of a corpus: Parquet, CSV or TSV files with a `uri` column, read in batches."""
+"""Tables of a corpus: Parquet, CSV or TSV files with a column of places, read in batches."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ from storage.filesystems import (
 from storage.reject_reasons import COMPRESSED_TAR, CREDENTIALS_IN_URI, NO_URI
 
 _COLUMNS = {"uri": pa.string(), "size": pa.int64(), "etag": pa.string()}
+# What img2dataset, clip-retrieval, LAION and Hugging Face call it, in any case. `uri` comes first;
+# of the others a table may have one.
+_PLACE_COLUMNS = frozenset(
+    {"uri", "url", "image_url", "image_path", "file_path", "filepath", "file_name", "filename"}
+)
 _ROWS_PER_BATCH = 16_384
 
 
@@ -35,11 +40,11 @@ def check_table(uri: str) -> None:
     """Reads the table's head.
 
     Raises:
-        CorpusError: it is not a table of its kind, or has no `uri` column.
+        CorpusError: it is not a table of its kind, or has no column of places, or several.
         StorageError: it can't be read.
     """
     with open_binary(uri) as file, _table_errors(uri):
-        _check_columns(uri, _column_names(uri, file))
+        _place_column(uri, _column_names(uri, file))
 
 
 def list_table(uri: str, builder: ListingBuilder) -> None:
@@ -49,7 +54,7 @@ def list_table(uri: str, builder: ListingBuilder) -> None:
     `size` and `etag` are taken, where it has such columns; nothing is asked over a network.
 
     Raises:
-        CorpusError: the table is damaged, or has no `uri` column.
+        CorpusError: the table is damaged, or has no column of places, or several.
         StorageError: it can't be read, or it names files of a protocol that can't be spoken.
     """
     base = _Base(uri)
@@ -108,15 +113,18 @@ class _Base:
 
 
 def _batches(uri: str) -> Iterator[pa.RecordBatch]:
-    """Batches with exactly the columns `_COLUMNS`; those that the table lacks are null."""
+    """Batches with exactly the columns `_COLUMNS`; those that the table lacks are null.
+
+    The column of places is called `uri` in them, whatever the table calls it.
+    """
     with open_binary(uri) as file, _table_errors(uri):
         names = _column_names(uri, file)
-        _check_columns(uri, names)
+        own_names = {name: name for name in _COLUMNS} | {"uri": _place_column(uri, names)}
         file.seek(0)
-        present = [name for name in _COLUMNS if name in names]
+        present = [name for name in own_names.values() if name in names]
         for batch in _present_batches(uri, file, present):
             rows = {
-                name: batch.column(name).cast(kind) if name in present
+                name: batch.column(own_names[name]).cast(kind) if own_names[name] in present
                 else pa.nulls(batch.num_rows, kind)
                 for name, kind in _COLUMNS.items()
             }  # fmt: skip
@@ -145,7 +153,8 @@ def _open_csv(uri: str, file: BinaryIO, columns: list[str] | None) -> Any:
             delimiter="\t" if extension_of(uri) == "tsv" else ",", newlines_in_values=True
         ),
         convert_options=pa_csv.ConvertOptions(
-            column_types=_COLUMNS,
+            # Of the columns that are read, all but these two hold places.
+            column_types=_COLUMNS | dict.fromkeys(set(columns or ()) - set(_COLUMNS), pa.string()),
             include_columns=columns,
             # A file may be called `null` or `NA`.
             strings_can_be_null=False,
@@ -153,13 +162,28 @@ def _open_csv(uri: str, file: BinaryIO, columns: list[str] | None) -> Any:
     )
 
 
-def _check_columns(uri: str, names: list[str]) -> None:
-    if "uri" not in names:
+def _place_column(uri: str, names: list[str]) -> str:
+    """The column that says where the images are: `uri`, else the only one of `_PLACE_COLUMNS`.
+
+    Raises:
+        CorpusError: there is none, or there are several and no `uri` among them.
+    """
+    found = [name for name in names if name.casefold() in _PLACE_COLUMNS]
+    if "uri" in found:
+        return "uri"
+    if len(found) == 1:
+        return found[0]
+    if found:
         raise CorpusError(
-            f"The table {display(uri)} has no column `uri` (its columns are "
-            f"{', '.join(map(display, names)) or 'none'}); give the column with the images' "
-            "paths or addresses that name."
+            f"The table {display(uri)} has several columns that may say where its images are "
+            f"({', '.join(map(display, found))}); give the right one the name `uri`."
         )
+    raise CorpusError(
+        f"The table {display(uri)} has no column `uri`, nor one of the names that other tools "
+        f"give it, {', '.join(sorted(_PLACE_COLUMNS - {'uri'}))} (its columns are "
+        f"{', '.join(map(display, names)) or 'none'}); give the column with the images' paths or "
+        "addresses one of these names."
+    )
 
 
 @contextmanager

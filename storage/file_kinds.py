@@ -61,5 +61,5 @@ def is_compressed_tar(name: str) -> bool:
 
 
 def is_table(name: str) -> bool:
-    """Whether the name is that of a table which may hold a `uri` column."""
+    """Whether the name is that of a table which may say where images are."""
     return extension_of(name) in TABLE_EXTENSIONS

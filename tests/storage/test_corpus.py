@@ -320,16 +320,38 @@ class TestTables:
         assert found[0] == found[1]
         assert len(found[0]) == 1
 
+    @pytest.mark.parametrize("extension", ["parquet", "csv", "tsv"])
+    @pytest.mark.parametrize("column", ["url", "URL", "image_path", "file_name", "filepath"])
+    def test_the_names_that_other_tools_give_the_column(self, tmp_path, extension, column):
+        # The second name reads as a number unless the column is known to be text.
+        (tmp_path / "007").write_bytes(b"1")
+        path = tmp_path / f"t.{extension}"
+        if extension == "parquet":
+            write_table(path, **{"caption": ["x"], column: ["007"]})
+        else:
+            separator = "\t" if extension == "tsv" else ","
+            path.write_text(f"caption{separator}{column}\nx{separator}007\n")
+        assert uris(listing_of(path)) == [str(tmp_path / "007")]
+
+    def test_uri_comes_before_the_other_names(self, tmp_path):
+        table = write_table(tmp_path / "t.parquet", url=["memory://b"], uri=["memory://a"])
+        assert uris(listing_of(table)) == ["memory://a"]
+
+    def test_two_columns_that_may_be_meant(self, tmp_path):
+        table = write_table(tmp_path / "t.parquet", image_path=["a"], url=["memory://b"])
+        with pytest.raises(CorpusError, match=r"several columns.*image_path, url.*name `uri`"):
+            listing_of(table)
+
     def test_relative_to_a_remote_table(self, memory):
         memory.pipe({"/c/t.csv": b"uri\nd/a.jpg\n", "/c/d/a.jpg": b"123"})
         [uri] = uris(listing_of("memory://c/t.csv"))
         assert read_bytes(uri) == b"123"
 
     def test_no_such_column(self, tmp_path):
-        write_table(tmp_path / "t.parquet", url=["x"], key=["y"])
-        (tmp_path / "t.csv").write_text("url,key\nx,y\n")
+        write_table(tmp_path / "t.parquet", caption=["x"], key=["y"])
+        (tmp_path / "t.csv").write_text("caption,key\nx,y\n")
         for name in ("t.parquet", "t.csv"):
-            with pytest.raises(CorpusError, match=r"no column `uri`.*url, key"):
+            with pytest.raises(CorpusError, match=r"no column `uri`.*caption, key"):
                 open_sources([str(tmp_path / name)])
 
     @pytest.mark.parametrize(
