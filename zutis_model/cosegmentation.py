@@ -138,8 +138,8 @@ def reference_embedding(
 
     Section 3 of the paper; the reference's `_get_reference_image_feature`. A pixel's support is
     its highest weighted cosine to each image (see `columns`), averaged over the images, its own
-    included; each image's seed is its pixel of highest support. The weights are those of the pixels compared
-    with: a seed's own weight counts only in its own image's share.
+    included; each image's seed is its pixel of highest support. The weights are those of the
+    pixels compared with: a seed's own weight counts only in its own image's share.
 
     Takes O(n²p²c) time. Of the n·p x n·p cosines only `block_rows` x p exist at a time.
 
