@@ -60,7 +60,10 @@ def train_command(
     steps: Annotated[int, typer.Option(help="Batches.")] = 3000,
     minutes: Annotated[float, typer.Option(help="Longest training; 0: no limit.")] = 0.0,
     batch_size: Annotated[int, typer.Option(help="Pictures of a batch.")] = 16,
-    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 1e-3,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="The highest.  [default: 6e-6 with --start, 1e-3 from nothing]"),
+    ] = None,
     cross_entropy: Annotated[
         float, typer.Option(help="Weight of a cross entropy beside the paper's losses.")
     ] = 0.0,
@@ -148,7 +151,7 @@ def _training(settings: SelfMaskSettings) -> SelfMaskTrainingConfig:
         steps=settings.steps,
         batch_size=settings.batch_size,
         image_size=settings.image_size,
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.highest_rate,
         cross_entropy_weight=settings.cross_entropy,
         max_seconds=60 * settings.minutes,
         seed=settings.seed,

@@ -5,9 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from flows.settings import DEFAULT_CLIP
 from storage.errors import ConfigError
+
+_RATE_FROM_NOTHING: Final = 1e-3
+_RATE_FROM_WEIGHTS: Final = 6e-6
+"""The paper's, for an encoder that knows much already: `lr` in the reference's
+`configs/duts-dino-k234-nq20-224-swav-mocov2-dino-p16-sr10100.yaml`. A rate for a network that
+starts from nothing would undo what trained weights know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +34,7 @@ class SelfMaskSettings:
         steps: batches.
         minutes: the training itself takes at most that long; 0: as long as its steps take.
         batch_size: pictures of a batch.
-        learning_rate: the highest.
+        learning_rate: the highest; None: it follows the start, see `highest_rate`.
         cross_entropy: weight of a cross entropy beside the paper's losses.
         seed: of the choice of pictures, the initial weights and all random changes.
         device: auto, cpu, cuda or cuda:N.
@@ -51,13 +58,20 @@ class SelfMaskSettings:
     steps: int = 3000
     minutes: float = 0.0
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     cross_entropy: float = 0.0
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
     truth: Path | None = None
     learn_truth: bool = False
+
+    @property
+    def highest_rate(self) -> float:
+        """The learning rate that is given, else the one that suits what training starts from."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return _RATE_FROM_WEIGHTS if self.start else _RATE_FROM_NOTHING
 
     def __post_init__(self) -> None:
         if self.out.suffix != ".safetensors":

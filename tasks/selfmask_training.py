@@ -1,9 +1,10 @@
 """Training SelfMask on one mask a picture: voted ones (no labels), or given ones.
 
-The recipe is that of the paper (Shin et al. 2022, section 4) and of the reference's
-`configs/duts-dino-*.yaml`: AdamW, the loss on every layer of the decoder; with a warm-up and a
-cosine, for a small network that starts from nothing. On a CPU, the same pictures and seeds give the
-same weights as long as torch uses as many threads.
+Optimiser (AdamW, weight decay 0.01) and losses, on every layer of the decoder, are those of the
+paper (Shin et al. 2022, section 4) and of the reference's `configs/duts-dino-*.yaml`. Other than
+there: a warm-up and a cosine in place of the reference's schedule, parts of 0.5 to 1 times a
+picture's shorter side, and a number of batches in place of 12 epochs. On a CPU, the same pictures
+and seeds give the same weights as long as torch uses as many threads.
 
 Dimensions:
     n     pictures of a batch

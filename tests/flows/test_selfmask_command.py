@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from flows.selfmask_command import run, selfmask_app
+from flows.selfmask_command import _training, run, selfmask_app
 from flows.selfmask_settings import SelfMaskSettings
 from made_world.corpus import write_corpus
 from storage.errors import ConfigError, CorpusError, WeightsError
@@ -82,7 +82,8 @@ def test_the_same_again_gives_the_same_file(world, tmp_path):
 def test_a_file_is_adapted(world, tmp_path):
     run(settings(world, tmp_path))
     start = str(tmp_path / "s.safetensors")
-    run(settings(world, tmp_path, start=start, width=64, out=tmp_path / "t.safetensors"))
+    out = tmp_path / "t.safetensors"
+    run(settings(world, tmp_path, start=start, width=64, learning_rate=1e-3, out=out))
     one, other = (load_state_dict(tmp_path / f"{name}.safetensors") for name in "st")
     assert one["query_embed"].shape == other["query_embed"].shape == (2, 32)
     assert not torch.equal(one["query_embed"], other["query_embed"])
@@ -158,3 +159,22 @@ def test_bad_names_and_truths(world, tmp_path):
     (tmp_path / "truth.json").write_text(json.dumps(empty))
     with pytest.raises(ConfigError, match="about none of the pictures"):
         run(settings(world, tmp_path, truth=tmp_path / "truth.json"))
+
+
+def test_the_rate_follows_the_start(tmp_path):
+    """From trained weights the paper's 6e-6; 1e-3 only where a network starts from nothing."""
+    given = {"corpus": ("pictures",), "out": tmp_path / "s.safetensors"}
+    assert _training(SelfMaskSettings(**given)).learning_rate == 1e-3
+    assert _training(SelfMaskSettings(**given, start="nq20")).learning_rate == 6e-6
+    chosen = SelfMaskSettings(**given, start="nq20", learning_rate=2e-5)
+    assert _training(chosen).learning_rate == 2e-5
+
+
+def test_the_command_leaves_the_rate_to_the_start(tmp_path, monkeypatch):
+    heard = []
+    monkeypatch.setattr("flows.selfmask_command.run", heard.append)
+    words = ["--corpus", "pictures", "--out", str(tmp_path / "s.safetensors")]
+    for more in ([], ["--start", "nq20"], ["--start", "nq20", "--learning-rate", "0.001"]):
+        done = CliRunner().invoke(selfmask_app, [*words, *more])
+        assert done.exit_code == 0, done.output
+    assert [_training(each).learning_rate for each in heard] == [1e-3, 6e-6, 1e-3]
