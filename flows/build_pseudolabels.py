@@ -75,6 +75,7 @@ def build_pseudolabels(
     shard_mb: Positive = 256.0,
     part_images: NotNegative = 0,
     mask_part_images: NotNegative = 0,
+    absolute_paths: bool = False,
     name: str = "",
     device: DeviceName = "auto",
     precision: Precision = "auto",
@@ -105,6 +106,7 @@ def build_pseudolabels(
         shard_mb: megabytes a shard, about.
         part_images: images an embedding part, about; 0 chooses.
         mask_part_images: images a mask part; 0 chooses.
+        absolute_paths: samples name local files by full paths, not from the corpus's folders on.
         name: what the shards are called; empty takes the vocabulary's name.
         device: auto, cpu, cuda or cuda:N.
         precision: auto, float32 or bfloat16.
@@ -135,6 +137,7 @@ def build_pseudolabels(
         shard_mb=shard_mb,
         part_images=part_images,
         mask_part_images=mask_part_images,
+        absolute_paths=absolute_paths,
         name=name,
         device=device,
         precision=precision,

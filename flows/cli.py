@@ -80,6 +80,9 @@ def build_command(
     shard_mb: Annotated[float, typer.Option(help="Megabytes a shard, about.")] = 256.0,
     part_images: Annotated[int, typer.Option(help="Images an embedding part; 0 chooses.")] = 0,
     mask_part_images: Annotated[int, typer.Option(help="Images a mask part; 0 chooses.")] = 0,
+    absolute_paths: Annotated[
+        bool, typer.Option("--absolute-paths", help="Samples name local files by full paths.")
+    ] = False,
     name: Annotated[str, typer.Option(help="What shards are called; else the vocabulary.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",

@@ -17,6 +17,7 @@ from flows.settings import (
 )
 from storage.artifacts import Artifact, ArtifactRef
 from storage.corpus import open_sources
+from storage.filesystems import is_local, parent_uri
 from storage.prompt_templates import TEMPLATES
 from storage.records import read_parquet
 from storage.vocabulary import Vocabulary, category_prompts, load_vocabulary
@@ -153,8 +154,23 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
             mask_size=settings.mask_size,
             batch_size=_MASK_BATCH[selfmask.precision],
         ),
-        plan_shards=plan_shards.Config(shard_bytes=round(settings.shard_mb * 1_000_000)),
+        plan_shards=plan_shards.Config(
+            shard_bytes=round(settings.shard_mb * 1_000_000), roots=_roots(settings)
+        ),
     )
+
+
+def _roots(settings: BuildSettings) -> tuple[str, ...]:
+    """The corpus's local folders; of a table, a JSON file or tars the ones that they lie in."""
+    if settings.absolute_paths:
+        return ()
+    folders = [
+        source.uris[0] if source.kind == "folder" else parent_uri(uri)
+        for source in open_sources(settings.corpus)
+        for uri in source.uris
+        if is_local(uri)
+    ]
+    return tuple(dict.fromkeys(folders))
 
 
 def _index_corpus(

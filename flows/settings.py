@@ -36,6 +36,7 @@ class BuildSettings:
         shard_mb: megabytes a shard, about.
         part_images: images an embedding part, about; 0 chooses.
         mask_part_images: images a mask part; 0 chooses.
+        absolute_paths: samples name their files by full URIs, not from the corpus's folders on.
         name: what the shards are called; empty takes the vocabulary's name.
         device: auto, cpu, cuda or cuda:N.
         precision: auto (bfloat16 on a GPU, float32 elsewhere), float32 or bfloat16.
@@ -59,6 +60,7 @@ class BuildSettings:
     shard_mb: float = 256.0
     part_images: int = 0
     mask_part_images: int = 0
+    absolute_paths: bool = False
     name: str = ""
     device: str = "auto"
     precision: str = "auto"

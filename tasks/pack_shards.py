@@ -132,7 +132,7 @@ def _make_sample(row: dict[str, Any], mask: dict[str, Any], config: Config) -> S
     jpeg, original = _as_jpeg(read_source_image(row), row)
     facts = {
         "image_id": row["image_id"],
-        "uri": row["uri"],
+        **_source(row),
         "member": row["member"],
         "offset": row["offset"],
         "length": row["length"],
@@ -149,6 +149,13 @@ def _make_sample(row: dict[str, Any], mask: dict[str, Any], config: Config) -> S
     }
     pixels = decode_rle({"size": size, "counts": mask["counts"].encode("ascii")})
     return Sample(row["image_id"], jpeg, pixels.astype(np.bool_), row["label"], facts)
+
+
+def _source(row: dict[str, Any]) -> dict[str, str]:
+    """Where the picture came from: `uri` is from `root` on, where the plan has one."""
+    if "path" not in row:
+        return {"uri": row["uri"]}
+    return {"root": row["root"], "uri": row["path"]}
 
 
 def _as_jpeg(data: bytes, row: dict[str, Any]) -> tuple[bytes, bool]:

@@ -20,6 +20,7 @@ from storage.errors import ConfigError, CorpusError
 from storage.fingerprints import Recipe, digest
 from storage.records import read_parquet, write_parquet
 from tasks.layout import MASKS, RETRIEVAL, RETRIEVED_IMAGES, SAMPLES, VOCABULARY
+from tasks.source_names import source_name
 from tasks.stage import Progress
 
 NAME = "plan_shards"
@@ -43,9 +44,11 @@ class Config:
 
     Attributes:
         shard_bytes: what a shard is to hold, about; they vary from half to one and a half of it.
+        roots: folders of the corpus, which local files are named from; none: by their full URIs.
     """
 
     shard_bytes: int = 256_000_000
+    roots: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.shard_bytes < 1:
@@ -71,10 +74,13 @@ class Inputs:
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
+    settings = asdict(config)
+    if not config.roots:  # shards that name files by their URIs keep the keys that they have
+        del settings["roots"]
     return Recipe(
         stage=NAME,
         version=VERSION,
-        config=asdict(config),
+        config=settings,
         inputs={
             "retrieval": inputs.retrieval.key,
             "masks": sorted(ref.key for ref in inputs.masks),
@@ -116,6 +122,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
             f"None of the {len(labels)} retrieved images has a usable mask "
             f"({_listed(masks.rejects)}): check the --selfmask weights, or raise --mask-size."
         )
+    if config.roots:
+        samples = [sample | _source(sample["uri"], config.roots) for sample in samples]
     samples.sort(key=lambda sample: (sample["label"], sample["image_id"]))
     sizes = [sample["length"] + _OVERHEAD_BYTES for sample in samples]
     shards = cut_shards([sample["image_id"] for sample in samples], sizes, config.shard_bytes)
@@ -135,6 +143,12 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
             },
             notes={"parts": _describe_shards(table)},
         )
+
+
+def _source(uri: str, roots: Sequence[str]) -> dict[str, str]:
+    """What the shard is to say of a file: columns of `samples.parquet`."""
+    root, path = source_name(uri, roots)
+    return {"root": root, "path": path}
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,8 @@ def test_every_field_of_a_sample(corpus: Path, vocabulary: Path, tmp_path: Path)
     embedded = {part.key for part in built.embedded}
     for sample in samples:
         facts = facts_of(sample)
-        source = Path(facts["uri"])
+        assert facts["root"] == "corpus"
+        source = corpus / facts["uri"]
         colour, place = source.name.split("-")[0], ["red", "green", "blue"]
         label = place.index(colour) + 1
         assert sample["__key__"] == facts["image_id"] == sha256(sample["jpg"]).hexdigest()
@@ -90,6 +91,19 @@ def test_every_field_of_a_sample(corpus: Path, vocabulary: Path, tmp_path: Path)
         assert {"objectness", "area", "border_contact", "components", "refiner_agreement"} <= set(
             facts
         )
+
+
+def test_no_sample_holds_a_path_of_this_machine(
+    corpus: Path, vocabulary: Path, tmp_path: Path
+) -> None:
+    built = build_here(settings_of(corpus, vocabulary, tmp_path / "s"))
+    assert not [s for s in read_samples(built) if str(tmp_path).encode() in s["json"]]
+    full = build_here(settings_of(corpus, vocabulary, tmp_path / "s", absolute_paths=True))
+    uris = {facts_of(sample)["uri"] for sample in read_samples(full)}
+    assert {Path(uri) for uri in uris} == set(corpus.iterdir())
+    # The pictures are neither embedded nor masked again.
+    assert [part.key for part in full.embedded] == [part.key for part in built.embedded]
+    assert len(full.dataset.store.published("plan_masks")) == 1
 
 
 def test_offsets_find_every_file_of_every_sample(
