@@ -17,6 +17,7 @@ from flows.settings import (
 )
 from storage.artifacts import Artifact, ArtifactRef
 from storage.corpus import open_sources
+from storage.errors import VocabularyError
 from storage.filesystems import is_local, parent_uri
 from storage.prompt_templates import TEMPLATES
 from storage.records import read_parquet
@@ -35,6 +36,7 @@ from tasks import (
     scan,
     search_index,
 )
+from tasks.category_texts import equal_prompts
 from tasks.coverage import covered_items
 from tasks.layout import MASKS, NEIGHBOURS, RETRIEVED_IMAGES, TEXTS
 from tasks.models import ModelConfig
@@ -80,6 +82,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
         NotCached: from an executor that runs nothing.
     """
     vocabulary = load_vocabulary(settings.vocabulary)
+    _refuse_equal_prompts(vocabulary)
     clip = clip_model(settings.clip, settings.device, settings.precision)
     selfmask = selfmask_model(settings.selfmask, settings.device, settings.precision)
     configs = _check_settings(settings, clip, selfmask)
@@ -118,6 +121,15 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
         ),
     )
     return Build(plans, embedded, index, retrieval, shard_plan, dataset, record, (clip, selfmask))
+
+
+def _refuse_equal_prompts(vocabulary: Vocabulary) -> None:
+    if equal := equal_prompts(vocabulary.categories, TEMPLATES):
+        names = " and ".join(map(repr, equal))
+        raise VocabularyError(
+            f"The categories {names} of the vocabulary {vocabulary.name} have the same prompts, so "
+            "that they would find the same images: put {} where the name goes, or delete one."
+        )
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,12 @@ Dimensions:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from storage.errors import VocabularyError
 from storage.vocabulary import BACKGROUND, MAX_CATEGORIES, Category, category_prompts
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zutis_model.clip import Clip
+
+log = logging.getLogger(__name__)
 
 BARE_NAME = ("{}",)
 """Template of what the segmentation network of the reference compares with."""
@@ -62,11 +68,54 @@ def embed_categories(
         categories: k of them.
         templates: for categories without prompts of their own. The bare name is what the
             segmentation network of the reference compares with (`networks/zutis.py`).
+
+    Categories of equal texts and prompts that are cut off are told in the log.
     """
     import torch
 
     with_background = (Category(name=BACKGROUND), *categories)
     prompts = [category_prompts(category, templates) for category in with_background]
-    rows = clip.embed_prompts([prompt for several in prompts for prompt in several])
+    all_prompts = [prompt for several in prompts for prompt in several]
+    rows = clip.embed_prompts(all_prompts)
     parts = torch.split(rows, [len(several) for several in prompts])
-    return torch.stack([clip.ensemble(part) for part in parts])
+    embeddings = torch.stack([clip.ensemble(part) for part in parts])
+    for sentence in [
+        *cut_sentences(clip, all_prompts),
+        *_equal_sentences(categories, embeddings[1:]),
+    ]:
+        log.warning(sentence)
+    return embeddings
+
+
+def cut_sentences(clip: Clip, prompts: Sequence[str]) -> list[str]:
+    """What a user is told of prompts that are longer than the text tower reads."""
+    lost = {prompt: clip.cut_off(prompt) for prompt in prompts}
+    return [
+        f"The prompt {prompt!r} is longer than CLIP reads; {words!r} is cut off: shorten it."
+        for prompt, words in lost.items()
+        if words
+    ]
+
+
+def equal_prompts(categories: Sequence[Category], templates: Sequence[str]) -> tuple[str, ...]:
+    """Names of the first categories that CLIP is asked the same for; empty if there are none."""
+    asked: dict[tuple[str, ...], list[str]] = {}
+    for category in categories:
+        asked.setdefault(category_prompts(category, templates), []).append(category.name)
+    return next((tuple(names) for names in asked.values() if len(names) > 1), ())
+
+
+def equal_rows(rows: npt.NDArray[np.floating]) -> tuple[int, ...]:
+    """Places of the first rows of [k, d] that equal one another; empty if all differ."""
+    _, first, which = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    which = which.reshape(-1)
+    twice = np.sort(first[np.bincount(which) > 1])
+    return tuple(np.flatnonzero(which == which[twice[0]]).tolist()) if len(twice) else ()
+
+
+def _equal_sentences(categories: Sequence[Category], embeddings: Tensor) -> list[str]:
+    equal = equal_rows(embeddings.cpu().numpy())
+    if not equal:
+        return []
+    names = " and ".join(repr(categories[i].name) for i in equal)
+    return [f"CLIP reads the categories {names} as one text, so that nothing tells them apart."]

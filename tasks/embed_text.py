@@ -15,6 +15,7 @@ from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.embeddings import write_embeddings
 from storage.fingerprints import Recipe, digest
 from storage.records import write_parquet
+from tasks.category_texts import cut_sentences
 from tasks.layout import EMBEDDINGS, TEXTS
 from tasks.models import ModelConfig, load_clip_model
 from tasks.stage import Progress
@@ -72,6 +73,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     clip = load_clip_model(config.clip)
     rows = np.empty((len(inputs.texts), clip.embedding_dim), dtype=np.float32)
     for row, text in zip(rows, inputs.texts, strict=True):
+        for sentence in cut_sentences(clip, text.prompts):
+            progress.warn(sentence)
         row[:] = clip.ensemble(clip.embed_prompts(text.prompts)).cpu().numpy()
         progress.advance(1)
     table = pa.Table.from_pylist(

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
-from storage.errors import ConfigError
+from storage.errors import ConfigError, VocabularyError
 from storage.fingerprints import Recipe
 from storage.records import read_parquet, write_parquet
+from tasks.category_texts import equal_rows
 from tasks.index_rows import IndexRows, load_index_rows, records_at
 from tasks.layout import NEIGHBOURS, RETRIEVAL, RETRIEVED_IMAGES
 from tasks.stage import Progress
@@ -99,12 +100,16 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     most probable other category), kept, reason (empty where kept), kept_by (the category_id that
     has it). `images.parquet`: each retrieved image once, with where its bytes are and the key of
     the artifact that read them (`embedded`).
+
+    Raises:
+        VocabularyError: CLIP reads the different prompts of two categories as one text.
     """
     table = _neighbours(inputs, store)
     index = store.get(inputs.index)
     rows, _ = load_index_rows(index, store)
     positions, which = np.unique(table["position"].to_numpy(), return_inverse=True)
     texts, logit_scale = load_text_rows([category.text for category in inputs.categories], store)
+    _refuse_equal_texts(inputs.categories, texts)
     column = table["column"].to_numpy()
     probability, margin = _probabilities(rows, positions, texts, logit_scale, which, column)
     keeper = _KEEPERS[config.overlap](which, column, table["rank"].to_numpy(), probability)
@@ -121,6 +126,17 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
             counts={"rows": ranked.num_rows, "kept": kept, "dropped": ranked.num_rows - kept,
                     "images": len(positions)},
         )  # fmt: skip
+
+
+def _refuse_equal_texts(categories: Sequence[CategoryQuery], texts: np.ndarray) -> None:
+    """Prompts that differ beyond what CLIP reads, or in what it doesn't tell apart."""
+    equal = [categories[i] for i in equal_rows(texts)]
+    if len({category.text.text_id for category in equal}) > 1:
+        names = " and ".join(repr(category.name) for category in equal)
+        raise VocabularyError(
+            f"CLIP reads the prompts of the categories {names} as one text, so that they would "
+            "find the same images: shorten them to what tells them apart, or delete one."
+        )
 
 
 def _neighbours(inputs: Inputs, store: ArtifactStore) -> pa.Table:

@@ -11,6 +11,7 @@ Dimensions:
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,6 +146,23 @@ class Clip:
             int64 [n, context length] on the CPU, zeros after the end.
         """
         return self._tokenizer(list(prompts))
+
+    def cut_off(self, prompt: str) -> str:
+        """The words at the end of a text that do not fit the context; empty if all of it fits.
+
+        Found by asking the tokenizer, whichever it is: words that can be left away without a
+        change of tokens were never read. A word that is read in part is not counted as lost.
+        """
+        read = self.tokenize([prompt])
+        if not torch.equal(read, self.tokenize([f"{prompt} end"])):
+            return ""  # there is room for more
+        words = prompt.split()
+        kept = bisect.bisect_left(
+            range(len(words)),
+            True,
+            key=lambda n: torch.equal(read, self.tokenize([" ".join(words[:n])])),
+        )
+        return " ".join(words[kept:])
 
     @torch.inference_mode()
     def embed_prompts(self, prompts: Sequence[str], batch_size: int = 256) -> Tensor:

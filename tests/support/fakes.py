@@ -51,6 +51,10 @@ class FakeClip:
             rows.append(np.mean(named, axis=0) if named else np.full(3, 0.3))
         return _with_constant(torch.tensor(np.stack(rows), dtype=torch.float32))
 
+    def cut_off(self, prompt: str) -> str:
+        """This tower reads ten words."""
+        return " ".join(prompt.split()[10:])
+
     @staticmethod
     def ensemble(prompt_embeddings: Tensor) -> Tensor:
         unit = torch.nn.functional.normalize(prompt_embeddings, dim=-1)

@@ -8,7 +8,7 @@ from fakes import FakeClip
 
 from storage.errors import VocabularyError
 from storage.vocabulary import Category
-from tasks.category_texts import as_categories, embed_categories
+from tasks.category_texts import as_categories, embed_categories, equal_prompts
 
 
 def test_names_and_categories_may_be_mixed_and_a_leading_background_is_dropped():
@@ -46,3 +46,18 @@ def test_a_category_with_prompts_or_synonyms_is_their_average():
     torch.testing.assert_close(first, clip.ensemble(clip.embed_prompts(["red", "blue"])))
     expected = clip.ensemble(clip.embed_prompts(["red", "green", "green"]))
     torch.testing.assert_close(second, expected)
+
+
+def test_prompts_that_are_cut_and_categories_of_one_text_are_told(caplog):
+    long = Category(name="owl", prompts=("a red b c d e f g h i j tawny owl",))
+    embed_categories(FakeClip(), [long, Category(name="red"), Category(name="a red")])
+    cut, equal = (record.getMessage() for record in caplog.records)
+    assert "'j tawny owl' is cut off" in cut
+    assert "the categories 'owl' and 'red' and 'a red' as one text" in equal
+
+
+def test_categories_with_the_same_prompts_are_found():
+    first = Category(name="heart", prompts=("a sign",))
+    second = Category(name="star", prompts=("a sign",))
+    assert equal_prompts([first, Category(name="kite"), second], ["{}"]) == ("heart", "star")
+    assert equal_prompts([first, Category(name="kite")], ["{}"]) == ()

@@ -7,6 +7,7 @@ from builds import clip, rows_of
 from fakes import COLOURS, FakeClip
 from stages import Stages
 
+from flows.progress import StageProgress
 from storage.artifacts import Artifact
 from storage.embeddings import open_embeddings
 from tasks import embed_text
@@ -64,3 +65,13 @@ def test_rows_are_gathered_over_artifacts_in_the_order_asked(
     rows, scale = load_text_rows([TextRow(t.text_id, parts[t].key) for t in wanted], stages.store)
     np.testing.assert_array_equal(rows, [row(parts[text], text) for text in wanted])
     assert scale == FakeClip.logit_scale
+
+
+def test_a_prompt_longer_than_the_tower_reads_is_told_with_what_is_lost(
+    stages: Stages, fake_clip: FakeClip
+) -> None:
+    progress = StageProgress("embed_text", total=1, parts=1, cached_parts=0)
+    long = Text(("a red one of the kind that is seen only in Peru",))
+    embed_text.run(Config(clip=clip()), Inputs((RED, long)), stages.store, progress)
+    [told] = progress.warnings
+    assert "'in Peru' is cut off" in told

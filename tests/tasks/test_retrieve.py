@@ -13,7 +13,7 @@ from pictures import write_corpus
 from stages import Stages
 
 from storage.artifacts import Artifact
-from storage.errors import ConfigError
+from storage.errors import ConfigError, VocabularyError
 from storage.image_bytes import read_image_bytes
 from tasks.index_rows import load_index_rows
 from tasks.layout import RETRIEVAL, RETRIEVED_IMAGES
@@ -119,6 +119,11 @@ def test_categories_of_equal_prompts_tie_and_the_first_keeps(
         assert first["kept_by"] == second["kept_by"] == third["kept_by"]
         assert (second["kept"], third["kept"]) == (False, False)
     assert any(row["kept"] for row in reds[0])
+
+
+def test_prompts_that_clip_reads_as_one_text_are_refused(stages: Stages, index: Artifact) -> None:
+    with pytest.raises(VocabularyError, match="'red .*' and 'red thing .*' as one text"):
+        stages.retrieve(index, ["green", "red", "red thing"], 5)
 
 
 def test_images_are_listed_once_with_where_their_bytes_are(stages: Stages, index: Artifact) -> None:

@@ -113,6 +113,12 @@ def test_long_prompts_are_cut(clip_b32):
     assert tokens[0, -1] == clip_b32.tokenize(["cat"]).max()  # the end mark has the largest id
 
 
+@pytest.mark.parametrize(("words", "lost"), [(3, 0), (75, 0), (76, 1), (90, 15)])
+def test_words_that_are_cut_off_are_named(words, lost, clip_b32):
+    prompt = " ".join(["owl"] * (words - 1) + ["kite"])
+    assert clip_b32.cut_off(prompt) == " ".join(prompt.split()[words - lost :])
+
+
 def test_wrong_inputs_are_refused(clip_b32):
     with pytest.raises(ValueError, match="RGB"):
         clip_b32.preprocess(Image.new("L", (5, 5)))
