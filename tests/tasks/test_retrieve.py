@@ -122,7 +122,7 @@ def test_categories_of_equal_prompts_tie_and_the_first_keeps(
 
 
 def test_prompts_that_clip_reads_as_one_text_are_refused(stages: Stages, index: Artifact) -> None:
-    with pytest.raises(VocabularyError, match="'red .*' and 'red thing .*' as one text"):
+    with pytest.raises(VocabularyError, match=r"'red .*' and 'red thing .*' as one text"):
         stages.retrieve(index, ["green", "red", "red thing"], 5)
 
 
