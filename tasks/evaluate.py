@@ -175,8 +175,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         WeightsError: the model can't be loaded.
 
     Publishes `metrics.json` (all scores, names, prompts, settings, model), `per_class.csv`,
-    `instances.json` (COCO results, if the set has instance truth; category ids are those of
-    `metrics.json`), `sheet.png` (best, median and worst images).
+    `instances.json` (COCO results, if the set has instance truth; category and image ids are those
+    of the set's own annotations), `sheet.png` (best, median and worst images).
     """
     used = _opened_set(config)
     categories = as_categories(config.categories or used.categories)
@@ -195,7 +195,17 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         **scores.result(),
     }
     sheet = draw_sheet(f"{model['label']} on {used.name}", rows, scheme.categories)
-    return _publish(config, inputs, store, metrics, scores.predictions, sheet)
+    predictions = _numbered(scores.predictions, config, used)
+    return _publish(config, inputs, store, metrics, predictions, sheet)
+
+
+def _numbered(
+    predictions: Sequence[dict[str, Any]], config: Config, used: EvaluationSet
+) -> Sequence[dict[str, Any]]:
+    """Predictions with the set's own category ids, so that they fit its annotation file."""
+    if config.collapse_to:  # one category, which the file doesn't have
+        return predictions
+    return [row | {"category_id": used.own_id(row["category_id"])} for row in predictions]
 
 
 def _publish(
@@ -367,6 +377,8 @@ def _description_of_set(used: EvaluationSet, images: int) -> dict[str, Any]:
         "digest": used.digest(),
         "scoring": used.scoring,
         "categories": list(used.categories),
+        # In the order of `categories`; other files' category_id is a label, 1..k.
+        **({"category_ids": list(used.category_ids)} if used.category_ids else {}),
         "images": images,
         "images_of_the_set": len(used.images),
     }

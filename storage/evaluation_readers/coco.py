@@ -113,7 +113,13 @@ class _InstanceFile:
             )
             for image_id, image in sorted(self._images.items())
         ]
-        return EvaluationSet(name=name, categories=tuple(categories.values()), images=tuple(images))
+        return EvaluationSet(
+            name=name,
+            categories=tuple(categories.values()),
+            images=tuple(images),
+            # Left out where they say nothing new: such a set's digest is then what it always was.
+            category_ids=() if _are_labels(categories) else tuple(categories),
+        )
 
     def image_folder(self) -> str:
         """The URI of the folder to which the file names are relative."""
@@ -211,6 +217,10 @@ class _InstanceFile:
                 f" of {len(of):,} {what} (first: {display(str(bad[0]))[:100]}); get all parts from"
                 f" one release of the data."
             )
+
+
+def _are_labels(category_ids: Collection[int]) -> bool:
+    return list(category_ids) == list(range(1, len(category_ids) + 1))
 
 
 def _is_category(value: Any) -> bool:

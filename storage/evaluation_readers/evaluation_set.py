@@ -153,6 +153,8 @@ class EvaluationSet:
         name: such as `coco2017-val`.
         categories: k names, without the background; labels are positions from 1.
         images: in the order in which they are evaluated.
+        category_ids: the categories' numbers in the set's own annotations, in the order of
+            `categories`, for results that others' tools read; empty where they are the labels.
         scoring: `imagenet-s` has rules of its own; see `storage.evaluation_readers.imagenet_s`.
         ignore: label of pixels that don't count.
     """
@@ -162,6 +164,11 @@ class EvaluationSet:
     images: Sequence[EvaluationImage] = field(repr=False)
     scoring: Scoring = "standard"
     ignore: int = IGNORE
+    category_ids: tuple[int, ...] = ()
+
+    def own_id(self, label: int) -> int:
+        """The number of label 1..k in the set's own annotations."""
+        return self.category_ids[label - 1] if self.category_ids else label
 
     def digest(self) -> str:
         """sha256 of everything that scores depend on; equal wherever the data lie.
@@ -174,7 +181,10 @@ class EvaluationSet:
     @cached_property
     def _digest(self) -> str:
         sha = hashlib.sha256()
-        sha.update(canonical_json([self.name, self.categories, self.scoring]).encode())
+        facts: list[object] = [self.name, self.categories, self.scoring]
+        if self.category_ids:  # published results are numbered by them
+            facts.append(self.category_ids)
+        sha.update(canonical_json(facts).encode())
         for image in self.images:
             facts = [image.image_id, image.name, *image.truth.size, image.truth.digest()]
             sha.update(canonical_json(facts).encode())

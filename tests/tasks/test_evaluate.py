@@ -249,6 +249,29 @@ def test_instance_scores_are_those_of_pycocotools_on_the_published_predictions(
     assert row["image_id"] == 10
 
 
+def test_published_predictions_have_the_ids_of_the_data_set(
+    evaluation: Evaluation, data: Path
+) -> None:
+    def number(annotations: dict[str, Any]) -> None:
+        # Gaps, and an order of their own: the second category of the file has the lower id.
+        ids = {1: 20, 2: 7}
+        for category in annotations["categories"]:
+            category["id"] = ids[category["id"]]
+        for row in annotations["annotations"]:
+            row["category_id"] = ids[row["category_id"]]
+
+    rewrite(data, number)
+    # Green is the set's first category now.
+    segmenter = ColourSegmenter(lambda labels: np.array([0, 2, 1])[swap(labels)])
+    artifact = evaluation(coco_spec(data), segmenter)
+    expected = by_pycocotools(data / "coco.json", Path(artifact.uri(INSTANCES)))
+    ours = list(metrics_of(artifact)["instance"]["by_category"].values())
+    assert 0.05 < ours[0] < 0.99
+    assert ours == pytest.approx(expected, abs=1e-12)
+    assert {row["category_id"] for row in artifact.read_json(INSTANCES)} == {7, 20}
+    assert metrics_of(artifact)["evaluation_set"]["category_ids"] == [7, 20]
+
+
 def test_crowds_and_images_without_objects_are_handled_as_coco_does(
     evaluation: Evaluation, data: Path
 ) -> None:

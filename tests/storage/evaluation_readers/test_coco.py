@@ -228,11 +228,30 @@ def test_own_data_has_the_categories_of_its_file_in_the_order_of_their_ids(tmp_p
     own = open_coco_json(str(file))
     assert own.name == "mine"
     assert own.categories == ("owl", "kite")
+    assert own.category_ids == (3, 7)
+    assert [own.own_id(label) for label in (1, 2)] == [3, 7]
     expected = np.zeros((6, 6))
     expected[0:2, 0:2] = 2
     expected[2:4, 2:4] = 1
     assert_array_equal(own.images[0].labels(), expected)
     assert own.images[0].read().shape == (6, 6, 3)
+
+
+def test_own_ids_that_are_the_labels_are_not_repeated(tmp_path):
+    file = tmp_path / "mine.json"
+    write_coco(file, tmp_path, {"a.png": (6, 6)}, [], {2: "kite", 1: "owl"})
+    own = open_coco_json(str(file))
+    assert own.category_ids == ()
+    assert [own.own_id(label) for label in (1, 2)] == [1, 2]
+
+
+def test_the_digest_knows_own_ids(tmp_path):
+    digests = set()
+    for ids in ((1, 2), (1, 3)):
+        names = dict(zip(ids, ("owl", "kite"), strict=True))
+        write_coco(tmp_path / "mine.json", tmp_path, {"a.png": (6, 6)}, [], names)
+        digests.add(open_coco_json(str(tmp_path / "mine.json")).digest())
+    assert len(digests) == 2
 
 
 def test_own_data_with_pictures_elsewhere(tmp_path):
