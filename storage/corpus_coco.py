@@ -118,7 +118,7 @@ def _add_remote(folder: str, names: list[str], builder: ListingBuilder) -> None:
     uri_of = remote_namer(folder, file_system)
     wanted = pa.array(sorted({uri_of(posixpath.normpath(f"{root}/{name}")) for name in names}))
     present = ListingBuilder()
-    list_folder(folder, present)
+    list_folder(folder, present, hidden=True)  # what the file names is meant, hidden or not
     entries = present.finish().entries
     builder.add_entries(entries.filter(pc.is_in(entries["uri"], wanted)))
     found = pc.is_in(wanted, entries["uri"].combine_chunks())

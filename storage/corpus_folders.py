@@ -9,6 +9,7 @@ from typing import Any
 
 from storage.corpus_listing import ListingBuilder, kind_by_name
 from storage.errors import StorageError
+from storage.file_kinds import file_name, is_hidden
 from storage.filesystems import (
     MissingFileError,
     UnreachableError,
@@ -23,17 +24,17 @@ from storage.reject_reasons import DUPLICATE_FOLDER, MISSING, SYMLINK_LOOP, UNRE
 _FolderId = tuple[int, int]  # device, inode
 
 
-def list_folder(uri: str, builder: ListingBuilder) -> None:
-    """Adds every image and tar below the folder.
+def list_folder(uri: str, builder: ListingBuilder, *, hidden: bool = False) -> None:
+    """Adds every image and tar below the folder; hidden ones are counted only, unless `hidden`.
 
     Raises:
         StorageError: a remote file system can't be reached. Folders that may not be listed are
             rejects, not errors.
     """
     if is_local(uri):
-        _LocalWalk(builder).walk(local_path(uri))
+        _LocalWalk(builder, hidden=hidden).walk(local_path(uri))
     else:
-        _list_remote_folder(uri, builder)
+        _list_remote_folder(uri, builder, hidden=hidden)
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ class _LocalWalk:
     the disk returns names, and links can neither loop nor multiply the work.
     """
 
-    def __init__(self, builder: ListingBuilder) -> None:
+    def __init__(self, builder: ListingBuilder, *, hidden: bool) -> None:
         self._builder = builder
+        self._hidden = hidden
         self._visited: set[_FolderId] = set()
         self._links: list[tuple[str, _Folder]] = []
 
@@ -104,7 +106,10 @@ class _LocalWalk:
         # os.scandir and os.stat rather than pathlib: one object and few calls per file.
         with os.scandir(folder.path) as entries:
             for entry in entries:
-                if not _is_folder(entry):
+                is_folder = _is_folder(entry)
+                if not self._hidden and is_hidden(entry.name):
+                    self._builder.ignore_hidden("folder" if is_folder else "file")
+                elif not is_folder:
                     self._add(entry)
                 elif entry.is_symlink():
                     self._links.append((entry.path, folder))
@@ -136,7 +141,7 @@ def _identity(result: os.stat_result) -> _FolderId:
     return result.st_dev, result.st_ino
 
 
-def _list_remote_folder(uri: str, builder: ListingBuilder) -> None:
+def _list_remote_folder(uri: str, builder: ListingBuilder, *, hidden: bool) -> None:
     file_system, root = resolve(uri)
     uri_of = remote_namer(uri, file_system)
     pending, seen = [root], {_bare(root)}
@@ -152,7 +157,11 @@ def _list_remote_folder(uri: str, builder: ListingBuilder) -> None:
             continue
         for info in details:
             name = str(info["name"])
-            if info.get("type") != "directory":
+            is_folder = info.get("type") == "directory"
+            # Some stores list the folder within itself, and the corpus's own may be hidden.
+            if not hidden and is_hidden(file_name(name)) and _bare(name) not in seen:
+                builder.ignore_hidden("folder" if is_folder else "file")
+            elif not is_folder:
                 _add_remote(name, info, uri_of, builder)
             elif _bare(name) not in seen:  # some stores list a folder within itself
                 seen.add(_bare(name))

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -66,7 +66,8 @@ class Listing:
         entries: table of `ENTRY_SCHEMA`, sorted by uri (by bytes), each uri once.
         rejects: table of `REJECT_SCHEMA`, sorted by uri, what could not be listed and why.
         ignored: number of files passed over as neither image nor tar, by extension; '' stands
-            for no extension, `other` for odd and rare ones.
+            for no extension, `other` for odd and rare ones; `hidden file` and `hidden folder` for
+            what is left out by `is_hidden`, a folder counting once, whatever is in it.
     """
 
     entries: pa.Table
@@ -101,6 +102,10 @@ class ListingBuilder:
         usual = len(extension) <= 10 and extension.isascii() and not extension.isdigit()
         known = extension in self._ignored or len(self._ignored) < _MAX_IGNORED_EXTENSIONS
         self._ignored[extension if usual and known else "other"] += 1
+
+    def ignore_hidden(self, kind: Literal["file", "folder"]) -> None:
+        """One file, or one folder with all below it, that is left out by `is_hidden`."""
+        self._ignored[f"hidden {kind}"] += 1
 
     def add_local_stat(self, uri: str, kind: str, result: os.stat_result | OSError) -> None:
         """One local file by what `os.stat` (links followed) returned or raised."""

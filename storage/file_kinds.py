@@ -14,6 +14,8 @@ TABLE_EXTENSIONS = frozenset({"parquet", "csv", "tsv"})
 
 _COMPRESSIONS = frozenset({"gz", "bz2", "xz", "zst", "lz4", "lzma", "z", "br"})
 _COMPRESSED_TAR_EXTENSIONS = frozenset({"tgz", "tbz", "tbz2", "txz", "tzst", "tlz"})
+# What macOS and network disks put beside people's files: copies, previews, deleted files.
+_HIDDEN_NAMES = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX"})
 _WEB_PROTOCOLS = ("http://", "https://")
 
 
@@ -47,6 +49,11 @@ def extension_of(name: str) -> str:
 def is_image(name: str) -> bool:
     """Whether the name ends in one of `IMAGE_EXTENSIONS`, in any case."""
     return extension_of(name) in IMAGE_EXTENSIONS
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name (no path) was put there by a program for itself."""
+    return name.startswith(".") or name in _HIDDEN_NAMES
 
 
 def is_tar(name: str) -> bool:

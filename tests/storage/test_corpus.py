@@ -69,6 +69,22 @@ class TestFolders:
         assert listing.ignored == {"": 1, "other": 1, "tar.gz": 1, "txt": 2}
         assert listing.rejects.num_rows == 0
 
+    def test_hidden_files_and_folders_are_left_out_and_counted(self, tmp_path):
+        corpus = tmp_path / ".data"  # what the user names is meant, hidden or not
+        good = write(corpus / "x/a.jpg", b"1")
+        for name in (".thumbnails/a.jpg", "x/@eaDir/a.jpg", "__MACOSX/x/b.jpg", "x/._a.jpg"):
+            write(corpus / name, b"1")
+        listing = listing_of(corpus)
+        assert uris(listing) == [str(good)]
+        assert listing.ignored == {"hidden file": 1, "hidden folder": 3}
+
+    def test_hidden_files_and_folders_of_a_remote_folder(self, memory):
+        names = ["a.jpg", ".thumbnails/a.jpg", "d/@eaDir/a.jpg", "d/._a.jpg"]
+        memory.pipe({f"/c/{name}": b"123" for name in names})
+        listing = listing_of("memory://c")
+        assert uris(listing) == ["memory:///c/a.jpg"]
+        assert listing.ignored == {"hidden file": 1, "hidden folder": 2}
+
     def test_numbered_files_do_not_fill_the_count_of_extensions(self, tmp_path):
         for i in range(300):
             write(tmp_path / f"x.a{i}", b"")
@@ -377,6 +393,16 @@ class TestTables:
 
 
 class TestCoco:
+    @pytest.mark.parametrize("place", ["local", "remote"])
+    def test_hidden_images_that_the_file_names(self, tmp_path, memory, place):
+        self.write_json(tmp_path / "c/x.json", [".shots/a.jpg"])
+        write(tmp_path / "c/.shots/a.jpg", b"123")
+        root = str(tmp_path / "c")
+        if place == "remote":
+            memory.put(root, "/c", recursive=True)
+            root = "memory:///c"
+        assert uris(listing_of(f"{root}/x.json")) == [f"{root}/.shots/a.jpg"]
+
     def write_json(self, path: Path, names: list[object]) -> Path:
         document = {
             "info": {"images": "none"},
