@@ -181,6 +181,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     used = _opened_set(config)
     categories = as_categories(config.categories or used.categories)
     scheme = _scheme(config, used, categories)
+    for note in used.notes:
+        progress.warn(note)
     images = used.images[: config.limit or None]
     with _segmenter(config, inputs, categories, store) as segmenter:
         scores, image_scores = _score(images, segmenter, scheme, progress)
@@ -381,6 +383,8 @@ def _description_of_set(used: EvaluationSet, images: int) -> dict[str, Any]:
         **({"category_ids": list(used.category_ids)} if used.category_ids else {}),
         "images": images,
         "images_of_the_set": len(used.images),
+        # Left out where there are none: files of other sets stay as they were.
+        **({"notes": list(used.notes)} if used.notes else {}),
     }
 
 

@@ -157,6 +157,7 @@ class EvaluationSet:
             `categories`, for results that others' tools read; empty where they are the labels.
         scoring: `imagenet-s` has rules of its own; see `storage.evaluation_readers.imagenet_s`.
         ignore: label of pixels that don't count.
+        notes: sentences for users, on how the data was read where it could be read otherwise.
     """
 
     name: str
@@ -165,6 +166,7 @@ class EvaluationSet:
     scoring: Scoring = "standard"
     ignore: int = IGNORE
     category_ids: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def own_id(self, label: int) -> int:
         """The number of label 1..k in the set's own annotations."""

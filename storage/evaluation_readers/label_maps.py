@@ -9,6 +9,9 @@ Own data, as `folder:IMAGES+LABELS+NAMES`:
 0 is the background, 1..k are the names in their order, and the highest value of the map's depth
 (255 with 8 bits, 65,535 with 16) does not count. Without NAMES, it is `names.txt` in LABELS or
 beside it.
+
+With one name, maps that have 0 and the highest value and nowhere a 1 are binary masks, as many
+tools write them: the highest value is the object then, and the set's `notes` say so.
 """
 
 from __future__ import annotations
@@ -86,6 +89,19 @@ class LabelCoding:
     def facts(self) -> list[Any]:
         """As `Coding.facts`."""
         return [self.values.__name__, self.num_categories, self.ignored]
+
+
+@dataclass(frozen=True)
+class BinaryCoding:
+    """The highest value of the map's depth is the only category, all else background."""
+
+    def labels(self, picture: Image.Image) -> LabelMap:
+        """As `Coding.labels`."""
+        return np.where(own_values(picture) == IGNORE, 1, 0).astype(np.uint16)
+
+    def facts(self) -> list[Any]:
+        """As `Coding.facts`."""
+        return ["binary"]
 
 
 @dataclass(frozen=True)
@@ -235,15 +251,20 @@ def open_folders(pictures: Path, labels: Path, names: Path | None = None) -> Eva
         if not folder.is_dir():
             raise ConfigError(f"There is no folder {folder} to evaluate on.")
     categories = load_vocabulary(str(names or _names_file(labels))).names
-    coding = LabelCoding(values=own_values, num_categories=len(categories), ignored=IGNORE)
     name = pictures.resolve().name
+    pairs = paired_files(pictures, labels, name)
+    coding: Coding = LabelCoding(values=own_values, num_categories=len(categories), ignored=IGNORE)
+    binary = len(categories) == 1 and _are_binary([label for *_, label in pairs], coding)
+    if binary:
+        coding = BinaryCoding()
     return EvaluationSet(
         name=name,
         categories=categories,
         images=tuple(
             labelled_image(number, str(picture.relative_to(pictures)), picture, label, coding)
-            for number, (_, picture, label) in enumerate(paired_files(pictures, labels, name), 1)
+            for number, (_, picture, label) in enumerate(pairs, 1)
         ),
+        notes=(_binary_note(name, categories[0]),) if binary else (),
     )
 
 
@@ -251,6 +272,28 @@ def own_values(picture: Image.Image) -> NDArray[Any]:
     """Values of a map of 8 or 16 bits, the highest of its depth as 65,535."""
     values = index_values(picture)
     return values if picture.mode.startswith("I") else np.where(values == 255, IGNORE, values)
+
+
+def _are_binary(label_maps: list[Path], coding: Coding) -> bool:
+    """Whether the highest value is there and the label nowhere; stops at the first label.
+
+    A single map can't tell: one whose object is absent may have 0 and "doesn't count" alone.
+    """
+    marked = False
+    for path in label_maps:
+        found = LabelFileTruth(local_uri(str(path)), coding).labels()
+        if (found == 1).any():
+            return False
+        marked = marked or bool((found == IGNORE).any())
+    return marked
+
+
+def _binary_note(name: str, category: str) -> str:
+    return (
+        f"The label maps of {name} have no pixel of value 1, and pixels of their highest value"
+        f" (255 with 8 bits): they are read as binary masks, in which that value is {category!r}"
+        f" and not pixels that don't count; if it isn't so, write the objects as 1."
+    )
 
 
 def _names_file(labels: Path) -> Path:

@@ -440,6 +440,29 @@ def test_ignored_pixels_stay_ignored_when_categories_are_scored_as_one(
     assert counted == whole - 60 * 24
 
 
+def test_binary_masks_are_scored_as_objects_and_said_to_be_so(
+    data: Path, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Listening(SilentProgress):
+        said: list[str] = []  # noqa: RUF012
+
+        def warn(self, sentence: str) -> None:
+            self.said.append(sentence)
+
+    for path in (data / "labels").glob("*.png"):
+        found = np.asarray(Image.open(path))
+        Image.fromarray(np.where(found % 255 > 0, 255, 0).astype(np.uint8)).save(path)
+    (data / "names.txt").write_text("thing\n")
+    segmenter, progress = ColourSegmenter(lambda labels: (labels % 255 > 0) * 1), Listening()
+    monkeypatch.setattr(evaluate, "zutis_segmenter", lambda *args, **kwargs: segmenter)
+    config = config_of(folder_spec(data))
+    metrics = metrics_of(evaluate.run(config, Inputs(), store, progress))
+    (thing,) = [row for row in metrics["classes"] if row["name"] == "thing"]
+    assert thing["iou"] > 0.9
+    assert metrics["evaluation_set"]["notes"] == progress.said
+    assert "binary masks" in progress.said[0]
+
+
 def test_a_limit_takes_the_first_images(evaluation: Evaluation, data: Path) -> None:
     artifact = evaluation(coco_spec(data), limit=2)
     metrics = metrics_of(artifact)

@@ -11,7 +11,12 @@ from evaluation_layouts import write_map, write_picture
 from numpy.testing import assert_array_equal
 
 from storage.errors import ConfigError, CorpusError
-from storage.evaluation_readers.label_maps import open_folders
+from storage.evaluation_readers.label_maps import (
+    LabelCoding,
+    LabelFileTruth,
+    open_folders,
+    own_values,
+)
 
 
 @pytest.fixture
@@ -116,3 +121,43 @@ def test_it_can_be_sent_to_worker_processes(pictures, labels):
     again = pickle.loads(pickle.dumps(opened))
     assert again.digest() == opened.digest()
     assert_array_equal(again.images[0].labels(), opened.images[0].labels())
+
+
+@pytest.fixture
+def one_name(labels: Path) -> Path:
+    (labels / "names.txt").write_text("owl\n")
+    return labels
+
+
+def test_masks_of_0_and_the_highest_value_are_objects_of_the_one_name(pictures, one_name):
+    write_map(one_name / "a.png", [[0, 255, 0], [255, 255, 0]])
+    write_map(one_name / "more/b.png", [[0, 65_535], [0, 0], [0, 0]], "I;16")
+    opened = open_folders(pictures, one_name)
+    assert_array_equal(opened.images[0].labels(), [[0, 1, 0], [1, 1, 0]])
+    assert_array_equal(opened.images[1].labels(), [[0, 1], [0, 0], [0, 0]])
+    (note,) = opened.notes
+    assert "binary masks" in note
+    assert "owl" in note
+
+
+def test_one_pixel_of_the_label_anywhere_means_that_255_does_not_count(pictures, one_name):
+    write_map(one_name / "a.png", [[0, 255, 0], [255, 255, 0]])
+    write_map(one_name / "more/b.png", [[0, 1], [0, 0], [0, 0]])
+    opened = open_folders(pictures, one_name)
+    assert_array_equal(opened.images[0].labels(), [[0, 65_535, 0], [65_535, 65_535, 0]])
+    assert opened.notes == ()
+
+
+def test_maps_of_background_alone_are_no_binary_masks(pictures, one_name):
+    write_map(one_name / "a.png", [[0, 0, 0], [0, 0, 0]])
+    write_map(one_name / "more/b.png", [[0, 0], [0, 0], [0, 0]])
+    assert open_folders(pictures, one_name).notes == ()
+
+
+def test_label_and_binary_readings_of_the_same_files_have_digests_of_their_own(pictures, one_name):
+    write_map(one_name / "a.png", [[0, 255, 0], [255, 255, 0]])
+    write_map(one_name / "more/b.png", [[0, 255], [0, 0], [0, 0]])
+    one = open_folders(pictures, one_name)
+    as_labels = LabelCoding(values=own_values, num_categories=1, ignored=65_535)
+    truth = LabelFileTruth(one.images[0].truth.uri, as_labels)
+    assert truth.digest() != one.images[0].truth.digest()
