@@ -72,7 +72,7 @@ def predict_pictures(
     ] = DEFAULT_STORE,
 ) -> None:
     """Segment pictures: COCO JSON, label maps and overlays, for names seen in training or not."""
-    from tasks.predict import check_folder, find_pictures, predict, prepare_folder
+    from tasks.predict import check_folder, find_pictures, own_ids, predict, prepare_folder
     from tasks.segmenter import InstanceSettings
 
     started = time.monotonic()
@@ -93,7 +93,9 @@ def predict_pictures(
     prepare_folder(out, overwrite=overwrite)
     total = pictures.entries.num_rows + pictures.rejects.num_rows
     with _TerminalProgress(console, total) as progress:
-        summary = predict(pictures, segmenter, out, batch=batch, progress=progress)
+        summary = predict(
+            pictures, segmenter, out, batch=batch, progress=progress, category_ids=own_ids(names)
+        )
     _report(console, summary, segmenter, out, time.monotonic() - started)
 
 

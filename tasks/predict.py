@@ -10,6 +10,9 @@
 `results.json` has no boxes on purpose: where there is one, `loadRes` replaces the area of the
 mask by the box's, and the split into small, medium and large objects with it.
 
+Categories have the numbers of the vocabulary where it gives whole ones, else those of the label
+maps; where they differ, `categories` says the `label` of each, too.
+
 Pictures are numbered from 1, sorted by path; the same pictures give the same files. NAME is the
 picture's without its extension; where two share it, the second one's ends in `-2`.
 """
@@ -39,6 +42,7 @@ from storage.filesystems import display, is_local, local_path, local_uri
 from storage.image_bytes import ImageBytes, iter_entry
 from storage.image_decoding import decode
 from storage.reject_reasons import UNREADABLE
+from storage.vocabulary import Category
 from tasks.overlays import draw_overlay, encode_label_map
 from tasks.stage import Progress, SilentProgress
 
@@ -91,6 +95,14 @@ def find_pictures(specs: Sequence[str], *, without: Path | None = None) -> Listi
     return listing
 
 
+def own_ids(names: Sequence[str | Category] | None) -> tuple[int, ...]:
+    """The numbers that a vocabulary gives its categories; empty unless each has one of its own."""
+    ids = [name.external_id for name in names or () if isinstance(name, Category)]
+    numbers = [each for each in ids if isinstance(each, int)]
+    is_whole = len(numbers) == len(names or ()) == len(set(numbers))
+    return tuple(numbers) if is_whole else ()
+
+
 def check_folder(out: Path, *, overwrite: bool) -> None:
     """Refuse a folder that predictions can't go into; nothing is changed.
 
@@ -132,6 +144,7 @@ def predict(
     *,
     batch: int = 1,
     progress: Progress | None = None,
+    category_ids: Sequence[int] = (),
 ) -> Summary:
     """Segment pictures, and write what the module's docstring lists.
 
@@ -144,6 +157,8 @@ def predict(
         out: a folder that `prepare_folder` has made.
         batch: pictures that are in memory at a time; those of one size pass the network together.
         progress: hears of every picture.
+        category_ids: numbers of the segmenter's categories in the JSON files, as `own_ids` gives
+            them; empty for the labels.
 
     Raises:
         ConfigError: `batch` is below 1, or the device's memory is too small.
@@ -152,7 +167,7 @@ def predict(
     if batch < 1:
         raise ConfigError(f"batch is {batch}: use at least 1.")
     progress = progress or SilentProgress()
-    with _Writer(out, segmenter) as writer:
+    with _Writer(out, segmenter, category_ids) as writer:
         for row in _rows(listing.rejects):
             writer.reject(display(row["uri"]), row["reason"])
             progress.advance(rejected=row["reason"])
@@ -174,9 +189,10 @@ class _Picture:
 class _Writer:
     """Writes predictions as they come: all instances together are never in memory."""
 
-    def __init__(self, out: Path, segmenter: DenseSegmenter) -> None:
+    def __init__(self, out: Path, segmenter: DenseSegmenter, category_ids: Sequence[int]) -> None:
         self._out = out
         self._segmenter = segmenter
+        self._ids = tuple(category_ids) or tuple(range(1, len(segmenter.categories) + 1))
         self._names = _Names()
         self._images: list[dict[str, Any]] = []
         self._rejected: list[dict[str, str]] = []
@@ -226,6 +242,7 @@ class _Writer:
 
     def _write_instance(self, result: dict[str, Any]) -> None:
         self._instances += 1
+        result["category_id"] = self._ids[result["category_id"] - 1]
         del result["image_size"]  # `segmentation` says it, too
         self._annotations.add({"id": self._instances, **result, "iscrowd": 0})
         keys = ("image_id", "category_id", "segmentation", "score")
@@ -242,16 +259,22 @@ class _Writer:
             raise CorpusError(f"None of the pictures can be used ({reasons or 'there are none'}).")
         rest = {
             "images": self._images,
-            "categories": [
-                {"id": number, "name": name}
-                for number, name in enumerate(self._segmenter.categories, start=1)
-            ],
+            "categories": self._categories(),
             "rejected": self._rejected,
             "info": {"description": "predictions", "model": self._segmenter.label},
         }
         # The object goes on after the list that was written so far.
         self._annotations.publish(f"],\n{json.dumps(rest)[1:]}")
         self._results.publish("]")
+
+    def _categories(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = [
+            {"id": own_id, "name": name}
+            for own_id, name in zip(self._ids, self._segmenter.categories, strict=True)
+        ]
+        if [row["id"] for row in rows] != list(range(1, len(rows) + 1)):
+            rows = [row | {"label": label} for label, row in enumerate(rows, start=1)]
+        return rows
 
 
 class _ListFile:

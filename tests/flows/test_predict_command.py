@@ -83,6 +83,28 @@ def test_vocabularies_give_names(colours, folder, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("ids", "expected"),
+    [((20, 7), [20, 7]), (('"n02"', '"n01"'), [1, 2]), ((20, 20), [1, 2]), ((1, 2), [1, 2])],
+)
+def test_results_have_the_numbers_of_the_vocabulary_where_it_has_some(
+    colours, folder, tmp_path, ids, expected
+):
+    (tmp_path / "colours.yaml").write_text(
+        f"categories:\n  - {{name: red, id: {ids[0]}}}\n  - {{name: blue, id: {ids[1]}}}\n"
+    )
+    out = tmp_path / "out"
+    run(
+        folder, "--checkpoint", UNTRAINED, "--vocabulary", tmp_path / "colours.yaml",
+        "--out", out, "--min-score", 0,
+    )  # fmt: skip
+    predictions = json.loads((out / "predictions.json").read_text())
+    assert [row["id"] for row in predictions["categories"]] == expected
+    results = json.loads((out / "results.json").read_text())
+    for rows in (predictions["annotations"], results):
+        assert {row["category_id"] for row in rows} == set(expected)
+
+
+@pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"--categories": "a", "--vocabulary": "b"}, VocabularyError, "give one of them"),

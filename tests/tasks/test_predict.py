@@ -18,9 +18,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from storage.errors import ConfigError, CorpusError
-from storage.vocabulary import Category
+from storage.vocabulary import Category, load_vocabulary
 from tasks.category_texts import embed_categories
-from tasks.predict import Summary, find_pictures, predict, prepare_folder
+from tasks.predict import Summary, find_pictures, own_ids, predict, prepare_folder
 from tasks.segmenter import ZutisSegmenter
 
 NAMES = ("red", "green", "blue")
@@ -85,6 +85,13 @@ def test_the_same_pictures_give_the_same_files_for_any_batch_and_order(segmenter
     assert len(files) == 10
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_the_shipped_coco_names_have_cocos_numbers():
+    ids = own_ids(load_vocabulary("coco").categories)
+    assert len(ids) == 80
+    assert (ids[0], ids[11], ids[79]) == (1, 13, 90)
+    assert own_ids(None) == own_ids(["cat"]) == ()
 
 
 def test_bad_pictures_are_counted_and_the_others_segmented(segmenter, folder, tmp_path):
