@@ -68,6 +68,7 @@ def build_pseudolabels(
     clip: ClipName = DEFAULT_CLIP,
     selfmask: SelfMaskName = DEFAULT_SELFMASK,
     mask_size: MaskSize = 512,
+    refine_input: Literal["original", "reference"] = "original",
     overlap: Literal["best", "all", "last"] = "best",
     index: str = "exact",
     index_search: str = "",
@@ -99,6 +100,7 @@ def build_pseudolabels(
         clip: ARCHITECTURE:WEIGHTS; weights are a tag, a file, or random:SEED.
         selfmask: nq20, nq10, a file, or random:SEED.
         mask_size: pixels of the shorter side that SelfMask sees.
+        refine_input: the picture whose edges masks are snapped to; reference is its authors'.
         overlap: who keeps an image that several categories retrieve.
         index: exact, or a FAISS factory string.
         index_search: FAISS search parameters of an approximate index, such as nprobe=16.
@@ -130,6 +132,7 @@ def build_pseudolabels(
         clip=clip,
         selfmask=selfmask,
         mask_size=mask_size,
+        refine_input=refine_input,
         overlap=overlap,
         index=index,
         index_search=index_search,

@@ -67,6 +67,9 @@ def build_command(
         str, typer.Option(help="nq20, nq10, a file or random:SEED.")
     ] = DEFAULT_SELFMASK,
     mask_size: Annotated[int, typer.Option(help="Shorter side that SelfMask sees, pixels.")] = 512,
+    refine_input: Annotated[
+        str, typer.Option(help="Picture that masks are snapped to: original, reference.")
+    ] = "original",
     overlap: Annotated[
         str, typer.Option(help="Who keeps an image of several categories: best, all, last.")
     ] = "best",

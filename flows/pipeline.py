@@ -164,6 +164,7 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
         masks=make_masks.Config(
             selfmask=selfmask,
             mask_size=settings.mask_size,
+            refine_input=cast(make_masks.RefineInput, settings.refine_input),
             batch_size=_MASK_BATCH[selfmask.precision],
         ),
         plan_shards=plan_shards.Config(

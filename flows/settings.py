@@ -29,6 +29,7 @@ class BuildSettings:
         clip: ARCHITECTURE:WEIGHTS; weights are a tag, a file, or random:SEED.
         selfmask: nq20, nq10, a file, or random:SEED.
         mask_size: pixels of the shorter side that SelfMask sees.
+        refine_input: original or reference; the picture whose edges masks are snapped to.
         overlap: best, all or last; who keeps an image that several categories retrieve.
         index: exact, or a FAISS factory string.
         index_search: FAISS search parameters of an approximate index.
@@ -53,6 +54,7 @@ class BuildSettings:
     clip: str = DEFAULT_CLIP
     selfmask: str = DEFAULT_SELFMASK
     mask_size: int = 512
+    refine_input: str = "original"
     overlap: str = "best"
     index: str = "exact"
     index_search: str = ""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +47,9 @@ TOO_ELONGATED = "too_elongated"
 _MOST_ELONGATED = 8.0
 _THRESHOLD = 0.5
 
+RefineInput = Literal["original", "reference"]
+DEFAULT_REFINE_INPUT: Final = "original"
+
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
@@ -72,17 +75,24 @@ class Config:
         mask_size: pixels of the shorter side at which the network sees an image.
         batch_size: images of equal shape a forward pass. On a CPU batches gain nothing, and one
             image at a time makes a mask independent of its company.
+        refine_input: the picture whose edges a mask is snapped to: the `original`, at the network's
+            size, or what the `reference` refines, recovered from the network's input by truncating.
         threads: threads that decode and refine. Not part of the key.
     """
 
     selfmask: ModelConfig
     mask_size: int = 512
     batch_size: int = 1
+    refine_input: RefineInput = DEFAULT_REFINE_INPUT
     threads: int = os.cpu_count() or 1
 
     def __post_init__(self) -> None:
         if not 32 <= self.mask_size <= 4096:
             raise ConfigError(f"mask_size is {self.mask_size}: choose 32 to 4096 pixels.")
+        if self.refine_input not in get_args(RefineInput):
+            raise ConfigError(
+                f"refine_input is {self.refine_input!r}: choose original or reference."
+            )
 
     @property
     def recipe(self) -> Recipe:
@@ -93,6 +103,12 @@ class Config:
                 **self.selfmask.identity,
                 "mask_size": self.mask_size,
                 "batch_size": self.batch_size,
+                # Only where it isn't what all masks were made with before it could be chosen.
+                **(
+                    {"refine_input": self.refine_input}
+                    if self.refine_input != DEFAULT_REFINE_INPUT
+                    else {}
+                ),
             },
             weights={"selfmask": self.selfmask.weights.digest},
         )
@@ -160,7 +176,7 @@ def _rows(
         try:
             loaded = _load_all(images, config, pool, ahead, unusable)
             for batch in _batches(loaded, config.batch_size):
-                for prediction in _predict(batch, network):
+                for prediction in _predict(batch, network, config.refine_input):
                     refining.append(pool.submit(_refine, prediction))
                 while len(refining) > ahead:
                     yield refining.popleft().result()
@@ -229,27 +245,37 @@ class _Prediction:
     """What the network says of an image, at the network's size."""
 
     image: _Loaded
+    guide: np.ndarray  # uint8 [h, w, 3], the picture whose edges the mask is snapped to
     unrefined: np.ndarray  # bool [h, w]
     refined: np.ndarray | None  # likewise, where the device that predicts has refined it too
     objectness: float
 
 
-def _predict(batch: list[_Loaded], network: SelfMask) -> Iterator[_Prediction]:
+def _predict(
+    batch: list[_Loaded], network: SelfMask, refine_input: RefineInput
+) -> Iterator[_Prediction]:
     import torch
 
-    from zutis_model.normalisation import normalise
+    from zutis_model.normalisation import denormalise, normalise
 
     pixels = torch.from_numpy(np.stack([image.pixels for image in batch])).permute(0, 3, 1, 2)
     pixels = pixels.to(next(network.parameters()).device)
-    soft, objectness = network.predict(normalise(pixels))
+    normalised = normalise(pixels)
+    soft, objectness = network.predict(normalised)
     masks = soft > _THRESHOLD
+    guides = denormalise(normalised) if refine_input == "reference" else pixels
     refined: list[np.ndarray | None] = [None] * len(batch)
     if pixels.is_cuda:  # threads refine faster than a CPU's tensors do, and a GPU faster than both
-        refined = _refine_on_device(pixels, masks)
-    for image, unrefined, one_refined, score in zip(
-        batch, masks.cpu().numpy(), refined, objectness.float().cpu().tolist(), strict=True
+        refined = _refine_on_device(guides, masks)
+    for image, guide, unrefined, one_refined, score in zip(
+        batch,
+        guides.permute(0, 2, 3, 1).cpu().numpy(),
+        masks.cpu().numpy(),
+        refined,
+        objectness.float().cpu().tolist(),
+        strict=True,
     ):
-        yield _Prediction(image, unrefined, one_refined, score)
+        yield _Prediction(image, guide, unrefined, one_refined, score)
 
 
 def _refine_on_device(pixels: torch.Tensor, masks: torch.Tensor) -> list[np.ndarray | None]:
@@ -266,7 +292,7 @@ def _refine(prediction: _Prediction) -> dict[str, Any]:
     image, unrefined, refined = prediction.image, prediction.unrefined, prediction.refined
     objectness = prediction.objectness
     if refined is None:
-        refined = refine_mask(image.pixels, unrefined) > _THRESHOLD
+        refined = refine_mask(np.ascontiguousarray(prediction.guide), unrefined) > _THRESHOLD
     mask = _resize_nearest(refined, image.height, image.width)
     if not mask.any() or mask.all():
         reason = FULL_MASK if mask.any() else BLANK_MASK

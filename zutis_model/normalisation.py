@@ -34,3 +34,23 @@ def normalise(
     offset = torch.tensor(mean, device=images.device).view(3, 1, 1)
     scale = torch.tensor(std, device=images.device).view(3, 1, 1)
     return images.to(torch.float32).div_(255).sub_(offset).div_(scale)
+
+
+def denormalise(
+    images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> Tensor:
+    """The 8-bit picture that the reference recovers from network input, to refine masks on it.
+
+    As its `convert_tensor_to_pil_image` (utils/utils.py) it truncates where it should round, so
+    that a few percent of the values are one grey level below those that `normalise` was given.
+
+    Args:
+        images: float32 [..., 3, h, w], normalised.
+        mean, std: that they were normalised with.
+
+    Returns:
+        uint8 [..., 3, h, w] on the same device.
+    """
+    offset = torch.tensor(mean, device=images.device).view(3, 1, 1)
+    scale = torch.tensor(std, device=images.device).view(3, 1, 1)
+    return ((images * scale + offset) * 255).clip(0, 255).to(torch.uint8)

@@ -43,6 +43,7 @@ def build(tmp_path: Path, corpus: Path, vocabulary: Path):
     [
         (["--overlap", "worst"], "best, all, last"),
         (["--mask-size", "3"], "mask_size is 3"),
+        (["--refine-input", "tensor"], "original or reference"),
         (["--per-category", "0"], "per_category is 0"),
         (["--precision", "float8"], "float8"),
         (["--device", "tpu"], "tpu"),

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from storage.image_decoding import decode
 from tasks import make_masks
 from tasks.layout import MASK_PLAN, MASKS
 from tasks.make_masks import Config
+from zutis_model.normalisation import denormalise, normalise
 from zutis_model.selfmask import load_selfmask
 
 
@@ -36,7 +38,7 @@ def planned(stages: Stages, corpus: Path, config: Config, k: int, part_images: i
     return plan
 
 
-def masked(stages: Stages, corpus: Path, k: int, **settings: int) -> dict[str, dict]:
+def masked(stages: Stages, corpus: Path, k: int, **settings: Any) -> dict[str, dict]:
     """Rows of the masks of all images, by file name."""
     config = stages.mask_config(**settings)
     plan = planned(stages, corpus, config, k)
@@ -235,8 +237,10 @@ def test_what_a_gpu_would_refine_is_what_threads_refine(
     batches: list[int] = []
     original = make_masks._predict
 
-    def predict(batch: list, network: object) -> Iterator[make_masks._Prediction]:
-        predictions = list(original(batch, network))
+    def predict(
+        batch: list, network: object, refine_input: make_masks.RefineInput
+    ) -> Iterator[make_masks._Prediction]:
+        predictions = list(original(batch, network, refine_input))
         pixels = torch.from_numpy(np.stack([p.image.pixels for p in predictions]))
         masks = torch.from_numpy(np.stack([p.unrefined for p in predictions]))
         on_device = make_masks._refine_on_device(pixels.permute(0, 3, 1, 2), masks)
@@ -247,6 +251,38 @@ def test_what_a_gpu_would_refine_is_what_threads_refine(
     monkeypatch.setattr("tasks.make_masks._predict", predict)
     assert masked(stages, corpus, k=4, batch_size=3) == by_threads
     assert batches == [3, 1]
+
+
+def test_refinement_sees_the_original_or_what_the_reference_refines(
+    stages: Stages,
+    corpus: Path,
+    fake_clip: FakeClip,
+    fake_selfmask: FakeSelfMask,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_corpus(corpus, ["red"], each=1)
+    seen: list[np.ndarray] = []
+
+    def refine(image: np.ndarray, target: np.ndarray) -> np.ndarray:
+        seen.append(image)
+        return target.astype(np.float64)
+
+    monkeypatch.setattr("zutis_model.bilateral_solver.refine_mask", refine)
+    masked(stages, corpus, k=1)
+    masked(stages, corpus, k=1, refine_input="reference")
+    original, recovered = seen
+    expected = denormalise(normalise(torch.from_numpy(original.copy()).permute(2, 0, 1)))
+    np.testing.assert_array_equal(recovered, expected.permute(1, 2, 0).numpy())
+    assert not np.array_equal(recovered, original)
+
+
+def test_the_input_of_refinement_is_in_the_key_unless_it_is_the_original(stages: Stages) -> None:
+    old = stages.mask_config().recipe
+    assert "refine_input" not in old.config
+    assert stages.mask_config(refine_input="original").recipe.key() == old.key()
+    assert stages.mask_config(refine_input="reference").recipe.key() != old.key()
+    with pytest.raises(ConfigError, match="refine_input is 'tensor'"):
+        stages.mask_config(refine_input="tensor")
 
 
 @pytest.mark.slow

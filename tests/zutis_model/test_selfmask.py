@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from zutis_model.bilateral_solver import refine_mask
+from zutis_model.normalisation import denormalise
 from zutis_model.selfmask import load_selfmask
 
 TAGS = ("s1101_224x224", "s1102_240x320", "s1103_250x203")
@@ -65,6 +66,21 @@ def test_prediction_agrees_with_the_reference(case, selfmask):
 
     refined = refine_mask(image, mask) > 0.5
     assert np.mean(refined != expected["dts_bi"]) <= 1e-3
+
+
+def test_refinement_of_the_picture_that_the_reference_refines_is_equal(case):
+    """The one recovered from the network's input; refining the original differs in some pixels."""
+    image, expected, facts = case
+    recovered = denormalise(as_input(image))[0].permute(1, 2, 0).numpy()
+    changed = np.mean((recovered != image).any(axis=2))
+    assert np.mean(recovered != image) == pytest.approx(facts["roundtrip_image_pixels_changed"])
+    assert changed > 0
+
+    refined = refine_mask(recovered, expected["dts"]) > 0.5
+    assert np.count_nonzero(refined != expected["dts_bi"]) == 0
+    of_original = refine_mask(image, expected["dts"]) > 0.5
+    differing = facts["dts_bi_pixels_differing_if_original_uint8_image_is_used"]
+    assert np.count_nonzero(of_original != expected["dts_bi"]) == differing
 
 
 def test_prediction_is_the_best_of_all_queries(selfmask, make_image):
