@@ -318,7 +318,11 @@ def _pack(
 ) -> tuple[Artifact, list[ArtifactRef], Artifact]:
     categories = tuple(
         plan_shards.Category(
-            number, category.name, "" if category.external_id is None else str(category.external_id)
+            number,
+            category.name,
+            "" if category.external_id is None else str(category.external_id),
+            category.synonyms,
+            category.prompts,
         )
         for number, category in enumerate(vocabulary.categories, start=1)
     )

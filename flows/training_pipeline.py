@@ -13,13 +13,14 @@ from flows.settings import clip_model
 from storage.artifacts import Artifact, ArtifactStore
 from storage.errors import ArtifactError, ConfigError
 from storage.evaluation_data import EvaluationSet, open_evaluation_set
-from storage.vocabulary import load_vocabulary
+from storage.vocabulary import Category, load_vocabulary
 from storage.weights import check, sha256_of
 from storage.weights_registry import ZUTIS, parse_clip, seed_of
 from tasks import evaluate, train
 from tasks.assemble_dataset import NAME as DATASET
+from tasks.category_texts import as_learned
 from tasks.models import ModelConfig
-from tasks.zutis_checkpoint import MODEL, open_checkpoint
+from tasks.zutis_checkpoint import MODEL, learned_categories, open_checkpoint
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class TrainedModel:
         checkpoint: what `tasks.zutis_checkpoint.open_checkpoint` takes; empty with a training.
         digest: of the checkpoint's weights.
         left_out: categories that training did not know though its data set had them.
+        learned: the categories of training, with the sentences that stood for them.
     """
 
     clip: str
@@ -41,6 +43,7 @@ class TrainedModel:
     checkpoint: str = ""
     digest: str = ""
     left_out: tuple[str, ...] = ()
+    learned: tuple[Category, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ def trained_model(training: Artifact) -> TrainedModel:
         label=f"ZUTIS {training.key[:12]}",
         training=training,
         left_out=tuple(card["config"]["leave_out"]),
+        learned=learned_categories(card),
     )
 
 
@@ -148,6 +152,7 @@ def _checkpoint(name: str) -> TrainedModel:
         label=checkpoint.label,
         checkpoint=name,
         digest=_digest(name),
+        learned=checkpoint.vocabulary,
     )
 
 
@@ -198,18 +203,28 @@ def _common(
     settings: EvaluationSettings, used: EvaluationSet, model: TrainedModel
 ) -> dict[str, Any]:
     """What the model and the baseline are evaluated alike with."""
-    names = load_vocabulary(settings.vocabulary).categories if settings.vocabulary else ()
     return {
         "evaluation_set": settings.on,
         "evaluation_digest": used.digest(),
         "data_root": settings.data,
-        "categories": names,
+        "categories": _categories(settings, used, model),
         "collapse_to": settings.collapse_to,
         "seen_categories": _seen(settings, used, model),
         "image_size": settings.image_size,
         "instances": settings.instances,
         "limit": settings.limit,
     }
+
+
+def _categories(
+    settings: EvaluationSettings, used: EvaluationSet, model: TrainedModel
+) -> tuple[Category, ...]:
+    """What is asked for, as training has learned it; empty for the set's own bare names."""
+    if settings.vocabulary:
+        return as_learned(load_vocabulary(settings.vocabulary).categories, model.learned)
+    bare = tuple(Category(name=name) for name in used.categories)
+    asked = as_learned(bare, model.learned)
+    return () if asked == bare else asked
 
 
 def _seen(

@@ -37,6 +37,7 @@ from storage.filesystems import (
 from storage.records import read_parquet
 from storage.shard_cache import local_copy
 from storage.shards import INDEX_SCHEMA, ignore_label
+from storage.vocabulary import Category
 
 _INDEX, _VOCABULARY = "index.parquet", "vocabulary.json"
 # Members in between that nobody asked for are read along where that is less than another request.
@@ -72,6 +73,7 @@ class ShardSamples:
         labels: int32 [n], each sample's category_id.
         heights, widths: int32 [n], each picture's size in pixels.
         categories: names by category_id, in the order of the ids.
+        vocabulary: the same with the prompts and synonyms that the data set was made with.
         ignore_label: label of pixels that don't count: 255, or 65,535 with 16-bit label maps.
     """
 
@@ -80,9 +82,10 @@ class ShardSamples:
         name: str,
         folder: str,
         index: pa.Table,
-        categories: dict[int, str],
+        vocabulary: dict[int, Category],
         leave_out: Collection[str] = (),
     ) -> None:
+        categories = {number: category.name for number, category in vocabulary.items()}
         _check(name, index, categories)
         self.ignore_label = ignore_label(max(categories))
         self._new_labels = _new_labels(name, categories, leave_out, self.ignore_label)
@@ -91,6 +94,8 @@ class ShardSamples:
         shards = index["shard"].combine_chunks().dictionary_encode()
         self.name = name
         self.categories = dict(sorted(categories.items()))
+        words = {category.name: category for category in vocabulary.values()}
+        self.vocabulary = {number: words[name] for number, name in self.categories.items()}
         self.labels = self._renumbered(index["label"].to_numpy())
         self.heights = index["height"].to_numpy()
         self.widths = index["width"].to_numpy()
@@ -123,19 +128,19 @@ class ShardSamples:
                 raise damaged(place.ref, problems)
             with place.open(_INDEX) as file:
                 index = read_parquet(file)
-            categories = _categories(place.uri(_VOCABULARY))
-            return cls(f"artifact {place.ref}", place.location, index, categories, leave_out)
+            vocabulary = _read_vocabulary(place.uri(_VOCABULARY))
+            return cls(f"artifact {place.ref}", place.location, index, vocabulary, leave_out)
         folder = local_uri(str(place)) if isinstance(place, Path) else place
         try:
             with open_binary(join_uri(folder, _INDEX)) as file:
                 index = read_parquet(file)
-            categories = _categories(join_uri(folder, _VOCABULARY))
+            vocabulary = _read_vocabulary(join_uri(folder, _VOCABULARY))
         except MissingFileError as error:
             raise ArtifactError(
                 f"{display(folder)} is not a data set ({error}); name the folder that "
                 "assemble_dataset published, or an artifact."
             ) from error
-        return cls(display(folder), folder, index, categories, leave_out)
+        return cls(display(folder), folder, index, vocabulary, leave_out)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -277,19 +282,28 @@ class ShardSamples:
         )
 
 
-def _categories(uri: str) -> dict[int, str]:
-    """Names by category_id.
+def _read_vocabulary(uri: str) -> dict[int, Category]:
+    """Categories by category_id.
 
     Raises:
         ArtifactError: the file is not a data set's vocabulary.
     """
     try:
         rows: Sequence[dict[str, Any]] = json.loads(read_bytes(uri))
-        return {int(row["category_id"]): str(row["name"]) for row in rows}
+        return {int(row["category_id"]): _category(row) for row in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{display(uri)} is not a data set's vocabulary; rebuild it with --repair."
         ) from error
+
+
+def _category(row: dict[str, Any]) -> Category:
+    return Category(
+        name=str(row["name"]),
+        prompts=tuple(map(str, row.get("prompts", ()))),
+        synonyms=tuple(map(str, row.get("synonyms", ()))),
+        external_id=row.get("external_id") or None,
+    )
 
 
 def _new_labels(

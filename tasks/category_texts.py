@@ -58,6 +58,23 @@ def as_categories(categories: Sequence[str | Category]) -> tuple[Category, ...]:
     return tuple(found)
 
 
+def as_asked(name: str, prompts: Sequence[str]) -> Category:
+    """A category that CLIP is asked for with exactly these sentences."""
+    if list(prompts) == [name]:
+        return Category(name=name)
+    literal = tuple(prompt.replace("{", "{{").replace("}", "}}") for prompt in prompts)
+    return Category(name=name, prompts=literal)
+
+
+def as_learned(categories: Sequence[Category], learned: Sequence[Category]) -> tuple[Category, ...]:
+    """A category that comes without words of its own is asked for as the model has learned it."""
+    known = {category.name: category for category in learned}
+    return tuple(
+        category if category.prompts or category.synonyms else known.get(category.name, category)
+        for category in categories
+    )
+
+
 def embed_categories(
     clip: Clip, categories: Sequence[Category], templates: Sequence[str] = BARE_NAME
 ) -> Tensor:

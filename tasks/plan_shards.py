@@ -57,11 +57,25 @@ class Config:
 
 @dataclass(frozen=True)
 class Category:
-    """What a label stands for. `external_id` is empty where the vocabulary gives none."""
+    """What a label stands for. What the vocabulary doesn't give is empty."""
 
     category_id: int
     name: str
     external_id: str = ""
+    synonyms: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """As `vocabulary.json` and the key have it: without words where there are none, so that a
+        list of bare names keeps its key."""
+        plain = {
+            "category_id": self.category_id,
+            "name": self.name,
+            "external_id": self.external_id,
+        }
+        words = {"synonyms": list(self.synonyms), "prompts": list(self.prompts)}
+        return plain | {key: value for key, value in words.items() if value}
 
 
 @dataclass(frozen=True)
@@ -89,9 +103,8 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
 
 
 def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
-    return ArtifactRef(
-        NAME, _recipe(config, inputs).key([asdict(category) for category in inputs.categories])
-    )
+    items = [category.described for category in inputs.categories]
+    return ArtifactRef(NAME, _recipe(config, inputs).key(items))
 
 
 def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
@@ -132,7 +145,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     with store.attempt(locate(config, inputs, store)) as attempt:
         with attempt.create(SAMPLES) as file:
             write_parquet(table, file)
-        attempt.create_json(VOCABULARY, [asdict(category) for category in inputs.categories])
+        attempt.create_json(VOCABULARY, [category.described for category in inputs.categories])
         return store.publish(
             attempt,
             _recipe(config, inputs),
@@ -184,7 +197,11 @@ def _labels(
     kept.sort(key=lambda row: (-row["probability"], row["rank"], row["category_id"]))
     labels: dict[str, list[dict[str, Any]]] = {}
     for row in kept:
-        label = asdict(categories[row["category_id"]]) | {
+        category = categories[row["category_id"]]
+        label = {
+            "category_id": category.category_id,
+            "name": category.name,
+            "external_id": category.external_id,
             "rank": row["rank"],
             "score": row["score"],
         }

@@ -6,8 +6,9 @@
 
 Categories are names, which CLIP's text tower reads when the segmenter is made; any will do, those
 of training or not. ZUTIS compares with bare names, as the reference does (`networks/zutis.py`),
-MaskCLIP with names in many sentences. Row 0 of the text embeddings is always the word
-"background", which the reference lists as the first category in each of its configurations.
+unless a vocabulary gave prompts or synonyms, which then hold from training on; MaskCLIP compares
+with names in many sentences. Row 0 of the text embeddings is always the word "background", which
+the reference lists as the first category in each of its configurations.
 
 Dimensions:
     h, w  rows, columns of a picture
@@ -29,7 +30,7 @@ from storage.prompt_templates import TEMPLATES
 from storage.vocabulary import Category
 from storage.weights import resolve
 from storage.weights_registry import parse_clip
-from tasks.category_texts import as_categories, embed_categories
+from tasks.category_texts import as_categories, as_learned, embed_categories
 from tasks.dense_segmenter import IMAGE_SIZE, DenseSegmenter, Segmentation, Segmenter
 from tasks.label_regions import label_probabilities, regions_as_instances
 from tasks.models import ModelConfig, load_clip_model
@@ -297,7 +298,10 @@ def _texts(
         )
     if categories is None and checkpoint.text_embeddings is not None and not clip:
         return checkpoint.categories, torch.from_numpy(checkpoint.text_embeddings)
-    chosen = as_categories(checkpoint.categories if categories is None else categories)
+    chosen = as_learned(
+        as_categories(checkpoint.categories if categories is None else categories),
+        checkpoint.vocabulary,
+    )
     model = load_clip_model(_text_tower(checkpoint, clip, device))
     return tuple(category.name for category in chosen), embed_categories(model, chosen)
 

@@ -19,7 +19,8 @@ from storage.errors import ConfigError, CorpusError, WeightsError
 from storage.filesystems import is_local
 from storage.fingerprints import Recipe
 from storage.shard_samples import ShardSamples
-from storage.vocabulary import BACKGROUND
+from storage.vocabulary import BACKGROUND, Category, category_prompts
+from tasks.category_texts import BARE_NAME
 from tasks.models import ModelConfig, load_clip_model
 from tasks.stage import Progress
 from tasks.training_batches import batches_from
@@ -160,7 +161,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     _check_categories(shards, config.missing_categories, progress)
     ref = locate(config, inputs, store)
     states = TrainingStates(store, ref, config.keep_checkpoints)
-    texts = text_embeddings(config.clip, categories)
+    prompts = [list(category_prompts(category, BARE_NAME)) for category in categories]
+    texts = text_embeddings(config.clip, prompts)
     joined = joined_processes(config.clip.device, config.optimisation.batch_size)
     with joined as (processes, device):
         trainer = _trainer(config, texts, shards.ignore_label, device, processes)
@@ -174,30 +176,31 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         finally:
             training_log.close()
         if processes.rank == 0:
-            _publish(config, inputs, store, trainer, training_log, texts, categories)
+            names = [category.name for category in categories]
+            _publish(config, inputs, store, trainer, training_log, texts, names, prompts)
             states.discard()
         processes.wait()
         return store.get(ref)
 
 
-def text_embeddings(clip: ModelConfig, categories: Sequence[str]) -> np.ndarray:
-    """Embeddings of the bare names, the background's first: float32 [k + 1, d], unit rows.
+def text_embeddings(clip: ModelConfig, prompts: Sequence[Sequence[str]]) -> np.ndarray:
+    """Embeddings of the background and of each category's prompts: float32 [k + 1, d], unit rows.
 
-    Each name goes through the tower by itself, so that its row does not depend on its company.
+    Each category goes through the tower by itself, so that its row does not depend on its company.
     """
     model = load_clip_model(replace(clip, device="cpu", precision="float32"))
-    rows = [model.ensemble(model.embed_prompts([name])) for name in (BACKGROUND, *categories)]
+    rows = [model.ensemble(model.embed_prompts(several)) for several in ([BACKGROUND], *prompts)]
     return np.stack([row.cpu().numpy() for row in rows]).astype(np.float32)
 
 
-def _categories(shards: ShardSamples) -> list[str]:
-    """Names of the categories 1 to k: a label is a row of the text embeddings."""
+def _categories(shards: ShardSamples) -> list[Category]:
+    """The the categories 1 to k: a label is a row of the text embeddings."""
     if list(shards.categories) != list(range(1, len(shards.categories) + 1)):
         raise CorpusError(
             f"The categories of {shards.name} are not numbered 1 to {len(shards.categories)}: "
             "assemble the data set again."
         )
-    return list(shards.categories.values())
+    return list(shards.vocabulary.values())
 
 
 def _check_categories(
@@ -301,10 +304,11 @@ def _publish(
     training_log: TrainingLog,
     texts: np.ndarray,
     categories: Sequence[str],
+    prompts: Sequence[Sequence[str]],
 ) -> Artifact:
     from safetensors.torch import save
 
-    card = _card(config, inputs, store, trainer.network.architecture, categories)
+    card = _card(config, inputs, store, trainer.network.architecture, categories, prompts)
     weights = {name: value.cpu().contiguous() for name, value in trainer.trained_weights().items()}
     with store.attempt(locate(config, inputs, store)) as attempt:
         with attempt.create(MODEL) as file:
@@ -340,6 +344,7 @@ def _card(
     store: ArtifactStore,
     architecture: str,
     categories: Sequence[str],
+    prompts: Sequence[Sequence[str]],
 ) -> dict[str, Any]:
     """What the model is, for those who load it, and how it was made."""
     made_of_nothing = store.get(inputs.dataset).notes.get("untrained", False)
@@ -352,7 +357,7 @@ def _card(
         "clip": config.clip.weights.label,
         "clip_digest": config.clip.weights.digest,
         "categories": list(categories),
-        "prompts": [[name] for name in categories],
+        "prompts": [list(several) for several in prompts],
         "config": config.deciding,
         "dataset": inputs.dataset.key,
         "untrained": config.clip.weights.untrained or made_of_nothing,

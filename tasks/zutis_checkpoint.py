@@ -27,8 +27,10 @@ from numpy.typing import NDArray
 
 from storage.errors import ConfigError, WeightsError
 from storage.state_dicts import load_state_dict
+from storage.vocabulary import Category
 from storage.weights import check
 from storage.weights_registry import ZUTIS, parse_clip, seed_of
+from tasks.category_texts import as_asked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +59,7 @@ class ZutisCheckpoint:
         clip: the CLIP whose text tower belongs to it, ARCHITECTURE:WEIGHTS; '' if unknown.
         clip_digest: of that CLIP's weights; '' if unknown.
         categories: k names that it was trained for; empty if unknown.
+        vocabulary: the same, with the sentences that stood for them.
         text_embeddings: float32 [k + 1, d], the background first; None if unknown.
     """
 
@@ -69,6 +72,7 @@ class ZutisCheckpoint:
     clip: str = ""
     clip_digest: str = ""
     categories: tuple[str, ...] = ()
+    vocabulary: tuple[Category, ...] = ()
     text_embeddings: NDArray[np.float32] | None = field(default=None, repr=False)
 
     @property
@@ -221,10 +225,18 @@ def _artifact(folder: Path) -> ZutisCheckpoint:
         clip=description.get("clip", "").removesuffix(" (untrained)"),
         clip_digest=description.get("clip_digest", ""),
         categories=tuple(description["categories"]),
+        vocabulary=learned_categories(description),
         text_embeddings=_text_embeddings(folder, len(description["categories"])),
     )
     _check_agreement(checkpoint, description)
     return checkpoint
+
+
+def learned_categories(description: Mapping[str, Any]) -> tuple[Category, ...]:
+    """The categories of a `model.json`, with the sentences that stood for them in training."""
+    names = description["categories"]
+    prompts = description.get("prompts") or [[name] for name in names]
+    return tuple(as_asked(name, several) for name, several in zip(names, prompts, strict=True))
 
 
 def _description(folder: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from storage.errors import ConfigError, CorpusError
 from tasks.layout import RETRIEVAL, SAMPLES
-from tasks.plan_shards import Config, cut_shards
+from tasks.plan_shards import Category, Config, cut_shards
 
 
 def ids(count: int, seed: int) -> list[str]:
@@ -139,3 +139,11 @@ def test_no_usable_mask_at_all_is_one_sentence(
 def test_shard_size_must_be_positive() -> None:
     with pytest.raises(ConfigError, match="shard_mb"):
         Config(shard_bytes=0)
+
+
+def test_words_of_a_category_go_with_the_data_set_and_bare_names_as_they_were() -> None:
+    bare = Category(1, "kiwi", "53")
+    assert bare.described == {"category_id": 1, "name": "kiwi", "external_id": "53"}
+    words = Category(1, "kiwi", synonyms=("kiwi fruit",), prompts=("a {} cut open",))
+    assert list(words.described["synonyms"]) == ["kiwi fruit"]
+    assert list(words.described["prompts"]) == ["a {} cut open"]

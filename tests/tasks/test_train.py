@@ -20,21 +20,29 @@ from storage.errors import ArtifactError, ConfigError, CorpusError, WeightsError
 from storage.fingerprints import Recipe
 from storage.records import write_parquet
 from storage.shards import Sample, ShardWriter, encode_jpeg
+from storage.vocabulary import Category
 from tasks import train
 from tasks.models import load_clip_model
+from tasks.segmenter import zutis_segmenter
 from tasks.stage import SilentProgress
 from tasks.training_log import COLUMNS
 from tasks.training_samples import SampleRecipe
 from tasks.training_state import TrainingStates
 from tasks.training_step import Optimisation
+from tasks.zutis_checkpoint import open_checkpoint
 from zutis_model.zutis import load_zutis
 
 CATEGORIES = ("cat", "dog", "red kite")
 
 
-def publish_dataset(store: ArtifactStore, labels: tuple[int, ...] = (1, 1, 2, 2)) -> Artifact:
+def publish_dataset(
+    store: ArtifactStore,
+    labels: tuple[int, ...] = (1, 1, 2, 2),
+    words: dict[str, dict[str, list[str]]] | None = None,
+) -> Artifact:
     """A data set of pictures of noise with a rectangle each; "red kite" has none by default."""
-    recipe = Recipe(stage="assemble_dataset", version=1, config={"labels": labels})
+    words = words or {}
+    recipe = Recipe(stage="assemble_dataset", version=1, config={"labels": labels, "words": words})
     rng = np.random.default_rng(0)
     with store.attempt(ArtifactRef("assemble_dataset", recipe.key())) as attempt:
         with attempt.create("small-000000.tar") as file:
@@ -51,7 +59,7 @@ def publish_dataset(store: ArtifactStore, labels: tuple[int, ...] = (1, 1, 2, 2)
         attempt.create_json(
             "vocabulary.json",
             [
-                {"category_id": number, "name": name, "external_id": ""}
+                {"category_id": number, "name": name, "external_id": "", **words.get(name, {})}
                 for number, name in enumerate(CATEGORIES, start=1)
             ],
         )
@@ -124,6 +132,28 @@ def test_text_embeddings_are_those_of_the_bare_names_behind_the_background(train
     expected = torch.nn.functional.normalize(expected, dim=-1)
     assert rows.dtype == np.float32
     np.testing.assert_allclose(rows, expected.numpy(), atol=1e-6)
+
+
+def test_prompts_and_synonyms_of_the_vocabulary_are_what_is_trained_with(tmp_path):
+    words = {"dog": {"prompts": ["a {} of {{any}} kind"]}, "red kite": {"synonyms": ["milan"]}}
+    dataset = publish_dataset(ArtifactStore(str(tmp_path)), words=words)
+    trained = run(config_of(optimisation=Optimisation(iterations=1, batch_size=2)), dataset)
+
+    sentences = [["cat"], ["a dog of {any} kind"], ["red kite", "milan"]]
+    assert trained.read_json(train.MODEL_CARD)["prompts"] == sentences
+    with trained.open(train.TEXT_EMBEDDINGS) as file:
+        rows = np.load(file)
+    model = load_clip_model(clip())
+    for row, several in zip(rows, [["background"], *sentences], strict=True):
+        expected = model.ensemble(model.embed_prompts(several))
+        np.testing.assert_allclose(row, expected.numpy(), atol=1e-6)
+
+    checkpoint = open_checkpoint(trained.location)
+    for names in (["dog", "red kite"], [Category(name="dog"), Category(name="red kite")]):
+        segmenter = zutis_segmenter(checkpoint, names)
+        np.testing.assert_allclose(segmenter._text_embeddings[1:], rows[2:], atol=1e-6)
+    own = zutis_segmenter(checkpoint, [Category(name="dog", prompts=("a wolf",))])
+    assert np.abs(own._text_embeddings[1].numpy() - rows[2]).max() > 1e-3
 
 
 def test_the_table_ends_with_the_last_iteration(trained):
