@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from prefect import flow
 from prefect.artifacts import (
@@ -24,6 +24,7 @@ from flows.next_steps import NextSteps, Then
 from flows.pipeline import Build, build
 from flows.prefect_executor import PrefectExecutor
 from flows.progress import StageProgress, Watcher
+from flows.recipes import RecipeName, build_recipe_for_defaults
 from flows.repair import repair_store
 from flows.run_form import (
     AtLeastOne,
@@ -48,6 +49,8 @@ from tasks.mask_sheet import draw_mask_sheet
 
 FLOW = "build-pseudolabels"
 
+_Settings = TypeVar("_Settings", TrainingSettings, EvaluationSettings)
+
 
 def _run_name() -> str:
     corpus = flow_run.parameters["corpus"]
@@ -64,6 +67,7 @@ def _title(vocabulary: str, corpus: Sequence[str]) -> str:
 def build_pseudolabels(
     corpus: str | list[str],
     vocabulary: VocabularyName,
+    recipe: RecipeName = "",
     per_category: AtLeastOne = 500,
     clip: ClipName = DEFAULT_CLIP,
     selfmask: SelfMaskName = DEFAULT_SELFMASK,
@@ -96,6 +100,7 @@ def build_pseudolabels(
     Args:
         corpus: folders, tars, tables or COCO JSON files; paths or URIs.
         vocabulary: name or path of a vocabulary.
+        recipe: a published model's settings, for every parameter that is left at its default.
         per_category: images retrieved a category.
         clip: ARCHITECTURE:WEIGHTS; weights are a tag, a file, or random:SEED.
         selfmask: nq20, nq10, a file, or random:SEED.
@@ -150,7 +155,13 @@ def build_pseudolabels(
         repair=repair,
         store=store,
     )
-    steps = NextSteps(then=then, training=training, evaluation=evaluation, work_pool=work_pool)
+    settings = build_recipe_for_defaults(recipe, settings)
+    steps = NextSteps(
+        then=then,
+        training=_by_recipe(recipe, training),
+        evaluation=_by_recipe(recipe, evaluation) if evaluation else None,
+        work_pool=work_pool,
+    )
     steps.check()
     artifact_store = ArtifactStore(settings.store)
     with using(artifact_store, FLOW, _title(vocabulary, settings.corpus)):
@@ -161,6 +172,13 @@ def build_pseudolabels(
         if steps.evaluates:
             results += _evaluate(steps, results[-1]["key"], artifact_store, current_caller())
     return results
+
+
+def _by_recipe(recipe: str, settings: _Settings) -> _Settings:
+    """The settings, with the recipe's where nothing else was given."""
+    if not recipe:
+        return settings
+    return type(settings)(**{"recipe": recipe, **settings.model_dump(exclude_unset=True)})
 
 
 def _build(settings: BuildSettings, store: ArtifactStore) -> Build:

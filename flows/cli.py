@@ -55,10 +55,14 @@ app.command("predict")(predict_pictures)
 
 @app.command("build")
 def build_command(
+    context: typer.Context,
     corpus: Annotated[
         list[str], typer.Option(help="Folder, tars, table or COCO JSON; may be repeated.")
     ],
     vocabulary: Annotated[str, typer.Option(help="Name or path of a vocabulary.")],
+    recipe: Annotated[
+        str, typer.Option(help="A published model's settings, for all that is not given.")
+    ] = "",
     per_category: Annotated[int, typer.Option(help="Images retrieved a category.")] = 500,
     clip: Annotated[
         str, typer.Option(help="ARCHITECTURE:WEIGHTS; a tag, a file or random:SEED.")
@@ -116,12 +120,29 @@ def build_command(
     """Build pseudo-label shards: index, retrieve, mask, pack. Nothing is computed twice."""
     from flows.build_command import run
 
-    others = {"run", "then", "training", "evaluation", "work_pool"}
+    others = {"run", "context", "recipe", "then", "training", "evaluation", "work_pool"}
     settings = {key: value for key, value in locals().items() if key not in {"others", *others}}
     steps = None
+    if recipe:
+        from flows.recipes import published_recipe
+
+        settings |= {**published_recipe(recipe).build, **_typed(context, settings)}
     if then != "none" or training or evaluation or work_pool:
-        steps = _next_steps(then, training or [], evaluation or [], work_pool)
+        follows = [f"recipe={recipe}"] if recipe else []
+        training, evaluation = [*follows, *(training or [])], evaluation or []
+        steps = _next_steps(
+            then, training, [*follows, *evaluation] if evaluation else [], work_pool
+        )
     run(BuildSettings(**{**settings, "corpus": tuple(corpus)}), steps)
+
+
+def _typed(context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
+    """Those of a command's values that were typed, and are no defaults."""
+    return {
+        name: value
+        for name, value in values.items()
+        if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"
+    }
 
 
 def _next_steps(then: str, training: list[str], evaluation: list[str], work_pool: str) -> NextSteps:
@@ -143,6 +164,9 @@ def _next_steps(then: str, training: list[str], evaluation: list[str], work_pool
 def train_command(
     dataset: Annotated[
         str, typer.Option(help="Key of a data set, or its beginning; else the latest build's.")
+    ] = "",
+    recipe: Annotated[
+        str, typer.Option(help="A published model's settings, for all that is not given.")
     ] = "",
     clip: Annotated[
         str | None, typer.Option(help="ARCHITECTURE:WEIGHTS to start from.  [default: ViT-B-16]")
@@ -182,7 +206,7 @@ def train_command(
     Under torchrun, its processes train one network together.
     """
     given = {
-        "clip": clip, "iterations": iterations, "batch_size": batch_size,
+        "recipe": recipe or None, "clip": clip, "iterations": iterations, "batch_size": batch_size,
         "learning_rate": learning_rate, "crop": crop, "seed": seed, "workers": workers,
         "device": device, "precision": precision,
     }  # fmt: skip
@@ -196,12 +220,16 @@ def train_command(
 
 @app.command("evaluate")
 def evaluate_command(
+    context: typer.Context,
     on: Annotated[
         str,
         typer.Option(help="A name of `benchmark list`, coco:FILE.json, folder:IMAGES+LABELS."),
     ],
     checkpoint: Annotated[
         str, typer.Option(help="Key of a training, name or file of weights; else the latest.")
+    ] = "",
+    recipe: Annotated[
+        str, typer.Option(help="A published model's settings, for all that is not given.")
     ] = "",
     data: Annotated[str, typer.Option(help="Folder of all data sets; else ZUTIS_DATA.")] = "",
     vocabulary: Annotated[
@@ -222,14 +250,15 @@ def evaluate_command(
 ) -> None:
     """Score a trained model on annotated pictures: mean IoU, AP, and MaskCLIP beside it."""
     given = {
-        "on": on, "data": data, "vocabulary": vocabulary, "collapse_to": collapse_to,
-        "limit": limit, "baseline": baseline, "device": device, "precision": precision,
+        "on": on, "recipe": recipe, "data": data, "vocabulary": vocabulary,
+        "collapse_to": collapse_to, "limit": limit, "baseline": baseline, "device": device,
+        "precision": precision,
     }  # fmt: skip
     from flows.evaluate_command import run
     from flows.evaluation_settings import EvaluationSettings
     from flows.named_values import make_settings, read_values
 
-    values = given | read_values(setting or [])
+    values = _typed(context, given) | read_values(setting or [])
     run(make_settings(EvaluationSettings, values, "evaluation"), checkpoint, store)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from flows.recipes import RecipeName, with_recipe
 from flows.run_form import DataSetName, DeviceName, Precision
 from tasks.segmenter import InstanceSettings
 
@@ -21,6 +22,8 @@ class EvaluationSettings(BaseModel):
     on: DataSetName
     """A data set of `zutis benchmark list`, coco:FILE.json[@IMAGES] or
     folder:IMAGES+LABELS[+NAMES]."""
+    recipe: RecipeName = ""
+    """A published model's settings, for all that is not given here; empty: the defaults."""
     data: str = ""
     """Folder of all published data sets; else the environment variable ZUTIS_DATA."""
     vocabulary: str = ""
@@ -59,6 +62,11 @@ class EvaluationSettings(BaseModel):
     """What suppression leaves below it is dropped."""
     min_score: Probability = 0.0
     """Instances below it are left out; 0 for scores such as AP."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_recipe(cls, given: Any) -> Any:
+        return with_recipe("evaluation", given) if isinstance(given, dict) else given
 
     @property
     def instances(self) -> InstanceSettings:

@@ -15,7 +15,12 @@ from flows.executors import CachedExecutor, LocalExecutor, NotCached
 from flows.prefect_settings import prepare_prefect, server_is_configured
 from flows.progress import TerminalWatcher
 from flows.training_pipeline import find_dataset, train_model
-from flows.training_settings import TrainingSettings, training_config, training_title
+from flows.training_settings import (
+    TrainingSettings,
+    recipe_facts,
+    training_config,
+    training_title,
+)
 from flows.training_summary import training_facts
 from storage.artifacts import Artifact, ArtifactStore
 from storage.leases import using
@@ -29,6 +34,8 @@ def run(settings: TrainingSettings, dataset: str, store: str) -> None:
     """
     started = time.monotonic()
     console = Console()
+    if settings.recipe and os.environ.get("RANK", "0") == "0":
+        console.print(f"Recipe {recipe_facts(settings)}", highlight=False, markup=False)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         trained = _train_together(settings, dataset, store, console)
     else:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from flows.recipes import RecipeName, departures, with_recipe
 from flows.run_form import ClipName, DeviceName, Precision
 from flows.settings import clip_model
 from storage.category_splits import expand_names
@@ -21,10 +22,13 @@ AtLeast0 = Annotated[float, Field(ge=0)]
 
 
 class TrainingSettings(BaseModel):
-    """How ZUTIS is trained; the defaults are those of the paper and its published models."""
+    """How ZUTIS is trained; the defaults are those of the published COCO and CoCA models with
+    ViT-B/16, but for the precision. Those of each published model are a recipe."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    recipe: RecipeName = ""
+    """A published model's settings, for all that is not given here; empty: the defaults."""
     clip: ClipName = "ViT-B-16-quickgelu:openai"
     """ARCHITECTURE:WEIGHTS that training starts from: a ViT; a tag, a file or random:SEED."""
     device: DeviceName = "auto"
@@ -118,6 +122,11 @@ class TrainingSettings(BaseModel):
     compiled: bool = False
     """Compile the network with torch; worth it on a GPU."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_recipe(cls, given: Any) -> Any:
+        return with_recipe("training", given) if isinstance(given, dict) else given
+
 
 def training_config(settings: TrainingSettings) -> train.Config:
     """The stage's configuration.
@@ -153,3 +162,10 @@ def training_title(settings: TrainingSettings, dataset: str) -> str:
         dataset: the data set's key, or its beginning; empty for the latest.
     """
     return f"{settings.iterations:,} iterations on {dataset[:12] or 'the latest data set'}"
+
+
+def recipe_facts(settings: TrainingSettings) -> str:
+    """Which recipe is trained by, and what is otherwise than it has it; empty without a recipe."""
+    others = departures("training", settings.recipe, settings.model_dump())
+    changed = ", ".join(f"{name} {value}" for name, value in others.items())
+    return f"{settings.recipe}, but {changed}" if changed else settings.recipe
