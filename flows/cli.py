@@ -25,6 +25,7 @@ from flows.selfmask_command import selfmask_app
 from flows.serve_command import serve_command
 from flows.settings import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildSettings
 from flows.status_command import status_command
+from flows.typed_options import typed
 from flows.vocabularies_commands import list_vocabularies
 from flows.weights_commands import weights_app
 from storage.errors import ZutisError
@@ -126,7 +127,7 @@ def build_command(
     if recipe:
         from flows.recipes import published_recipe
 
-        settings |= {**published_recipe(recipe).build, **_typed(context, settings)}
+        settings |= {**published_recipe(recipe).build, **typed(context, settings)}
     if then != "none" or training or evaluation or work_pool:
         follows = [f"recipe={recipe}"] if recipe else []
         training, evaluation = [*follows, *(training or [])], evaluation or []
@@ -134,15 +135,6 @@ def build_command(
             then, training, [*follows, *evaluation] if evaluation else [], work_pool
         )
     run(BuildSettings(**{**settings, "corpus": tuple(corpus)}), steps)
-
-
-def _typed(context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
-    """Those of a command's values that were typed, and are no defaults."""
-    return {
-        name: value
-        for name, value in values.items()
-        if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"
-    }
 
 
 def _next_steps(then: str, training: list[str], evaluation: list[str], work_pool: str) -> NextSteps:
@@ -258,7 +250,7 @@ def evaluate_command(
     from flows.evaluation_settings import EvaluationSettings
     from flows.named_values import make_settings, read_values
 
-    values = _typed(context, given) | read_values(setting or [])
+    values = typed(context, given) | read_values(setting or [])
     run(make_settings(EvaluationSettings, values, "evaluation"), checkpoint, store)
 
 

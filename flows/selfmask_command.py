@@ -14,9 +14,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flows.selfmask_settings import SelfMaskFigures, SelfMaskSettings
+from flows.selfmask_settings import PAPER, SelfMaskFigures, SelfMaskSettings
 from flows.settings import DEFAULT_CLIP, choose_device, selfmask_model
 from flows.tenths import showing_tenths
+from flows.typed_options import typed
 from storage.errors import ConfigError
 from storage.reject_reasons import REJECT_REASONS
 
@@ -35,6 +36,7 @@ _MOST_MEASURED: Final = 300
 
 @selfmask_app.command("train")
 def train_command(
+    context: typer.Context,
     corpus: Annotated[list[str], typer.Option(help="Folder of pictures; may be repeated.")],
     out: Annotated[Path, typer.Option(help="File for the weights, .safetensors.")],
     features: Annotated[
@@ -47,6 +49,9 @@ def train_command(
     start: Annotated[
         str, typer.Option(help="Weights to adapt: nq20, nq10, demo or a file; else from nothing.")
     ] = "",
+    recipe: Annotated[
+        str, typer.Option(help="paper: its authors' settings, for all that is not given.")
+    ] = "",
     width: Annotated[int, typer.Option(help="Channels, a multiple of 32.")] = 128,
     layers: Annotated[int, typer.Option(help="Layers of the encoder.")] = 8,
     decoder_layers: Annotated[int, typer.Option(help="Layers of the decoder.")] = 2,
@@ -58,6 +63,11 @@ def train_command(
         float, typer.Option(help="Leave out masks on which candidates agree less, 0 to 1.")
     ] = 0.0,
     steps: Annotated[int, typer.Option(help="Batches.")] = 3000,
+    epochs: Annotated[int, typer.Option(help="Rounds of all pictures, in place of steps.")] = 0,
+    schedule: Annotated[str, typer.Option(help="How the rate falls: cosine or poly.")] = "cosine",
+    views: Annotated[
+        str, typer.Option(help="What is seen of a picture: parts of it, or it scaled.")
+    ] = "parts",
     minutes: Annotated[float, typer.Option(help="Longest training; 0: no limit.")] = 0.0,
     batch_size: Annotated[int, typer.Option(help="Pictures of a batch.")] = 16,
     learning_rate: Annotated[
@@ -81,7 +91,9 @@ def train_command(
 
     No label is needed. The file can be given to `zutis build --selfmask`.
     """
-    given = dict(locals())
+    given = {name: value for name, value in locals().items() if name != "context"}
+    if recipe == "paper":
+        given = {**given, **PAPER, **typed(context, given)}
     chosen = tuple(features) if features else (DEFAULT_CLIP,)
     run(SelfMaskSettings(**{**given, "corpus": tuple(corpus), "features": chosen}))
 
@@ -106,7 +118,8 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
     console, started = Console(), time.monotonic()
     device = choose_device(settings.device)
     precision = _precision(settings, device)
-    config, votes = _training(settings), _votes(settings)
+    votes = _votes(settings)
+    _training(settings)  # finds mistakes before anything is read
     if settings.start:
         network = adaptable_selfmask(selfmask_model(settings.start, device, precision))
     else:
@@ -125,15 +138,19 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
     truths = _truths(settings, sample)
     masks = truths if settings.learn_truth else _voted(votes, sources, sample, console)
     images = [picture.pixels for picture in sample.pictures]
+    learned = sum(bool(mask.any()) for mask in masks)
+    config = _training(settings, learned)
     with _reporting(console) as (report, last):
         train_selfmask(network, images, masks, config, report)
     write_selfmask(network.state_dict(), settings.out)
 
-    seen = size_for_whole_pictures(settings.image_size)
+    seen = settings.image_size
+    if settings.views == "parts":
+        seen = size_for_whole_pictures(settings.image_size)
     raw, refined = network_iou(network, images, truths, image_size=seen, at_most=_MOST_MEASURED)
     figures = SelfMaskFigures(
         pictures=len(images),
-        learned=sum(bool(mask.any()) for mask in masks),
+        learned=learned,
         loss=last[0].loss,
         dice=last[0].dice,
         votes_iou=math.nan if settings.learn_truth else _voted_iou(masks, truths),
@@ -144,14 +161,18 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
     return figures
 
 
-def _training(settings: SelfMaskSettings) -> SelfMaskTrainingConfig:
+def _training(settings: SelfMaskSettings, learned: int = 1) -> SelfMaskTrainingConfig:
+    """How to train on so many pictures with a mask."""
     from tasks.selfmask_training import SelfMaskTrainingConfig
 
     return SelfMaskTrainingConfig(
-        steps=settings.steps,
+        steps=settings.epochs * max(1, -(-learned // settings.batch_size)) or settings.steps,
         batch_size=settings.batch_size,
         image_size=settings.image_size,
         learning_rate=settings.highest_rate,
+        **({"warmup_steps": 0} if settings.schedule == "poly" else {}),
+        schedule=settings.schedule,  # type: ignore[arg-type]  # checked there
+        views=settings.views,  # type: ignore[arg-type]  # likewise
         cross_entropy_weight=settings.cross_entropy,
         max_seconds=60 * settings.minutes,
         seed=settings.seed,

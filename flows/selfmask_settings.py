@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from flows.settings import DEFAULT_CLIP
 from storage.errors import ConfigError
@@ -15,6 +17,21 @@ _RATE_FROM_WEIGHTS: Final = 6e-6
 """The paper's, for an encoder that knows much already: `lr` in the reference's
 `configs/duts-dino-k234-nq20-224-swav-mocov2-dino-p16-sr10100.yaml`. A rate for a network that
 starts from nothing would undo what trained weights know."""
+
+PAPER: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "image_size": 224,
+        "pictures": 0,
+        "epochs": 12,
+        "batch_size": 8,
+        "learning_rate": _RATE_FROM_WEIGHTS,
+        "schedule": "poly",
+        "views": "scaled",
+        "cross_entropy": 0.0,
+        "minutes": 0.0,
+    }
+)
+"""The settings of that configuration; AdamW and its weight decay of 0.01 are every training's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +43,16 @@ class SelfMaskSettings:
         out: the safetensors file; weights are float16.
         features: sources of the features that are clustered; see `load_patch_features`.
         start: weights to go on from, whose sizes then hold: nq20, nq10, demo or a file; '': none.
+        recipe: paper, its authors' settings, for a `start`; '': none. See `PAPER`.
         width, layers, decoder_layers, queries: of a network that starts from nothing.
         image_size: pixels along a side of what the network sees in training.
         pictures: at most so many, chosen at random; 0: all of them.
         patches: that a picture is clustered as.
         least_agreement: of the candidates for a mask, 0..1; see `VoteConfig`.
         steps: batches.
+        epochs: in place of `steps`, so many rounds of the pictures that are learned; 0: `steps`.
+        schedule: how the rate falls, cosine (after a warm-up) or poly (without).
+        views: what is seen of a picture, parts or scaled; see `selfmask_batches`.
         minutes: the training itself takes at most that long; 0: as long as its steps take.
         batch_size: pictures of a batch.
         learning_rate: the highest; None: it follows the start, see `highest_rate`.
@@ -47,6 +68,7 @@ class SelfMaskSettings:
     out: Path
     features: tuple[str, ...] = (DEFAULT_CLIP,)
     start: str = ""
+    recipe: str = ""
     width: int = 128
     layers: int = 8
     decoder_layers: int = 2
@@ -56,6 +78,9 @@ class SelfMaskSettings:
     patches: int = 576
     least_agreement: float = 0.0
     steps: int = 3000
+    epochs: int = 0
+    schedule: str = "cosine"
+    views: str = "parts"
     minutes: float = 0.0
     batch_size: int = 16
     learning_rate: float | None = None
@@ -76,7 +101,8 @@ class SelfMaskSettings:
     def __post_init__(self) -> None:
         if self.out.suffix != ".safetensors":
             raise ConfigError(f"out is {self.out}: choose a name that ends with .safetensors.")
-        for name in ("pictures", "minutes", "seed"):
+        self._check_recipe()
+        for name in ("pictures", "minutes", "seed", "epochs"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}: choose 0 or more.")
         for name in ("layers", "decoder_layers", "queries"):
@@ -96,6 +122,14 @@ class SelfMaskSettings:
             self.truth.name == "truth.json" and self.truth.is_file()
         ):
             raise ConfigError(f"truth is {self.truth}: give the file truth.json of a made corpus.")
+
+    def _check_recipe(self) -> None:
+        if self.recipe not in ("", "paper"):
+            raise ConfigError(f"recipe is {self.recipe!r}: choose paper, or none.")
+        if self.recipe and not self.start:
+            raise ConfigError(
+                "The recipe paper is for weights that know much already: name some with --start."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

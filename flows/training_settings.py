@@ -161,7 +161,8 @@ def training_title(settings: TrainingSettings, dataset: str) -> str:
         settings: of the training.
         dataset: the data set's key, or its beginning; empty for the latest.
     """
-    return f"{settings.iterations:,} iterations on {dataset[:12] or 'the latest data set'}"
+    recipe = f", {facts}" if (facts := recipe_facts(settings)) else ""
+    return f"{settings.iterations:,} iterations on {dataset[:12] or 'the latest data set'}{recipe}"
 
 
 def recipe_facts(settings: TrainingSettings) -> str:

@@ -1,7 +1,9 @@
 """Pictures and masks as SelfMask is trained on them: cut out, flipped and recoloured at random.
 
-The reference (github.com/NoelShin/selfmask) cuts out parts of 0.1 to 1 times the picture's size,
-flips, and changes colours, as here.
+Views are `parts`, large ones that hold most of a thing, or `scaled`, those of the reference
+(github.com/NoelShin/selfmask, `datasets/duts.py` and `base_dataset.py`): the whole picture, pressed
+into a square of 0.1 to 1 times the network's size, at the top left, and its mean colour around it.
+Either is flipped and recoloured; the reference recolours more strongly, and blurs.
 
 Dimensions:
     h, w  rows, columns of a picture
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,10 @@ from PIL import Image
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
+Views = Literal["parts", "scaled"]
+
 _PATCH: Final = 8
+_SMALLEST_SCALE: Final = 0.1
 _SMALLEST_CUT: Final = 0.5
 """Of the picture's shorter side."""
 _MOST_STRETCH: Final = 1.3
@@ -40,6 +45,7 @@ def selfmask_batches(
     batch_size: int,
     image_size: int,
     seed: int,
+    views: Views = "parts",
 ) -> Iterator[tuple[Pixels, Mask]]:
     """Batches without end; every picture comes once before any comes again.
 
@@ -50,13 +56,18 @@ def selfmask_batches(
         batch_size: n.
         image_size: s.
         seed: of the order and of all random changes.
+        views: what is seen of a picture.
 
     Yields:
         uint8 [n, s, s, 3], and bool [n, s, s].
 
     Raises:
-        ValueError: there is no picture, or pictures and masks differ in number or size.
+        ValueError: there is no picture, or pictures and masks differ in number or size, or there
+            are no such views.
     """
+    if views not in get_args(Views):
+        raise ValueError(f"views must be parts or scaled, got {views!r}")
+    view_of = _scaled if views == "scaled" else _view
     if not len(pictures) or len(pictures) != len(masks):
         raise ValueError(f"expected as many masks as pictures, got {len(masks)}, {len(pictures)}")
     for pixels, mask in zip(pictures, masks, strict=True):
@@ -65,13 +76,13 @@ def selfmask_batches(
     random = np.random.default_rng(seed)
     order = _endless_order(len(pictures), random)
     while True:
-        views = [
-            _view(pictures[at], masks[at], image_size, random)
+        seen = [
+            view_of(pictures[at], masks[at], image_size, random)
             for at in (next(order) for _ in range(batch_size))
         ]
         yield (
-            recoloured(np.stack([pixels for pixels, _ in views]), random),
-            np.stack([mask for _, mask in views]),
+            recoloured(np.stack([pixels for pixels, _ in seen]), random),
+            np.stack([mask for _, mask in seen]),
         )
 
 
@@ -100,6 +111,37 @@ def _view(
     soft = Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BILINEAR, box=box)
     step = -1 if random.random() < 0.5 else 1
     return np.asarray(view)[:, ::step], (np.asarray(soft) > 0.5)[:, ::step]
+
+
+def _scaled(
+    pixels: Pixels, mask: Mask, image_size: int, random: np.random.Generator
+) -> tuple[Pixels, Mask]:
+    """The whole picture, smaller, and its mask, uint8 [s, s, 3] and bool [s, s].
+
+    Where a thing is too thin to be left after some tries, the picture fills the view.
+    """
+    for _ in range(_TRIES):
+        side = max(1, int(image_size * random.uniform(_SMALLEST_SCALE, 1.0)))
+        small = _nearest(mask, side)
+        if small.any():
+            break
+    else:
+        side, small = image_size, _nearest(mask, image_size)
+    # The mean is cut off, not rounded, as in the reference.
+    view = np.empty((image_size, image_size, 3), dtype=np.uint8)
+    view[:] = pixels.mean(axis=(0, 1)).astype(np.uint8)
+    picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR)
+    view[:side, :side] = np.asarray(picture)
+    seen = np.zeros((image_size, image_size), dtype=np.bool_)
+    seen[:side, :side] = small
+    step = -1 if random.random() < 0.5 else 1
+    return view[:, ::step], seen[:, ::step]
+
+
+def _nearest(mask: Mask, side: int) -> Mask:
+    """A mask at another size, bool [side, side]."""
+    small = Image.fromarray(mask).resize((side, side), Image.Resampling.NEAREST)
+    return np.asarray(small, dtype=np.bool_)
 
 
 def _cut(mask: Mask, random: np.random.Generator) -> tuple[float, float, float, float]:

@@ -2,9 +2,9 @@
 
 Optimiser (AdamW, weight decay 0.01) and losses, on every layer of the decoder, are those of the
 paper (Shin et al. 2022, section 4) and of the reference's `configs/duts-dino-*.yaml`. Other than
-there: a warm-up and a cosine in place of the reference's schedule, parts of 0.5 to 1 times a
-picture's shorter side, and a number of batches in place of 12 epochs. On a CPU, the same pictures
-and seeds give the same weights as long as torch uses as many threads.
+there, unless `schedule` and `views` say so: a warm-up and a cosine, and parts of 0.5 to 1 times a
+picture's shorter side. On a CPU, the same pictures and seeds give the same weights as long as torch
+uses as many threads.
 
 Dimensions:
     n     pictures of a batch
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from storage.errors import ConfigError, CorpusError
 from tasks.models import ModelConfig, load_selfmask_model
 from tasks.saliency_votes import Mask, PseudoMask, VoteConfig, pseudo_masks
-from tasks.selfmask_batches import Pixels, selfmask_batches
+from tasks.selfmask_batches import Pixels, Views, selfmask_batches
 from tasks.timed_schedule import check_loss, learning_rate, share_done
 
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 Batches = Iterator[tuple[Pixels, Mask]]
 """Pictures uint8 [n, s, s, 3], RGB, and masks bool [n, s, s]."""
 
+Schedule = Literal["cosine", "poly"]
+
 _PATCH = 8
+_POWER: Final = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,11 @@ class SelfMaskTrainingConfig:
         image_size: pixels along a side of what the network sees; a multiple of 8.
         learning_rate: the highest, after the warm-up. The paper's 6e-6 is for an encoder that
             knows much already.
-        warmup_steps: in which the rate rises evenly.
+        warmup_steps: in which the rate rises evenly, before a cosine.
+        schedule: how the rate falls: as a cosine, or the paper's poly, `(1 - done) ** 0.9`. (The
+            reference's code begins its poly anew with every epoch, so that its rate stays above
+            0.92 of the highest; that is not done here.)
+        views: what is seen of a picture; see `selfmask_batches`.
         weight_decay: AdamW's.
         max_gradient_norm: longer gradients are shortened to it; 0: none are.
         ranking_weight: of the ranking loss.
@@ -68,6 +75,8 @@ class SelfMaskTrainingConfig:
     image_size: int = 96
     learning_rate: float = 1e-3
     warmup_steps: int = 100
+    schedule: Schedule = "cosine"
+    views: Views = "parts"
     weight_decay: float = 0.01
     max_gradient_norm: float = 0.0
     ranking_weight: float = 1.0
@@ -83,6 +92,10 @@ class SelfMaskTrainingConfig:
                      "cross_entropy_weight", "max_seconds", "seed"):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}: choose 0 or more.")
+        if self.schedule not in get_args(Schedule):
+            raise ConfigError(f"schedule is {self.schedule!r}: choose cosine or poly.")
+        if self.views not in get_args(Views):
+            raise ConfigError(f"views is {self.views!r}: choose parts or scaled.")
         if self.image_size < 2 * _PATCH or self.image_size % _PATCH:
             raise ConfigError(
                 f"image_size is {self.image_size}: choose a multiple of {_PATCH} from {2 * _PATCH}."
@@ -147,6 +160,7 @@ def train_selfmask(
         batch_size=config.batch_size,
         image_size=config.image_size,
         seed=config.seed,
+        views=config.views,
     )
     train_on_batches(network, batches, config, on_step)
 
@@ -229,7 +243,7 @@ def train_on_batches(
     )
     started, step, done = time.monotonic(), 0, 0.0
     while done < 1:
-        rate = learning_rate(config, step, done)
+        rate = rate_of(config, step, done)
         for group in optimiser.param_groups:
             group["lr"] = rate
         loss, dice = _learn(network, next(batches), optimiser, config)
@@ -238,6 +252,13 @@ def train_on_batches(
         done = share_done(config, step, time.monotonic() - started)
         on_step(SelfMaskStep(step=step, done=done, loss=loss, dice=dice, learning_rate=rate))
     network.eval().requires_grad_(False)
+
+
+def rate_of(config: SelfMaskTrainingConfig, step: int, done: float) -> float:
+    """The rate of the batch after `step` others, when `done` (0..1) of the training is over."""
+    if config.schedule == "cosine":
+        return learning_rate(config, step, done)
+    return config.learning_rate * float((1 - done) ** _POWER)
 
 
 def _learn(

@@ -13,7 +13,7 @@ from flows.evaluation_settings import EvaluationSettings
 from flows.named_values import make_settings
 from flows.recipes import RECIPE_NAMES, build_recipe_for_defaults, departures, published_recipe
 from flows.settings import BuildSettings
-from flows.training_settings import TrainingSettings, training_config
+from flows.training_settings import TrainingSettings, training_config, training_title
 from storage.errors import ConfigError
 
 RANDOM = {"clip": "ViT-B-32-quickgelu:random:0", "device": "cpu", "precision": "float32"}
@@ -51,6 +51,9 @@ def test_what_is_given_wins_and_is_told() -> None:
     assert (chosen.iterations, chosen.crop, chosen.precision) == (20_000, 96, "float32")
     told = departures("training", chosen.recipe, chosen.model_dump())
     assert told == {"iterations": 20_000, "crop": 96}
+    assert training_title(chosen, "abc").endswith(
+        "on abc, zutis-imagenet-s919, but iterations 20000, crop 96"
+    )
     assert departures("training", "", TrainingSettings().model_dump()) == {}
     whole = TrainingSettings(recipe="zutis-coco").model_dump(mode="json")
     assert TrainingSettings.model_validate(whole) == TrainingSettings(recipe="zutis-coco")

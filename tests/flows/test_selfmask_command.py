@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -178,3 +179,35 @@ def test_the_command_leaves_the_rate_to_the_start(tmp_path, monkeypatch):
         done = CliRunner().invoke(selfmask_app, [*words, *more])
         assert done.exit_code == 0, done.output
     assert [_training(each).learning_rate for each in heard] == [1e-3, 6e-6, 1e-3]
+
+
+def test_the_papers_recipe(tmp_path, monkeypatch):
+    """configs/duts-dino-k234-nq20-224-swav-mocov2-dino-p16-sr10100.yaml of its authors."""
+    heard = []
+    monkeypatch.setattr("flows.selfmask_command.run", heard.append)
+    words = ["--corpus", "p", "--out", str(tmp_path / "s.safetensors"), "--start", "nq20"]
+    for more in ([], ["--batch-size", "4"]):
+        done = CliRunner().invoke(selfmask_app, [*words, "--recipe", "paper", *more])
+        assert done.exit_code == 0, done.output
+    paper, other = heard
+    config = _training(paper, learned=100)
+    assert (config.learning_rate, config.weight_decay, config.schedule) == (6e-6, 0.01, "poly")
+    assert (config.batch_size, config.image_size, config.views) == (8, 224, "scaled")
+    assert (config.steps, config.warmup_steps) == (12 * 13, 0)  # a round is 13 batches
+    assert (config.cross_entropy_weight, config.ranking_weight) == (0, 1)
+    assert paper.pictures == 0
+    assert _training(other, learned=100).steps == 12 * 25
+
+
+def test_the_papers_recipe_goes_on_from_something(tmp_path):
+    with pytest.raises(ConfigError, match="recipe paper is for weights that know much already"):
+        SelfMaskSettings(corpus=("p",), out=tmp_path / "s.safetensors", recipe="paper")
+    with pytest.raises(ConfigError, match="recipe is 'papers': choose paper"):
+        SelfMaskSettings(corpus=("p",), out=tmp_path / "s.safetensors", recipe="papers")
+
+
+def test_rounds_are_counted_in_pictures_that_are_learned(world, tmp_path, capsys):
+    run(settings(world, tmp_path, epochs=2, steps=1, views="scaled", schedule="poly"))
+    printed = capsys.readouterr().out
+    assert "--mask-size 32" in printed
+    assert re.search(r"100.0%: step [4-8],", printed)

@@ -97,3 +97,25 @@ def test_what_doesnt_belong_together():
         next(batches(pictures=(), masks=()))
     with pytest.raises(ValueError, match="differ in size"):
         next(batches(masks=[mask[1:] for mask in MASKS]))
+
+
+def test_scaled_views_are_whole_pictures_of_a_tenth_to_their_size():
+    """As the reference has them: smaller, at the top left, the rest filled with the mean colour."""
+    some = selfmask_batches(
+        PICTURES, MASKS, batch_size=4, image_size=80, seed=0, views="scaled"
+    )  # fmt: skip
+    areas = []
+    for _ in range(25):
+        for view, mask in zip(*next(some), strict=True):
+            light = view.astype(int).sum(axis=-1)
+            assert np.mean((light > (light.max() + light.min()) / 2) != mask) < 0.06
+            areas.append(mask.mean())
+    whole = MASKS[0].mean()
+    assert max(areas) == pytest.approx(whole, rel=0.15)
+    assert min(areas) < whole * 0.2**2
+    assert min(areas) > 0
+
+
+def test_no_other_views():
+    with pytest.raises(ValueError, match="views must be parts or scaled, got 'whole'"):
+        next(selfmask_batches(PICTURES, MASKS, batch_size=1, image_size=24, seed=0, views="whole"))

@@ -20,6 +20,7 @@ from tasks.selfmask_training import (
     adaptable_selfmask,
     learning_rate,
     new_selfmask,
+    rate_of,
     salient_masks,
     train_selfmask,
     write_selfmask,
@@ -187,3 +188,13 @@ def test_settings_that_cant_work(field, value):
 def test_sizes_that_cant_work():
     with pytest.raises(ConfigError, match="width must be a multiple of 32"):
         new_selfmask(**{**TINY, "width": 40}, seed=0)
+
+
+def test_the_poly_schedule_falls_from_the_first_step_to_nothing():
+    config = SelfMaskTrainingConfig(steps=100, learning_rate=0.5, warmup_steps=0, schedule="poly")
+    rates = [rate_of(config, step, step / 100) for step in range(101)]
+    assert rates[0] == 0.5
+    assert rates[50] == pytest.approx(0.5 * 0.5**0.9)
+    assert rates[100] == 0
+    with pytest.raises(ConfigError, match="schedule is 'step': choose cosine or poly"):
+        SelfMaskTrainingConfig(steps=1, schedule="step")
