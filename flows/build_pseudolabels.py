@@ -30,11 +30,13 @@ from flows.run_form import (
     AtLeastOne,
     ClipName,
     DeviceName,
+    Margin,
     MaskSize,
     NotNegative,
     Positive,
     Precision,
     SelfMaskName,
+    Share,
     VocabularyName,
 )
 from flows.settings import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildSettings
@@ -74,6 +76,9 @@ def build_pseudolabels(
     mask_size: MaskSize = 512,
     refine_input: Literal["original", "reference"] = "original",
     overlap: Literal["best", "all", "last"] = "best",
+    min_score: Share = 0.0,
+    min_probability: Share = 0.0,
+    min_margin: Margin = -1.0,
     index: str = "exact",
     index_search: str = "",
     unusual_images: Literal["convert", "reject"] = "convert",
@@ -107,6 +112,9 @@ def build_pseudolabels(
         mask_size: pixels of the shorter side that SelfMask sees.
         refine_input: the picture whose edges masks are snapped to; reference is its authors'.
         overlap: who keeps an image that several categories retrieve.
+        min_score: least cosine of an image with a category.
+        min_probability: least probability of the category over the vocabulary.
+        min_margin: least lead of that probability over the next category's.
         index: exact, or a FAISS factory string.
         index_search: FAISS search parameters of an approximate index, such as nprobe=16.
         unusual_images: what becomes of CMYK, 16-bit, palette, animated and alpha pictures.
@@ -139,6 +147,9 @@ def build_pseudolabels(
         mask_size=mask_size,
         refine_input=refine_input,
         overlap=overlap,
+        min_score=min_score,
+        min_probability=min_probability,
+        min_margin=min_margin,
         index=index,
         index_search=index_search,
         unusual_images=unusual_images,

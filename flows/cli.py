@@ -78,6 +78,15 @@ def build_command(
     overlap: Annotated[
         str, typer.Option(help="Who keeps an image of several categories: best, all, last.")
     ] = "best",
+    min_score: Annotated[
+        float, typer.Option(help="Least cosine of an image with a category, 0 to 1.")
+    ] = 0.0,
+    min_probability: Annotated[
+        float, typer.Option(help="Least probability of the category, 0 to 1.")
+    ] = 0.0,
+    min_margin: Annotated[
+        float, typer.Option(help="Least lead over the next category's probability, -1 to 1.")
+    ] = -1.0,
     index: Annotated[str, typer.Option(help="exact, or a FAISS factory string.")] = "exact",
     index_search: Annotated[
         str, typer.Option(help="FAISS search parameters, such as nprobe=16.")

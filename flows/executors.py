@@ -30,6 +30,9 @@ class Executor(Protocol):
 
     store: ArtifactStore
 
+    def warn(self, sentence: str) -> None:
+        """What a user has to know before the work goes on; told with the next stage."""
+
     def look(self, stage: str, config: Any, inputs: Any) -> Artifact | None: ...
 
     def one(self, stage: str, config: Any, inputs: Any) -> Artifact: ...
@@ -53,6 +56,10 @@ class LocalExecutor:
         self.store = store
         self.reports: list[StageProgress] = []
         self._watcher = watcher or SilentWatcher()
+        self._to_tell: list[str] = []
+
+    def warn(self, sentence: str) -> None:
+        self._to_tell.append(sentence)
 
     def look(self, stage: str, config: Any, inputs: Any) -> Artifact | None:
         progress = StageProgress(stage, total=0, parts=1, cached_parts=0)
@@ -80,9 +87,15 @@ class LocalExecutor:
 
     def _tell_cached(self, progress: StageProgress) -> None:
         progress.finished = progress.started
-        self.reports.append(progress)
-        self._watcher.begin(progress)
+        self._begin(progress)
         self._watcher.end(progress)
+
+    def _begin(self, progress: StageProgress) -> None:
+        self.reports.append(progress)
+        for sentence in self._to_tell:
+            progress.warn(sentence)
+        self._to_tell.clear()
+        self._watcher.begin(progress)
 
     def _ref(self, stage: str, config: Any, inputs: Any) -> ArtifactRef | None:
         """The name of what a stage will make; None for a stage that looks at what is there."""
@@ -100,8 +113,7 @@ class LocalExecutor:
     def _watched(
         self, progress: StageProgress, config: Any, inputs: Sequence[Any]
     ) -> list[Artifact | None]:
-        self.reports.append(progress)
-        self._watcher.begin(progress)
+        self._begin(progress)
         with refreshing(progress, self._watcher):
             made = self._run(progress, config, inputs)
         progress.finished = time.monotonic()

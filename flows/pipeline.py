@@ -38,7 +38,7 @@ from tasks import (
 )
 from tasks.category_texts import equal_prompts
 from tasks.coverage import covered_items
-from tasks.layout import MASKS, NEIGHBOURS, RETRIEVED_IMAGES, TEXTS
+from tasks.layout import ENTRIES, MASKS, NEIGHBOURS, RETRIEVED_IMAGES, TEXTS
 from tasks.models import ModelConfig
 from tasks.stage import PartOfPlan, plan_parts
 from tasks.text_rows import TextRow
@@ -88,7 +88,6 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     configs = _check_settings(settings, clip, selfmask)
 
     plans, embedded, index = _index_corpus(settings, configs, executor)
-    search_index.check_k(settings.per_category, index.counts["images"])
     retrieval, retrieval_inputs = _retrieve(settings, configs, vocabulary, index, executor)
     masks = _mask(settings, configs, retrieval, executor)
     shard_plan, shards, dataset = _pack(settings, configs, vocabulary, retrieval, masks, executor)
@@ -160,7 +159,12 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
         ),
         embed_text=embed_text.Config(clip=clip),
         index=build_index.Config(index=settings.index, index_search=settings.index_search),
-        retrieve=retrieve.Config(overlap=settings.overlap),
+        retrieve=retrieve.Config(
+            overlap=settings.overlap,
+            min_score=settings.min_score,
+            min_probability=settings.min_probability,
+            min_margin=settings.min_margin,
+        ),
         masks=make_masks.Config(
             selfmask=selfmask,
             mask_size=settings.mask_size,
@@ -200,6 +204,7 @@ def _index_corpus(
         )
         for source in open_sources(settings.corpus)
     ]
+    _tell_if_all_are_taken(settings.per_category, plans, executor)
     parts = [
         PartOfPlan(plan.ref, number) for plan in plans for number in range(len(plan_parts(plan)))
     ]
@@ -212,6 +217,25 @@ def _index_corpus(
         )
     )
     return plans, embedded, executor.one(build_index.NAME, configs.index, inputs)
+
+
+def _tell_if_all_are_taken(
+    per_category: int, plans: Sequence[Artifact], executor: Executor
+) -> None:
+    """Tell, before any image is read, that categories could only differ in their thresholds."""
+    listed = sum(plan.counts["entries"] for plan in plans)
+    if listed < per_category and not any(map(_has_tars, plans)):
+        executor.warn(
+            f"per_category is {per_category:,} and the corpus lists {listed:,} images: every"
+            " category is offered all of them. Ask for fewer, or set --min-score, --min-probability or"
+            " --min-margin, so that a category keeps what shows it."
+        )
+
+
+def _has_tars(plan: Artifact) -> bool:
+    """Tars are listed as one entry each, however many images they hold."""
+    with plan.open(ENTRIES) as file:
+        return "tar" in read_parquet(file, columns=["kind"])["kind"].unique().to_pylist()
 
 
 def _retrieve(

@@ -53,6 +53,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Margin = Annotated[float, Field(ge=-1, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 MaskSize = Annotated[int, Field(ge=32, le=4096)]
 """As `make_masks.Config` allows it."""

@@ -31,6 +31,9 @@ class BuildSettings:
         mask_size: pixels of the shorter side that SelfMask sees.
         refine_input: original or reference; the picture whose edges masks are snapped to.
         overlap: best, all or last; who keeps an image that several categories retrieve.
+        min_score: least cosine of an image with a category, 0..1; what is below 0 never counts.
+        min_probability: least probability of the category, 0..1, over the vocabulary.
+        min_margin: least lead of that probability over the next category's, -1..1.
         index: exact, or a FAISS factory string.
         index_search: FAISS search parameters of an approximate index.
         unusual_images: convert or reject CMYK, 16-bit, palette, animated and alpha pictures.
@@ -56,6 +59,9 @@ class BuildSettings:
     mask_size: int = 512
     refine_input: str = "original"
     overlap: str = "best"
+    min_score: float = 0.0
+    min_probability: float = 0.0
+    min_margin: float = -1.0
     index: str = "exact"
     index_search: str = ""
     unusual_images: str = "convert"

@@ -22,6 +22,7 @@ _MASK_REASONS = {
     "too_elongated": "the picture is more than 8 times as long as it is wide",
 }
 _MOST_ROWS = 100
+_MOST_NAMES = 10
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Summary:
         categories: category_id, name, retrieved, kept, dropped, masked; a row a category.
         rejects: images left out, by reason: while listing, reading and masking.
         facts: label and value, for everything else.
+        not_found: names whose best scores do not rise above the corpus's own.
         warning: what must be said of the weights; empty for trained ones.
     """
 
@@ -39,6 +41,7 @@ class Summary:
     rejects: dict[str, int]
     facts: dict[str, str]
     warning: str
+    not_found: tuple[str, ...] = ()
 
 
 def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
@@ -66,7 +69,20 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
         ignored.update(plan.counts["ignored"])
     if ignored:
         facts["other files"] = ", ".join(f"{n:,} {kind}" for kind, n in sorted(ignored.items()))
-    return Summary(counts["categories"], rejects, facts, untrained_warning(build))
+    absent = [row["name"] for row in counts["categories"] if not row["masked"]]
+    if absent:
+        facts["no label"] = f"{_listed(absent)}: no pixel of any label map shows them"
+    not_found = tuple(build.retrieval.notes["not_found"])
+    if not_found:
+        facts["not found (?)"] = (
+            f"{_listed(not_found)}: no image's score rises above those of the corpus as a whole"
+        )
+    return Summary(counts["categories"], rejects, facts, untrained_warning(build), not_found)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def untrained_warning(build: Build) -> str:
@@ -84,7 +100,7 @@ def untrained_warning(build: Build) -> str:
 
 
 def print_summary(summary: Summary, console: Console) -> None:
-    console.print(_category_table(summary.categories))
+    console.print(_category_table(summary.categories, summary.not_found))
     if len(summary.categories) > _MOST_ROWS:
         console.print(f"… and {len(summary.categories) - _MOST_ROWS} more, in the data set card.")
     if summary.rejects:
@@ -134,14 +150,15 @@ def _cost(reports: Sequence[StageProgress]) -> str:
     )
 
 
-def _category_table(categories: Sequence[dict[str, Any]]) -> Table:
+def _category_table(categories: Sequence[dict[str, Any]], not_found: Sequence[str]) -> Table:
     table = Table(title="Categories", title_justify="left")
     table.add_column("id", justify="right")
     table.add_column("name")
     for column in ("retrieved", "kept", "dropped", "masked"):
         table.add_column(column, justify="right")
     for row in categories[:_MOST_ROWS]:
-        table.add_row(str(row["category_id"]), escape(row["name"]), *(
+        mark = " (?)" if row["name"] in not_found else ""
+        table.add_row(str(row["category_id"]), escape(row["name"]) + mark, *(
             f"{row[column]:,}" for column in ("retrieved", "kept", "dropped", "masked")
         ))  # fmt: skip
     return table

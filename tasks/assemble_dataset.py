@@ -139,7 +139,7 @@ scores; where the picture came from; keys of the artifacts that made it |
 `retrieve/{plan.manifest["inputs"]["retrieval"]}`. Shards are sorted by category: shuffle when
 you train.
 
-{_reading(config.name, last)}
+{_without_pixels(categories)}{_reading(config.name, last)}
 {_depth_warning(ignore_label(largest), alike)}## Licences
 
 The pictures belong to their authors. Each sample's JSON names the file that it came from; check the
@@ -151,6 +151,13 @@ licences there before you pass pictures on or train on them.
 |---|---|---|---|---|
 {rows}
 """
+
+
+def _without_pixels(categories: Sequence[Mapping[str, Any]]) -> str:
+    absent = [row["name"] for row in categories if not row["masked"]]
+    if not absent:
+        return ""
+    return f"**Categories with no pixel in any label map: {_cell(', '.join(absent))}.**\n\n"
 
 
 def decode_alike(names: Mapping[int, str]) -> list[str]:

@@ -113,7 +113,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     Columns: those of the retrieval's `images.parquet`, `masked` (key of the mask's artifact),
     `label` (the category_id in the label map), `labels` (all categories that kept the image:
     category_id, name, external_id, rank, score), `shard`. The counts say, per category, how many
-    rows were retrieved, kept and dropped, and how many samples came of it.
+    rows were retrieved, kept and dropped, and `masked`: how many samples show it in their label
+    map, which is what a training sees.
 
     Raises:
         CorpusError: if no retrieved image has a usable mask.
@@ -261,7 +262,7 @@ def _category_counts(
 ) -> list[dict[str, Any]]:
     retrieved = Counter(retrieval["category_id"].to_pylist())
     kept = Counter(retrieval.filter(retrieval["kept"])["category_id"].to_pylist())
-    masked = Counter(label["category_id"] for sample in samples for label in sample["labels"])
+    masked = Counter(sample["label"] for sample in samples)
     return [
         {
             "category_id": category.category_id,

@@ -9,25 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
-from storage.errors import ConfigError, VocabularyError
+from storage.errors import ConfigError, CorpusError, VocabularyError
 from storage.fingerprints import Recipe
 from storage.records import read_parquet, write_parquet
 from tasks.category_texts import equal_rows
 from tasks.index_rows import IndexRows, load_index_rows, records_at
 from tasks.layout import NEIGHBOURS, RETRIEVAL, RETRIEVED_IMAGES
+from tasks.score_background import stands_out
 from tasks.stage import Progress
 from tasks.text_rows import TextRow, load_text_rows
 
 NAME = "retrieve"
-VERSION = 1
+VERSION = 2
 POLICIES = ("best", "all", "last")
 _REASONS = {"best": "more_probable_elsewhere", "last": "taken_by_later_category"}
 _ROWS_AT_ONCE = 16_384
+# Images whose scores say how scores are spread; evenly spaced, so that no seed is needed.
+_SAMPLED = 4_096
+_NAMED = 5  # categories in a sentence
 _LOCATION = ["uri", "member", "offset", "length", "height", "width", "format", "conversion"]
 
 
@@ -39,13 +45,28 @@ class Config:
         overlap: what becomes of an image retrieved for several categories. `best` gives it to the
             category of highest softmax probability over the vocabulary, ties to the better rank;
             `all` keeps it for each; `last` gives it to the last category, as the reference does.
+        min_score: least cosine, 0..1. A cosine below 0 never counts.
+        min_probability: least softmax probability over the vocabulary, 0..1.
+        min_margin: least lead of that probability over the next category's, -1..1.
     """
 
     overlap: str = "best"
+    min_score: float = 0.0
+    min_probability: float = 0.0
+    min_margin: float = -1.0
 
     def __post_init__(self) -> None:
         if self.overlap not in POLICIES:
             raise ConfigError(f"overlap is {self.overlap!r}: choose {', '.join(POLICIES)}.")
+        for name, least in (("min_score", 0.0), ("min_probability", 0.0), ("min_margin", -1.0)):
+            if not least <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: choose {least:g} to 1.")
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What is part of the key: a threshold that lets everything pass is none."""
+        thresholds = {"min_score": 0.0, "min_probability": 0.0, "min_margin": -1.0}
+        return {k: v for k, v in asdict(self).items() if v != thresholds.get(k)}
 
 
 @dataclass(frozen=True)
@@ -77,7 +98,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
     return Recipe(
         stage=NAME,
         version=VERSION,
-        config=asdict(config),
+        config=config.deciding,
         inputs={
             "index": inputs.index.key,
             "texts": sorted({category.text.key for category in inputs.categories}),
@@ -98,10 +119,12 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     `retrieval.parquet`: category_id, category, rank, image_id, score (cosine), probability
     (softmax over the vocabulary at the model's logit scale), margin (probability less that of the
     most probable other category), kept, reason (empty where kept), kept_by (the category_id that
-    has it). `images.parquet`: each retrieved image once, with where its bytes are and the key of
-    the artifact that read them (`embedded`).
+    has it; 0 for none). `images.parquet`: each image that some category keeps once, with where its
+    bytes are and the key of the artifact that read them (`embedded`). The note `not_found` names
+    the categories whose best scores do not rise above the corpus's own (`stands_out`).
 
     Raises:
+        CorpusError: no image passes the thresholds for any category.
         VocabularyError: CLIP reads the different prompts of two categories as one text.
     """
     table = _neighbours(inputs, store)
@@ -112,19 +135,25 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     _refuse_equal_texts(inputs.categories, texts)
     column = table["column"].to_numpy()
     probability, margin = _probabilities(rows, positions, texts, logit_scale, which, column)
-    keeper = _KEEPERS[config.overlap](which, column, table["rank"].to_numpy(), probability)
-    ranked = _ranked_table(table, inputs.categories, probability, margin, keeper, config.overlap)
+    failed = _failed_threshold(config, table["score"].to_numpy(), probability, margin)
+    keeper = _keepers(config, failed, which, column, table["rank"].to_numpy(), probability)
+    ranked = _ranked_table(
+        table, inputs.categories, probability, margin, keeper, failed, config.overlap
+    )
+    _check_that_some_are_kept(ranked)
+    kept_positions = np.unique(positions[which[ranked["kept"].to_numpy(zero_copy_only=False)]])
     progress.advance(len(inputs.categories))
     with store.attempt(locate(config, inputs, store)) as attempt:
         with attempt.create(RETRIEVAL) as file:
             write_parquet(ranked, file)
         with attempt.create(RETRIEVED_IMAGES) as file:
-            write_parquet(_locations(index, positions, store), file)
+            write_parquet(_locations(index, kept_positions, store), file)
         kept = int(np.count_nonzero(ranked["kept"].to_numpy(zero_copy_only=False)))
         return store.publish(
             attempt, _recipe(config, inputs),
             counts={"rows": ranked.num_rows, "kept": kept, "dropped": ranked.num_rows - kept,
-                    "images": len(positions)},
+                    "images": len(kept_positions)},
+            notes={"not_found": _not_found(inputs.categories, texts, rows, table)},
         )  # fmt: skip
 
 
@@ -132,10 +161,19 @@ def _refuse_equal_texts(categories: Sequence[CategoryQuery], texts: np.ndarray) 
     """Prompts that differ beyond what CLIP reads, or in what it doesn't tell apart."""
     equal = [categories[i] for i in equal_rows(texts)]
     if len({category.text.text_id for category in equal}) > 1:
-        names = " and ".join(repr(category.name) for category in equal)
+        names = " and ".join(repr(category.name) for category in equal[:_NAMED])
         raise VocabularyError(
             f"CLIP reads the prompts of the categories {names} as one text, so that they would "
             "find the same images: shorten them to what tells them apart, or delete one."
+        )
+
+
+def _check_that_some_are_kept(ranked: pa.Table) -> None:
+    if not pc.any(ranked["kept"]).as_py():
+        best = pc.max(ranked["score"]).as_py()
+        raise CorpusError(
+            f"No image passes min_score, min_probability and min_margin for any category (the "
+            f"highest score is {best:.3f}): lower them, or give images that show the categories."
         )
 
 
@@ -215,6 +253,54 @@ def _keep_all(
     return column
 
 
+def _failed_threshold(
+    config: Config, score: np.ndarray, probability: np.ndarray, margin: np.ndarray
+) -> np.ndarray:
+    """For every row, the first threshold that it misses; empty where it passes all."""
+    tests = [score < 0, score < config.min_score, probability < config.min_probability,
+             margin < config.min_margin]  # fmt: skip
+    names = ["negative_score", "below_min_score", "below_min_probability", "below_min_margin"]
+    return np.select(tests, names, default="")
+
+
+def _keepers(
+    config: Config,
+    failed: np.ndarray,
+    which: np.ndarray,
+    column: np.ndarray,
+    rank: np.ndarray,
+    probability: np.ndarray,
+) -> np.ndarray:
+    """For every row, the column that keeps its image, among those that pass; -1 for none."""
+    passed = np.flatnonzero(failed == "")
+    chosen = np.full(len(which), -1, dtype=column.dtype)
+    if not len(passed):
+        return chosen
+    _, images = np.unique(which[passed], return_inverse=True)
+    keep = _KEEPERS[config.overlap]
+    chosen[passed] = keep(images, column[passed], rank[passed], probability[passed])
+    if config.overlap != "all":  # a row that fails is told who has its image
+        owner = np.full(int(which.max()) + 1, -1, dtype=column.dtype)
+        owner[which[passed]] = chosen[passed]
+        chosen = owner[which]
+    return chosen
+
+
+def _not_found(
+    categories: Sequence[CategoryQuery], texts: np.ndarray, rows: IndexRows, table: pa.Table
+) -> list[str]:
+    """Names of the categories whose best score does not stand out of the corpus's scores."""
+    first = table.filter(pc.equal(table["rank"], 1))
+    best = dict(zip(first["column"].to_pylist(), first["score"].to_pylist(), strict=True))
+    positions = np.unique(np.linspace(0, len(rows) - 1, _SAMPLED).astype(np.int64))
+    sample = rows.fetch(positions).astype(np.float32) @ texts.T
+    return [
+        category.name
+        for place, category in enumerate(categories)
+        if not stands_out(best[place], sample[:, place], len(rows))
+    ]
+
+
 def _first_of_group(which: np.ndarray, column: np.ndarray, order: np.ndarray) -> np.ndarray:
     _, first = np.unique(which[order], return_index=True)
     return np.asarray(column[order][first][which])
@@ -229,12 +315,14 @@ def _ranked_table(
     probability: np.ndarray,
     margin: np.ndarray,
     keeper: np.ndarray,
+    failed: np.ndarray,
     overlap: str,
 ) -> pa.Table:
     column = table["column"].to_numpy()
     ids = np.array([category.category_id for category in categories], dtype=np.int32)
     names = np.array([category.name for category in categories], dtype=object)
-    kept = keeper == column
+    kept = (keeper == column) & (failed == "")
+    lost = np.where(failed == "", _REASONS.get(overlap, ""), failed)
     return pa.table(
         {
             "category_id": ids[column],
@@ -245,8 +333,8 @@ def _ranked_table(
             "probability": probability,
             "margin": margin,
             "kept": kept,
-            "reason": pa.array(np.where(kept, "", _REASONS.get(overlap, "")), pa.string()),
-            "kept_by": ids[keeper],
+            "reason": pa.array(np.where(kept, "", lost), pa.string()),
+            "kept_by": np.where(keeper < 0, 0, ids[keeper]).astype(np.int32),
         }
     )
 

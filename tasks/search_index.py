@@ -76,21 +76,20 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     With an approximate index, recall@k against exact search is measured on some of the texts and
     recorded in the counts.
 
-    Raises:
-        ConfigError: if k is larger than the index.
+    Where the index has fewer than k images, every text gets all of them.
     """
     index = store.get(inputs.index)
     rows, image_ids = load_index_rows(index, store)
-    check_k(config.k, len(rows))
+    k = min(config.k, len(rows))
     queries, _ = load_text_rows(inputs.texts, store)
-    scores, positions, counts = search(index, rows, queries, config.k, config.device)
+    scores, positions, counts = search(index, rows, queries, k, config.device)
     progress.advance(len(queries))
     flat = positions.reshape(-1)
-    ids = np.repeat([text.text_id for text in inputs.texts], config.k)
+    ids = np.repeat([text.text_id for text in inputs.texts], k)
     found = pa.table(
         {
             "text_id": pa.array(ids, pa.string()),
-            "rank": pa.array(np.tile(np.arange(1, config.k + 1, dtype=np.int32), len(queries))),
+            "rank": pa.array(np.tile(np.arange(1, k + 1, dtype=np.int32), len(queries))),
             "position": flat,
             "image_id": image_ids.take(pa.array(flat)),
             "score": scores.reshape(-1),
@@ -105,15 +104,6 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
             recipe(config, inputs.index),
             inputs={"texts": sorted({text.key for text in inputs.texts})},
             counts={"texts": len(queries), **counts},
-        )
-
-
-def check_k(k: int, images: int) -> None:
-    """Raises ConfigError, with what to do, if an index of `images` can't give k."""
-    if k > images:
-        raise ConfigError(
-            f"per_category asks for {k} images a category, but the corpus has only {images} that "
-            f"can be used: give --per-category {images} or less."
         )
 
 

@@ -25,8 +25,8 @@ ALLOWED = {
 # Modules of tasks that stages share or commands call; every other module there is a stage.
 NOT_STAGES = {
     "layout", "stage", "models", "coverage", "index_rows", "text_rows", "source_images",
-    "weights_check", "source_names", "category_texts", "dense_segmenter", "evaluation_images",
-    "evaluation_report",
+    "weights_check", "source_names", "score_background", "category_texts", "dense_segmenter",
+    "evaluation_images", "evaluation_report",
     "evaluation_scores", "label_regions", "overlays", "predict", "sample_rendering", "score_table",
     "patch_features", "saliency_scores", "saliency_votes", "selfmask_batches", "selfmask_corpus",
     "selfmask_training", "clip_pictures", "clip_scores", "clip_stretches", "clip_training",

@@ -72,7 +72,12 @@ class Stages:
         )
 
     def retrieve(
-        self, index: Artifact, names: Sequence[str], k: int, overlap: str = "best"
+        self,
+        index: Artifact,
+        names: Sequence[str],
+        k: int,
+        overlap: str = "best",
+        **thresholds: float,
     ) -> Artifact:
         """A category a name, whose only prompt is the name."""
         rows = self.texts(names)
@@ -82,7 +87,7 @@ class Stages:
             for number, (name, row) in enumerate(zip(names, rows, strict=True), start=1)
         )
         return retrieve.run(
-            retrieve.Config(overlap=overlap),
+            retrieve.Config(overlap=overlap, **thresholds),
             retrieve.Inputs(index.ref, categories),
             self.store,
             SilentProgress(),

@@ -28,12 +28,12 @@ from builds import (
 from fakes import FakeClip, FakeSelfMask
 from pictures import picture, write_corpus
 
-from flows.executors import NotCached
+from flows.executors import LocalExecutor, NotCached
 from flows.pipeline import build
 from flows.repair import repair_store
 from flows.stages import STAGES as ALL_STAGES
 from storage.artifacts import ArtifactStore
-from storage.errors import ArtifactError, ConfigError, CorpusError
+from storage.errors import ArtifactError, CorpusError
 from tasks import evaluate, plan_shards, train
 
 STAGES = {
@@ -553,13 +553,18 @@ def test_two_sources_with_the_same_images_are_one_corpus(
     assert built.index.counts["rejects"] == {"not_an_image": 2}
 
 
-def test_too_many_images_a_category_stop_before_anything_is_searched(
-    corpus: Path, vocabulary: Path, store: Path, calls: Any
+def test_more_images_a_category_than_there_are_take_all_and_say_so_before_the_work(
+    corpus: Path, vocabulary: Path, store: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="--per-category 20 or less"):
-        build_here(settings_of(corpus, vocabulary, store, per_category=21))
-    assert calls()["texts"] == 0
-    assert unfinished_attempts(store) == []
+    executor = LocalExecutor(ArtifactStore(str(store)))
+    built = build(settings_of(corpus, vocabulary, store, per_category=500), executor)
+    categories = built.shard_plan.counts["categories"]
+    assert {category["retrieved"] for category in categories} == {20}
+    first = executor.reports[1]
+    assert first.stage == "embed_images", "the first that reads an image"
+    [told] = first.warnings
+    assert "per_category is 500 and the corpus lists 21 images" in told
+    assert "--min-score" in told
 
 
 def test_shards_of_a_grown_vocabulary_are_those_of_one_that_was_always_so(

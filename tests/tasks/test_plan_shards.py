@@ -14,8 +14,10 @@ from fakes import FakeClip, FakeSelfMask
 from pictures import write_corpus
 from PIL import Image
 
+from flows.pipeline import Build
+from flows.summary import summarise
 from storage.errors import ConfigError, CorpusError
-from tasks.layout import RETRIEVAL, SAMPLES
+from tasks.layout import CARD, RETRIEVAL, SAMPLES
 from tasks.plan_shards import Category, Config, cut_shards
 
 
@@ -77,6 +79,11 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "corpus"
 
 
+def card_of(built: Build) -> str:
+    with built.dataset.open(CARD) as file:
+        return file.read().decode()
+
+
 def test_with_all_an_image_has_several_labels_and_the_likeliest_is_in_the_map(
     corpus: Path, tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ) -> None:
@@ -96,6 +103,14 @@ def test_with_all_an_image_has_several_labels_and_the_likeliest_is_in_the_map(
         assert sample["labels"][0]["score"] == own[0]["score"]
     keys = [(sample["label"], sample["image_id"]) for sample in samples]
     assert keys == sorted(keys)
+    counts = {c["category_id"]: c for c in built.shard_plan.counts["categories"]}
+    in_maps = Counter(sample["label"] for sample in samples)
+    assert {number: c["masked"] for number, c in counts.items()} == {
+        number: in_maps[number] for number in counts
+    }
+    assert any(c["kept"] and not c["masked"] for c in counts.values()), "a test of nothing"
+    assert "no pixel in any label map: " in card_of(built)
+    assert "no label" in summarise(built, []).facts
 
 
 def test_counts_of_categories_add_up(
@@ -113,7 +128,7 @@ def test_counts_of_categories_add_up(
     }
     assert built.shard_plan.counts["rejects"] == {"blank_mask": 1}
     assert len(blank) == 1, "the blank picture is retrieved, and left out of the shards"
-    labelled = Counter(label["category_id"] for s in samples for label in s["labels"])
+    labelled = Counter(sample["label"] for sample in samples)
     for category in built.shard_plan.counts["categories"]:
         own = [row for row in rows if row["category_id"] == category["category_id"]]
         assert category["retrieved"] == len(own) == 8

@@ -13,11 +13,18 @@ from pictures import write_corpus
 from stages import Stages
 
 from storage.artifacts import Artifact
-from storage.errors import ConfigError, VocabularyError
+from storage.errors import ConfigError, CorpusError, VocabularyError
 from storage.image_bytes import read_image_bytes
 from tasks.index_rows import load_index_rows
 from tasks.layout import RETRIEVAL, RETRIEVED_IMAGES
-from tasks.retrieve import Config, _keep_all, _keep_best, _keep_last
+from tasks.retrieve import (
+    Config,
+    _failed_threshold,
+    _keep_all,
+    _keep_best,
+    _keep_last,
+    _keepers,
+)
 from tasks.text_rows import load_text_rows
 
 # Two reds that differ little, so that they want the same images.
@@ -119,6 +126,60 @@ def test_categories_of_equal_prompts_tie_and_the_first_keeps(
         assert first["kept_by"] == second["kept_by"] == third["kept_by"]
         assert (second["kept"], third["kept"]) == (False, False)
     assert any(row["kept"] for row in reds[0])
+
+
+def test_images_below_a_threshold_are_kept_by_nobody_and_say_why(
+    stages: Stages, index: Artifact
+) -> None:
+    names = ["red", "blue", "yellow"]
+    free = rows_of(stages.retrieve(index, names, 20), RETRIEVAL)
+    middle = sorted(row["score"] for row in free)[len(free) // 2]
+    for overlap in ("best", "all", "last"):
+        retrieval = stages.retrieve(index, names, 20, overlap, min_score=middle)
+        table = rows_of(retrieval, RETRIEVAL)
+        low = [row for row in table if row["score"] < middle]
+        assert low
+        assert {(row["kept"], row["reason"]) for row in low} == {(False, "below_min_score")}
+        kept = {row["image_id"] for row in table if row["kept"]}
+        assert kept == {row["image_id"] for row in table if row["score"] >= middle}
+        assert {row["image_id"] for row in rows_of(retrieval, RETRIEVED_IMAGES)} == kept
+        assert retrieval.counts["images"] == len(kept)
+
+
+@pytest.mark.parametrize(("name", "value"), [("min_probability", 0.5), ("min_margin", 0.2)])
+def test_probability_and_margin_have_thresholds_too(
+    name: str, value: float, stages: Stages, index: Artifact
+) -> None:
+    table = rows_of(stages.retrieve(index, NAMES, 9, "all", **{name: value}), RETRIEVAL)
+    measured = [row[name.removeprefix("min_")] for row in table]
+    assert [row["kept"] for row in table] == [number >= value for number in measured]
+    assert {row["reason"] for row in table} == {"", f"below_{name}"}
+
+
+def test_thresholds_that_nothing_passes_are_one_sentence(stages: Stages, index: Artifact) -> None:
+    with pytest.raises(CorpusError, match=r"No image passes .* highest score is 0\.\d{3}"):
+        stages.retrieve(index, NAMES, 9, min_score=1.0)
+
+
+@pytest.mark.parametrize("wrong", [{"min_score": -0.1}, {"min_margin": 2}, {"min_probability": 2}])
+def test_thresholds_have_bounds(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is "):
+        Config(**wrong)
+
+
+def test_negative_cosines_are_never_kept() -> None:
+    failed = _failed_threshold(
+        Config(), np.array([-0.01, 0.0, 0.2]), np.ones(3), np.array([0.5, -0.5, 0.5])
+    )
+    assert failed.tolist() == ["negative_score", "", ""]
+
+
+def test_an_image_that_one_category_may_not_have_goes_to_the_next() -> None:
+    which, column = np.array([0, 0, 1]), np.array([0, 1, 0])
+    probability, rank = np.array([0.9, 0.1, 0.9]), np.array([1, 1, 2])
+    failed = np.array(["below_min_score", "", "below_min_score"])
+    keepers = _keepers(Config(), failed, which, column, rank, probability)
+    assert keepers.tolist() == [1, 1, -1]
 
 
 def test_prompts_that_clip_reads_as_one_text_are_refused(stages: Stages, index: Artifact) -> None:
