@@ -1,8 +1,9 @@
 """Training: ZUTIS learns from a data set of pseudo-labels (Shin et al. 2023).
 
-The recipe is the paper's, and of the reference's published configurations. CLIP's image tower is
-tuned end to end; the text embeddings of the categories' bare names stay as CLIP gives them. A run
-that is stopped goes on where it was: see `training_loop` and `training_state`.
+The method is the paper's, and the defaults are the reference's configurations for COCO and CoCA;
+those for ImageNet-S train four times as long. CLIP's image tower is tuned end to end; the text
+embeddings of the categories stay as CLIP gives them. A run that is stopped goes on where it was:
+see `training_loop` and `training_state`.
 """
 
 from __future__ import annotations
