@@ -227,8 +227,8 @@ def _tell_if_all_are_taken(
     if listed < per_category and not any(map(_has_tars, plans)):
         executor.warn(
             f"per_category is {per_category:,} and the corpus lists {listed:,} images: every"
-            " category is offered all of them. Ask for fewer, or set --min-score, --min-probability or"
-            " --min-margin, so that a category keeps what shows it."
+            " category is offered all of them. Ask for fewer, or set --min-score,"
+            " --min-probability or --min-margin, so that a category keeps what shows it."
         )
 
 
