@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from flows.devices import require_device
 from flows.executors import CachedExecutor, NotCached
 from flows.pipeline import Build, build
 from flows.prefect_settings import prepare_prefect, server_is_configured
@@ -100,6 +101,8 @@ def _find_next(outcome: Outcome, steps: NextSteps, executor: CachedExecutor) -> 
 
 
 def _run_flow(settings: BuildSettings, steps: NextSteps | None, console: Console) -> Outcome:
+    if not settings.cluster:
+        require_device(settings.device)
     prepare_prefect()
     console.print("Starting Prefect …", style="dim")
     from flows import build_pseudolabels, evaluate_zutis, train_zutis

@@ -6,6 +6,7 @@ import time
 
 from rich.console import Console
 
+from flows.devices import require_device
 from flows.evaluation_settings import EvaluationSettings
 from flows.executors import CachedExecutor, NotCached
 from flows.prefect_settings import prepare_prefect, server_is_configured
@@ -66,6 +67,7 @@ def _find(settings: EvaluationSettings, checkpoint: str, store: str) -> Evaluate
 def _run_flow(
     settings: EvaluationSettings, checkpoint: str, store: str, console: Console
 ) -> Evaluated:
+    require_device(settings.device)
     prepare_prefect()
     console.print("Starting Prefect …", style="dim")
     from flows.caller import calling

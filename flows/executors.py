@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
+from flows.devices import devices_of, require_device
 from flows.progress import SilentWatcher, StageProgress, Watcher, refreshing
 from flows.stages import STAGES
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore, damaged
@@ -80,10 +81,17 @@ class LocalExecutor:
             parts=len(found),
             cached_parts=len(found) - len(missing),
         )
+        if missing:
+            self._check_device(config)
         made = iter(self._watched(progress, config, missing) if missing else [])
         if not missing:
             self._tell_cached(progress)
         return [artifact or cast(Artifact, next(made)) for artifact in found]
+
+    def _check_device(self, config: Any) -> None:
+        """Make sure that this machine has the device that a stage is to compute on."""
+        for device in devices_of(config):
+            require_device(device)
 
     def _tell_cached(self, progress: StageProgress) -> None:
         progress.finished = progress.started
@@ -132,6 +140,9 @@ class CachedExecutor(LocalExecutor):
     Raises:
         NotCached: at the first stage that would have to run.
     """
+
+    def _check_device(self, config: Any) -> None:
+        return None
 
     def _watched(
         self, progress: StageProgress, config: Any, inputs: Sequence[Any]

@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from flows.devices import choose_device, require_device
 from flows.find_artifacts import is_key
-from flows.settings import DEFAULT_STORE, choose_device, clip_model
+from flows.settings import DEFAULT_STORE, clip_model
 from storage.errors import ConfigError, VocabularyError
 from storage.filesystems import is_local
 from storage.reject_reasons import REJECT_REASONS
@@ -86,6 +87,7 @@ def predict_pictures(
     )
     if batch < 1:
         raise ConfigError(f"batch is {batch}: use at least 1.")
+    require_device(device)
     check_folder(out, overwrite=overwrite)
     pictures = find_pictures(images, without=out)
     checkpoint = _place_of(checkpoint, store)

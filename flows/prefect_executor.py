@@ -53,6 +53,10 @@ class PrefectExecutor(LocalExecutor):
             self._show_cached(stage, config, inputs[:_MOST_CACHED_RUNS])
         return artifacts
 
+    def _check_device(self, config: Any) -> None:
+        if not self._cluster:  # else the machines of the cluster have it, or say so
+            super()._check_device(config)
+
     def _show_cached(self, stage: str, config: Any, inputs: Sequence[Any]) -> None:
         """Task runs that Prefect shows as cached, for a stage that had nothing to do."""
         calls = [self._call(stage, config, item, "") for item in inputs]

@@ -12,11 +12,11 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from flows.devices import devices_of
 from flows.executors import run_stage
 from flows.progress import StageProgress
 from storage.artifacts import ArtifactRef, ArtifactStore
@@ -165,21 +165,12 @@ def _needs_gpu(config: Any) -> bool:
     Raises:
         ConfigError: it names a certain one, which is for Ray to choose.
     """
-    devices = set(_devices(config))
+    devices = set(devices_of(config))
     if numbered := sorted(device for device in devices if ":" in device):
         raise ConfigError(
             f"device is {numbered[0]!r}, but Ray gives each part its GPU: use --device cuda."
         )
     return "cuda" in devices
-
-
-def _devices(config: Any) -> Iterator[str]:
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.name == "device":
-            yield value
-        elif is_dataclass(value):
-            yield from _devices(value)
 
 
 def _cause(error: Any, call: StageCall) -> Exception:

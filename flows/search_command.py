@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.devices import require_device
 from flows.find_artifacts import latest
 from flows.settings import clip_model
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
@@ -28,6 +29,7 @@ def run(text: str, *, top: int, index: str, clip: str, device: str, store: str) 
     """
     if not text.strip():
         raise ConfigError("The text to search for is empty.")
+    require_device(device)
     artifacts = ArtifactStore(store)
     record = latest(artifacts, record_build.NAME) if not (index and clip) else None
     chosen = artifacts.get(ArtifactRef("build_index", index)) if index else _index_of(record, store)

@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from flows.devices import choose_device, require_device
 from flows.selfmask_settings import PAPER, SelfMaskFigures, SelfMaskSettings
-from flows.settings import DEFAULT_CLIP, choose_device, selfmask_model
+from flows.settings import DEFAULT_CLIP, selfmask_model
 from flows.tenths import showing_tenths
 from flows.typed_options import typed
 from storage.errors import ConfigError
@@ -116,6 +117,7 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
     )
 
     console, started = Console(), time.monotonic()
+    require_device(settings.device)
     device = choose_device(settings.device)
     precision = _precision(settings, device)
     votes = _votes(settings)

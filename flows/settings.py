@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from flows.devices import choose_device
 from storage.credentials import refuse_secrets
 from storage.errors import ConfigError
 from storage.weights import ResolvedWeights, resolve
@@ -121,24 +120,6 @@ def _model(architecture: str, weights: ResolvedWeights, device: str, precision: 
     return ModelConfig(
         architecture=architecture, weights=weights, device=chosen, precision=precision
     )
-
-
-def choose_device(device: str) -> str:
-    """`auto` becomes `cuda` where a GPU can be used.
-
-    Asking torch takes seconds, so a machine without a GPU's device file is not asked: a cached
-    build must not load torch.
-    """
-    if device != "auto":
-        if device != "cpu" and device.split(":", maxsplit=1)[0] != "cuda":
-            raise ConfigError(f"device is {device!r}: choose auto, cpu, cuda or cuda:N.")
-        return device
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    if hidden or not any(Path(file).exists() for file in ("/dev/nvidiactl", "/dev/dxg")):
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def file_name_of(vocabulary_name: str) -> str:

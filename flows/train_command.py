@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 
+from flows.devices import require_device
 from flows.executors import CachedExecutor, LocalExecutor, NotCached
 from flows.prefect_settings import prepare_prefect, server_is_configured
 from flows.progress import TerminalWatcher
@@ -83,6 +84,7 @@ def _find(settings: TrainingSettings, dataset: str, store: str) -> Artifact | No
 
 
 def _run_flow(settings: TrainingSettings, dataset: str, store: str, console: Console) -> Artifact:
+    require_device(settings.device)
     prepare_prefect()
     console.print("Starting Prefect …", style="dim")
     from flows.caller import calling
@@ -104,6 +106,7 @@ def _train_together(
 ) -> Artifact:
     """One of several processes that torchrun has started: no Prefect, which would run in each."""
     artifacts = ArtifactStore(store)
+    require_device(settings.device)
     config, chosen = training_config(settings), find_dataset(artifacts, dataset)
     if os.environ["RANK"] != "0":
         return train_model(config, chosen, LocalExecutor(artifacts))

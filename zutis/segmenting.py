@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.settings import DEFAULT_STORE, choose_device
+from flows.devices import choose_device, require_device
+from flows.settings import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from storage.vocabulary import Category
@@ -45,6 +46,7 @@ def segmenter(
     """
     from tasks.segmenter import zutis_segmenter
 
+    require_device(device)
     return zutis_segmenter(
         _place_of(checkpoint, store),
         categories,
