@@ -234,7 +234,7 @@ def _artifact(folder: Path) -> ZutisCheckpoint:
 
 def learned_categories(description: Mapping[str, Any]) -> tuple[Category, ...]:
     """The categories of a `model.json`, with the sentences that stood for them in training."""
-    names = description["categories"]
+    names = description.get("categories", [])
     prompts = description.get("prompts") or [[name] for name in names]
     return tuple(as_asked(name, several) for name, several in zip(names, prompts, strict=True))
 

@@ -87,14 +87,15 @@ def test_every_command_says_it_in_one_line(command, no_gpu, tmp_path, monkeypatc
 
     write_corpus(tmp_path / "photos", ["red"], each=2)
     write_vocabulary(tmp_path / "v.txt", ["red"])
-    photos, vocabulary, out = (str(tmp_path / name) for name in ("photos", "v.txt", "out"))
+    photos, vocabulary = str(tmp_path / "photos"), str(tmp_path / "v.txt")
+    out = str(tmp_path / "out.safetensors")
     model = "made-ViT-8:random:0"
     given = {
         "build": ["--corpus", photos, "--vocabulary", vocabulary, "--clip", model,
                   "--selfmask", "random:0"],
         "search": ["red"],
         "predict": [photos, "--checkpoint", model, "--categories", "red", "--out", out],
-        "selfmask": ["train", "--corpus", photos, "--features", model, "--out", f"{out}.safetensors"],
+        "selfmask": ["train", "--corpus", photos, "--features", model, "--out", out],
         "train": ["--clip", model],
         "evaluate": ["--on", f"folder:{photos}+{photos}", "--checkpoint", model],
     }[command]  # fmt: skip
@@ -109,7 +110,7 @@ def test_every_command_says_it_in_one_line(command, no_gpu, tmp_path, monkeypatc
     told = " ".join(capsys.readouterr().err.split())
     assert "device is cuda and can't be used" in told
     assert "Traceback" not in told
-    assert not (tmp_path / "out").exists()
+    assert not Path(out).exists()
 
 
 def test_stages_that_are_cached_need_no_gpu_and_others_say_so_before_they_begin(
