@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flows.recipes import RecipeName, with_recipe
 from flows.run_form import DataSetName, DeviceName, Precision
+from storage.evaluation_data import EvaluationSet
+from storage.vocabulary import Category, load_vocabulary
+from tasks.class_matching import in_the_order_of
 from tasks.segmenter import InstanceSettings
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -28,7 +31,10 @@ class EvaluationSettings(BaseModel):
     """Folder of all published data sets; else the environment variable ZUTIS_DATA."""
     vocabulary: str = ""
     """Name or path of a vocabulary that the model is asked with, a category for each of the data
-    set's in their order; else the data set's own names."""
+    set's, matched by name; else the data set's own names."""
+    classes: dict[str, str] | Literal["", "in-order"] = ""
+    """The data set's class of each of the vocabulary's names that is not the data set's own,
+    {NAME: CLASS, …}; or in-order where the vocabulary lists other words in the set's order."""
     collapse_to: str = ""
     """Score all categories as this one, such as bird; the vocabulary may then be any."""
     seen: tuple[str, ...] | None = None
@@ -68,6 +74,15 @@ class EvaluationSettings(BaseModel):
     def _apply_recipe(cls, given: Any) -> Any:
         return with_recipe("evaluation", given) if isinstance(given, dict) else given
 
+    @model_validator(mode="after")
+    def _check_classes(self) -> Self:
+        if self.classes and (not self.vocabulary or self.collapse_to):
+            raise ValueError(
+                "it says what the vocabulary's names are in the data set: give a vocabulary with "
+                "it, and no collapse_to"
+            )
+        return self
+
     @property
     def instances(self) -> InstanceSettings:
         return InstanceSettings(
@@ -79,3 +94,20 @@ class EvaluationSettings(BaseModel):
             score_threshold=self.score_threshold,
             min_score=self.min_score,
         )
+
+
+def asked_categories(settings: EvaluationSettings, used: EvaluationSet) -> tuple[Category, ...]:
+    """The vocabulary's categories, in the set's order unless all are scored as one.
+
+    Empty without a vocabulary.
+
+    Raises:
+        ConfigError: the names don't say which class is which.
+        VocabularyError: the vocabulary can't be used.
+    """
+    if not settings.vocabulary:
+        return ()
+    given = load_vocabulary(settings.vocabulary).categories
+    if settings.collapse_to:
+        return given
+    return in_the_order_of(used.categories, given, settings.classes, used.name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from flows.evaluation_settings import EvaluationSettings
+from flows.evaluation_settings import EvaluationSettings, asked_categories
 from flows.training_settings import TrainingSettings, training_config
 from storage.errors import ConfigError
 from storage.evaluation_data import open_evaluation_set
@@ -61,4 +61,4 @@ class NextSteps:
         training_config(self.training)
         if self.evaluates and self.evaluation is not None:
             root = Path(self.evaluation.data) if self.evaluation.data else None
-            open_evaluation_set(self.evaluation.on, root)
+            asked_categories(self.evaluation, open_evaluation_set(self.evaluation.on, root))

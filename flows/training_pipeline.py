@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.evaluation_settings import EvaluationSettings
+from flows.evaluation_settings import EvaluationSettings, asked_categories
 from flows.executors import Executor
 from flows.find_artifacts import find_by_key, is_key, latest
 from flows.settings import clip_model
 from storage.artifacts import Artifact, ArtifactStore
 from storage.errors import ArtifactError, ConfigError
 from storage.evaluation_data import EvaluationSet, open_evaluation_set
-from storage.vocabulary import Category, load_vocabulary
+from storage.vocabulary import Category
 from storage.weights import check, sha256_of
 from storage.weights_registry import ZUTIS, parse_clip, seed_of
 from tasks import evaluate, train
@@ -221,7 +221,7 @@ def _categories(
 ) -> tuple[Category, ...]:
     """What is asked for, as training has learned it; empty for the set's own bare names."""
     if settings.vocabulary:
-        return as_learned(load_vocabulary(settings.vocabulary).categories, model.learned)
+        return as_learned(asked_categories(settings, used), model.learned)
     bare = tuple(Category(name=name) for name in used.categories)
     asked = as_learned(bare, model.learned)
     return () if asked == bare else asked

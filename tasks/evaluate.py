@@ -23,6 +23,7 @@ from storage.fingerprints import Recipe, digest
 from storage.prompt_templates import TEMPLATES
 from storage.vocabulary import BACKGROUND, Category, category_prompts
 from tasks.category_texts import BARE_NAME, as_categories
+from tasks.class_matching import check_places
 from tasks.dense_segmenter import DenseSegmenter
 from tasks.evaluation_images import load_image, read_ahead
 from tasks.evaluation_report import (
@@ -262,12 +263,8 @@ def _scheme(config: Config, used: EvaluationSet, categories: Sequence[Category])
     Raises:
         ConfigError: names or seen categories don't fit the set.
     """
-    if not config.collapse_to and len(categories) != len(used.categories):
-        raise ConfigError(
-            f"{len(categories)} categories are given and the data set {used.name} has "
-            f"{len(used.categories)}: give one for each of them, in the order of the set, or "
-            "collapse_to a name to score all as one."
-        )
+    if not config.collapse_to:
+        check_places(used.categories, categories, used.name)
     unknown = [name for name in config.seen_categories if name not in used.categories]
     if unknown:
         raise ConfigError(

@@ -564,6 +564,10 @@ def test_a_picture_of_another_size_is_named(evaluation: Evaluation, data: Path) 
     [
         ({"evaluation_digest": "0" * 64}, "has changed since this evaluation was planned"),
         ({"categories": (Category(name="a"),)}, "1 categories are given and .* has 2"),
+        (
+            {"categories": tuple(Category(name=name) for name in reversed(NAMES))},
+            "Category 1 is 'green thing', which is class 2",
+        ),
         ({"seen_categories": ("red thing", "mauve")}, "seen_categories has mauve"),
     ],
 )
