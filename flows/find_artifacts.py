@@ -46,11 +46,13 @@ def find_by_key(store: ArtifactStore, key: str, stages: Sequence[str] = ()) -> A
 
 def latest(store: ArtifactStore, stage: str) -> Artifact | None:
     """The stage's artifact that was published last; None if there is none."""
-    return max(
-        store.published(stage),
-        key=lambda artifact: (artifact.manifest["created"], artifact.key),
-        default=None,
-    )
+    found = store.published(stage)
+    return newest(found) if found else None
+
+
+def newest(artifacts: Sequence[Artifact]) -> Artifact:
+    """The artifact, of one or more, that was published last."""
+    return max(artifacts, key=lambda artifact: (artifact.manifest["created"], artifact.key))
 
 
 def counts_line(artifact: Artifact) -> str:

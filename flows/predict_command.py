@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MASKCLIP = "maskclip"
 LATEST = "latest"
+_NAMES_SHOWN = 10
 _MASKCLIP_CLIP = "ViT-B-16-quickgelu:openai"
 
 
@@ -93,12 +94,14 @@ def predict_pictures(
     checkpoint = _place_of(checkpoint, store)
     segmenter = _segmenter(checkpoint, names, clip, device, precision, image_size, settings)
     prepare_folder(out, overwrite=overwrite)
+    if names is None:
+        _tell_names(console, segmenter)
     total = pictures.entries.num_rows + pictures.rejects.num_rows
     with _TerminalProgress(console, total) as progress:
         summary = predict(
             pictures, segmenter, out, batch=batch, progress=progress, category_ids=own_ids(names)
         )
-    _report(console, summary, segmenter, out, time.monotonic() - started)
+    _report(console, summary, segmenter, out, min_score, time.monotonic() - started)
 
 
 def _place_of(checkpoint: str, store: str) -> str:
@@ -201,8 +204,36 @@ class _TerminalProgress(SilentProgress):
         self._bar.advance(self._task, amount)
 
 
+def _tell_names(console: Console, segmenter: DenseSegmenter) -> None:
+    names = segmenter.categories
+    more = f" and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
+    console.print(
+        f"Looking for the {len(names):,} names that {segmenter.label} was trained with:"
+        f" {', '.join(names[:_NAMES_SHOWN])}{more}.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _tell_highest_score(console: Console, highest: float | None, min_score: float) -> None:
+    if highest is None:
+        sentence = "The network proposed no instance at all."
+    else:
+        sentence = (
+            f"No instance has a score of {min_score:g} or more; the highest is {highest:.3f}:"
+            " lower --min-score to see more."
+        )
+    console.print(sentence, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
 def _report(
-    console: Console, summary: Summary, segmenter: DenseSegmenter, out: Path, seconds: float
+    console: Console,
+    summary: Summary,
+    segmenter: DenseSegmenter,
+    out: Path,
+    min_score: float,
+    seconds: float,
 ) -> None:
     console.print(
         f"{summary.pictures:,} pictures, {summary.instances:,} instances of"
@@ -211,6 +242,8 @@ def _report(
         markup=False,
         soft_wrap=True,
     )
+    if not summary.instances:
+        _tell_highest_score(console, segmenter.highest_score, min_score)
     for reason, number in sorted(summary.rejects.items()):
         console.print(
             f"{number:,} left out, {reason}: {REJECT_REASONS[reason]}.",

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.evaluation_settings import EvaluationSettings, asked_categories
 from flows.executors import Executor
-from flows.find_artifacts import find_by_key, is_key, latest
+from flows.find_artifacts import find_by_key, is_key, latest, newest
 from flows.settings import clip_model
 from storage.artifacts import Artifact, ArtifactStore
 from storage.errors import ArtifactError, ConfigError
@@ -88,23 +88,41 @@ def find_model(store: ArtifactStore, name: str) -> TrainedModel:
     Args:
         store: where trainings are.
         name: the beginning of a training's key; the name, file or folder of a checkpoint; or
-            nothing for the latest training.
+            nothing for the latest training that left no category out.
 
     Raises:
-        ArtifactError: there is no training.
+        ArtifactError: there is no training, or only some that left categories out.
         WeightsError: there is no such checkpoint.
     """
     if not name:
-        found = latest(store, train.NAME)
-        if found is None:
-            raise ArtifactError(
-                f"There is no trained model in {store.root}: run `zutis train` first, or name a "
-                "--checkpoint."
-            )
-        return trained_model(found)
+        return trained_model(_latest_training(store))
     if is_key(name) and not Path(name).exists():
         return trained_model(find_by_key(store, name, [train.NAME]))
     return _checkpoint(name)
+
+
+def _latest_training(store: ArtifactStore) -> Artifact:
+    """The latest model that knows all of its data set's categories: one that left some out is an
+    experiment, and nobody's idea of the model."""
+    trainings = store.published(train.NAME)
+    whole = [training for training in trainings if not _left_out(training)]
+    if whole:
+        return newest(whole)
+    if trainings:
+        keys = ", ".join(training.key[:12] for training in trainings[:5])
+        raise ArtifactError(
+            f"All trained models in {store.root} left categories out ({keys}): name one of them "
+            "with --checkpoint, or run `zutis train` without leave_out."
+        )
+    raise ArtifactError(
+        f"There is no trained model in {store.root}: run `zutis train` first, or name a "
+        "--checkpoint."
+    )
+
+
+def _left_out(training: Artifact) -> tuple[str, ...]:
+    card: dict[str, Any] = training.read_json(train.MODEL_CARD)
+    return tuple(card["config"]["leave_out"])
 
 
 def trained_model(training: Artifact) -> TrainedModel:

@@ -64,6 +64,8 @@ class DenseSegmenter(ABC):
         label: of the model, for people; says `(untrained)` where that is so.
         categories: k names; label i is `categories[i - 1]`.
         untrained: predictions mean nothing.
+        highest_score: of any instance so far, those that are left out for their scores included;
+            None before the first.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class DenseSegmenter(ABC):
         self.categories = categories
         self.untrained = untrained
         self.image_size = image_size
+        self.highest_score: float | None = None
 
     def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
         """Segment one picture.
@@ -125,6 +128,20 @@ class DenseSegmenter(ABC):
                 f"The device's memory is too small for {len(pictures)} pictures of {size[1]} x"
                 f" {size[0]} at a time: use a smaller batch or image size, or the device cpu."
             ) from error
+
+    def _at_least(self, min_score: float, instances: Instances) -> Instances:
+        """The instances with that score or more, on the CPU."""
+        from zutis_model.instance_prediction import Instances
+
+        if len(instances.scores):
+            self.highest_score = max(self.highest_score or 0.0, float(instances.scores.max()))
+        kept = instances.scores >= min_score
+        return Instances(
+            category_ids=instances.category_ids[kept].cpu(),
+            scores=instances.scores[kept].cpu(),
+            masks=instances.masks[kept].cpu(),
+            boxes=instances.boxes[kept].cpu(),
+        )
 
     @abstractmethod
     def _segment_images(self, images: Tensor, sizes: list[tuple[int, int]]) -> list[Segmentation]:

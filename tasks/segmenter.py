@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zutis_model.clip import Clip
-    from zutis_model.instance_prediction import Instances
     from zutis_model.zutis import Zutis
 
 __all__ = [
@@ -149,7 +148,7 @@ class ZutisSegmenter(DenseSegmenter):
             score_threshold=chosen.score_threshold,
         )
         return Segmentation(
-            labels=labels.cpu().numpy(), instances=_at_least(chosen.min_score, instances)
+            labels=labels.cpu().numpy(), instances=self._at_least(chosen.min_score, instances)
         )
 
 
@@ -195,7 +194,7 @@ class MaskClipSegmenter(DenseSegmenter):
         )
         instances = regions_as_instances(labels.cpu().numpy(), certainty.cpu().numpy())
         return Segmentation(
-            labels=labels.cpu().numpy(), instances=_at_least(self._min_score, instances)
+            labels=labels.cpu().numpy(), instances=self._at_least(self._min_score, instances)
         )
 
 
@@ -341,16 +340,3 @@ def _check_width(checkpoint: ZutisCheckpoint, embeddings: Tensor, width: int) ->
             f"The checkpoint {checkpoint.label} compares with texts of {width} numbers, and the"
             f" text embeddings have {embeddings.shape[1]}: they are of another CLIP."
         )
-
-
-def _at_least(min_score: float, instances: Instances) -> Instances:
-    """The instances with that score or more, on the CPU."""
-    from zutis_model.instance_prediction import Instances
-
-    kept = instances.scores >= min_score
-    return Instances(
-        category_ids=instances.category_ids[kept].cpu(),
-        scores=instances.scores[kept].cpu(),
-        masks=instances.masks[kept].cpu(),
-        boxes=instances.boxes[kept].cpu(),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -172,3 +173,35 @@ def test_a_training_is_named_by_its_key_or_as_the_latest(tmp_path):
     assert _place_of("model.pt", store.root) == "model.pt"
     with pytest.raises(ArtifactError, match="begins with 'abcdef00'"):
         _place_of("abcdef00", store.root)
+
+
+def test_no_instance_at_all_is_told_with_the_highest_score(colours, folder, tmp_path):
+    common = (folder, "--checkpoint", UNTRAINED, "--categories", "red", "--out")
+    output = run(*common, tmp_path / "none", "--min-score", 1)
+    found = re.search(r"No instance has a score of 1 or more; the highest is (0\.\d{3})", output)
+    assert found, output
+    highest = float(found[1])
+    run(*common, tmp_path / "some", "--min-score", highest - 0.001)
+    assert max(row["score"] for row in annotations(tmp_path / "some")) == pytest.approx(
+        highest, abs=5e-4
+    )
+    assert "highest" not in run(*common, tmp_path / "all", "--min-score", 0)
+
+
+def published_training(store: ArtifactStore, name: str, leave_out: list[str]) -> str:
+    recipe = Recipe(stage="train", version=1, config={"name": name})
+    with store.attempt(ArtifactRef("train", recipe.key())) as attempt:
+        card = {"clip": "", "config": {"leave_out": leave_out}, "categories": ["red"]}
+        attempt.create_json("model.json", card)
+        return store.publish(attempt, recipe).key
+
+
+def test_the_latest_model_is_never_one_that_left_categories_out(tmp_path):
+    store = ArtifactStore(str(tmp_path))
+    ablation = published_training(store, "first", ["blue"])
+    with pytest.raises(ArtifactError, match=f"left categories out .{ablation[:12]}"):
+        _place_of("latest", str(tmp_path))
+    whole = published_training(store, "second", [])
+    published_training(store, "third", ["blue"])
+    assert whole in _place_of("latest", str(tmp_path))
+    assert ablation in _place_of(ablation, str(tmp_path))

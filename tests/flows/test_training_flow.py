@@ -124,6 +124,9 @@ def test_the_commands_train_evaluate_and_find_it_again(
     assert "2, 1 left out" in printed
     assert "untrained" in printed
     assert "Starting Prefect" not in run(train)
+    # A model that leaves categories out is never the latest, and is named.
+    [trained] = ArtifactStore(settings.store).published("train")
+    score += ["--checkpoint", trained.key]
     printed = run(score)
     assert "mean IoU, 1 unseen categories" in printed
     assert "MaskCLIP" in printed
