@@ -31,6 +31,9 @@ BARE_NAME = ("{}",)
 def as_categories(categories: Sequence[str | Category]) -> tuple[Category, ...]:
     """Categories of names, checked as those of a vocabulary; a leading background is dropped.
 
+    Names that differ in case only are taken for a slip, except where all are `Category`s: a
+    vocabulary has refused them already, and a data set may number them apart.
+
     Raises:
         VocabularyError: none, too many, an empty name, the same name twice, or a background that
             doesn't stand first.
@@ -45,6 +48,7 @@ def as_categories(categories: Sequence[str | Category]) -> tuple[Category, ...]:
         raise VocabularyError(
             f"{len(found)} categories are given: give 1 to {MAX_CATEGORIES:,} names."
         )
+    exact = all(isinstance(item, Category) for item in categories)
     seen: set[str] = set()
     for category in found:
         name = category.name.casefold()
@@ -52,9 +56,9 @@ def as_categories(categories: Sequence[str | Category]) -> tuple[Category, ...]:
             raise VocabularyError("A category's name is empty; delete it, or the comma too many.")
         if name == BACKGROUND:
             raise VocabularyError("The background is label 0 and can only stand first; delete it.")
-        if name in seen:
+        if (key := category.name if exact else name) in seen:
             raise VocabularyError(f"The category {category.name!r} is given twice; delete one.")
-        seen.add(name)
+        seen.add(key)
     return tuple(found)
 
 

@@ -180,7 +180,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     of the set's own annotations), `sheet.png` (best, median and worst images).
     """
     used = _opened_set(config)
-    categories = as_categories(config.categories or used.categories)
+    categories = as_categories(config.categories or _own_categories(used))
     scheme = _scheme(config, used, categories)
     for note in used.notes:
         progress.warn(note)
@@ -255,6 +255,11 @@ def _opened_set(config: Config) -> EvaluationSet:
             f"Two images of the data set {used.name} have one id: give each an id of its own."
         )
     return used
+
+
+def _own_categories(used: EvaluationSet) -> list[Category]:
+    """What the set calls its categories, which may differ in case only."""
+    return [Category(name=" ".join(name.split())) for name in used.categories]
 
 
 def _scheme(config: Config, used: EvaluationSet, categories: Sequence[Category]) -> Scheme:

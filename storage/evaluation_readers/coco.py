@@ -30,6 +30,7 @@ from storage.evaluation_readers.coco_annotations import (
 from storage.evaluation_readers.evaluation_set import EvaluationImage, EvaluationSet
 from storage.file_kinds import file_name
 from storage.filesystems import display, exists, is_local, join_uri, local_uri, parent_uri
+from storage.vocabulary import BACKGROUND
 
 # A first image that was deleted should not hide where the others are.
 _NAMES_TRIED: Final = 20
@@ -65,7 +66,8 @@ def open_coco_layout(
 def open_coco_json(uri: str, images: str | None = None) -> EvaluationSet:
     """Own data: a JSON file in COCO's format for instances, with the categories that it lists.
 
-    Categories are in the order of their ids, images too. The set is called like the file.
+    Categories are in the order of their ids, images too. The set is called like the file. A
+    category called background is label 0, painted where it is annotated, and no object.
 
     Args:
         uri: of the JSON file, local or remote.
@@ -95,8 +97,10 @@ class _InstanceFile:
 
     def evaluation_set(self, name: str, folder: str, known: dict[int, str] | None) -> EvaluationSet:
         """The set; `known` are the categories that it must be in, else it has the file's own."""
-        categories = self._agreed_categories(known)
+        background = {} if known else self._background()
+        categories = self._agreed_categories(known, background)
         labels_by_id = {category_id: label for label, category_id in enumerate(categories, 1)}
+        labels_by_id |= dict.fromkeys(background, 0)
         self._check_category_ids(labels_by_id)
         self._check_files(folder)
         of_image: dict[int, list[Annotation]] = {image_id: [] for image_id in self._images}
@@ -119,6 +123,7 @@ class _InstanceFile:
             images=tuple(images),
             # Left out where they say nothing new: such a set's digest is then what it always was.
             category_ids=() if _are_labels(categories) else tuple(categories),
+            notes=self._background_notes(background),
         )
 
     def image_folder(self) -> str:
@@ -186,14 +191,41 @@ class _InstanceFile:
         self._refuse(bare, kept, "annotations have no polygons or run lengths as `segmentation`")
         return kept
 
-    def _agreed_categories(self, known: dict[int, str] | None) -> dict[int, str]:
+    def _background(self) -> dict[int, str]:
+        """The categories that are called background."""
+        return {
+            number: name
+            for number, name in self._categories.items()
+            if name.strip().casefold() == BACKGROUND
+        }
+
+    def _background_notes(self, background: dict[int, str]) -> tuple[str, ...]:
+        file = display(file_name(self._uri))
+        count = sum(each.category_id in background for each in self._annotations)
+        return tuple(
+            f"The category {name!r} of {file} is the background, label 0: its annotations "
+            f"({count:,}) are no objects."
+            for name in background.values()
+        )
+
+    def _agreed_categories(
+        self, known: dict[int, str] | None, background: Collection[int]
+    ) -> dict[int, str]:
         if known is None:
-            if not self._categories:
-                raise CorpusError(f"The file {display(self._uri)} lists no category.")
-            return self._categories
-        listed = list(self._categories.items())
-        others = [(number, name) for number, name in listed if known.get(number) != name]
-        self._refuse(others, listed, "categories are none of COCO's 80")
+            listed = {
+                number: name
+                for number, name in self._categories.items()
+                if number not in background
+            }
+            if not listed:
+                raise CorpusError(
+                    f"The file {display(self._uri)} lists no category but the background; list "
+                    "those of its objects."
+                )
+            return listed
+        given = list(self._categories.items())
+        others = [(number, name) for number, name in given if known.get(number) != name]
+        self._refuse(others, given, "categories are none of COCO's 80")
         return known
 
     def _check_category_ids(self, labels_by_id: Mapping[int, int]) -> None:

@@ -51,7 +51,8 @@ class CocoTruth:
     Attributes:
         size: h, w.
         annotations: in the file's order.
-        labels_by_id: COCO's `category_id` to label, 1..k; shared by all images.
+        labels_by_id: COCO's `category_id` to label, 1..k, or 0 for a category that is the
+            background; shared by all images.
     """
 
     size: tuple[int, int]
@@ -60,14 +61,14 @@ class CocoTruth:
 
     def instances(self) -> list[InstanceTruth]:
         """The objects and crowds, in the file's order."""
-        return [self._instance(annotation) for annotation in self.annotations]
+        return [each for each in self._painted() if each.category]
 
     def labels(self) -> LabelMap:
         """Crowds, then objects by falling area, each painted over what was there before."""
         from pycocotools import mask as coco_mask
 
         painted = np.zeros(self.size, dtype=np.uint16)
-        for truth in sorted(self.instances(), key=lambda truth: (not truth.is_crowd, -truth.area)):
+        for truth in sorted(self._painted(), key=lambda truth: (not truth.is_crowd, -truth.area)):
             painted[coco_mask.decode(truth.rle) != 0] = truth.category
         return painted
 
@@ -78,6 +79,10 @@ class CocoTruth:
             for each in self.annotations
         ]
         return sha256(canonical_json([self.size, facts]).encode()).hexdigest()
+
+    def _painted(self) -> list[InstanceTruth]:
+        """All that the label map is made of: objects, crowds, and annotated background."""
+        return [self._instance(annotation) for annotation in self.annotations]
 
     def _instance(self, annotation: Annotation) -> InstanceTruth:
         from pycocotools import mask as coco_mask

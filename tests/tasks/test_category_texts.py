@@ -61,3 +61,10 @@ def test_categories_with_the_same_prompts_are_found():
     second = Category(name="star", prompts=("a sign",))
     assert equal_prompts([first, Category(name="kite"), second], ["{}"]) == ("heart", "star")
     assert equal_prompts([first, Category(name="kite")], ["{}"]) == ()
+
+
+def test_categories_that_were_read_as_two_may_differ_in_case_only() -> None:
+    two = (Category(name="cat"), Category(name="Cat"))
+    assert as_categories(two) == two
+    with pytest.raises(VocabularyError, match="given twice"):
+        as_categories(["cat", "Cat"])

@@ -626,3 +626,16 @@ def test_real_networks_of_random_weights_are_evaluated(
     assert 0 <= metrics["semantic"]["pixel_accuracy"] <= 1
     assert 0 <= metrics["instance"]["by_category"]["ap"] <= 1
     assert metrics["model"]["untrained"] is True
+
+
+def test_names_that_differ_in_case_only_are_two_categories(
+    evaluation: Evaluation, data: Path
+) -> None:
+    def rename(annotations: dict[str, Any]) -> None:
+        for category, name in zip(annotations["categories"], ("cat", "Cat"), strict=True):
+            category["name"] = name
+
+    rewrite(data, rename)
+    metrics = metrics_of(evaluation(coco_spec(data)))
+    assert metrics["names"] == ["background", "cat", "Cat"]
+    assert metrics["semantic"]["mean_iou_with_background"] == 1

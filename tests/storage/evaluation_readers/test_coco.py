@@ -266,3 +266,31 @@ def test_own_data_with_the_same_category_twice(tmp_path):
     write_coco(tmp_path / "a.json", tmp_path, {"a.png": (6, 6)}, [], {1: "owl", 2: "owl"})
     with pytest.raises(CorpusError, match="2 categories of which some"):
         open_coco_json(str(tmp_path / "a.json"))
+
+
+def test_a_category_called_background_is_the_background(tmp_path):
+    annotations = [
+        annotation(1, 7, box(0, 0, 6, 6), area=36.0),
+        annotation(1, 1, box(1, 1, 3, 3), area=4.0),  # a hole
+        annotation(1, 9, box(4, 4, 6, 6), area=4.0),
+    ]
+    names = {1: "Background", 7: "owl", 9: "kite"}
+    write_coco(tmp_path / "mine.json", tmp_path, {"a.png": (6, 6)}, annotations, names)
+    own = open_coco_json(str(tmp_path / "mine.json"))
+    assert own.categories == ("owl", "kite")
+    assert own.category_ids == (7, 9)
+    expected = np.ones((6, 6))
+    expected[1:3, 1:3] = 0
+    expected[4:6, 4:6] = 2
+    assert_array_equal(own.images[0].labels(), expected)
+    assert [each.category for each in own.images[0].instances()] == [1, 2]
+    assert own.notes == (
+        "The category 'Background' of mine.json is the background, label 0: its annotations (1) "
+        "are no objects.",
+    )
+
+
+def test_background_alone_is_no_category(tmp_path):
+    write_coco(tmp_path / "a.json", tmp_path, {"a.png": (6, 6)}, [], {0: "background"})
+    with pytest.raises(CorpusError, match="lists no category"):
+        open_coco_json(str(tmp_path / "a.json"))
