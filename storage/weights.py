@@ -26,6 +26,7 @@ from typing import IO, Any, Literal
 import platformdirs
 
 from storage.errors import StorageError, WeightsError
+from storage.weights_activation import check_activation
 from storage.weights_registry import (
     WEIGHTS_SUFFIXES,
     ClipSpec,
@@ -90,6 +91,8 @@ def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
     if is_path(spec.weights):
         path = Path(spec.weights).expanduser()
         digest = _digest(path)
+        if isinstance(spec, ClipSpec):
+            check_activation(spec, path, digest, _recorded_names())
     elif part := shipped(str(spec)):
         path, digest = part.path, _shipped_digest(part)
     else:
@@ -168,6 +171,12 @@ def sha256_of(path: Path) -> str:
             f"The weights file {path} can't be read ({error.strerror}); check the path and its"
             f" permissions."
         ) from error
+
+
+def _recorded_names() -> dict[str, str]:
+    """Names of the weights that have records, by sha256."""
+    records = (read_record(path.stem) for path in weights_folder().glob("*.json"))
+    return {record.sha256: record.name for record in records if record}
 
 
 def _digest(path: Path) -> str:

@@ -135,6 +135,12 @@ _PINS: Final[Mapping[str, _Pin]] = MappingProxyType(
     }
 )
 
+
+def pinned_digests() -> dict[str, str]:
+    """Names of the CLIP weights whose sha256 is known beforehand, by it."""
+    return {pin.sha256: name for name, pin in _PINS.items()}
+
+
 RECOMMENDED_CLIP: Final[tuple[str, ...]] = tuple(_PINS)
 """The CLIP weights that the ZUTIS paper's figures were made with."""
 
