@@ -239,6 +239,9 @@ def evaluate_command(
     collapse_to: Annotated[
         str, typer.Option(help="Score all categories as this one, such as bird.")
     ] = "",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave faulty annotations out, and list them.")
+    ] = False,
     limit: Annotated[int, typer.Option(help="The first images alone; 0: all.")] = 0,
     baseline: Annotated[bool, typer.Option(help="MaskCLIP's scores beside the model's.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -253,7 +256,7 @@ def evaluate_command(
     given = {
         "on": on, "recipe": recipe, "data": data, "vocabulary": vocabulary,
         "collapse_to": collapse_to, "limit": limit, "baseline": baseline, "device": device,
-        "precision": precision,
+        "precision": precision, "skip_bad": skip_bad,
     }  # fmt: skip
     from flows.evaluate_command import run
     from flows.evaluation_settings import EvaluationSettings

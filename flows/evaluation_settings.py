@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flows.recipes import RecipeName, with_recipe
 from flows.run_form import DataSetName, DeviceName, Precision
-from storage.evaluation_data import EvaluationSet
+from storage.evaluation_data import EvaluationSet, open_evaluation_set
 from storage.vocabulary import Category, load_vocabulary
 from tasks.class_matching import in_the_order_of
 from tasks.segmenter import InstanceSettings
@@ -29,6 +30,8 @@ class EvaluationSettings(BaseModel):
     """A published model's settings, for all that is not given here; empty: the defaults."""
     data: str = ""
     """Folder of all published data sets; else the environment variable ZUTIS_DATA."""
+    skip_bad: bool = False
+    """Leave faulty annotations of coco:FILE.json out and list them, rather than refuse the file."""
     vocabulary: str = ""
     """Name or path of a vocabulary that the model is asked with, a category for each of the data
     set's, matched by name; else the data set's own names."""
@@ -94,6 +97,16 @@ class EvaluationSettings(BaseModel):
             score_threshold=self.score_threshold,
             min_score=self.min_score,
         )
+
+
+def opened_set(settings: EvaluationSettings) -> EvaluationSet:
+    """The data set to evaluate on.
+
+    Raises:
+        ZutisError: as `storage.evaluation_data.open_evaluation_set`.
+    """
+    root = Path(settings.data) if settings.data else None
+    return open_evaluation_set(settings.on, root, skip_bad=settings.skip_bad)
 
 
 def asked_categories(settings: EvaluationSettings, used: EvaluationSet) -> tuple[Category, ...]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, get_args
 
-from flows.evaluation_settings import EvaluationSettings, asked_categories
+from flows.evaluation_settings import EvaluationSettings, asked_categories, opened_set
 from flows.training_settings import TrainingSettings, training_config
 from storage.errors import ConfigError
-from storage.evaluation_data import open_evaluation_set
 
 Then = Literal["none", "train", "train+evaluate"]
 
@@ -60,5 +58,4 @@ class NextSteps:
             return
         training_config(self.training)
         if self.evaluates and self.evaluation is not None:
-            root = Path(self.evaluation.data) if self.evaluation.data else None
-            asked_categories(self.evaluation, open_evaluation_set(self.evaluation.on, root))
+            asked_categories(self.evaluation, opened_set(self.evaluation))

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.evaluation_settings import EvaluationSettings, asked_categories
+from flows.evaluation_settings import EvaluationSettings, asked_categories, opened_set
 from flows.executors import Executor
 from flows.find_artifacts import find_by_key, is_key, latest, newest
 from flows.settings import clip_model
 from storage.artifacts import Artifact, ArtifactStore
 from storage.errors import ArtifactError, ConfigError
-from storage.evaluation_data import EvaluationSet, open_evaluation_set
+from storage.evaluation_data import EvaluationSet
 from storage.vocabulary import Category
 from storage.weights import check, sha256_of
 from storage.weights_registry import ZUTIS, parse_clip, seed_of
@@ -146,7 +146,7 @@ def evaluate_model(
         ZutisError: one sentence, for the user.
         NotCached: from an executor that runs nothing.
     """
-    used = open_evaluation_set(settings.on, Path(settings.data) if settings.data else None)
+    used = opened_set(settings)
     clip = _clip(settings, model)
     configs = [_model_config(settings, used, model, clip)]
     if settings.baseline:
@@ -225,6 +225,7 @@ def _common(
         "evaluation_set": settings.on,
         "evaluation_digest": used.digest(),
         "data_root": settings.data,
+        "skip_bad": settings.skip_bad,
         "categories": _categories(settings, used, model),
         "collapse_to": settings.collapse_to,
         "seen_categories": _seen(settings, used, model),

@@ -43,23 +43,29 @@ __all__ = [
 DATA_VARIABLE: Final = "ZUTIS_DATA"
 
 
-def open_evaluation_set(spec: str, root: Path | None) -> EvaluationSet:
+def open_evaluation_set(spec: str, root: Path | None, *, skip_bad: bool = False) -> EvaluationSet:
     """Open a data set to evaluate on; no picture is read.
 
     Args:
         spec: as in the module's text.
         root: the folder of all data, for published sets; None for the environment variable
             ZUTIS_DATA.
+        skip_bad: leave faulty annotations out and list them; for coco:FILE.json alone.
 
     Raises:
-        ConfigError: the spec is none of these, or there is no folder of data.
+        ConfigError: the spec is none of these, or there is no folder of data; or it has no
+            annotations to skip.
         CorpusError: the data set is not complete, or annotations and images don't match.
         StorageError: a file system refused.
         VocabularyError: own names can't be used.
     """
     kind, separator, place = spec.partition(":")
     if separator and kind == "coco":
-        return _open_coco(place)
+        return _open_coco(place, skip_bad)
+    if skip_bad:
+        raise ConfigError(
+            f"skip_bad is for coco:FILE.json, and the data set is {display(spec)!r}: leave it out."
+        )
     if separator and kind == "folder":
         return _open_folders(place)
     if spec not in BENCHMARKS:
@@ -89,12 +95,12 @@ def data_folder(root: Path | None) -> Path:
     return folder
 
 
-def _open_coco(place: str) -> EvaluationSet:
+def _open_coco(place: str, skip_bad: bool) -> EvaluationSet:
     file, separator, images = place.rpartition(".json@")
     file = f"{file}.json" if separator else place
     if not file:
         raise ConfigError("The data set 'coco:' names no file; write coco:FILE.json[@IMAGES].")
-    return open_coco_json(_uri(file), _uri(images) if separator else None)
+    return open_coco_json(_uri(file), _uri(images) if separator else None, skip_bad=skip_bad)
 
 
 def _open_folders(place: str) -> EvaluationSet:

@@ -60,6 +60,8 @@ class Config:
         evaluation_digest: of that set, when the evaluation was planned.
         data_root: the folder of all data, for published sets; empty for ZUTIS_DATA. Not part of
             the key.
+        skip_bad: leave faulty annotations out. Not part of the key: the set's digest knows what
+            was left out.
         checkpoint: for `zutis` without a training artifact: what
             `tasks.zutis_checkpoint.open_checkpoint` takes. Not part of the key.
         checkpoint_digest: of its weights: sha256, or `random:SEED`.
@@ -81,6 +83,7 @@ class Config:
     evaluation_set: str
     evaluation_digest: str
     data_root: str = ""
+    skip_bad: bool = False
     checkpoint: str = ""
     checkpoint_digest: str = ""
     checkpoint_label: str = ""
@@ -242,7 +245,7 @@ def _publish(
 def _opened_set(config: Config) -> EvaluationSet:
     """The set, which has to be the one that was planned for."""
     root = Path(config.data_root) if config.data_root else None
-    used = open_evaluation_set(config.evaluation_set, root)
+    used = open_evaluation_set(config.evaluation_set, root, skip_bad=config.skip_bad)
     if used.digest() != config.evaluation_digest:
         raise ConfigError(
             f"The data set {used.name} has changed since this evaluation was planned: run the "
@@ -385,6 +388,7 @@ def _description_of_set(used: EvaluationSet, images: int) -> dict[str, Any]:
         **({"category_ids": list(used.category_ids)} if used.category_ids else {}),
         "images": images,
         "images_of_the_set": len(used.images),
+        **({"skipped": list(used.skipped)} if used.skipped else {}),
         # Left out where there are none: files of other sets stay as they were.
         **({"notes": list(used.notes)} if used.notes else {}),
     }

@@ -13,7 +13,7 @@ Images without annotations are background and count, as in the reference (`datas
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from storage.evaluation_readers.coco_annotations import (
     LEFT_OUT,
     Annotation,
     CocoTruth,
+    fault_in,
     parse_annotations,
 )
 from storage.evaluation_readers.evaluation_set import EvaluationImage, EvaluationSet
@@ -34,6 +35,7 @@ from storage.vocabulary import BACKGROUND
 
 # A first image that was deleted should not hide where the others are.
 _NAMES_TRIED: Final = 20
+_FAULTS_NAMED: Final = 5
 
 
 def open_coco2017_val(folder: Path) -> EvaluationSet:
@@ -63,7 +65,7 @@ def open_coco_layout(
     return file.evaluation_set(name, local_uri(str(images)), names)
 
 
-def open_coco_json(uri: str, images: str | None = None) -> EvaluationSet:
+def open_coco_json(uri: str, images: str | None = None, *, skip_bad: bool = False) -> EvaluationSet:
     """Own data: a JSON file in COCO's format for instances, with the categories that it lists.
 
     Categories are in the order of their ids, images too. The set is called like the file. A
@@ -74,13 +76,14 @@ def open_coco_json(uri: str, images: str | None = None) -> EvaluationSet:
         images: URI of the folder to which `images[].file_name` is relative. Without it, the folder
             of the JSON file, the one above, their `images/`, or the one named like the end of the
             file's name, such as `val2017` for `instances_val2017.json`.
+        skip_bad: leave faulty annotations out and list them, rather than refuse the file.
 
     Raises:
         CorpusError: no valid JSON of this format; images that are missing or have the same id;
-            annotations of unknown images or categories, or without an outline.
+            annotations of unknown images or categories, or whose mask can't be what was meant.
         StorageError: a file system can't be reached.
     """
-    file = _InstanceFile(uri, None)
+    file = _InstanceFile(uri, None, skip_bad=skip_bad)
     folder = images if images is not None else file.image_folder()
     return file.evaluation_set(file_name(uri).rpartition(".")[0], folder, None)
 
@@ -88,12 +91,16 @@ def open_coco_json(uri: str, images: str | None = None) -> EvaluationSet:
 class _InstanceFile:
     """A JSON file as parsed, and the checks that its parts fit together."""
 
-    def __init__(self, uri: str, wanted: Collection[int] | None) -> None:
+    def __init__(self, uri: str, wanted: Collection[int] | None, *, skip_bad: bool = False) -> None:
         self._uri = uri
+        self._skip_bad = skip_bad
         document = parse_annotations(uri, None if wanted is None else frozenset(wanted))
         self._categories = self._checked_categories(self._list(document, "categories"))
         self._images = self._checked_images(self._list(document, "images"), wanted)
-        self._annotations = self._checked_annotations(self._list(document, "annotations"))
+        values = self._list(document, "annotations")
+        self._values = [value for value in values if value is not LEFT_OUT]
+        self._annotations: list[Annotation] = []
+        self._skipped: tuple[str, ...] = ()
 
     def evaluation_set(self, name: str, folder: str, known: dict[int, str] | None) -> EvaluationSet:
         """The set; `known` are the categories that it must be in, else it has the file's own."""
@@ -101,7 +108,7 @@ class _InstanceFile:
         categories = self._agreed_categories(known, background)
         labels_by_id = {category_id: label for label, category_id in enumerate(categories, 1)}
         labels_by_id |= dict.fromkeys(background, 0)
-        self._check_category_ids(labels_by_id)
+        self._annotations = self._sound_annotations(labels_by_id)
         self._check_files(folder)
         of_image: dict[int, list[Annotation]] = {image_id: [] for image_id in self._images}
         for annotation in self._annotations:
@@ -123,7 +130,8 @@ class _InstanceFile:
             images=tuple(images),
             # Left out where they say nothing new: such a set's digest is then what it always was.
             category_ids=() if _are_labels(categories) else tuple(categories),
-            notes=self._background_notes(background),
+            skipped=self._skipped,
+            notes=self._notes(background),
         )
 
     def image_folder(self) -> str:
@@ -181,15 +189,48 @@ class _InstanceFile:
             raise CorpusError(f"The file {display(self._uri)} lists no image to evaluate on.")
         return by_id
 
-    def _checked_annotations(self, values: list[Any]) -> list[Annotation]:
-        kept = [value for value in values if value is not LEFT_OUT]
-        bad = [value for value in kept if not isinstance(value, Annotation)]
-        self._refuse(bad, kept, "annotations lack a number `image_id` or `category_id`")
-        strays = [each.image_id for each in kept if each.image_id not in self._images]
-        self._refuse(strays, kept, "annotations are of images that it does not list")
-        bare = [f"of image {each.image_id}" for each in kept if each.segmentation is None]
-        self._refuse(bare, kept, "annotations have no polygons or run lengths as `segmentation`")
-        return kept
+    def _sound_annotations(self, labels_by_id: Mapping[int, int]) -> list[Annotation]:
+        """Those that can be used; the others are refused, or listed as skipped."""
+        sound, faults = [], []
+        for value in self._values:
+            fault = self._fault(value, labels_by_id)
+            if fault:
+                faults.append(f"{_named(value)}: {fault}")
+            else:
+                sound.append(value)
+        if faults and not self._skip_bad:
+            raise CorpusError(
+                f"The file {display(self._uri)} has annotations that can't be used, "
+                f"{len(faults):,} of {len(self._values):,} ({_listed(faults)}); mend them, get all "
+                "parts from one release of the data, or leave those of own data out with "
+                "--skip-bad (skip_bad=true)."
+            )
+        self._skipped = tuple(faults)
+        return sound
+
+    def _fault(self, value: Any, labels_by_id: Mapping[int, int]) -> str:
+        """Why an annotation can't be used; empty if it can."""
+        if not isinstance(value, Annotation):
+            return "it lacks a number `image_id` or `category_id`"
+        if value.image_id not in self._images:
+            return "it is of an image that the file does not list"
+        if value.category_id not in labels_by_id:
+            return f"its `category_id`, {value.category_id}, is no category's"
+        image = self._images[value.image_id]
+        return fault_in(value, (image["height"], image["width"]))
+
+    def _notes(self, background: dict[int, str]) -> tuple[str, ...]:
+        file = display(file_name(self._uri))
+        notes = list(self._background_notes(background))
+        if count := len(self._skipped):
+            what = f"annotation of {file} is" if count == 1 else f"annotations of {file} are"
+            notes.append(f"{count:,} faulty {what} skipped: {_listed(self._skipped)}.")
+        if short := sum(each.short_parts for each in self._annotations):
+            notes.append(
+                f"{short:,} outlines in {file} have fewer than three corners and are left out "
+                "beside whole ones of the same objects."
+            )
+        return tuple(notes)
 
     def _background(self) -> dict[int, str]:
         """The categories that are called background."""
@@ -228,11 +269,6 @@ class _InstanceFile:
         self._refuse(others, given, "categories are none of COCO's 80")
         return known
 
-    def _check_category_ids(self, labels_by_id: Mapping[int, int]) -> None:
-        ids = [each.category_id for each in self._annotations]
-        unknown = [number for number in ids if number not in labels_by_id]
-        self._refuse(unknown, ids, "annotations have a `category_id` that is no category's")
-
     def _check_files(self, folder: str) -> None:
         # A remote store would be asked once an image; there, reading a missing one says so.
         if not is_local(folder):
@@ -249,6 +285,19 @@ class _InstanceFile:
                 f" of {len(of):,} {what} (first: {display(str(bad[0]))[:100]}); get all parts from"
                 f" one release of the data."
             )
+
+
+def _named(value: Any) -> str:
+    """An annotation, for people."""
+    if isinstance(value, Annotation):
+        return f"annotation {display(str(value.annotation_id))[:50]} of image {value.image_id}"
+    number = value.get("id") if isinstance(value, dict) else value
+    return f"annotation {display(str(number))[:50]}"
+
+
+def _listed(faults: Sequence[str]) -> str:
+    more = f" and {len(faults) - _FAULTS_NAMED:,} more" if len(faults) > _FAULTS_NAMED else ""
+    return "; ".join(faults[:_FAULTS_NAMED]) + more
 
 
 def _are_labels(category_ids: Collection[int]) -> bool:

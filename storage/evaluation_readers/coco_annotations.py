@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from array import array
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.errors import CorpusError
 from storage.evaluation_readers.evaluation_set import InstanceTruth, LabelMap, Rle
@@ -42,6 +44,11 @@ class Annotation:
     is_crowd: bool
     area: float | None
     segmentation: Polygons | dict[str, Any] | None
+    annotation_id: Any = None
+    fault: str = ""
+    """What shows without the image's size that it can't be used."""
+    short_parts: int = 0
+    """Outlines of fewer than three corners, left out beside whole ones."""
 
 
 @dataclass(frozen=True)
@@ -142,33 +149,119 @@ def _annotation(value: dict[str, Any]) -> Any:
     if not (_is_number(value["image_id"]) and _is_number(value["category_id"])):
         return value
     area = value.get("area")
+    packed, short = _packed(value.get("segmentation"))
     return Annotation(
         image_id=value["image_id"],
         category_id=value["category_id"],
-        is_crowd=bool(value.get("iscrowd", 0)),
+        is_crowd=value.get("iscrowd") == 1,
         area=float(area) if isinstance(area, int | float) else None,
-        segmentation=_packed(value.get("segmentation")),
+        segmentation=packed,
+        annotation_id=value.get("id"),
+        fault=_fault_of_value(value, packed, short),
+        short_parts=short,
     )
+
+
+def _fault_of_value(
+    value: dict[str, Any], packed: Polygons | dict[str, Any] | None, short: int
+) -> str:
+    crowd = value.get("iscrowd")
+    # A word such as "0" would be a crowd.
+    if crowd is not None and not (isinstance(crowd, int | float) and crowd in (0, 1)):
+        return f"`iscrowd` is {crowd!r} and has to be 0 or 1"
+    if packed is None:
+        return "there are no polygons or run lengths as `segmentation`"
+    if not packed and short:  # pycocotools would take two corners for a box
+        return "its outlines have fewer than three corners, or half a corner"
+    return ""
+
+
+def fault_in(annotation: Annotation, size: tuple[int, int]) -> str:
+    """Why an annotation of an image of h, w can't be used; empty if it can."""
+    if annotation.fault:
+        return annotation.fault
+    if isinstance(annotation.segmentation, dict):
+        runs = _run_lengths(annotation.segmentation["counts"])
+        fits = annotation.segmentation["size"] == [*size] and sum(runs) == math.prod(size)
+        if not fits or min(runs) < 0:
+            return f"its run lengths don't make up {size[0]} x {size[1]} pixels"
+        empty = sum(runs[1::2]) == 0
+    else:
+        empty = _is_empty(annotation, size)
+    # Specks of less than a pixel are in all data; what has an area should be seen.
+    if empty and annotation.area is not None and annotation.area >= 1:
+        return f"it covers no pixel of the image beside a stated area of {annotation.area:g}"
+    return ""
+
+
+def _is_empty(annotation: Annotation, size: tuple[int, int]) -> bool:
+    """Whether polygons cover no pixel; rasterised only where that isn't plain."""
+    from pycocotools import mask as coco_mask
+
+    polygons = annotation.segmentation
+    if not isinstance(polygons, tuple):
+        return True
+    if any(_surely_covers(np.frombuffer(each).reshape(-1, 2), size) for each in polygons):
+        return False
+    return int(coco_mask.area(_rle(annotation, size))) == 0
+
+
+def _surely_covers(corners: NDArray[np.float64], size: tuple[int, int]) -> bool:
+    """A polygon [n, 2] of x, y that lies in the image and is no sliver."""
+    inside = (corners >= 0).all() and (corners <= size[::-1]).all()
+    x, y = (corners - corners[0]).T
+    area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+    return bool(inside and area >= max(16.0, 4 * sum(size) ** 0.5))
+
+
+def _run_lengths(counts: str | list[Any]) -> list[int]:
+    """Run lengths of either form; [-1] for what is none, such as text that is cut off.
+
+    COCO's text has five bits a character, the lowest first, and differences to the run before the
+    last one from the fourth run on.
+    """
+    if isinstance(counts, list):
+        return counts if counts and all(map(_is_number, counts)) else [-1]
+    bits = (
+        np.frombuffer(counts.encode("utf-8", "surrogatepass"), dtype=np.uint8).astype(np.int64) - 48
+    )
+    if not len(bits) or bits.min() < 0 or bits.max() > 63 or bits[-1] & 32:
+        return [-1]
+    ends = np.flatnonzero(bits & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    digits = np.arange(len(bits)) - np.repeat(starts, ends - starts + 1)
+    if digits.max() > 6:  # beyond 32 bits
+        return [-1]
+    values = np.add.reduceat((bits & 31) << (5 * digits), starts)
+    values -= np.where(bits[ends] & 16, np.int64(1) << (5 * (digits[ends] + 1)), 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    runs: list[int] = values.tolist()
+    return runs
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _packed(segmentation: Any) -> Polygons | dict[str, Any] | None:
-    """Polygons as arrays of x, y, …; run lengths as they are; None for anything else."""
+def _packed(segmentation: Any) -> tuple[Polygons | dict[str, Any] | None, int]:
+    """Polygons as arrays of x, y, …; run lengths as they are; None for anything else.
+
+    And how many polygons of fewer than three corners, or half a corner, are left out.
+    """
     match segmentation:
         case {"counts": list() | str(), "size": [int(), int()]}:
-            return dict(segmentation)
+            return dict(segmentation), 0
         case list() if segmentation:
             try:
                 polygons = [array("d", polygon) for polygon in segmentation]
             except TypeError:
-                return None
+                return None, 0
             # pycocotools takes a polygon of two points for a box.
-            return tuple(each for each in polygons if len(each) >= 6 and len(each) % 2 == 0)
+            whole = tuple(each for each in polygons if len(each) >= 6 and len(each) % 2 == 0)
+            return whole, len(polygons) - len(whole)
         case _:
-            return None
+            return None, 0
 
 
 def _plain(annotation: Annotation) -> Any:
@@ -184,13 +277,7 @@ def _rle(annotation: Annotation, size: tuple[int, int]) -> Rle:
 
     height, width = size
     match annotation.segmentation:
-        case {"counts": runs, "size": stated}:
-            fits = stated == [height, width]
-            if not fits or (isinstance(runs, list) and sum(runs) != height * width):
-                raise CorpusError(
-                    f"The run lengths of an annotation of image {annotation.image_id} don't make"
-                    f" up {height} x {width} pixels; write the annotations again."
-                )
+        case {"counts": runs}:  # `fault_in` has checked them
             if isinstance(runs, str):
                 return {"size": [height, width], "counts": runs}
             encoded = coco_mask.frPyObjects(annotation.segmentation, height, width)

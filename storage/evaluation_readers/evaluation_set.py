@@ -157,6 +157,7 @@ class EvaluationSet:
             `categories`, for results that others' tools read; empty where they are the labels.
         scoring: `imagenet-s` has rules of its own; see `storage.evaluation_readers.imagenet_s`.
         ignore: label of pixels that don't count.
+        skipped: annotations that were left out since they are faulty, and why.
         notes: sentences for users, on how the data was read where it could be read otherwise.
     """
 
@@ -166,6 +167,7 @@ class EvaluationSet:
     scoring: Scoring = "standard"
     ignore: int = IGNORE
     category_ids: tuple[int, ...] = ()
+    skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def own_id(self, label: int) -> int:
@@ -186,6 +188,8 @@ class EvaluationSet:
         facts: list[object] = [self.name, self.categories, self.scoring]
         if self.category_ids:  # published results are numbered by them
             facts.append(self.category_ids)
+        if self.skipped:  # scores are not of the whole file
+            facts.append({"skipped": self.skipped})
         sha.update(canonical_json(facts).encode())
         for image in self.images:
             facts = [image.image_id, image.name, *image.truth.size, image.truth.digest()]

@@ -118,3 +118,8 @@ def test_real_photographs_have_the_size_and_labels_of_their_annotations(photogra
         visible = set(np.unique(labels).tolist()) - {0}
         assert visible <= {each.category for each in image.instances()}
         assert visible or not image.instances()
+
+
+def test_skipping_is_for_own_annotations_alone(root):
+    with pytest.raises(ConfigError, match=r"skip_bad is for coco:FILE\.json"):
+        open_evaluation_set("coca", root, skip_bad=True)

@@ -367,7 +367,7 @@ def hide(data: Path, without: str, monkeypatch: pytest.MonkeyPatch, **changes: A
     partial = EvaluationSet(
         **{"name": "partial", "categories": whole.categories, "images": images} | changes
     )
-    monkeypatch.setattr(evaluate, "open_evaluation_set", lambda spec, root: partial)
+    monkeypatch.setattr(evaluate, "open_evaluation_set", lambda *_, **__: partial)
 
 
 def evaluate_hidden(
@@ -639,3 +639,19 @@ def test_names_that_differ_in_case_only_are_two_categories(
     metrics = metrics_of(evaluation(coco_spec(data)))
     assert metrics["names"] == ["background", "cat", "Cat"]
     assert metrics["semantic"]["mean_iou_with_background"] == 1
+
+
+def test_skipped_annotations_are_listed_with_the_scores(evaluation: Evaluation, data: Path) -> None:
+    spec = coco_spec(data)
+    whole = evaluation(spec).key
+    assert evaluation(spec, skip_bad=True).key == whole, "nothing is faulty"
+    rewrite(data, lambda annotations: annotations["annotations"][0].update(iscrowd="0"))
+    with pytest.raises(CorpusError, match="`iscrowd` is '0'"):
+        open_evaluation_set(spec, None)
+    digest = open_evaluation_set(spec, None, skip_bad=True).digest()
+    artifact = evaluation(spec, skip_bad=True, evaluation_digest=digest)
+    used = metrics_of(artifact)["evaluation_set"]
+    assert len(used["skipped"]) == 1
+    assert "`iscrowd` is '0'" in used["skipped"][0]
+    assert used["notes"][0].startswith("1 faulty annotation of coco.json is skipped")
+    assert artifact.key != whole

@@ -115,10 +115,11 @@ def test_compressed_run_lengths_and_a_missing_area(tmp_path):
 
 def test_polygons_without_area_are_dropped(tmp_path):
     line = [[1.0, 1.0, 5.0, 5.0]]  # pycocotools would paint a box
-    write(tmp_path, [annotation(1, DOG, line), annotation(1, PERSON, line + box(0, 0, 1, 1))])
-    image = open_coco2017_val(tmp_path).images[0]
-    assert [int(coco_mask.area(each.rle)) for each in image.instances()] == [0, 1]
-    assert image.labels().sum() == 1
+    write(tmp_path, [annotation(1, PERSON, line + box(0, 0, 1, 1))])
+    opened = open_coco2017_val(tmp_path)
+    assert [int(coco_mask.area(each.rle)) for each in opened.images[0].instances()] == [1]
+    assert opened.images[0].labels().sum() == 1
+    assert opened.notes[0].startswith("1 outlines in instances_val2017.json have fewer")
 
 
 def test_pictures_are_read_only_on_demand(tmp_path):
@@ -188,9 +189,9 @@ def image_missing(document: dict[str, Any]) -> None:
         (lambda d: d["images"][1].update(id=1), r"1 of 3 images have the `id` of another"),
         (lambda d: d["images"][0].pop("height"), r"1 of 3 images lack an `id`"),
         (lambda d: d["annotations"][0].update(category_id=12), r"1 of 4 .* no category's"),
-        (lambda d: d["annotations"][0].update(image_id=77), r"1 of 4 .* \(first: 77"),
+        (lambda d: d["annotations"][0].update(image_id=77), r"1 of 4 .*of image 77: "),
         (lambda d: d["annotations"][0].update(segmentation=[]), r"1 of 4 .* no polygons"),
-        (lambda d: d["annotations"][0].update(image_id="x"), r"1 of 4 annotations lack a number"),
+        (lambda d: d["annotations"][0].update(image_id="x"), r"1 of 4 .*lacks a number"),
         (lambda d: d["categories"][0].update(name="tank"), r"1 of 4 categories are none of COCO's"),
         (lambda d: d.pop("annotations"), "no list `annotations`"),
         (lambda d: d["images"].clear() or d["annotations"].clear(), "lists no image"),
@@ -215,7 +216,7 @@ def test_a_file_that_is_no_json(tmp_path, text):
 @pytest.mark.parametrize("wrong", [{"size": [16, 12]}, {"counts": [0, 5]}])
 def test_run_lengths_of_another_size(tmp_path, wrong):
     write(tmp_path, [annotation(1, DOG, {**runs(crowd_mask()), **wrong})])
-    with pytest.raises(CorpusError, match="image 1 don't make up 12 x 16 pixels"):
+    with pytest.raises(CorpusError, match="image 1: its run lengths don't make up 12 x 16"):
         open_coco2017_val(tmp_path).images[0].labels()
 
 
@@ -294,3 +295,67 @@ def test_background_alone_is_no_category(tmp_path):
     write_coco(tmp_path / "a.json", tmp_path, {"a.png": (6, 6)}, [], {0: "background"})
     with pytest.raises(CorpusError, match="lists no category"):
         open_coco_json(str(tmp_path / "a.json"))
+
+
+def open_own(folder: Path, *annotations: dict[str, Any], skip_bad: bool = False) -> EvaluationSet:
+    file = folder / "mine.json"
+    write_coco(file, folder, {"a.png": SIZE}, list(annotations), {1: "owl"})
+    return open_coco_json(str(file), skip_bad=skip_bad)
+
+
+def encoded_crowd() -> str:
+    return coco_mask.encode(np.asfortranarray(crowd_mask().astype(np.uint8)))["counts"].decode()
+
+
+GOOD = annotation(1, 1, box(0, 0, 4, 4), area=16.0)
+FAULTS = [
+    ({"segmentation": [[1.0, 1.0, 5.0, 5.0]]}, "fewer than three corners"),
+    ({"segmentation": [[1.0, 1.0, 5.0, 5.0, 3.0]]}, "fewer than three corners"),
+    ({"segmentation": []}, "no polygons or run lengths"),
+    ({"iscrowd": "0"}, "`iscrowd` is '0'"),
+    ({"iscrowd": 2}, "`iscrowd` is 2"),
+    ({"segmentation": {"size": list(SIZE), "counts": encoded_crowd()[:-2]}}, "don't make up"),
+    ({"segmentation": {"size": list(SIZE), "counts": "\u00e9\x00~"}}, "don't make up"),
+    ({"segmentation": {"size": list(SIZE), "counts": [0, 5]}}, "don't make up"),
+    ({"segmentation": {"size": list(SIZE), "counts": [-8, 200]}}, "don't make up"),
+    ({"segmentation": {"size": list(SIZE), "counts": ["x"]}}, "don't make up"),
+    ({"segmentation": {"size": [16, 12], "counts": [0, 192]}}, "don't make up 12 x 16"),
+    ({"segmentation": box(20, 30, 40, 50), "area": 400.0}, "no pixel .* area of 400"),
+    ({"segmentation": [[0.1, 0.1, 0.4, 0.1, 0.4, 0.4]], "area": 25.0}, "no pixel .* area of 25"),
+    ({"segmentation": {"size": list(SIZE), "counts": [192]}, "area": 25.0}, "no pixel .* area"),
+    ({"image_id": 77}, "of an image that the file does not list"),
+    ({"category_id": 12}, "no category's"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "message"), FAULTS)
+def test_a_faulty_annotation_is_refused_and_can_be_skipped(tmp_path, fault, message):
+    with pytest.raises(CorpusError, match=rf"1 of 2 .*{message}.*skip_bad"):
+        open_own(tmp_path, GOOD, GOOD | fault)
+    whole, rest = open_own(tmp_path, GOOD), open_own(tmp_path, GOOD, GOOD | fault, skip_bad=True)
+    assert len(rest.images[0].instances()) == 1
+    assert_array_equal(rest.images[0].labels(), whole.images[0].labels())
+    assert len(rest.skipped) == 1
+    assert rest.skipped[0].startswith("annotation 2 of image ")
+    assert rest.notes == (f"1 faulty annotation of mine.json is skipped: {rest.skipped[0]}.",)
+    assert rest.digest() != whole.digest()
+
+
+def test_the_first_five_faults_are_named(tmp_path):
+    bad = GOOD | {"iscrowd": "0"}
+    with pytest.raises(CorpusError, match=r"annotation 1 of image 1.*annotation 5.* and 2 more"):
+        open_own(tmp_path, *[bad] * 7)
+    rest = open_own(tmp_path, *[bad] * 7, GOOD, skip_bad=True)
+    assert len(rest.skipped) == 7
+    assert rest.notes[0].endswith("and 2 more.")
+
+
+def test_skipping_where_nothing_is_faulty_changes_nothing(tmp_path):
+    assert open_own(tmp_path, GOOD).digest() == open_own(tmp_path, GOOD, skip_bad=True).digest()
+
+
+@pytest.mark.parametrize("area", [0.0, 0.4, None])
+def test_specks_that_cover_no_pixel_are_no_fault(tmp_path, area):
+    speck = annotation(1, 1, [[2.0, 2.0, 3.0, 2.0, 3.0, 2.0, 2.0, 2.0]], area=area)
+    [found] = open_own(tmp_path, speck).images[0].instances()
+    assert coco_mask.area(found.rle) == 0
