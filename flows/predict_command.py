@@ -74,7 +74,14 @@ def predict_pictures(
     ] = DEFAULT_STORE,
 ) -> None:
     """Segment pictures: COCO JSON, label maps and overlays, for names seen in training or not."""
-    from tasks.predict import check_folder, find_pictures, own_ids, predict, prepare_folder
+    from tasks.predict import (
+        check_folder,
+        find_pictures,
+        own_ids,
+        predict,
+        prepare_folder,
+        unused_ids,
+    )
     from tasks.segmenter import InstanceSettings
 
     started = time.monotonic()
@@ -96,6 +103,8 @@ def predict_pictures(
     prepare_folder(out, overwrite=overwrite)
     if names is None:
         _tell_names(console, segmenter)
+    if sentence := unused_ids(names):
+        console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
     total = pictures.entries.num_rows + pictures.rejects.num_rows
     with _TerminalProgress(console, total) as progress:
         summary = predict(

@@ -103,6 +103,22 @@ def own_ids(names: Sequence[str | Category] | None) -> tuple[int, ...]:
     return tuple(numbers) if is_whole else ()
 
 
+def unused_ids(names: Sequence[str | Category] | None) -> str:
+    """What a user is told where a vocabulary has ids that can't be used; empty for nothing."""
+    ids = [getattr(name, "external_id", None) for name in names or ()]
+    lacking = ids.count(None)
+    if own_ids(names) or lacking == len(ids):
+        return ""
+    if lacking:
+        why = f"{lacking:,} of {len(ids):,} have none"
+    else:
+        why = "some are equal" if all(isinstance(each, int) for each in ids) else "some are text"
+    return (
+        f"The vocabulary's ids don't number the categories ({why}): category_id is 1 to "
+        f"{len(ids)}, in the vocabulary's order."
+    )
+
+
 def check_folder(out: Path, *, overwrite: bool) -> None:
     """Refuse a folder that predictions can't go into; nothing is changed.
 

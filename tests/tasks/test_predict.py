@@ -20,7 +20,7 @@ from pycocotools.coco import COCO
 from storage.errors import ConfigError, CorpusError
 from storage.vocabulary import Category, load_vocabulary
 from tasks.category_texts import embed_categories
-from tasks.predict import Summary, find_pictures, own_ids, predict, prepare_folder
+from tasks.predict import Summary, find_pictures, own_ids, predict, prepare_folder, unused_ids
 from tasks.segmenter import ZutisSegmenter
 
 NAMES = ("red", "green", "blue")
@@ -92,6 +92,20 @@ def test_the_shipped_coco_names_have_cocos_numbers():
     assert len(ids) == 80
     assert (ids[0], ids[11], ids[79]) == (1, 13, 90)
     assert own_ids(None) == own_ids(["cat"]) == ()
+    assert unused_ids(load_vocabulary("coco").categories) == unused_ids(["cat"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("ids", "why"),
+    [((7, None), "1 of 2 have none"), ((7, 7), "some are equal"), (("n01", 7), "some are text")],
+)
+def test_ids_that_can_not_number_the_results_are_told(ids, why):
+    names = [Category(name=name, external_id=own) for name, own in zip("ab", ids, strict=True)]
+    assert own_ids(names) == ()
+    assert unused_ids(names) == (
+        f"The vocabulary's ids don't number the categories ({why}): category_id is 1 to 2, in the "
+        "vocabulary's order."
+    )
 
 
 def test_bad_pictures_are_counted_and_the_others_segmented(segmenter, folder, tmp_path):
