@@ -54,6 +54,9 @@ class EvaluationSettings(BaseModel):
     """auto (bfloat16 on a GPU, float32 elsewhere), float32 or bfloat16."""
     image_size: Annotated[int, Field(ge=0)] = 1024
     """Longer side that the network sees at most, pixels; 0: no limit."""
+    upright: bool = False
+    """The data was annotated on pictures turned upright by their EXIF orientation, and not as they
+    are stored."""
     limit: Annotated[int, Field(ge=0)] = 0
     """The first images alone, for trials; 0: all."""
 

@@ -230,6 +230,7 @@ def _common(
         "collapse_to": settings.collapse_to,
         "seen_categories": _seen(settings, used, model),
         "image_size": settings.image_size,
+        "upright": settings.upright,
         "instances": settings.instances,
         "limit": settings.limit,
     }

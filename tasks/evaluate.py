@@ -21,6 +21,7 @@ from storage.errors import ConfigError, CorpusError
 from storage.evaluation_data import EvaluationImage, EvaluationSet, open_evaluation_set
 from storage.fingerprints import Recipe, digest
 from storage.prompt_templates import TEMPLATES
+from storage.records import read_parquet
 from storage.vocabulary import BACKGROUND, Category, category_prompts
 from tasks.category_texts import BARE_NAME, as_categories
 from tasks.class_matching import check_places
@@ -34,13 +35,15 @@ from tasks.evaluation_report import (
     predictions_json,
 )
 from tasks.evaluation_scores import Scheme, Scores
+from tasks.layout import SHARD_INDEX
 from tasks.models import ModelConfig
 from tasks.segmenter import InstanceSettings, Segmenter, maskclip_segmenter, zutis_segmenter
 from tasks.stage import Progress
 from tasks.zutis_checkpoint import DESCRIPTION, MODEL, TEXT_EMBEDDINGS
 
 NAME = "evaluate"
-VERSION = 1
+VERSION = 2
+_NAMED = 5  # files in a sentence
 
 METRICS = "metrics.json"
 PER_CLASS = "per_class.csv"
@@ -75,6 +78,8 @@ class Config:
             and over the others apart. Empty for no such scores.
         image_size: longer side in pixels that the network sees at most; 0 for no limit.
         instances: how objects are chosen. For `maskclip` only `min_score` counts.
+        upright: the data was annotated on pictures turned upright, and not as they are stored,
+            which is COCO's convention: it decides where sizes can't.
         limit: the first images of the set alone, for trials; 0 for all.
     """
 
@@ -92,6 +97,7 @@ class Config:
     seen_categories: tuple[str, ...] = ()
     image_size: int = 1024
     instances: InstanceSettings = field(default_factory=InstanceSettings)
+    upright: bool = False
     limit: int = 0
 
     def __post_init__(self) -> None:
@@ -155,6 +161,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
             "image_size": config.image_size,
             "instances": config.instance_settings,
             "limit": config.limit,
+            **({"upright": True} if config.upright else {}),
         },
         weights=weights,
         inputs={"training": inputs.training.key} if inputs.training else {},
@@ -189,11 +196,14 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         progress.warn(note)
     images = used.images[: config.limit or None]
     with _segmenter(config, inputs, categories, store) as segmenter:
-        scores, image_scores = _score(images, segmenter, scheme, progress)
-        rows = _sheet_rows(images, image_scores, segmenter, scores)
+        scores, found = _score(config, images, segmenter, scheme, progress)
+        rows = _sheet_rows(config, images, found.mean_ious, segmenter, scores)
         model = _description_of_model(config, inputs, segmenter)
+    doubts = [*_frame_doubts(config, found), *_leaks(inputs, found, store)]
+    for doubt in doubts:
+        progress.warn(doubt)
     metrics = {
-        "evaluation_set": _description_of_set(used, len(images)),
+        "evaluation_set": _description_of_set(used, len(images), [*used.notes, *doubts]),
         "model": model,
         "names": [BACKGROUND, *(category.name for category in categories)],
         "prompts": _prompts(config, categories),
@@ -338,18 +348,72 @@ def _clip_spec(clip: ModelConfig) -> str:
     return f"{clip.architecture}:{weights.path or f'random:{weights.seed}'}"
 
 
+@dataclass
+class _Found:
+    """What is noticed of the images while they are scored, in their order.
+
+    Attributes:
+        mean_ious: each image's.
+        sha256s: of each file's bytes.
+        chosen: names of those whose EXIF orientation leaves it open what the annotations lie on.
+    """
+
+    mean_ious: list[float] = field(default_factory=list)
+    sha256s: list[str] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)
+
+
 def _score(
-    images: Sequence[EvaluationImage], segmenter: Segmenter, scheme: Scheme, progress: Progress
-) -> tuple[Scores, list[float]]:
-    """The scores of all images together, and each image's mean IoU."""
-    scores, image_scores = Scores(scheme), []
-    for image in read_ahead(images):
-        image_scores.append(scores.add(image, segmenter.segment(image.pixels)))
+    config: Config,
+    images: Sequence[EvaluationImage],
+    segmenter: Segmenter,
+    scheme: Scheme,
+    progress: Progress,
+) -> tuple[Scores, _Found]:
+    """The scores of all images together, and what is to be known of each."""
+    scores, found = Scores(scheme), _Found()
+    for image in read_ahead(images, upright=config.upright):
+        found.mean_ious.append(scores.add(image, segmenter.segment(image.pixels)))
+        found.sha256s.append(image.sha256)
+        if image.frame_chosen:
+            found.chosen.append(image.source.name)
         progress.advance(1)
-    return scores, image_scores
+    return scores, found
+
+
+def _frame_doubts(config: Config, found: _Found) -> list[str]:
+    if not found.chosen:
+        return []
+    named = ", ".join(found.chosen[:_NAMED])
+    more = f" and {len(found.chosen) - _NAMED} more" if len(found.chosen) > _NAMED else ""
+    read = "upright" if config.upright else "as stored, COCO's convention"
+    return [
+        f"EXIF turns {named}{more}, and their annotations fit either way: they are read {read}; "
+        f"if the data was annotated the other way, set upright={str(not config.upright).lower()}."
+    ]
+
+
+def _leaks(inputs: Inputs, found: _Found, store: ArtifactStore) -> list[str]:
+    """Images whose very bytes the model was trained on."""
+    if inputs.training is None:
+        return []
+    training = store.get(inputs.training)
+    dataset = store.find(ArtifactRef("assemble_dataset", training.manifest["inputs"]["dataset"]))
+    if dataset is None:  # removed since
+        return []
+    with dataset.open(SHARD_INDEX) as file:
+        trained_on = set(read_parquet(file, columns=["key"])["key"].to_pylist())
+    shared = sum(sha256 in trained_on for sha256 in found.sha256s)
+    if not shared:
+        return []
+    return [
+        f"{shared:,} of the {len(found.sha256s):,} images are in the training's data set, so that "
+        "these scores are not of images that the model has never seen."
+    ]
 
 
 def _sheet_rows(
+    config: Config,
     images: Sequence[EvaluationImage],
     image_scores: Sequence[float],
     segmenter: Segmenter,
@@ -358,7 +422,7 @@ def _sheet_rows(
     """The images to show, segmented once more: label maps of all would not fit into memory."""
     rows = []
     for chosen in choose_images(image_scores):
-        image = load_image(images[chosen.index])
+        image = load_image(images[chosen.index], upright=config.upright)
         truth, predicted = scores.label_maps(image, segmenter.segment(image.pixels))
         score = f"mean IoU {100 * image_scores[chosen.index]:.1f}"
         rows.append(
@@ -378,7 +442,7 @@ def _prompts(config: Config, categories: Sequence[Category]) -> list[list[str]]:
     return [list(category_prompts(category, config.templates)) for category in with_background]
 
 
-def _description_of_set(used: EvaluationSet, images: int) -> dict[str, Any]:
+def _description_of_set(used: EvaluationSet, images: int, notes: Sequence[str]) -> dict[str, Any]:
     return {
         "name": used.name,
         "digest": used.digest(),
@@ -390,7 +454,7 @@ def _description_of_set(used: EvaluationSet, images: int) -> dict[str, Any]:
         "images_of_the_set": len(used.images),
         **({"skipped": list(used.skipped)} if used.skipped else {}),
         # Left out where there are none: files of other sets stay as they were.
-        **({"notes": list(used.notes)} if used.notes else {}),
+        **({"notes": list(notes)} if notes else {}),
     }
 
 
@@ -419,6 +483,7 @@ def _settings(config: Config) -> dict[str, Any]:
         "collapse_to": config.collapse_to or None,
         "seen_categories": list(config.seen_categories),
         "limit": config.limit or None,
+        **({"upright": True} if config.upright else {}),
     }
 
 

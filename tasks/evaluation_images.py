@@ -33,22 +33,33 @@ class LoadedImage:
         pixels: uint8 [h, w, 3].
         labels: integers [h, w]; None if the set has no semantic truth.
         instances: None if the set has no instance truth.
+        frame_chosen: the picture's EXIF orientation gives it another look of the same size, so
+            that it was chosen which one the annotations lie on.
+        sha256: of the file's bytes, in hex.
     """
 
     source: EvaluationImage
     pixels: NDArray[np.uint8]
     labels: NDArray[np.integer[Any]] | None
     instances: list[InstanceTruth] | None
+    frame_chosen: bool = False
+    sha256: str = ""
 
 
-def load_image(image: EvaluationImage) -> LoadedImage:
-    """Read an image with its truth.
+def load_image(image: EvaluationImage, *, upright: bool = False) -> LoadedImage:
+    """Read an image with its truth; for `upright` see `EvaluationImage.read_in_frame`.
 
     Raises:
         CorpusError: the image has no truth at all, or one of another size.
     """
+    picture = image.read_in_frame(upright=upright)
     loaded = LoadedImage(
-        source=image, pixels=image.read(), labels=image.labels(), instances=image.instances()
+        source=image,
+        pixels=picture.pixels,
+        labels=image.labels(),
+        instances=image.instances(),
+        frame_chosen=picture.frame_chosen,
+        sha256=picture.sha256,
     )
     if loaded.labels is None and loaded.instances is None:
         raise CorpusError(
@@ -65,13 +76,15 @@ def load_image(image: EvaluationImage) -> LoadedImage:
     return loaded
 
 
-def read_ahead(images: Sequence[EvaluationImage]) -> Iterator[LoadedImage]:
+def read_ahead(
+    images: Sequence[EvaluationImage], *, upright: bool = False
+) -> Iterator[LoadedImage]:
     """The images in their order, as `load_image` gives them, a few of them read beforehand."""
     waiting: deque[Future[LoadedImage]] = deque()
     with ThreadPoolExecutor(_READERS, thread_name_prefix="evaluate") as pool:
         try:
             for image in images:
-                waiting.append(pool.submit(load_image, image))
+                waiting.append(pool.submit(load_image, image, upright=upright))
                 if len(waiting) > _AHEAD:
                     yield waiting.popleft().result()
             while waiting:

@@ -19,7 +19,7 @@ from typing import Final, Literal, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from storage.errors import CorpusError, ImageRejected
 from storage.filesystems import display, read_bytes
@@ -69,6 +69,21 @@ class Truth(Protocol):
         """sha256 of what `labels` and `instances` follow from."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FramedPicture:
+    """A picture as its annotations lie on it.
+
+    Attributes:
+        pixels: uint8 `[h, w, 3]`, RGB.
+        frame_chosen: the other frame has the annotations' size too, and shows other pixels.
+        sha256: of the file's bytes, in hex: its image_id in a corpus.
+    """
+
+    pixels: NDArray[np.uint8]
+    frame_chosen: bool
+    sha256: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluationImage:
     """One picture and its truth.
@@ -95,15 +110,20 @@ class EvaluationImage:
         """w, of the annotations."""
         return self.truth.size[1]
 
-    def read(self) -> NDArray[np.uint8]:
-        """The picture's pixels, in the frame of the annotations.
+    def read(self, *, upright: bool = False) -> NDArray[np.uint8]:
+        """The picture's pixels, in the frame of the annotations: see `read_in_frame`."""
+        return self.read_in_frame(upright=upright).pixels
 
-        A picture with an EXIF orientation is turned upright where that gives it the annotations'
-        size, and taken as it is stored where that does: the published sets were annotated in
-        either way.
+    def read_in_frame(self, *, upright: bool = False) -> FramedPicture:
+        """The picture's pixels in the frame of the annotations, and whether that was a choice.
 
-        Returns:
-            uint8 `[h, w, 3]`, RGB.
+        Annotations lie on the picture as it is stored, without regard to an EXIF orientation:
+        that is COCO's convention, and a label map's. A picture whose size fits only when it is
+        turned upright is turned. Where both sizes fit (upside down, mirrored, or square) the
+        sizes can't tell.
+
+        Args:
+            upright: the data was annotated on upright pictures, which are then preferred.
 
         Raises:
             CorpusError: the picture can't be decoded, or has another size than its annotations.
@@ -111,21 +131,26 @@ class EvaluationImage:
         """
         data = read_bytes(self.uri)
         try:
-            upright = decode(data, min_side=1).image
+            turned = np.array(decode(data, min_side=1).image)
         except ImageRejected as rejected:
             raise CorpusError(
                 f"The picture {display(self.uri)} can't be used ({rejected}); download or write it "
                 f"again."
             ) from rejected
-        if (upright.height, upright.width) == self.truth.size:
-            return np.array(upright)
-        stored = _as_stored(data)
-        if (stored.height, stored.width) == self.truth.size:
-            return np.array(stored)
-        raise CorpusError(
-            f"The picture {display(self.uri)} has {upright.height} x {upright.width} pixels (rows x"
-            f" columns) and its annotations {self.height} x {self.width}; they don't belong"
-            f" together: get both from one release of the data."
+        stored = np.array(_as_stored(data)) if _is_turned(data) else turned
+        frames = (turned, stored) if upright else (stored, turned)
+        fitting = [frame for frame in frames if frame.shape[:2] == self.truth.size]
+        if not fitting:
+            height, width = turned.shape[:2]
+            raise CorpusError(
+                f"The picture {display(self.uri)} has {height} x {width} pixels (rows x columns) "
+                f"and its annotations {self.height} x {self.width}; they don't belong together: "
+                "get both from one release of the data."
+            )
+        return FramedPicture(
+            pixels=fitting[0],
+            frame_chosen=len(fitting) == 2 and not np.array_equal(turned, stored),
+            sha256=hashlib.sha256(data).hexdigest(),
         )
 
     def labels(self) -> LabelMap | None:
@@ -195,6 +220,12 @@ class EvaluationSet:
             facts = [image.image_id, image.name, *image.truth.size, image.truth.digest()]
             sha.update(canonical_json(facts).encode())
         return sha.hexdigest()
+
+
+def _is_turned(data: bytes) -> bool:
+    """Whether EXIF says that the picture is to be turned or mirrored."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
 
 
 def _as_stored(data: bytes) -> Image.Image:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from builds import clip
@@ -24,6 +25,8 @@ from scipy import ndimage
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ConfigError, CorpusError, ZutisError
 from storage.evaluation_data import EvaluationImage, EvaluationSet, open_evaluation_set
+from storage.fingerprints import Recipe
+from storage.records import write_parquet
 from storage.vocabulary import Category
 from tasks import evaluate
 from tasks.evaluate import INSTANCES, METRICS, PER_CLASS, SHEET, Config, Inputs
@@ -463,6 +466,46 @@ def test_binary_masks_are_scored_as_objects_and_said_to_be_so(
     assert "binary masks" in progress.said[0]
 
 
+def test_pictures_that_fit_their_truth_either_way_are_told_with_how_they_were_read(
+    evaluation: Evaluation, data: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    picture = data / "images" / "1.png"
+    Image.open(picture).save(picture, exif=exif)
+    right = evaluation(folder_spec(data))
+    [note] = metrics_of(right)["evaluation_set"]["notes"]
+    assert "EXIF turns 1.png, and their annotations fit either way: they are read as stored" in note
+    assert "set upright=true" in note
+    assert classes_of(right)["red thing"]["iou"] == pytest.approx(1.0)
+    turned = evaluation(folder_spec(data), upright=True)
+    assert "set upright=false" in metrics_of(turned)["evaluation_set"]["notes"][0]
+    assert classes_of(turned)["red thing"]["iou"] < 0.9
+
+
+def test_images_that_the_model_was_trained_on_are_counted(
+    data: Path, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hashlib import sha256
+
+    shown = [
+        sha256((data / "images" / name).read_bytes()).hexdigest() for name in ("1.png", "2.png")
+    ]
+    recipe = Recipe(stage="assemble_dataset", version=1, config={})
+    with store.attempt(ArtifactRef("assemble_dataset", recipe.key())) as attempt:
+        with attempt.create("index.parquet") as file:
+            write_parquet(pa.table({"key": [*shown, "0" * 64]}), file)
+        dataset = store.publish(attempt, recipe)
+    recipe = Recipe(stage="train", version=1, config={}, inputs={"dataset": dataset.key})
+    with store.attempt(ArtifactRef("train", recipe.key())) as attempt:
+        training = store.publish(attempt, recipe)
+    monkeypatch.setattr(evaluate, "zutis_segmenter", lambda *args, **kwargs: ColourSegmenter())
+    config = config_of(folder_spec(data), checkpoint="", checkpoint_digest="")
+    metrics = metrics_of(evaluate.run(config, Inputs(training.ref), store, SilentProgress()))
+    [note] = metrics["evaluation_set"]["notes"]
+    assert note.startswith(f"2 of the {len(PICTURES)} images are in the training's data set")
+
+
 def test_a_limit_takes_the_first_images(evaluation: Evaluation, data: Path) -> None:
     artifact = evaluation(coco_spec(data), limit=2)
     metrics = metrics_of(artifact)
@@ -511,7 +554,7 @@ def test_the_key_knows_what_decides_the_scores_and_nothing_else(
     ]  # fmt: skip
     other: list[dict[str, Any]] = [
         {"checkpoint_digest": "cd" * 32}, {"evaluation_digest": "1"}, {"image_size": 512},
-        {"limit": 1}, {"collapse_to": "x"}, {"seen_categories": ("red thing",)},
+        {"limit": 1}, {"upright": True}, {"collapse_to": "x"}, {"seen_categories": ("red thing",)},
         {"clip": replace(config.clip, precision="bfloat16")},
         {"instances": InstanceSettings(suppression="linear")},
         {"categories": (Category(name="a"), Category(name="b"))},

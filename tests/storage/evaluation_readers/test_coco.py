@@ -154,6 +154,28 @@ def test_a_turned_picture_is_read_in_the_frame_of_its_annotations(opened, tmp_pa
     assert_array_equal(opened.images[0].read(), expected)
 
 
+@pytest.mark.parametrize("orientation", [2, 3, 4])
+def test_where_both_frames_fit_the_stored_one_is_the_annotations(opened, tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    write_picture(tmp_path / "val2017/a.jpg", SIZE, exif=exif)
+    stored = np.asarray(Image.open(tmp_path / "val2017/a.jpg"))
+    turned = {2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1]}[orientation]
+    image = opened.images[0]
+    assert_array_equal(image.read(), stored)
+    assert_array_equal(image.read(upright=True), turned)
+    assert image.read_in_frame().frame_chosen
+    assert image.read_in_frame(upright=True).frame_chosen
+
+
+def test_a_picture_that_is_not_turned_leaves_no_choice(opened, tmp_path):
+    assert not opened.images[0].read_in_frame().frame_chosen
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write_picture(tmp_path / "val2017/a.jpg", SIZE, exif=exif)
+    assert not opened.images[0].read_in_frame().frame_chosen, "only one frame has the size"
+
+
 def test_it_can_be_sent_to_worker_processes(opened):
     again = pickle.loads(pickle.dumps(opened))
     assert again.digest() == opened.digest()
