@@ -62,6 +62,11 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
         "index of shards": SHARD_INDEX,
         "data set card": CARD,
     }
+    if "elongated" in index:
+        facts["elongated"] = (
+            f"{index['elongated']:,} images are beyond 1.5 : 1; CLIP sees their central square "
+            "alone, and can miss what is at their ends"
+        )
     if "recall" in index:
         facts["recall"] = f"{index['recall']:.4f} at {index['recall_k']} against exact search"
     ignored = Counter[str]()

@@ -8,6 +8,7 @@ FAISS file beside the same table of images.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,8 @@ EXACT = "exact"
 _TRAINING_ROWS = 262_144
 _RECALL_QUERIES = 64
 _RECALL_K = 100
+# Sides of an image beyond which CLIP's central square leaves out a third of it and more.
+_LONG, _SHORT = 3, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +94,8 @@ def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
 
 def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
     """Publish `images.parquet` (image_id, part, row; a row's place is its position) and, for an
-    approximate index, `index.faiss` with its measured recall in the counts.
+    approximate index, `index.faiss` with its measured recall in the counts. These also say how
+    many images are beyond 1.5 : 1 (`elongated`), of which CLIP sees the middle alone.
 
     Raises:
         CorpusError: if no image of the corpus can be used.
@@ -134,27 +138,41 @@ def _images_of(
     for number, part in enumerate(inputs.parts):
         embedded = store.get(part.embedded)
         removed = removed_of(part)
-        records = _present_rows(embedded, RECORDS, "image_id", removed)
+        records = _present_rows(embedded, RECORDS, ["image_id", "height", "width"], removed)
         tables.append(
             pa.table(
                 {
                     "image_id": records["image_id"],
                     "part": pa.array(np.full(records.num_rows, number, np.int32)),
                     "row": records["row"],
+                    "elongated": _elongated(records),
                 }
             )
         )
         rejects.update(
-            _present_rows(embedded, REJECTS, "reject_reason", removed)["reject_reason"].to_pylist()
+            _present_rows(embedded, REJECTS, ["reject_reason"], removed)[
+                "reject_reason"
+            ].to_pylist()
         )
         progress.advance(records.num_rows)
     rows = pa.concat_tables(tables) if tables else pa.table({"image_id": pa.array([], pa.string())})
     unique = _first_of_each(rows)
-    return unique, {
+    counts: dict[str, object] = {
         "images": unique.num_rows,
         "duplicates": rows.num_rows - unique.num_rows,
         "rejects": dict(sorted(rejects.items())),
     }
+    if not unique.num_rows:
+        return unique, counts
+    if elongated := pc.sum(unique["elongated"]).as_py():
+        counts["elongated"] = elongated
+    return unique.drop_columns(["elongated"]), counts
+
+
+def _elongated(records: pa.Table) -> np.ndarray:
+    """bool [n]: images beyond 1.5 : 1, by more than what whole pixels make of 3 : 2."""
+    sides = records["height"].to_numpy(), records["width"].to_numpy()
+    return np.asarray(_SHORT * (np.maximum(*sides) - 1) > _LONG * np.minimum(*sides))
 
 
 class _RemovedUris:
@@ -173,9 +191,11 @@ class _RemovedUris:
         return gone.filter(pc.equal(gone["part"], part.part))["uri"].combine_chunks()
 
 
-def _present_rows(embedded: Artifact, name: str, column: str, removed: pa.Array) -> pa.Table:
+def _present_rows(
+    embedded: Artifact, name: str, columns: Sequence[str], removed: pa.Array
+) -> pa.Table:
     with embedded.open(name) as file:
-        table = read_parquet(file, columns=[column, "uri"])
+        table = read_parquet(file, columns=[*columns, "uri"])
     table = table.append_column("row", pa.array(np.arange(table.num_rows, dtype=np.int32)))
     return table.filter(pc.invert(pc.is_in(table["uri"], value_set=removed)))
 

@@ -147,7 +147,8 @@ def test_real_photographs_and_tars_together(
     assert build.returncode == 0, build.stderr
     store = ArtifactStore(str(folder / "real"))
     [index] = store.published("build_index")
-    assert index.counts == {"images": 135, "duplicates": 4, "rejects": {}}
+    assert index.counts == {"images": 135, "duplicates": 4, "rejects": {}, "elongated": 24}
+    assert "24 images are beyond 1.5 : 1" in build.stdout
     [dataset] = store.published("assemble_dataset")
     assert dataset.counts["samples"] > 0
     import webdataset

@@ -9,7 +9,7 @@ import pytest
 from bad_images import HTML, jpeg, write
 from builds import rows_of
 from fakes import FakeClip
-from pictures import write_corpus
+from pictures import picture, write_corpus
 from stages import Stages
 
 from storage.artifacts import Artifact
@@ -42,6 +42,20 @@ def test_positions_point_at_the_rows_of_the_parts(
     order = np.array([5, 0, 3, 0])
     np.testing.assert_array_equal(rows.fetch(order), streamed[order])
     assert [block.start for block in rows.blocks()] == [0, 4]
+
+
+def test_images_of_which_clip_sees_the_middle_alone_are_counted(
+    stages: Stages, corpus: Path, fake_clip: FakeClip
+) -> None:
+    """Beyond 1.5 : 1 in either direction; each once; 3 : 2 in whole pixels is not beyond it."""
+    corpus.mkdir()
+    sizes = [(40, 61), (40, 62), (90, 40), (60, 40), (40, 40), (426, 640)]
+    for number, size in enumerate(sizes):
+        picture("red", 1, size).save(corpus / f"{number}.png")
+    picture("red", 1, (90, 40)).save(corpus / "copy.png")
+    assert stages.index(stages.scan(corpus, part_images=2)).counts == {
+        "images": 6, "duplicates": 1, "rejects": {}, "elongated": 2
+    }  # fmt: skip
 
 
 def test_equal_bytes_are_one_image_wherever_they_are(
