@@ -9,7 +9,12 @@ from typing import Any
 
 from storage.corpus_listing import ListingBuilder, kind_by_name
 from storage.errors import StorageError
-from storage.file_kinds import file_name, is_hidden
+from storage.file_kinds import (
+    file_name,
+    is_hidden,
+    is_in_label_map_folder,
+    is_label_map_beside,
+)
 from storage.filesystems import (
     MissingFileError,
     UnreachableError,
@@ -26,6 +31,9 @@ _FolderId = tuple[int, int]  # device, inode
 
 def list_folder(uri: str, builder: ListingBuilder, *, hidden: bool = False) -> None:
     """Adds every image and tar below the folder; hidden ones are counted only, unless `hidden`.
+
+    Label maps are counted only: `x.mask.png` beside `x.jpg`, and PNGs in VOC's folders of truth,
+    unless such a folder is the corpus itself.
 
     Raises:
         StorageError: a remote file system can't be reached. Folders that may not be listed are
@@ -110,17 +118,23 @@ class _LocalWalk:
                 if not self._hidden and is_hidden(entry.name):
                     self._builder.ignore_hidden("folder" if is_folder else "file")
                 elif not is_folder:
-                    self._add(entry)
+                    self._add(entry, is_root=folder.parent is None)
                 elif entry.is_symlink():
                     self._links.append((entry.path, folder))
                 else:
                     subfolders.append(entry.path)
         return subfolders
 
-    def _add(self, entry: os.DirEntry[str]) -> None:
+    def _add(self, entry: os.DirEntry[str], *, is_root: bool) -> None:
         kind = kind_by_name(entry.name)
         if kind is None:
             self._builder.ignore(entry.name)
+            return
+        # os.path.exists is asked for names that end in .mask.png alone.
+        if is_label_map_beside(entry.path, os.path.exists) or (
+            not is_root and is_in_label_map_folder(entry.path)
+        ):
+            self._builder.ignore_label_map()
             return
         result: os.stat_result | OSError
         try:
@@ -155,12 +169,18 @@ def _list_remote_folder(uri: str, builder: ListingBuilder, *, hidden: bool) -> N
             missing = isinstance(error, MissingFileError)
             builder.reject(uri_of(path), MISSING if missing else UNREADABLE_FOLDER)
             continue
+        names = {str(info["name"]) for info in details}
         for info in details:
             name = str(info["name"])
             is_folder = info.get("type") == "directory"
             # Some stores list the folder within itself, and the corpus's own may be hidden.
             if not hidden and is_hidden(file_name(name)) and _bare(name) not in seen:
                 builder.ignore_hidden("folder" if is_folder else "file")
+            elif not is_folder and (
+                is_label_map_beside(name, names.__contains__)
+                or (path != root and is_in_label_map_folder(name))
+            ):
+                builder.ignore_label_map()
             elif not is_folder:
                 _add_remote(name, info, uri_of, builder)
             elif _bare(name) not in seen:  # some stores list a folder within itself

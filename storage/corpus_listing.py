@@ -67,7 +67,8 @@ class Listing:
         rejects: table of `REJECT_SCHEMA`, sorted by uri, what could not be listed and why.
         ignored: number of files passed over as neither image nor tar, by extension; '' stands
             for no extension, `other` for odd and rare ones; `hidden file` and `hidden folder` for
-            what is left out by `is_hidden`, a folder counting once, whatever is in it.
+            what is left out by `is_hidden`, a folder counting once, whatever is in it;
+            `label map` for masks that lie beside their photographs.
     """
 
     entries: pa.Table
@@ -106,6 +107,10 @@ class ListingBuilder:
     def ignore_hidden(self, kind: Literal["file", "folder"]) -> None:
         """One file, or one folder with all below it, that is left out by `is_hidden`."""
         self._ignored[f"hidden {kind}"] += 1
+
+    def ignore_label_map(self) -> None:
+        """One image that is the label map of a photograph, and no photograph."""
+        self._ignored["label map"] += 1
 
     def add_local_stat(self, uri: str, kind: str, result: os.stat_result | OSError) -> None:
         """One local file by what `os.stat` (links followed) returned or raised."""

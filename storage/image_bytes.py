@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from storage.errors import ImageRejected, StorageError
-from storage.file_kinds import is_image, is_web
+from storage.file_kinds import (
+    is_hidden,
+    is_image,
+    is_in_label_map_folder,
+    is_label_map_beside,
+    is_web,
+)
 from storage.filesystems import (
     MissingFileError,
     ShortReadError,
@@ -34,6 +40,8 @@ from storage.reject_reasons import (
     DUPLICATE_MEMBER,
     EMPTY_FILE,
     FILE_TOO_LARGE,
+    HIDDEN_MEMBER,
+    LABEL_MAP,
     MISSING,
     NOT_A_FILE,
     NOT_A_TAR,
@@ -285,6 +293,11 @@ class _TarReader:
         if name in self._names:
             raise ImageRejected(DUPLICATE_MEMBER)
         self._names.add(name)
+        if any(is_hidden(part) for part in name.split("/")):
+            raise ImageRejected(HIDDEN_MEMBER)
+        # The photograph comes first in our shards, and wherever members are sorted by name.
+        if is_label_map_beside(name, self._names.__contains__) or is_in_label_map_folder(name):
+            raise ImageRejected(LABEL_MAP)
         if info.issparse():
             raise ImageRejected(UNREADABLE, "a sparse member is not one range of bytes")
         if info.size == 0:

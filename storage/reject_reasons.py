@@ -27,6 +27,8 @@ NOT_A_TAR: Final = "not_a_tar"
 TRUNCATED_TAR: Final = "truncated_tar"
 UNSAFE_MEMBER_NAME: Final = "unsafe_member_name"
 DUPLICATE_MEMBER: Final = "duplicate_member"
+LABEL_MAP: Final = "label_map"
+HIDDEN_MEMBER: Final = "hidden_member"
 
 # While decoding.
 NOT_AN_IMAGE: Final = "not_an_image"
@@ -61,6 +63,8 @@ REJECT_REASONS: Final[dict[str, str]] = {
     TRUNCATED_TAR: "the tar ends early or is damaged; images before that place are kept",
     UNSAFE_MEMBER_NAME: "the tar member's name is absolute or leads out of the tar by `..`",
     DUPLICATE_MEMBER: "the tar holds a member of this name already; the first one is kept",
+    LABEL_MAP: "the tar member is the label map of a photograph in the same tar",
+    HIDDEN_MEMBER: "the tar member, or a folder of its name, is hidden",
     NOT_AN_IMAGE: "the bytes are of no known image format, such as HTML saved as .jpg",
     TRUNCATED: "the image's bytes end early",
     CORRUPT: "the image's bytes are damaged",

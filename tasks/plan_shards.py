@@ -134,7 +134,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     if not samples:
         raise CorpusError(
             f"None of the {len(labels)} retrieved images has a usable mask "
-            f"({_listed(masks.rejects)}): check the --selfmask weights, or raise --mask-size."
+            f"({_listed(masks.rejects)}): check that the corpus holds photographs "
+            "and not label maps or drawings, then the --selfmask weights, or raise --mask-size."
         )
     if config.roots:
         samples = [sample | _source(sample["uri"], config.roots) for sample in samples]

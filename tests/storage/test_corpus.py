@@ -85,6 +85,21 @@ class TestFolders:
         assert uris(listing) == ["memory:///c/a.jpg"]
         assert listing.ignored == {"hidden file": 1, "hidden folder": 2}
 
+    @pytest.mark.parametrize("place", ["local", "remote"])
+    def test_label_maps_are_left_out_and_counted(self, tmp_path, memory, place):
+        corpus = tmp_path / "SegmentationClass"  # what the user names is meant
+        good = ["a.jpg", "alone.mask.png", "b.png", "c/d.PNG", "root.png"]
+        bad = ["a.mask.png", "b.mask.png", "c/d.mask.png", "VOC/SegmentationObject/a.png"]
+        for name in (*good, *bad):
+            write(corpus / name, b"1")
+        root = str(corpus)
+        if place == "remote":
+            memory.put(root, "/SegmentationClass", recursive=True)
+            root = "memory:///SegmentationClass"
+        listing = listing_of(root)
+        assert uris(listing) == sorted(f"{root}/{name}" for name in good)
+        assert listing.ignored == {"label map": 4}
+
     def test_numbered_files_do_not_fill_the_count_of_extensions(self, tmp_path):
         for i in range(300):
             write(tmp_path / f"x.a{i}", b"")
