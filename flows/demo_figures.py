@@ -127,13 +127,13 @@ def _share(name: str, value: float, goal: float | None, note: str) -> Figure:
     return Figure(name=name, value=f"{value:.1%}", goal=wanted, reached=reached, note=note)
 
 
-def _ratio(name: str, ours: float, theirs: float, goal: float | None) -> Figure:
+def _ratio(name: str, ours: float, theirs: float, goal: float) -> Figure:
     # Twice nothing is not more than nothing.
     ratio = ours / theirs if theirs else float("inf") if ours else 0.0
     return Figure(
         name=name,
         value=f"{ratio:.2f} x",
-        goal="" if goal is None else f"at least {goal:g} x",
-        reached=None if goal is None else ratio >= goal,
+        goal=f"at least {goal:g} x",
+        reached=ratio >= goal,
         note=f"MaskCLIP, the same CLIP without training: {theirs:.1%}",
     )

@@ -23,6 +23,9 @@ from tasks.mask_sheet import as_jpeg
 from tasks.score_table import score_rows
 from tasks.train import TRAINING_TABLE
 
+# The small networks' scores reach 0.4 to 0.5, below what `predict` asks of published ones.
+_MIN_SCORE = 0.2
+
 _LEAD = (
     "Nobody drew a mask or a label for this. Pictures without annotation were indexed with a small"
     " CLIP; for each name the pictures that show it were retrieved; an unsupervised saliency model"
@@ -118,7 +121,8 @@ def _commands(folder: Path, size: DemoSize) -> tuple[tuple[str, str], ...]:
         (
             "Other names than the training knew, on any pictures",
             f"zutis predict {folder / 'scenes' / 'images'} --checkpoint latest --store"
-            f' {folder / "store"} --categories "red heart,house" --out predictions',
+            f' {folder / "store"} --categories "red heart,house" --min-score {_MIN_SCORE}'
+            " --out predictions",
         ),
         (
             "Your own pictures and names, with published weights",

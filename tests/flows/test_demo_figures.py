@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from flows.demo_figures import DemoScores, figures, left_out
+from flows.demo_page import goals_in_words
 from flows.demo_scores import Retrieved, ScoredMask
-from flows.demo_settings import DEFAULT
+from flows.demo_settings import DEFAULT, QUICK
 from flows.training_pipeline import Evaluated
 from storage.artifacts import Artifact
 
@@ -90,9 +91,17 @@ def test_what_was_not_measured_is_not_reached(scores):
 
 
 def test_what_has_no_goal_is_neither_reached_nor_missed(scores):
-    goals = replace(DEFAULT.goals, ap50=None, ap50_ratio=None)
+    goals = replace(DEFAULT.goals, ap50=None)
     found = figures(scores, replace(DEFAULT, goals=goals))
-    assert [(one.goal, one.reached) for one in found[4:6]] == [("", None)] * 2
+    assert (found[4].goal, found[4].reached) == ("", None)
+
+
+def test_every_run_is_judged_by_its_baseline(scores):
+    behind = Evaluated(evaluation(0.50, 0.01, 0.20), evaluation(0.40, 0.316, 0.30))
+    found = figures(replace(scores, evaluated=behind, partly=behind), QUICK)
+    ratios = {one.name: one.reached for one in found if "times MaskCLIP's" in one.name}
+    assert list(ratios.values()) == [True, False, False]
+    assert "goals reached" in goals_in_words(tuple(found))
 
 
 def test_a_baseline_of_nothing_is_no_division_by_zero(scores):
