@@ -75,7 +75,9 @@ def _find(settings: TrainingSettings, dataset: str, store: str) -> Artifact | No
     Mistakes in the settings come to light here, before a server is started.
     """
     artifacts = ArtifactStore(store)
-    config, chosen = training_config(settings), find_dataset(artifacts, dataset)
+    # The data set first: without one there is no reason to ask for weights.
+    chosen = find_dataset(artifacts, dataset)
+    config = training_config(settings)
     try:
         trained = train_model(config, chosen, CachedExecutor(artifacts))
     except NotCached:
@@ -107,7 +109,9 @@ def _train_together(
     """One of several processes that torchrun has started: no Prefect, which would run in each."""
     artifacts = ArtifactStore(store)
     require_device(settings.device)
-    config, chosen = training_config(settings), find_dataset(artifacts, dataset)
+    # The data set first: without one there is no reason to ask for weights.
+    chosen = find_dataset(artifacts, dataset)
+    config = training_config(settings)
     if os.environ["RANK"] != "0":
         return train_model(config, chosen, LocalExecutor(artifacts))
     announced = using(artifacts, "train-zutis", training_title(settings, dataset))

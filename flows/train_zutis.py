@@ -47,7 +47,8 @@ def train_zutis(
     artifacts = ArtifactStore(store)
     executor = PrefectExecutor(artifacts, caller.watcher, workers=1)
     with using(artifacts, FLOW, training_title(training, dataset)):
-        trained = train_model(training_config(training), find_dataset(artifacts, dataset), executor)
+        chosen = find_dataset(artifacts, dataset)
+        trained = train_model(training_config(training), chosen, executor)
     caller.results[FLOW] = trained
     caller.reports += executor.reports
     _publish_to_ui(trained)

@@ -171,3 +171,18 @@ def test_every_option_of_the_command_is_a_parameter_of_the_flow():
     settings = {"training", "evaluation"}  # NAME=VALUE there, models here
     defaults = {name: p.default for name, p in command.items() if name not in settings}
     assert defaults == {name: p.default for name, p in flow.items() if name not in settings}
+
+
+def test_training_without_a_data_set_asks_for_that_and_for_no_weights(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("ZUTIS_WEIGHTS", str(tmp_path / "weights"))
+    assert run("train", "--store", str(tmp_path / "none")) == 2
+    assert "There is no data set in" in sentence(capsys)
+
+
+@pytest.mark.parametrize("option", ["--min-score", "--min-probability", "--min-margin"])
+def test_thresholds_are_checked_before_anything_is_read(build, option, capsys, tmp_path):
+    assert build(option, "1.5") == 2
+    assert option.removeprefix("--").replace("-", "_") in sentence(capsys)
+    assert not (tmp_path / "store").exists()

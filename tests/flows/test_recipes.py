@@ -23,7 +23,8 @@ NOT_IN_A_BUILD = {"corpus", "vocabulary", "unusual_images", "shard_mb", "part_im
                   "mask_part_images", "absolute_paths", "name", "device", "workers", "runner",
                   "ray_address", "repair", "store"}  # fmt: skip
 NOT_IN_A_SCORE = {"recipe", "on", "data", "vocabulary", "classes", "collapse_to", "seen",
-                  "baseline", "maskclip", "clip", "device", "upright", "skip_bad", "limit"}  # fmt: skip
+                  "baseline", "maskclip", "clip", "device", "upright", "skip_bad",
+                  "limit"}  # fmt: skip
 
 
 def test_imagenet_s_trains_80_000_iterations_and_the_others_20_000() -> None:
