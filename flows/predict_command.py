@@ -99,6 +99,7 @@ def predict_pictures(
     check_folder(out, overwrite=overwrite)
     pictures = find_pictures(images, without=out)
     checkpoint = _place_of(checkpoint, store)
+    console.print("Loading the network …", style="dim", highlight=False)
     segmenter = _segmenter(checkpoint, names, clip, device, precision, image_size, settings)
     prepare_folder(out, overwrite=overwrite)
     if names is None:

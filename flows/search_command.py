@@ -37,6 +37,8 @@ def run(text: str, *, top: int, index: str, clip: str, device: str, store: str) 
     rows, _ = load_index_rows(chosen, artifacts)
     if not 1 <= top <= len(rows):
         raise ConfigError(f"top is {top}: the index has {len(rows)} images; ask for 1 to that.")
+    console = Console()
+    console.print(f"Loading {model.weights.label} …", style="dim", highlight=False, markup=False)
     network = load_clip_model(model)
     prompts = category_prompts(Category(name=text), TEMPLATES)
     query = network.ensemble(network.embed_prompts(prompts)).cpu().numpy()[None]
@@ -47,7 +49,6 @@ def run(text: str, *, top: int, index: str, clip: str, device: str, store: str) 
     places = _places(chosen, positions[0], artifacts)
     for rank, (score, place) in enumerate(zip(scores[0], places, strict=True), start=1):
         table.add_row(str(rank), f"{score:.4f}", escape(place))
-    console = Console()
     console.print(table)
     if model.weights.untrained:
         console.print("[bold yellow]Untrained weights: the order means nothing.[/]")

@@ -26,7 +26,7 @@ from storage.image_decoding import decode
 from storage.records import RECORD_SCHEMA, read_parquet, write_parquet
 from tasks.layout import EMBEDDINGS, ENTRIES, RECORDS, REJECTS
 from tasks.models import ModelConfig, load_clip_model
-from tasks.stage import PartOfPlan, Progress, plan_parts
+from tasks.stage import PartOfPlan, Progress, plan_parts, waiting
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -86,7 +86,8 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
     Publishes `records.parquet` and `rejects.parquet` (`RECORD_SCHEMA`) and `embeddings.npy`
     (float16 [n, d], L2-normalised, row-aligned with the records).
     """
-    clip = load_clip_model(config.clip)
+    with waiting(progress, "loading CLIP"):
+        clip = load_clip_model(config.clip)
     entries = _entries_of_part(store.get(inputs.plan), inputs.part)
     part = _EmbeddedPart(clip)
     for batch in _batches(_prepare_all(entries, clip, config), config.batch_size, part, progress):

@@ -18,7 +18,7 @@ from storage.records import write_parquet
 from tasks.category_texts import cut_sentences
 from tasks.layout import EMBEDDINGS, TEXTS
 from tasks.models import ModelConfig, load_clip_model
-from tasks.stage import Progress
+from tasks.stage import Progress, waiting
 
 NAME = "embed_text"
 VERSION = 1
@@ -70,7 +70,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     Publishes `texts.parquet` and `embeddings.npy` (float32 [n, d], unit rows). Each text goes
     through the tower by itself, so that its row does not depend on its company.
     """
-    clip = load_clip_model(config.clip)
+    with waiting(progress, "loading CLIP"):
+        clip = load_clip_model(config.clip)
     rows = np.empty((len(inputs.texts), clip.embedding_dim), dtype=np.float32)
     for row, text in zip(rows, inputs.texts, strict=True):
         for sentence in cut_sentences(clip, text.prompts):

@@ -195,7 +195,9 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     for note in used.notes:
         progress.warn(note)
     images = used.images[: config.limit or None]
+    progress.tell("loading the network")
     with _segmenter(config, inputs, categories, store) as segmenter:
+        progress.tell("")
         scores, found = _score(config, images, segmenter, scheme, progress)
         rows = _sheet_rows(config, images, found.mean_ious, segmenter, scores)
         model = _description_of_model(config, inputs, segmenter)

@@ -27,7 +27,7 @@ from storage.records import read_parquet, write_parquet
 from tasks.layout import MASK_PLAN, MASKS
 from tasks.models import ModelConfig, load_selfmask_model
 from tasks.source_images import read_source_image
-from tasks.stage import PartOfPlan, Progress, plan_parts
+from tasks.stage import PartOfPlan, Progress, plan_parts, waiting
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +130,8 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
     refinement), reject_reason (empty for a usable mask).
     """
     images = _images_of_part(store.get(inputs.plan), inputs.part)
-    network = load_selfmask_model(config.selfmask)
+    with waiting(progress, "loading SelfMask"):
+        network = load_selfmask_model(config.selfmask)
     rows: list[dict[str, Any]] = []
     for row in _rows(images, network, config):
         rows.append(row)

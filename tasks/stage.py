@@ -11,6 +11,8 @@ Configs and inputs hold strings and numbers only, so that they can be sent to an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,6 +44,17 @@ class SilentProgress:
 
     def warn(self, sentence: str) -> None:
         return None
+
+
+@contextmanager
+def waiting(progress: Progress, what: str) -> Iterator[None]:
+    """Say what is being waited for while the block runs, such as `loading CLIP`: a bar that stands
+    still for seconds looks like a program that hangs."""
+    progress.tell(what)
+    try:
+        yield
+    finally:
+        progress.tell("")
 
 
 class Stage(Protocol):

@@ -23,7 +23,7 @@ from storage.shard_samples import ShardSamples
 from storage.vocabulary import BACKGROUND, Category, category_prompts
 from tasks.category_texts import BARE_NAME
 from tasks.models import ModelConfig, load_clip_model
-from tasks.stage import Progress
+from tasks.stage import Progress, waiting
 from tasks.training_batches import batches_from
 from tasks.training_log import TrainingLog
 from tasks.training_loop import LoopSettings, run_training
@@ -163,10 +163,12 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     ref = locate(config, inputs, store)
     states = TrainingStates(store, ref, config.keep_checkpoints)
     prompts = [list(category_prompts(category, BARE_NAME)) for category in categories]
-    texts = text_embeddings(config.clip, prompts)
+    with waiting(progress, "embedding the categories' names"):
+        texts = text_embeddings(config.clip, prompts)
     joined = joined_processes(config.clip.device, config.optimisation.batch_size)
     with joined as (processes, device):
-        trainer = _trainer(config, texts, shards.ignore_label, device, processes)
+        with waiting(progress, "loading the network"):
+            trainer = _trainer(config, texts, shards.ignore_label, device, processes)
         training_log = _training_log(config, trainer, store, ref)
         make_batches = _make_batches(config, shards, processes, on_gpu=device != "cpu")
         settings = LoopSettings(
