@@ -134,7 +134,12 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     texts, logit_scale = load_text_rows([category.text for category in inputs.categories], store)
     _refuse_equal_texts(inputs.categories, texts)
     column = table["column"].to_numpy()
-    probability, margin = _probabilities(rows, positions, texts, logit_scale, which, column)
+    sampled = np.unique(np.linspace(0, len(rows) - 1, _SAMPLED).astype(np.int64))
+    read = np.union1d(positions, sampled)  # at once: on object stores each part is a few requests
+    where = np.searchsorted(read, positions)[which]
+    probability, margin, background = _probabilities(
+        rows, read, texts, logit_scale, where, column, np.isin(read, sampled)
+    )
     failed = _failed_threshold(config, table["score"].to_numpy(), probability, margin)
     keeper = _keepers(config, failed, which, column, table["rank"].to_numpy(), probability)
     ranked = _ranked_table(
@@ -153,7 +158,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
             attempt, _recipe(config, inputs),
             counts={"rows": ranked.num_rows, "kept": kept, "dropped": ranked.num_rows - kept,
                     "images": len(kept_positions)},
-            notes={"not_found": _not_found(inputs.categories, texts, rows, table)},
+            notes={"not_found": _not_found(inputs.categories, table, background, len(rows))},
         )  # fmt: skip
 
 
@@ -209,13 +214,16 @@ def _probabilities(
     logit_scale: float,
     which: np.ndarray,
     column: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probability and margin, float32 [n], of table rows (image `which`, category `column`)."""
+    sampled: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probability and margin, float32 [n], of table rows (image `which`, category `column`); and
+    the cosines float64 [s, k] of the images that `sampled` marks, one mark a position."""
     # A matrix product may round equal columns differently: categories of equal text share one, so
     # that they tie.
     distinct, text_of = np.unique(texts.astype(np.float64), axis=0, return_inverse=True)
     probability = np.empty(len(which), dtype=np.float32)
     margin = np.empty(len(which), dtype=np.float32)
+    cosines = []
     for start in range(0, len(positions), _ROWS_AT_ONCE):
         images = rows.fetch(positions[start : start + _ROWS_AT_ONCE]).astype(np.float64)
         softmax = _softmax((logit_scale * images @ distinct.T)[:, text_of.reshape(-1)])
@@ -225,7 +233,9 @@ def _probabilities(
         rivals = softmax[image]
         rivals[np.arange(len(here)), category] = 0.0
         probability[here], margin[here] = own, own - rivals.max(axis=1)
-    return probability, margin
+        some = images[sampled[start : start + _ROWS_AT_ONCE]]
+        cosines.append((some @ distinct.T)[:, text_of.reshape(-1)])
+    return probability, margin, np.concatenate(cosines)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -287,17 +297,15 @@ def _keepers(
 
 
 def _not_found(
-    categories: Sequence[CategoryQuery], texts: np.ndarray, rows: IndexRows, table: pa.Table
+    categories: Sequence[CategoryQuery], table: pa.Table, background: np.ndarray, images: int
 ) -> list[str]:
     """Names of the categories whose best score does not stand out of the corpus's scores."""
     first = table.filter(pc.equal(table["rank"], 1))
     best = dict(zip(first["column"].to_pylist(), first["score"].to_pylist(), strict=True))
-    positions = np.unique(np.linspace(0, len(rows) - 1, _SAMPLED).astype(np.int64))
-    sample = rows.fetch(positions).astype(np.float32) @ texts.T
     return [
         category.name
         for place, category in enumerate(categories)
-        if not stands_out(best[place], sample[:, place], len(rows))
+        if not stands_out(best[place], background[:, place], images)
     ]
 
 

@@ -113,7 +113,7 @@ def test_the_card_s_own_code_reads_the_shards(whole: ArtifactStore, environment:
     assert len(maps) == dataset.counts["samples"] > 0
     for shape, labels, dtype in maps:
         assert shape == [48, 40]
-        assert dtype == "uint8"
+        assert dtype == "torch.int64"
         assert len(labels) == 2
         assert set(labels) <= {0, 1, 2, 3}
 
