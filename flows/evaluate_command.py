@@ -47,7 +47,7 @@ def print_scores(evaluated: Evaluated, console: Console) -> None:
     metrics = [artifact.read_json(METRICS) for artifact in evaluated.all]
     table = score_table(metrics)
     console.print(table, highlight=False, markup=False, soft_wrap=True)
-    for note in metrics[0]["evaluation_set"].get("notes", ()):  # of the set: equal in all
+    for note in evaluated.notes():
         console.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
     for artifact in evaluated.all:
         console.print(f"Folder: {artifact.location}/", highlight=False, soft_wrap=True)

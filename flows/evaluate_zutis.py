@@ -59,8 +59,9 @@ def evaluate_zutis(
 
 def _publish_to_ui(evaluated: Evaluated) -> None:
     metrics = [artifact.read_json(METRICS) for artifact in evaluated.all]
+    notes = "".join(f"\n\n{note}" for note in evaluated.notes())
     create_markdown_artifact(
-        f"```\n{score_table(metrics)}```", key="scores", description="Scores, in per cent"
+        f"```\n{score_table(metrics)}```{notes}", key="scores", description="Scores, in per cent"
     )
     for name, artifact in zip(("maskclip", "zutis")[-len(metrics) :], evaluated.all, strict=True):
         with artifact.open(SHEET) as file:

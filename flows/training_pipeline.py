@@ -58,6 +58,12 @@ class Evaluated:
         """What is compared, the baseline first."""
         return [artifact for artifact in (self.baseline, self.model) if artifact is not None]
 
+    def notes(self) -> list[str]:
+        """What users have to know of the scores, each once: some is of the data set and so in both,
+        some of the model alone, such as images that it was trained on."""
+        told = (artifact.read_json(evaluate.METRICS)["evaluation_set"] for artifact in self.all)
+        return list(dict.fromkeys(note for one in told for note in one.get("notes", ())))
+
 
 def find_dataset(store: ArtifactStore, key: str) -> Artifact:
     """The data set to train on: by the beginning of its key, or the latest build's.
