@@ -74,6 +74,10 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
         ignored.update(plan.counts["ignored"])
     if ignored:
         facts["other files"] = ", ".join(f"{n:,} {kind}" for kind, n in sorted(ignored.items()))
+    if alike := build.dataset.notes["decode_alike"]:
+        facts["16-bit maps"] = (
+            f"readers of 8 bits take {alike:,} names for one value; {CARD} shows how to read them"
+        )
     absent = [row["name"] for row in counts["categories"] if not row["masked"]]
     if absent:
         facts["no label"] = f"{_listed(absent)}: no pixel of any label map shows them"

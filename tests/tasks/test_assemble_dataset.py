@@ -15,6 +15,7 @@ from fakes import FakeClip, FakeSelfMask
 from pictures import write_corpus
 
 from flows.pipeline import Build
+from flows.summary import summarise
 from tasks.assemble_dataset import _cell, _depth_warning, decode_alike
 from tasks.layout import CARD, VOCABULARY
 
@@ -155,6 +156,7 @@ def test_many_names_are_warned_about_while_building_and_in_the_card(
         settings_of(tmp_path / "corpus", vocabulary, tmp_path / "store", shard_mb=256)
     )
     assert built.dataset.notes["decode_alike"] == 303 - 254
+    assert summarise(built, []).facts["16-bit maps"].startswith("readers of 8 bits take 49 names")
     assert "16 bits" in built.dataset.open(CARD).read().decode()
 
 
