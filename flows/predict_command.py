@@ -17,6 +17,7 @@ from flows.settings import DEFAULT_STORE, clip_model
 from storage.errors import ConfigError, VocabularyError
 from storage.filesystems import is_local
 from storage.reject_reasons import REJECT_REASONS
+from storage.sentences import listed
 from storage.vocabulary import Category, load_vocabulary
 from tasks.stage import SilentProgress
 
@@ -216,10 +217,9 @@ class _TerminalProgress(SilentProgress):
 
 def _tell_names(console: Console, segmenter: DenseSegmenter) -> None:
     names = segmenter.categories
-    more = f" and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
     console.print(
         f"Looking for the {len(names):,} names that {segmenter.label} was trained with:"
-        f" {', '.join(names[:_NAMES_SHOWN])}{more}.",
+        f" {listed(names, _NAMES_SHOWN)}.",
         highlight=False,
         markup=False,
         soft_wrap=True,

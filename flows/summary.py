@@ -14,6 +14,7 @@ from rich.table import Table
 from flows.pipeline import Build
 from flows.progress import StageProgress
 from storage.reject_reasons import REJECT_REASONS
+from storage.sentences import listed
 from tasks.layout import CARD, SHARD_INDEX
 
 _MASK_REASONS = {
@@ -80,18 +81,14 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
         )
     absent = [row["name"] for row in counts["categories"] if not row["masked"]]
     if absent:
-        facts["no label"] = f"{_listed(absent)}: no pixel of any label map shows them"
+        facts["no label"] = f"{listed(absent, _MOST_NAMES)}: no pixel of any label map shows them"
     not_found = tuple(build.retrieval.notes["not_found"])
     if not_found:
         facts["not found (?)"] = (
-            f"{_listed(not_found)}: no image's score rises above those of the corpus as a whole"
+            f"{listed(not_found, _MOST_NAMES)}: no image's score rises above those of the corpus as "
+            "a whole"
         )
     return Summary(counts["categories"], rejects, facts, untrained_warning(build), not_found)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def untrained_warning(build: Build) -> str:

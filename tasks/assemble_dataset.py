@@ -15,6 +15,7 @@ import pyarrow as pa
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.fingerprints import Recipe
 from storage.records import read_parquet, write_parquet
+from storage.sentences import listed
 from storage.shards import EIGHT_BIT_IGNORE_LABEL, ignore_label
 from tasks.layout import CARD, SHARD, SHARD_INDEX, VOCABULARY
 from tasks.stage import Progress
@@ -82,7 +83,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         if alike:
             progress.warn(
                 f"The label maps have 16 bits: readers that expect 8 make one value of "
-                f"{_listed(alike)}. The data set's card shows how to read them."
+                f"{listed(alike, _NAMED)}. The data set's card shows how to read them."
             )
         attempt.create_json(VOCABULARY, categories)
         with attempt.create(CARD) as file:
@@ -166,12 +167,6 @@ def decode_alike(names: Mapping[int, str]) -> list[str]:
     return [name for number, name in sorted(names.items()) if number >= EIGHT_BIT_IGNORE_LABEL]
 
 
-def _listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
-
-
 def _reading(name: str, last: str) -> str:
     """The card's code to read the shards, and why it is as it is."""
     return f"""## Reading
@@ -232,10 +227,11 @@ def _depth_warning(ignored: int, alike: Sequence[str]) -> str:
     """What readers that expect 8 bits do to label maps of 16, and to which names."""
     if ignored == EIGHT_BIT_IGNORE_LABEL:
         return ""
+    named = _cell(listed(alike, _NAMED))
     return f"""
 **These label maps have 16 bits (ignore is {ignored:,}).** Readers that expect 8 damage them without
 a word: `.convert("RGB")`, `.convert("L")` and `wds.decode("pil")` alone make 255 of every id from
-255 on, here of {_cell(_listed(alike))} and of ignore. OpenCV's default flags keep an id's upper
+255 on, here of {named} and of ignore. OpenCV's default flags keep an id's upper
 byte, so that ids 1 to 255 become background. Read them as above, or with
 `cv2.imread(path, cv2.IMREAD_UNCHANGED)`.
 

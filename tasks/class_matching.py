@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from storage.errors import ConfigError
+from storage.sentences import listed
 from storage.vocabulary import Category
 
 IN_ORDER: Final = "in-order"
@@ -50,7 +51,7 @@ def in_the_order_of(
         left = [name for place, name in enumerate(own) if place not in places]
         raise ConfigError(
             f"{len(lost):,} of {len(categories):,} names of the vocabulary are none of the data set"
-            f" {set_name} ({_listed(lost)}), and of its names {_listed(left)} are left: say which "
+            f" {set_name} ({_quoted(lost)}), and of its names {_quoted(left)} are left: say which "
             "is which with classes={NAME: CLASS, …}, or classes=in-order if the vocabulary lists "
             "the set's classes in their order."
         )
@@ -102,7 +103,7 @@ def _places_given(
         if place is None:
             raise ConfigError(
                 f"classes says that {name!r} is {meant!r}, which the data set {set_name} doesn't "
-                f"know, only {_listed(own)}."
+                f"know, only {_quoted(own)}."
             )
         given[_plain(name)] = place
     return given
@@ -120,6 +121,5 @@ def _plain(name: str) -> str:
     return "".join(name.split()).casefold()
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(map(repr, names[:_NAMED])) + more
+def _quoted(names: Sequence[str]) -> str:
+    return listed([repr(name) for name in names], _NAMED)

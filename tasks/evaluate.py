@@ -22,6 +22,7 @@ from storage.evaluation_data import EvaluationImage, EvaluationSet, open_evaluat
 from storage.fingerprints import Recipe, digest
 from storage.prompt_templates import TEMPLATES
 from storage.records import read_parquet
+from storage.sentences import listed
 from storage.vocabulary import BACKGROUND, Category, category_prompts
 from tasks.category_texts import BARE_NAME, as_categories
 from tasks.class_matching import check_places
@@ -386,12 +387,11 @@ def _score(
 def _frame_doubts(config: Config, found: _Found) -> list[str]:
     if not found.chosen:
         return []
-    named = ", ".join(found.chosen[:_NAMED])
-    more = f" and {len(found.chosen) - _NAMED} more" if len(found.chosen) > _NAMED else ""
     read = "upright" if config.upright else "as stored, COCO's convention"
     return [
-        f"EXIF turns {named}{more}, and their annotations fit either way: they are read {read}; "
-        f"if the data was annotated the other way, set upright={str(not config.upright).lower()}."
+        f"EXIF turns {listed(found.chosen, _NAMED)}, and their annotations fit either way: they "
+        f"are read {read}; if the data was annotated the other way, set "
+        f"upright={str(not config.upright).lower()}."
     ]
 
 

@@ -19,6 +19,7 @@ from storage.embeddings import write_embeddings
 from storage.errors import ConfigError, CorpusError, WeightsError
 from storage.filesystems import is_local
 from storage.fingerprints import Recipe
+from storage.sentences import listed
 from storage.shard_samples import ShardSamples
 from storage.vocabulary import BACKGROUND, Category, category_prompts
 from tasks.category_texts import BARE_NAME
@@ -197,7 +198,7 @@ def text_embeddings(clip: ModelConfig, prompts: Sequence[Sequence[str]]) -> np.n
 
 
 def _categories(shards: ShardSamples) -> list[Category]:
-    """The the categories 1 to k: a label is a row of the text embeddings."""
+    """The categories 1 to k: a label is a row of the text embeddings."""
     if list(shards.categories) != list(range(1, len(shards.categories) + 1)):
         raise CorpusError(
             f"The categories of {shards.name} are not numbered 1 to {len(shards.categories)}: "
@@ -215,16 +216,11 @@ def _check_categories(
         return
     found = (
         f"{len(absent)} of the {len(shards.categories)} categories of {shards.name} have no sample "
-        f"({_listed(absent)})"
+        f"({listed(absent, _NAMES_SHOWN)})"
     )
     if missing == "stop":
         raise CorpusError(f"{found}: add images of them, or set missing_categories to train.")
     progress.warn(f"{found}; the others are trained.")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
 def _trainer(

@@ -31,6 +31,7 @@ from storage.evaluation_readers.coco_annotations import (
 from storage.evaluation_readers.evaluation_set import EvaluationImage, EvaluationSet
 from storage.file_kinds import file_name
 from storage.filesystems import display, exists, is_local, join_uri, local_uri, parent_uri
+from storage.sentences import listed
 from storage.vocabulary import BACKGROUND
 
 # A first image that was deleted should not hide where the others are.
@@ -296,8 +297,7 @@ def _named(value: Any) -> str:
 
 
 def _listed(faults: Sequence[str]) -> str:
-    more = f" and {len(faults) - _FAULTS_NAMED:,} more" if len(faults) > _FAULTS_NAMED else ""
-    return "; ".join(faults[:_FAULTS_NAMED]) + more
+    return listed(faults, _FAULTS_NAMED, "; ")
 
 
 def _are_labels(category_ids: Collection[int]) -> bool:
