@@ -85,8 +85,8 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
     not_found = tuple(build.retrieval.notes["not_found"])
     if not_found:
         facts["not found (?)"] = (
-            f"{listed(not_found, _MOST_NAMES)}: no image's score rises above those of the corpus as "
-            "a whole"
+            f"{listed(not_found, _MOST_NAMES)}: no image's score rises above those of the corpus "
+            "as a whole"
         )
     return Summary(counts["categories"], rejects, facts, untrained_warning(build), not_found)
 

@@ -41,6 +41,21 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def unless_default(config: Any, *names: str) -> dict[str, Any]:
+    """Those fields of a configuration that are not at their defaults, by name.
+
+    For settings that came after artifacts had been published: at its default such a setting does
+    what was done before, and is left out of the key, so that these artifacts are still found.
+
+    Args:
+        config: a dataclass.
+        names: of its fields; each has a plain default.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    values = {name: getattr(config, name) for name in names}
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a stage makes its output.

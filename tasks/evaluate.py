@@ -19,7 +19,7 @@ from typing import Any, Literal
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ConfigError, CorpusError
 from storage.evaluation_data import EvaluationImage, EvaluationSet, open_evaluation_set
-from storage.fingerprints import Recipe, digest
+from storage.fingerprints import Recipe, digest, unless_default
 from storage.prompt_templates import TEMPLATES
 from storage.records import read_parquet
 from storage.sentences import listed
@@ -162,7 +162,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
             "image_size": config.image_size,
             "instances": config.instance_settings,
             "limit": config.limit,
-            **({"upright": True} if config.upright else {}),
+            **unless_default(config, "upright"),
         },
         weights=weights,
         inputs={"training": inputs.training.key} if inputs.training else {},
@@ -485,7 +485,7 @@ def _settings(config: Config) -> dict[str, Any]:
         "collapse_to": config.collapse_to or None,
         "seen_categories": list(config.seen_categories),
         "limit": config.limit or None,
-        **({"upright": True} if config.upright else {}),
+        **unless_default(config, "upright"),
     }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ConfigError, ImageRejected
-from storage.fingerprints import Recipe
+from storage.fingerprints import Recipe, unless_default
 from storage.image_decoding import decode
 from storage.records import read_parquet, write_parquet
 from tasks.layout import MASK_PLAN, MASKS
@@ -48,7 +48,6 @@ _MOST_ELONGATED = 8.0
 _THRESHOLD = 0.5
 
 RefineInput = Literal["original", "reference"]
-DEFAULT_REFINE_INPUT: Final = "original"
 
 SCHEMA = pa.schema(
     [
@@ -83,7 +82,7 @@ class Config:
     selfmask: ModelConfig
     mask_size: int = 512
     batch_size: int = 1
-    refine_input: RefineInput = DEFAULT_REFINE_INPUT
+    refine_input: RefineInput = "original"
     threads: int = os.cpu_count() or 1
 
     def __post_init__(self) -> None:
@@ -103,12 +102,7 @@ class Config:
                 **self.selfmask.identity,
                 "mask_size": self.mask_size,
                 "batch_size": self.batch_size,
-                # Only where it isn't what all masks were made with before it could be chosen.
-                **(
-                    {"refine_input": self.refine_input}
-                    if self.refine_input != DEFAULT_REFINE_INPUT
-                    else {}
-                ),
+                **unless_default(self, "refine_input"),
             },
             weights={"selfmask": self.selfmask.weights.digest},
         )

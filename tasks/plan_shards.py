@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ConfigError, CorpusError
-from storage.fingerprints import Recipe, digest
+from storage.fingerprints import Recipe, digest, unless_default
 from storage.records import read_parquet, write_parquet
 from tasks.layout import MASKS, RETRIEVAL, RETRIEVED_IMAGES, SAMPLES, VOCABULARY
 from tasks.source_names import source_name
@@ -88,13 +88,10 @@ class Inputs:
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
-    settings = asdict(config)
-    if not config.roots:  # shards that name files by their URIs keep the keys that they have
-        del settings["roots"]
     return Recipe(
         stage=NAME,
         version=VERSION,
-        config=settings,
+        config={"shard_bytes": config.shard_bytes, **unless_default(config, "roots")},
         inputs={
             "retrieval": inputs.retrieval.key,
             "masks": sorted(ref.key for ref in inputs.masks),

@@ -8,7 +8,7 @@ dropped stays in the table with the reason.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ConfigError, CorpusError, VocabularyError
-from storage.fingerprints import Recipe
+from storage.fingerprints import Recipe, unless_default
 from storage.records import read_parquet, write_parquet
 from tasks.category_texts import equal_rows
 from tasks.index_rows import IndexRows, load_index_rows, records_at
@@ -30,6 +30,8 @@ NAME = "retrieve"
 VERSION = 2
 POLICIES = ("best", "all", "last")
 _REASONS = {"best": "more_probable_elsewhere", "last": "taken_by_later_category"}
+# Each one's default is its least, which lets everything pass.
+_THRESHOLDS = ("min_score", "min_probability", "min_margin")
 _ROWS_AT_ONCE = 16_384
 # Images whose scores say how scores are spread; evenly spaced, so that no seed is needed.
 _SAMPLED = 4_096
@@ -58,15 +60,15 @@ class Config:
     def __post_init__(self) -> None:
         if self.overlap not in POLICIES:
             raise ConfigError(f"overlap is {self.overlap!r}: choose {', '.join(POLICIES)}.")
-        for name, least in (("min_score", 0.0), ("min_probability", 0.0), ("min_margin", -1.0)):
+        for name in _THRESHOLDS:
+            least = getattr(Config, name)
             if not least <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: choose {least:g} to 1.")
 
     @property
     def deciding(self) -> dict[str, Any]:
         """What is part of the key: a threshold that lets everything pass is none."""
-        thresholds = {"min_score": 0.0, "min_probability": 0.0, "min_margin": -1.0}
-        return {k: v for k, v in asdict(self).items() if v != thresholds.get(k)}
+        return {"overlap": self.overlap, **unless_default(self, *_THRESHOLDS)}
 
 
 @dataclass(frozen=True)

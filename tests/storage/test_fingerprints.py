@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from storage.fingerprints import Recipe, canonical_json, digest
+from storage.fingerprints import Recipe, canonical_json, digest, unless_default
 
 BASE = Recipe(
     stage="embed_images",
@@ -79,3 +79,16 @@ def test_what_has_no_one_text_is_refused(value):
 def test_nan_is_refused():
     with pytest.raises(ValueError):
         digest(float("nan"))
+
+
+def test_a_setting_that_came_later_is_in_the_key_only_where_it_is_used():
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        size: int
+        least: float = 0.0
+        roots: tuple[str, ...] = ()
+
+    assert unless_default(Config(1), "least", "roots") == {}
+    both = unless_default(Config(1, 0.5, ("a",)), "least", "roots")
+    assert both == {"least": 0.5, "roots": ("a",)}
+    assert unless_default(Config(1, 0.5), "roots") == {}
