@@ -38,8 +38,8 @@ def choose_device(device: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def require_device(device: str) -> None:
-    """Make sure, before any work, that this machine can compute on a device.
+def require_device(device: str) -> str:
+    """`choose_device`, and make sure, before any work, that this machine can compute there.
 
     Args:
         device: auto, cpu, cuda or cuda:N.
@@ -49,7 +49,7 @@ def require_device(device: str) -> None:
     """
     device = choose_device(device)
     if device == "cpu":
-        return
+        return device
     if _hidden():
         raise _unusable(device, "CUDA_VISIBLE_DEVICES hides all GPUs")
     if not _has_device_file():
@@ -64,6 +64,7 @@ def require_device(device: str) -> None:
     number = int(device.partition(":")[2] or 0)
     if number >= count:
         raise _unusable(device, f"torch finds {count} here, numbered from 0")
+    return device
 
 
 def devices_of(config: Any) -> Iterator[str]:

@@ -81,8 +81,6 @@ class LocalExecutor:
             parts=len(found),
             cached_parts=len(found) - len(missing),
         )
-        if missing:
-            self._check_device(config)
         made = iter(self._watched(progress, config, missing) if missing else [])
         if not missing:
             self._tell_cached(progress)
@@ -121,6 +119,7 @@ class LocalExecutor:
     def _watched(
         self, progress: StageProgress, config: Any, inputs: Sequence[Any]
     ) -> list[Artifact | None]:
+        self._check_device(config)
         self._begin(progress)
         with refreshing(progress, self._watcher):
             made = self._run(progress, config, inputs)
@@ -140,9 +139,6 @@ class CachedExecutor(LocalExecutor):
     Raises:
         NotCached: at the first stage that would have to run.
     """
-
-    def _check_device(self, config: Any) -> None:
-        return None
 
     def _watched(
         self, progress: StageProgress, config: Any, inputs: Sequence[Any]

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from storage.artifacts import Artifact, ArtifactStore
 from storage.errors import ArtifactError
 
+LATEST = "latest"
+"""What users write for it in place of a key."""
+
 _KEY = re.compile(r"[0-9a-f]{4,}(-[0-9a-f]*)?")
 
 
@@ -46,13 +49,16 @@ def find_by_key(store: ArtifactStore, key: str, stages: Sequence[str] = ()) -> A
 
 def latest(store: ArtifactStore, stage: str) -> Artifact | None:
     """The stage's artifact that was published last; None if there is none."""
-    found = store.published(stage)
-    return newest(found) if found else None
+    return next(iter(newest_first(store, stage)), None)
 
 
-def newest(artifacts: Sequence[Artifact]) -> Artifact:
-    """The artifact, of one or more, that was published last."""
-    return max(artifacts, key=lambda artifact: (artifact.manifest["created"], artifact.key))
+def newest_first(store: ArtifactStore, stage: str) -> list[Artifact]:
+    """The stage's artifacts, those that were published last coming first."""
+    return sorted(
+        store.published(stage),
+        key=lambda artifact: (artifact.manifest["created"], artifact.key),
+        reverse=True,
+    )
 
 
 def counts_line(artifact: Artifact) -> str:

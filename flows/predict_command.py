@@ -11,11 +11,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flows.devices import choose_device, require_device
-from flows.find_artifacts import is_key
+from flows.devices import require_device
 from flows.settings import DEFAULT_STORE, clip_model
 from storage.errors import ConfigError, VocabularyError
-from storage.filesystems import is_local
 from storage.reject_reasons import REJECT_REASONS
 from storage.sentences import listed
 from storage.vocabulary import Category, load_vocabulary
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from tasks.segmenter import InstanceSettings
 
 MASKCLIP = "maskclip"
-LATEST = "latest"
 _NAMES_SHOWN = 10
 _MASKCLIP_CLIP = "ViT-B-16-quickgelu:openai"
 
@@ -75,6 +72,7 @@ def predict_pictures(
     ] = DEFAULT_STORE,
 ) -> None:
     """Segment pictures: COCO JSON, label maps and overlays, for names seen in training or not."""
+    from flows.training_pipeline import checkpoint_place
     from tasks.predict import (
         check_folder,
         find_pictures,
@@ -96,10 +94,10 @@ def predict_pictures(
     )
     if batch < 1:
         raise ConfigError(f"batch is {batch}: use at least 1.")
-    require_device(device)
+    device = require_device(device)
     check_folder(out, overwrite=overwrite)
     pictures = find_pictures(images, without=out)
-    checkpoint = _place_of(checkpoint, store)
+    checkpoint = checkpoint_place(checkpoint, store)
     console.print("Loading the network …", style="dim", highlight=False)
     segmenter = _segmenter(checkpoint, names, clip, device, precision, image_size, settings)
     prepare_folder(out, overwrite=overwrite)
@@ -113,29 +111,6 @@ def predict_pictures(
             pictures, segmenter, out, batch=batch, progress=progress, category_ids=own_ids(names)
         )
     _report(console, summary, segmenter, out, min_score, time.monotonic() - started)
-
-
-def _place_of(checkpoint: str, store: str) -> str:
-    """What `open_checkpoint` takes: the folder of a training for its key.
-
-    Raises:
-        ArtifactError: there is no such training.
-        ConfigError: it is not on a local disk.
-    """
-    is_place = Path(checkpoint).expanduser().exists()
-    if is_place or not (checkpoint == LATEST or is_key(checkpoint)):
-        return checkpoint
-    from flows.training_pipeline import find_model
-    from storage.artifacts import ArtifactStore
-
-    training = find_model(ArtifactStore(store), "" if checkpoint == LATEST else checkpoint).training
-    assert training is not None, "what is no checkpoint was found by its key"
-    if not is_local(training.location):
-        raise ConfigError(
-            f"The model {training.location} is not on a local disk: copy its folder to one and name"
-            " that."
-        )
-    return training.location
 
 
 def _names(categories: str, vocabulary: str) -> tuple[str | Category, ...] | None:
@@ -170,14 +145,13 @@ def _segmenter(
             image_size=image_size,
             min_score=settings.min_score,
         )
-    chosen = choose_device(device)
     if precision == "auto":
-        precision = "float32" if chosen == "cpu" else "bfloat16"
+        precision = "float32" if device == "cpu" else "bfloat16"
     return zutis_segmenter(
         checkpoint,
         names,
         clip=clip,
-        device=chosen,
+        device=device,
         precision=precision,
         image_size=image_size,
         settings=settings,

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flows.devices import choose_device, require_device
+from flows.devices import require_device
 from flows.selfmask_settings import PAPER, SelfMaskFigures, SelfMaskSettings
 from flows.settings import DEFAULT_CLIP, selfmask_model
 from flows.tenths import showing_tenths
@@ -117,8 +117,7 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
     )
 
     console, started = Console(), time.monotonic()
-    require_device(settings.device)
-    device = choose_device(settings.device)
+    device = require_device(settings.device)
     precision = _precision(settings, device)
     votes = _votes(settings)
     _training(settings)  # finds mistakes before anything is read

@@ -8,11 +8,12 @@ from typing import Any
 
 from flows.evaluation_settings import EvaluationSettings, asked_categories, opened_set
 from flows.executors import Executor
-from flows.find_artifacts import find_by_key, is_key, latest, newest
+from flows.find_artifacts import LATEST, find_by_key, is_key, latest, newest_first
 from flows.settings import clip_model
 from storage.artifacts import Artifact, ArtifactStore
 from storage.errors import ArtifactError, ConfigError
 from storage.evaluation_data import EvaluationSet
+from storage.filesystems import is_local
 from storage.vocabulary import Category
 from storage.weights import check, sha256_of
 from storage.weights_registry import ZUTIS, parse_clip, seed_of
@@ -107,13 +108,34 @@ def find_model(store: ArtifactStore, name: str) -> TrainedModel:
     return _checkpoint(name)
 
 
+def checkpoint_place(name: str | Path, store: str) -> str:
+    """What `open_checkpoint` takes: the folder of a training for its key, or for `latest`.
+
+    Raises:
+        ArtifactError: there is no such training.
+        ConfigError: it is not on a local disk.
+    """
+    text = str(name)
+    is_place = Path(text).expanduser().exists()
+    if is_place or not (text == LATEST or is_key(text)):
+        return text
+    training = find_model(ArtifactStore(store), "" if text == LATEST else text).training
+    assert training is not None, "what is no checkpoint was found by its key"
+    if not is_local(training.location):
+        raise ConfigError(
+            f"The model {training.location} is not on a local disk: copy its folder to one and name"
+            " that."
+        )
+    return training.location
+
+
 def _latest_training(store: ArtifactStore) -> Artifact:
     """The latest model that knows all of its data set's categories: one that left some out is an
     experiment, and nobody's idea of the model."""
-    trainings = store.published(train.NAME)
-    whole = [training for training in trainings if not _left_out(training)]
-    if whole:
-        return newest(whole)
+    trainings = newest_first(store, train.NAME)
+    for training in trainings:
+        if not training.read_json(train.MODEL_CARD)["config"]["leave_out"]:
+            return training
     if trainings:
         keys = ", ".join(training.key[:12] for training in trainings[:5])
         raise ArtifactError(
@@ -124,11 +146,6 @@ def _latest_training(store: ArtifactStore) -> Artifact:
         f"There is no trained model in {store.root}: run `zutis train` first, or name a "
         "--checkpoint."
     )
-
-
-def _left_out(training: Artifact) -> tuple[str, ...]:
-    card: dict[str, Any] = training.read_json(train.MODEL_CARD)
-    return tuple(card["config"]["leave_out"])
 
 
 def trained_model(training: Artifact) -> TrainedModel:

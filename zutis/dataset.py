@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from flows.find_artifacts import LATEST, is_key
 from flows.settings import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from storage.artifacts import Artifact
     from storage.shard_samples import ShardSamples
-
-LATEST = "latest"
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,6 @@ def open_dataset(
         ConfigError: a category to leave out is none of the data set's.
         StorageError: it can't be read.
     """
-    from flows.find_artifacts import is_key
     from flows.training_pipeline import find_dataset
     from storage.artifacts import ArtifactStore
     from storage.shard_samples import ShardSamples

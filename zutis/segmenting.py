@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.devices import choose_device, require_device
+from flows.devices import require_device
+from flows.find_artifacts import LATEST
 from flows.settings import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from storage.vocabulary import Category
     from tasks.segmenter import InstanceSettings, ZutisSegmenter
-
-LATEST = "latest"
 
 
 def segmenter(
@@ -44,29 +43,16 @@ def segmenter(
         ZutisError: one sentence: there is no such model, its weights are missing or damaged, or
             the names are not usable.
     """
+    from flows.training_pipeline import checkpoint_place
     from tasks.segmenter import zutis_segmenter
 
-    require_device(device)
+    device = require_device(device)
     return zutis_segmenter(
-        _place_of(checkpoint, store),
+        checkpoint_place(checkpoint, store),
         categories,
         clip=clip,
-        device=choose_device(device),
+        device=device,
         precision=precision,
         image_size=image_size,
         settings=settings,
     )
-
-
-def _place_of(checkpoint: str | Path, store: str) -> str | Path:
-    """What `open_checkpoint` takes: a training's folder in place of its key."""
-    from flows.find_artifacts import is_key
-    from flows.training_pipeline import find_model
-    from storage.artifacts import ArtifactStore
-
-    name = str(checkpoint)
-    if Path(name).expanduser().exists() or not (name == LATEST or is_key(name)):
-        return checkpoint
-    model = find_model(ArtifactStore(store), "" if name == LATEST else name)
-    assert model.training is not None, "what is no checkpoint was found by its key"
-    return model.training.location

@@ -15,7 +15,8 @@ from fakes import FakeClip
 from pictures import write_corpus
 from typer.testing import CliRunner
 
-from flows.predict_command import _place_of, predict_pictures
+from flows.predict_command import predict_pictures
+from flows.training_pipeline import checkpoint_place
 from storage.artifacts import ArtifactRef, ArtifactStore
 from storage.errors import ArtifactError, ConfigError, VocabularyError, WeightsError, ZutisError
 from storage.fingerprints import Recipe
@@ -168,11 +169,11 @@ def test_a_training_is_named_by_its_key_or_as_the_latest(tmp_path):
         attempt.create_json("model.json", {"clip": "", "config": {"leave_out": []}})
         trained = store.publish(attempt, recipe)
     for name in (trained.key, trained.key[:6], "latest"):
-        assert _place_of(name, store.root) == trained.location
-    assert _place_of("coco_vit_b_16", store.root) == "coco_vit_b_16"
-    assert _place_of("model.pt", store.root) == "model.pt"
+        assert checkpoint_place(name, store.root) == trained.location
+    assert checkpoint_place("coco_vit_b_16", store.root) == "coco_vit_b_16"
+    assert checkpoint_place("model.pt", store.root) == "model.pt"
     with pytest.raises(ArtifactError, match="begins with 'abcdef00'"):
-        _place_of("abcdef00", store.root)
+        checkpoint_place("abcdef00", store.root)
 
 
 def test_no_instance_at_all_is_told_with_the_highest_score(colours, folder, tmp_path):
@@ -200,8 +201,8 @@ def test_the_latest_model_is_never_one_that_left_categories_out(tmp_path):
     store = ArtifactStore(str(tmp_path))
     ablation = published_training(store, "first", ["blue"])
     with pytest.raises(ArtifactError, match=f"left categories out .{ablation[:12]}"):
-        _place_of("latest", str(tmp_path))
+        checkpoint_place("latest", str(tmp_path))
     whole = published_training(store, "second", [])
     published_training(store, "third", ["blue"])
-    assert whole in _place_of("latest", str(tmp_path))
-    assert ablation in _place_of(ablation, str(tmp_path))
+    assert whole in checkpoint_place("latest", str(tmp_path))
+    assert ablation in checkpoint_place(ablation, str(tmp_path))
