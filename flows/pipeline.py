@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from flows.executors import Executor
@@ -16,7 +16,7 @@ from flows.settings import (
     weights_labels,
 )
 from storage.artifacts import Artifact, ArtifactRef
-from storage.corpus import open_sources
+from storage.corpus import Source, open_sources
 from storage.errors import VocabularyError
 from storage.filesystems import is_local, parent_uri
 from storage.prompt_templates import TEMPLATES
@@ -86,8 +86,12 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     clip = clip_model(settings.clip, settings.device, settings.precision)
     selfmask = selfmask_model(settings.selfmask, settings.device, settings.precision)
     configs = _check_settings(settings, clip, selfmask)
+    sources = open_sources(settings.corpus)
+    configs = replace(
+        configs, plan_shards=replace(configs.plan_shards, roots=_roots(settings, sources))
+    )
 
-    plans, embedded, index = _index_corpus(settings, configs, executor)
+    plans, embedded, index = _index_corpus(settings, configs, sources, executor)
     retrieval, retrieval_inputs = _retrieve(settings, configs, vocabulary, index, executor)
     masks = _mask(settings, configs, retrieval, executor)
     shard_plan, shards, dataset = _pack(settings, configs, vocabulary, retrieval, masks, executor)
@@ -171,19 +175,17 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
             refine_input=cast(make_masks.RefineInput, settings.refine_input),
             batch_size=_MASK_BATCH[selfmask.precision],
         ),
-        plan_shards=plan_shards.Config(
-            shard_bytes=round(settings.shard_mb * 1_000_000), roots=_roots(settings)
-        ),
+        plan_shards=plan_shards.Config(shard_bytes=round(settings.shard_mb * 1_000_000)),
     )
 
 
-def _roots(settings: BuildSettings) -> tuple[str, ...]:
+def _roots(settings: BuildSettings, sources: Sequence[Source]) -> tuple[str, ...]:
     """The corpus's local folders; of a table, a JSON file or tars the ones that they lie in."""
     if settings.absolute_paths:
         return ()
     folders = [
         source.uris[0] if source.kind == "folder" else parent_uri(uri)
-        for source in open_sources(settings.corpus)
+        for source in sources
         for uri in source.uris
         if is_local(uri)
     ]
@@ -191,7 +193,7 @@ def _roots(settings: BuildSettings) -> tuple[str, ...]:
 
 
 def _index_corpus(
-    settings: BuildSettings, configs: _Configs, executor: Executor
+    settings: BuildSettings, configs: _Configs, sources: Sequence[Source], executor: Executor
 ) -> tuple[list[Artifact], list[Artifact], Artifact]:
     plans = [
         cast(
@@ -202,7 +204,7 @@ def _index_corpus(
                 scan.Inputs(),
             ),
         )
-        for source in open_sources(settings.corpus)
+        for source in sources
     ]
     _tell_if_all_are_taken(settings.per_category, plans, executor)
     parts = [
