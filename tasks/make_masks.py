@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -240,9 +240,9 @@ class _Prediction:
     """What the network says of an image, at the network's size."""
 
     image: _Loaded
-    guide: np.ndarray  # uint8 [h, w, 3], the picture whose edges the mask is snapped to
     unrefined: np.ndarray  # bool [h, w]
-    refined: np.ndarray | None  # likewise, where the device that predicts has refined it too
+    guide: np.ndarray | None  # uint8 [h, w, 3], whose edges it is to be snapped to
+    refined: np.ndarray | None  # bool [h, w], where the device that predicts has refined it, too
     objectness: float
 
 
@@ -259,18 +259,14 @@ def _predict(
     soft, objectness = network.predict(normalised)
     masks = soft > _THRESHOLD
     guides = denormalise(normalised) if refine_input == "reference" else pixels
-    refined: list[np.ndarray | None] = [None] * len(batch)
+    to_refine: Sequence[np.ndarray | None] = [None] * len(batch)
+    refined: Sequence[np.ndarray | None] = to_refine
     if pixels.is_cuda:  # threads refine faster than a CPU's tensors do, and a GPU faster than both
         refined = _refine_on_device(guides, masks)
-    for image, guide, unrefined, one_refined, score in zip(
-        batch,
-        guides.permute(0, 2, 3, 1).cpu().numpy(),
-        masks.cpu().numpy(),
-        refined,
-        objectness.float().cpu().tolist(),
-        strict=True,
-    ):
-        yield _Prediction(image, guide, unrefined, one_refined, score)
+    else:
+        to_refine = list(guides.permute(0, 2, 3, 1).numpy())
+    scores = objectness.float().cpu().tolist()
+    yield from map(_Prediction, batch, masks.cpu().numpy(), to_refine, refined, scores)
 
 
 def _refine_on_device(pixels: torch.Tensor, masks: torch.Tensor) -> list[np.ndarray | None]:
@@ -286,8 +282,9 @@ def _refine(prediction: _Prediction) -> dict[str, Any]:
 
     image, unrefined, refined = prediction.image, prediction.unrefined, prediction.refined
     objectness = prediction.objectness
-    if refined is None:
+    if prediction.guide is not None:
         refined = refine_mask(np.ascontiguousarray(prediction.guide), unrefined) > _THRESHOLD
+    assert refined is not None, "whatever has no guide is refined already"
     mask = _resize_nearest(refined, image.height, image.width)
     if not mask.any() or mask.all():
         reason = FULL_MASK if mask.any() else BLANK_MASK
