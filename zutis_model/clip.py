@@ -40,6 +40,9 @@ from zutis_model.weight_loading import WithoutRandomInitialisation, load_strictl
 OPENAI_EXTRAS = frozenset({"input_resolution", "context_length", "vocab_size"})
 """OpenAI's state dicts carry these numbers beside the weights; nobody else's do."""
 
+_MARKS = 2
+"""Tokens that begin and end every text."""
+
 _DATA_PARALLEL_PREFIX = "module."
 
 
@@ -153,6 +156,9 @@ class Clip:
         Found by asking the tokenizer, whichever it is: words that can be left away without a
         change of tokens were never read. A word that is read in part is not counted as lost.
         """
+        # A token is a byte or more, so that most prompts fit whatever they say.
+        if len(prompt.lower().encode()) + _MARKS <= self.model.context_length:
+            return ""
         read = self.tokenize([prompt])
         if not torch.equal(read, self.tokenize([f"{prompt} end"])):
             return ""  # there is room for more
