@@ -90,6 +90,7 @@ class DecodedImage:
         format: JPEG, PNG, WEBP, GIF, AVIF, TIFF, JPEG2000, BMP or PPM.
         conversion: what was unusual and is converted: animated, cmyk, sixteen_bit, palette or
             alpha, the first of these that applies; '' for nothing.
+        turned: the metadata had it turned or mirrored, so that it is not as the pixels are stored.
     """
 
     image: Image.Image
@@ -97,6 +98,7 @@ class DecodedImage:
     width: int
     format: str
     conversion: str
+    turned: bool
 
 
 def decode(
@@ -131,13 +133,16 @@ def decode(
         conversion = _conversion(picture)
         try:
             picture.load()
-            image = _upright(_to_rgb(picture), picture)
+            image = _to_rgb(picture)
+            turn = _turn(picture)
+            if turn is not None:
+                image = image.transpose(turn)
         except Exception as error:
             raise _rejection(data, file_format, error) from error
         conversion = ANIMATED if _is_animated(picture) else conversion
     if conversion and unusual == "reject":
         raise ImageRejected(conversion)
-    return DecodedImage(image, image.height, image.width, file_format, conversion)
+    return DecodedImage(image, image.height, image.width, file_format, conversion, turn is not None)
 
 
 def _open(data: bytes) -> tuple[str, ImageFile.ImageFile]:
@@ -268,8 +273,8 @@ def _eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.rint((values.astype(np.float64) - low) * (255.0 / span)).astype(np.uint8)
 
 
-def _upright(image: Image.Image, picture: Image.Image) -> Image.Image:
-    """`image` turned as the file's metadata say.
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """What makes a picture upright, as the file's metadata say; None if it is.
 
     As `ImageOps.exif_transpose`, which also writes the metadata anew and fails where they are
     damaged. PIL's TIFF reader has turned the picture by now and says that it is upright.
@@ -277,9 +282,8 @@ def _upright(image: Image.Image, picture: Image.Image) -> Image.Image:
     try:
         orientation = picture.getexif().get(_ORIENTATION_TAG)
     except Exception:  # damaged metadata say nothing, and the pixels are good
-        return image
-    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
+        return None
+    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
 
 
 def _is_animated(picture: Image.Image) -> bool:

@@ -19,7 +19,7 @@ from typing import Final, Literal, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from storage.errors import CorpusError, ImageRejected
 from storage.filesystems import display, read_bytes
@@ -131,13 +131,14 @@ class EvaluationImage:
         """
         data = read_bytes(self.uri)
         try:
-            turned = np.array(decode(data, min_side=1).image)
+            decoded = decode(data, min_side=1)
         except ImageRejected as rejected:
             raise CorpusError(
                 f"The picture {display(self.uri)} can't be used ({rejected}); download or write it "
                 f"again."
             ) from rejected
-        stored = np.array(_as_stored(data)) if _is_turned(data) else turned
+        turned = np.array(decoded.image)
+        stored = np.array(_as_stored(data)) if decoded.turned else turned
         frames = (turned, stored) if upright else (stored, turned)
         fitting = [frame for frame in frames if frame.shape[:2] == self.truth.size]
         if not fitting:
@@ -220,12 +221,6 @@ class EvaluationSet:
             facts = [image.image_id, image.name, *image.truth.size, image.truth.digest()]
             sha.update(canonical_json(facts).encode())
         return sha.hexdigest()
-
-
-def _is_turned(data: bytes) -> bool:
-    """Whether EXIF says that the picture is to be turned or mirrored."""
-    with Image.open(io.BytesIO(data)) as picture:
-        return picture.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
 
 
 def _as_stored(data: bytes) -> Image.Image:
