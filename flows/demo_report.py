@@ -18,7 +18,7 @@ from flows.demo_settings import CLIP, SELFMASK, DemoSize
 from flows.training_pipeline import Evaluated
 from flows.training_summary import training_facts
 from storage.artifacts import Artifact
-from tasks.evaluate import METRICS, SHEET
+from tasks.evaluate import SHEET
 from tasks.mask_sheet import as_jpeg
 from tasks.score_table import score_rows
 from tasks.train import TRAINING_TABLE
@@ -90,7 +90,7 @@ def _tables(scores: DemoScores) -> Iterator[ScoreTable]:
         ),
     )
     for title, evaluated, note in pairs:
-        columns, rows = score_rows([one.read_json(METRICS) for one in evaluated.all])
+        columns, rows = score_rows(evaluated.metrics())
         yield ScoreTable(title=title, note=note, columns=columns, rows=rows)
 
 

@@ -13,8 +13,7 @@ from flows.prefect_settings import prepare_prefect, server_is_configured
 from flows.progress import TerminalWatcher
 from flows.training_pipeline import Evaluated, evaluate_model, find_model
 from storage.artifacts import ArtifactStore
-from tasks.evaluate import METRICS
-from tasks.score_table import score_table
+from tasks.score_table import score_notes, score_table
 
 
 def run(settings: EvaluationSettings, checkpoint: str, store: str) -> None:
@@ -44,10 +43,10 @@ def obtain_scores(
 
 def print_scores(evaluated: Evaluated, console: Console) -> None:
     """Print the scores in per cent, and where everything is."""
-    metrics = [artifact.read_json(METRICS) for artifact in evaluated.all]
+    metrics = evaluated.metrics()
     table = score_table(metrics)
     console.print(table, highlight=False, markup=False, soft_wrap=True)
-    for note in evaluated.notes():
+    for note in score_notes(metrics):
         console.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
     for artifact in evaluated.all:
         console.print(f"Folder: {artifact.location}/", highlight=False, soft_wrap=True)

@@ -15,8 +15,8 @@ from flows.settings import DEFAULT_STORE
 from flows.training_pipeline import Evaluated, evaluate_model, find_model
 from storage.artifacts import ArtifactStore
 from storage.leases import using
-from tasks.evaluate import METRICS, SHEET
-from tasks.score_table import score_table
+from tasks.evaluate import SHEET
+from tasks.score_table import score_notes, score_table
 
 FLOW = "evaluate-zutis"
 
@@ -58,8 +58,8 @@ def evaluate_zutis(
 
 
 def _publish_to_ui(evaluated: Evaluated) -> None:
-    metrics = [artifact.read_json(METRICS) for artifact in evaluated.all]
-    notes = "".join(f"\n\n{note}" for note in evaluated.notes())
+    metrics = evaluated.metrics()
+    notes = "".join(f"\n\n{note}" for note in score_notes(metrics))
     create_markdown_artifact(
         f"```\n{score_table(metrics)}```{notes}", key="scores", description="Scores, in per cent"
     )

@@ -72,12 +72,11 @@ def print_training(trained: Artifact, console: Console) -> None:
 def _find(settings: TrainingSettings, dataset: str, store: str) -> Artifact | None:
     """The model if it is there already, found without Prefect; None if something is to be done.
 
-    Mistakes in the settings come to light here, before a server is started.
+    Mistakes in the settings come to light here, before a server is started; a data set that is not
+    there does before weights that are missing, which nobody would need then.
     """
     artifacts = ArtifactStore(store)
-    # The data set first: without one there is no reason to ask for weights.
-    chosen = find_dataset(artifacts, dataset)
-    config = training_config(settings)
+    chosen, config = find_dataset(artifacts, dataset), training_config(settings)
     try:
         trained = train_model(config, chosen, CachedExecutor(artifacts))
     except NotCached:
@@ -109,9 +108,7 @@ def _train_together(
     """One of several processes that torchrun has started: no Prefect, which would run in each."""
     artifacts = ArtifactStore(store)
     require_device(settings.device)
-    # The data set first: without one there is no reason to ask for weights.
-    chosen = find_dataset(artifacts, dataset)
-    config = training_config(settings)
+    chosen, config = find_dataset(artifacts, dataset), training_config(settings)
     if os.environ["RANK"] != "0":
         return train_model(config, chosen, LocalExecutor(artifacts))
     announced = using(artifacts, "train-zutis", training_title(settings, dataset))

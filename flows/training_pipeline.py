@@ -59,11 +59,9 @@ class Evaluated:
         """What is compared, the baseline first."""
         return [artifact for artifact in (self.baseline, self.model) if artifact is not None]
 
-    def notes(self) -> list[str]:
-        """What users have to know of the scores, each once: some is of the data set and so in both,
-        some of the model alone, such as images that it was trained on."""
-        told = (artifact.read_json(evaluate.METRICS)["evaluation_set"] for artifact in self.all)
-        return list(dict.fromkeys(note for one in told for note in one.get("notes", ())))
+    def metrics(self) -> list[dict[str, Any]]:
+        """What `metrics.json` says of each, in the order of `all`."""
+        return [artifact.read_json(evaluate.METRICS) for artifact in self.all]
 
 
 def find_dataset(store: ArtifactStore, key: str) -> Artifact:

@@ -39,7 +39,7 @@ from tasks.evaluation_scores import Scheme, Scores
 from tasks.layout import SHARD_INDEX
 from tasks.models import ModelConfig
 from tasks.segmenter import InstanceSettings, Segmenter, maskclip_segmenter, zutis_segmenter
-from tasks.stage import Progress
+from tasks.stage import Progress, waiting
 from tasks.zutis_checkpoint import DESCRIPTION, MODEL, TEXT_EMBEDDINGS
 
 NAME = "evaluate"
@@ -196,9 +196,9 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     for note in used.notes:
         progress.warn(note)
     images = used.images[: config.limit or None]
-    progress.tell("loading the network")
-    with _segmenter(config, inputs, categories, store) as segmenter:
-        progress.tell("")
+    with contextlib.ExitStack() as stack:
+        with waiting(progress, "loading the network"):
+            segmenter = stack.enter_context(_segmenter(config, inputs, categories, store))
         scores, found = _score(config, images, segmenter, scheme, progress)
         rows = _sheet_rows(config, images, found.mean_ious, segmenter, scores)
         model = _description_of_model(config, inputs, segmenter)

@@ -29,6 +29,13 @@ def score_table(several: Sequence[Metrics], *, most_classes: int = 1000) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+def score_notes(metrics: Sequence[Metrics]) -> list[str]:
+    """What users have to know of scores, each once: some is of the data set and so in all of them,
+    some of one model alone, such as images that it was trained on."""
+    told = (one["evaluation_set"].get("notes", ()) for one in metrics)
+    return list(dict.fromkeys(note for notes in told for note in notes))
+
+
 def score_rows(
     several: Sequence[Metrics],
 ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:

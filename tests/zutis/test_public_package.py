@@ -16,19 +16,24 @@ from pictures import write_corpus
 import zutis
 
 
-@pytest.fixture
-def built(tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask) -> zutis.Dataset:
-    write_corpus(tmp_path / "photos", ["red", "green"], each=3)
-    (tmp_path / "colours.txt").write_text("red\ngreen\n")
+def build_in(folder: Path) -> zutis.Dataset:
+    """A data set of the photos in a folder, with its store beside them."""
     return zutis.build(
-        corpus=(str(tmp_path / "photos"),),
-        vocabulary=str(tmp_path / "colours.txt"),
+        corpus=(str(folder / "photos"),),
+        vocabulary=str(folder / "colours.txt"),
         per_category=3,
         clip="made-ViT-8:random:0",
         selfmask="random:0",
         mask_size=40,
-        store=str(tmp_path / "store"),
+        store=str(folder / "store"),
     )
+
+
+@pytest.fixture
+def built(tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask) -> zutis.Dataset:
+    write_corpus(tmp_path / "photos", ["red", "green"], each=3)
+    (tmp_path / "colours.txt").write_text("red\ngreen\n")
+    return build_in(tmp_path)
 
 
 def test_importing_it_is_cheap_and_does_not_need_the_checkout(tmp_path):
@@ -69,15 +74,7 @@ def test_a_build_is_a_sequence_of_samples(built):
 
 def test_a_second_build_computes_nothing(built, fake_clip, tmp_path):
     calls = dict(fake_clip.calls)
-    again = zutis.build(
-        corpus=(str(tmp_path / "photos"),),
-        vocabulary=str(tmp_path / "colours.txt"),
-        per_category=3,
-        clip="made-ViT-8:random:0",
-        selfmask="random:0",
-        mask_size=40,
-        store=str(tmp_path / "store"),
-    )
+    again = build_in(tmp_path)
     assert dict(fake_clip.calls) == calls
     assert again.folder == built.folder
 
