@@ -82,6 +82,8 @@ def build_pseudolabels(
     index: str = "exact",
     index_search: str = "",
     unusual_images: Literal["convert", "reject"] = "convert",
+    crops: Literal["central", "many"] = "central",
+    bit_depth: NotNegative = 0,
     shard_mb: Positive = 256.0,
     part_images: NotNegative = 0,
     mask_part_images: NotNegative = 0,
@@ -118,6 +120,8 @@ def build_pseudolabels(
         index: exact, or a FAISS factory string.
         index_search: FAISS search parameters of an approximate index, such as nprobe=16.
         unusual_images: what becomes of CMYK, 16-bit, palette, animated and alpha pictures.
+        crops: what CLIP sees of images beyond 1.5 : 1, their central square or many along them.
+        bit_depth: bits in use in 16-bit pictures, 8 to 16; 0: as each picture uses.
         shard_mb: megabytes a shard, about.
         part_images: images an embedding part, about; 0 chooses.
         mask_part_images: images a mask part; 0 chooses.
@@ -153,6 +157,8 @@ def build_pseudolabels(
         index=index,
         index_search=index_search,
         unusual_images=unusual_images,
+        crops=crops,
+        bit_depth=bit_depth,
         shard_mb=shard_mb,
         part_images=part_images,
         mask_part_images=mask_part_images,

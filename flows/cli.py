@@ -94,6 +94,17 @@ def build_command(
     unusual_images: Annotated[
         str, typer.Option(help="convert or reject CMYK, 16-bit, palette, animated, alpha.")
     ] = "convert",
+    crops: Annotated[
+        str,
+        typer.Option(
+            help="What CLIP sees of images beyond 1.5 : 1: their central square, or many squares "
+            "along them, of which the best counts."
+        ),
+    ] = "central",
+    bit_depth: Annotated[
+        int,
+        typer.Option(help="Bits in use in 16-bit pictures, 8 to 16; 0: as each picture uses."),
+    ] = 0,
     shard_mb: Annotated[float, typer.Option(help="Megabytes a shard, about.")] = 256.0,
     part_images: Annotated[int, typer.Option(help="Images an embedding part; 0 chooses.")] = 0,
     mask_part_images: Annotated[int, typer.Option(help="Images a mask part; 0 chooses.")] = 0,

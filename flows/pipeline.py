@@ -16,15 +16,18 @@ from flows.settings import (
     weights_labels,
 )
 from storage.artifacts import Artifact, ArtifactRef
+from storage.bit_depth import check_bit_depth
 from storage.corpus import Source, open_sources
-from storage.errors import VocabularyError
+from storage.errors import ConfigError, VocabularyError
 from storage.filesystems import is_local, parent_uri
 from storage.prompt_templates import TEMPLATES
 from storage.records import read_parquet
+from storage.reject_reasons import SIXTEEN_BIT
 from storage.vocabulary import Vocabulary, category_prompts, load_vocabulary
 from tasks import (
     assemble_dataset,
     build_index,
+    embed_crops,
     embed_images,
     embed_text,
     make_masks,
@@ -91,7 +94,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
         configs, plan_shards=replace(configs.plan_shards, roots=_roots(settings, sources))
     )
 
-    plans, embedded, index = _index_corpus(settings, configs, sources, executor)
+    plans, embedded, crops, index = _index_corpus(settings, configs, sources, executor)
     retrieval, retrieval_inputs = _retrieve(settings, configs, vocabulary, index, executor)
     masks = _mask(settings, configs, retrieval, executor)
     shard_plan, shards, dataset = _pack(settings, configs, vocabulary, retrieval, masks, executor)
@@ -99,6 +102,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     others = (
         *(a.ref for a in plans),
         *(a.ref for a in embedded),
+        *crops,
         *retrieval_inputs,
         *masks,
         *shards,
@@ -152,6 +156,9 @@ class _Configs:
 
 
 def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelConfig) -> _Configs:
+    check_bit_depth(settings.bit_depth)
+    if settings.crops not in ("central", "many"):
+        raise ConfigError(f"crops is {settings.crops!r}: choose central or many.")
     scan.Config(source="", part_images=settings.part_images)
     plan_masks.Config(masks_prefix="", part_images=settings.mask_part_images)
     search_index.Config(k=settings.per_category, texts_prefix="")
@@ -194,7 +201,8 @@ def _roots(settings: BuildSettings, sources: Sequence[Source]) -> tuple[str, ...
 
 def _index_corpus(
     settings: BuildSettings, configs: _Configs, sources: Sequence[Source], executor: Executor
-) -> tuple[list[Artifact], list[Artifact], Artifact]:
+) -> tuple[list[Artifact], list[Artifact], list[ArtifactRef], Artifact]:
+    """The sources' plans, the embedded parts, more crops of these, and the index of them all."""
     plans = [
         cast(
             Artifact,
@@ -211,14 +219,62 @@ def _index_corpus(
         PartOfPlan(plan.ref, number) for plan in plans for number in range(len(plan_parts(plan)))
     ]
     sizes = [part["items"] for plan in plans for part in plan_parts(plan)]
-    embedded = executor.many(embed_images.NAME, configs.embed_images, parts, sizes)
+    embedded = _embed(configs.embed_images, settings.bit_depth, parts, sizes, executor)
+    crops = _embed_crops(settings, configs, embedded, executor)
     inputs = build_index.Inputs(
         tuple(
-            build_index.EmbeddedPart(part.plan, part.part, artifact.ref)
+            build_index.EmbeddedPart(part.plan, part.part, artifact.ref, crops.get(artifact.ref))
             for part, artifact in zip(parts, embedded, strict=True)
         )
     )
-    return plans, embedded, executor.one(build_index.NAME, configs.index, inputs)
+    index = executor.one(build_index.NAME, configs.index, inputs)
+    return plans, embedded, list(crops.values()), index
+
+
+def _embed(
+    config: embed_images.Config,
+    bit_depth: int,
+    parts: Sequence[PartOfPlan],
+    sizes: Sequence[int],
+    executor: Executor,
+) -> list[Artifact]:
+    """Embed all parts, and those again whose pictures of many bits have to be read differently."""
+    embedded = executor.many(embed_images.NAME, config, parts, sizes)
+    wrong = [n for n, part in enumerate(embedded)
+             if embed_images.reads_depth_wrongly(part, bit_depth)]  # fmt: skip
+    if wrong:
+        again = executor.many(
+            embed_images.NAME,
+            replace(config, bit_depth=bit_depth),
+            [parts[number] for number in wrong],
+            [sizes[number] for number in wrong],
+        )
+        for number, part in zip(wrong, again, strict=True):
+            embedded[number] = part
+    return embedded
+
+
+def _embed_crops(
+    settings: BuildSettings, configs: _Configs, embedded: Sequence[Artifact], executor: Executor
+) -> dict[ArtifactRef, ArtifactRef]:
+    """Embed more crops of the elongated images, and say where, by the part that they belong to."""
+    if settings.crops == "central":
+        return {}
+    sizes = {part.ref: len(embed_crops.elongated_images(part)) for part in embedded}
+    wanted = [ref for ref, size in sizes.items() if size]
+    if not wanted:
+        return {}
+    made = executor.many(
+        embed_crops.NAME,
+        embed_crops.Config(
+            clip=configs.embed_images.clip,
+            batch_size=configs.embed_images.batch_size,
+            bit_depth=settings.bit_depth,
+        ),
+        [embed_crops.Inputs(ref) for ref in wanted],
+        [sizes[ref] for ref in wanted],
+    )
+    return {ref: artifact.ref for ref, artifact in zip(wanted, made, strict=True)}
 
 
 def _tell_if_all_are_taken(
@@ -314,24 +370,44 @@ def _searches(
 def _mask(
     settings: BuildSettings, configs: _Configs, retrieval: Artifact, executor: Executor
 ) -> tuple[ArtifactRef, ...]:
-    prefix = configs.masks.recipe.prefix
+    """Mask what has no mask yet; pictures of more than 8 bits by a recipe of their own, in whose
+    key stands how they are read."""
+    with retrieval.open(RETRIEVED_IMAGES) as file:
+        images = read_parquet(file, columns=["image_id", "conversion"]).to_pydict()
+    of_depth: dict[bool, list[str]] = {}
+    for image_id, conversion in zip(images["image_id"], images["conversion"], strict=True):
+        of_depth.setdefault(conversion == SIXTEEN_BIT, []).append(image_id)
+    keys: set[str] = set()
+    for is_deep, wanted in sorted(of_depth.items()):
+        config = replace(configs.masks, bit_depth=settings.bit_depth if is_deep else None)
+        owners = _mask_owners(config, is_deep, settings.mask_part_images, retrieval, executor)
+        keys |= {owners[image_id] for image_id in wanted}
+    return tuple(ArtifactRef(make_masks.NAME, key) for key in sorted(keys))
+
+
+def _mask_owners(
+    config: make_masks.Config,
+    sixteen_bit: bool,
+    part_images: int,
+    retrieval: Artifact,
+    executor: Executor,
+) -> dict[str, str]:
+    """The artifact that has the mask, by image_id, once all images of the retrieval have one."""
+    prefix = config.recipe.prefix
     plan = executor.look(
         plan_masks.NAME,
-        plan_masks.Config(masks_prefix=prefix, part_images=settings.mask_part_images),
+        plan_masks.Config(masks_prefix=prefix, part_images=part_images, sixteen_bit=sixteen_bit),
         plan_masks.Inputs(retrieval.ref),
     )
     if plan is not None:
         parts = plan_parts(plan)
         executor.many(
             make_masks.NAME,
-            configs.masks,
+            config,
             [PartOfPlan(plan.ref, number) for number in range(len(parts))],
             [part["items"] for part in parts],
         )
-    owners = covered_items(executor.store, make_masks.NAME, prefix, file=MASKS, column="image_id")
-    with retrieval.open(RETRIEVED_IMAGES) as file:
-        wanted = read_parquet(file, columns=["image_id"])["image_id"].to_pylist()
-    return tuple(ArtifactRef(make_masks.NAME, key) for key in sorted({owners[i] for i in wanted}))
+    return covered_items(executor.store, make_masks.NAME, prefix, file=MASKS, column="image_id")
 
 
 def _pack(
@@ -361,7 +437,12 @@ def _pack(
     parts = plan_parts(plan)
     shards = executor.many(
         pack_shards.NAME,
-        pack_shards.Config(clip=clip, selfmask=selfmask, largest_label=len(categories)),
+        pack_shards.Config(
+            clip=clip,
+            selfmask=selfmask,
+            largest_label=len(categories),
+            bit_depth=settings.bit_depth,
+        ),
         [PartOfPlan(plan.ref, number) for number in range(len(parts))],
         [part["items"] for part in parts],
     )

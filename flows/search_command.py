@@ -35,8 +35,8 @@ def run(text: str, *, top: int, index: str, clip: str, device: str, store: str) 
     chosen = artifacts.get(ArtifactRef("build_index", index)) if index else _index_of(record, store)
     model = _model(chosen, clip, record, device, artifacts)
     rows, _ = load_index_rows(chosen, artifacts)
-    if not 1 <= top <= len(rows):
-        raise ConfigError(f"top is {top}: the index has {len(rows)} images; ask for 1 to that.")
+    if not 1 <= top <= rows.images:
+        raise ConfigError(f"top is {top}: the index has {rows.images} images; ask for 1 to that.")
     console = Console()
     console.print(f"Loading {model.weights.label} …", style="dim", highlight=False, markup=False)
     network = load_clip_model(model)
@@ -46,7 +46,7 @@ def run(text: str, *, top: int, index: str, clip: str, device: str, store: str) 
     table = Table(title=escape(f"“{text}”, {model.weights.label}"), title_justify="left")
     for column in ("rank", "score", "image"):
         table.add_column(column, overflow="fold", justify="left" if column == "image" else "right")
-    places = _places(chosen, positions[0], artifacts)
+    places = _places(chosen, rows.image_of(positions[0]), artifacts)
     for rank, (score, place) in enumerate(zip(scores[0], places, strict=True), start=1):
         table.add_row(str(rank), f"{score:.4f}", escape(place))
     console.print(table)

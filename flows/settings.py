@@ -36,6 +36,8 @@ class BuildSettings:
         index: exact, or a FAISS factory string.
         index_search: FAISS search parameters of an approximate index.
         unusual_images: convert or reject CMYK, 16-bit, palette, animated and alpha pictures.
+        crops: what CLIP sees of images beyond 1.5 : 1: the `central` square, or `many` along them.
+        bit_depth: bits in use in pictures of more than 8 bits a channel; 0: as each of them uses.
         shard_mb: megabytes a shard, about.
         part_images: images an embedding part, about; 0 chooses.
         mask_part_images: images a mask part; 0 chooses.
@@ -64,6 +66,8 @@ class BuildSettings:
     index: str = "exact"
     index_search: str = ""
     unusual_images: str = "convert"
+    crops: str = "central"
+    bit_depth: int = 0
     shard_mb: float = 256.0
     part_images: int = 0
     mask_part_images: int = 0

@@ -7,6 +7,7 @@ from types import ModuleType
 from tasks import (
     assemble_dataset,
     build_index,
+    embed_crops,
     embed_images,
     embed_text,
     evaluate,
@@ -27,6 +28,7 @@ STAGES: dict[str, ModuleType] = {
     for module in (
         scan,
         embed_images,
+        embed_crops,
         build_index,
         embed_text,
         search_index,
@@ -46,6 +48,7 @@ STAGES: dict[str, ModuleType] = {
 UNITS = {
     "scan": "files",
     "embed_images": "images",
+    "embed_crops": "images",
     "build_index": "images",
     "embed_text": "names",
     "search_index": "names",

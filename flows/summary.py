@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from flows.pipeline import Build
 from flows.progress import StageProgress
+from storage.artifacts import Artifact
 from storage.reject_reasons import REJECT_REASONS
 from storage.sentences import listed
 from tasks.layout import CARD, SHARD_INDEX
@@ -64,10 +65,8 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
         "data set card": CARD,
     }
     if "elongated" in index:
-        facts["elongated"] = (
-            f"{index['elongated']:,} images are beyond 1.5 : 1; CLIP sees their central square "
-            "alone, and can miss what is at their ends"
-        )
+        facts["elongated"] = _elongated(index)
+    facts |= _odd_pictures(build.embedded)
     if "recall" in index:
         facts["recall"] = f"{index['recall']:.4f} at {index['recall_k']} against exact search"
     ignored = Counter[str]()
@@ -89,6 +88,40 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
             "as a whole"
         )
     return Summary(counts["categories"], rejects, facts, untrained_warning(build), not_found)
+
+
+def _elongated(index: Mapping[str, Any]) -> str:
+    count = f"{index['elongated']:,} images are beyond 1.5 : 1; CLIP sees"
+    if "crops" in index:
+        return f"{count} {index['crops']:,} squares along them, and each image's best counts"
+    return (
+        f"{count} their central square alone, and can miss what is at their ends: --crops many "
+        "looks there too"
+    )
+
+
+def _odd_pictures(embedded: Sequence[Artifact]) -> dict[str, str]:
+    """What the pictures' values say of them that a reader of the labels should know."""
+    facts = {}
+    depths: Counter[int] = Counter()
+    few = 0
+    for part in embedded:
+        few += part.counts.get("few_colours", 0)
+        for bits, images in part.counts.get("bit_depths", {}).items():
+            depths[int(bits)] += images
+    if depths:
+        by_depth = [f"{images:,} by {bits} bits" for bits, images in sorted(depths.items())]
+        several = "; --bit-depth takes one for all" if len(depths) > 1 else ""
+        facts["deep pictures"] = (
+            f"{sum(depths.values()):,} images have more than 8 bits a channel and are scaled by "
+            f"the range that they use: {listed(by_depth, _MOST_NAMES)}{several}"
+        )
+    if few:
+        facts["few colours"] = (
+            f"{few:,} images have fewer than 20 colours: label maps or drawings rather than "
+            "photographs?"
+        )
+    return facts
 
 
 def untrained_warning(build: Build) -> str:

@@ -23,6 +23,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from storage.bit_depth import bits_used, deep_colours, has_deep_planes, scaled, stated_bits
 from storage.errors import ImageRejected
 from storage.reject_reasons import (
     ALPHA,
@@ -73,7 +74,13 @@ _ORIENTATION_TAG: Final = 0x0112
 _EIGHT_BIT_MODES: Final = frozenset(
     {"1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "La", "PA", "CMYK", "YCbCr", "HSV"}
 )
+# What PIL reduces to 8 bits while decoding, by leaving out the low bytes.
+_HALVED_COLOURS: Final = frozenset({"PNG", "TIFF"})
+_COLOUR_MODES: Final = frozenset({"RGB", "RGBX", "RGBA", "RGBa"})
 _ALPHA_MODES: Final = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
+
+# Photographs have thousands; label maps, masks and broken scans have fewer than this.
+_FEW_COLOURS: Final = 20
 
 _EARLY_END = re.compile(r"truncated|\beof\b|end of (file|data)|not enough", re.IGNORECASE)
 
@@ -91,6 +98,9 @@ class DecodedImage:
         conversion: what was unusual and is converted: animated, cmyk, sixteen_bit, palette or
             alpha, the first of these that applies; '' for nothing.
         turned: the metadata had it turned or mirrored, so that it is not as the pixels are stored.
+        bits: of integers of more than 8 bits a channel those that the scaling to 8 bits went by, 8
+            to 16; None for other images.
+        few_colours: `image` has fewer than 20 distinct colours, which no photograph has.
     """
 
     image: Image.Image
@@ -99,6 +109,8 @@ class DecodedImage:
     format: str
     conversion: str
     turned: bool
+    bits: int | None
+    few_colours: bool
 
 
 def decode(
@@ -108,12 +120,14 @@ def decode(
     max_pixels: int = 100_000_000,
     max_side: int = 16_384,
     min_side: int = 16,
+    bit_depth: int = 0,
 ) -> DecodedImage:
     """Decodes an image file.
 
     Unusual images are converted so: CMYK to RGB without a colour profile; more than 8 bits per
-    channel scaled by the range of the format (see `_eight_bit`); palettes expanded; of an
-    animation or a file of several pages the first frame; transparency laid on white.
+    channel scaled by the range that the values use (see `_eight_bit` and `storage.bit_depth`);
+    palettes expanded; of an animation or a file of several pages the first frame; transparency
+    laid on white.
 
     Args:
         data: the file's bytes.
@@ -121,6 +135,9 @@ def decode(
         max_pixels: limit on height x width; read from the header, before pixels are decoded.
         max_side: limit on the longer side in pixels, likewise.
         min_side: limit on the shorter side in pixels, likewise.
+        bit_depth: bits that integers of more than 8 are scaled by, 8 to 16; 0 for the narrowest of
+            8, 10, 12, 14 and 16 that holds the image's values. Formats that say how deep their
+            values are (PPM, JPEG 2000, TIFF of 10 to 14 bits) are believed.
 
     Raises:
         ImageRejected: whatever is wrong with the bytes; the reason is one of REJECT_REASONS.
@@ -132,8 +149,7 @@ def decode(
         _check_size(picture, max_pixels, max_side, min_side)
         conversion = _conversion(picture)
         try:
-            picture.load()
-            image = _to_rgb(picture)
+            image, bits = _to_rgb(picture, data, bit_depth)
             turn = _turn(picture)
             if turn is not None:
                 image = image.transpose(turn)
@@ -142,7 +158,9 @@ def decode(
         conversion = ANIMATED if _is_animated(picture) else conversion
     if conversion and unusual == "reject":
         raise ImageRejected(conversion)
-    return DecodedImage(image, image.height, image.width, file_format, conversion, turn is not None)
+    few_colours = image.getcolors(_FEW_COLOURS - 1) is not None
+    return DecodedImage(image, image.height, image.width, file_format, conversion,
+                        turn is not None, bits, few_colours)  # fmt: skip
 
 
 def _open(data: bytes) -> tuple[str, ImageFile.ImageFile]:
@@ -240,12 +258,29 @@ def _is_deep(picture: ImageFile.ImageFile) -> bool:
     return False
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    """A new image of mode RGB, without metadata."""
+def _to_rgb(
+    picture: ImageFile.ImageFile, data: bytes, bit_depth: int
+) -> tuple[Image.Image, int | None]:
+    """A new image of mode RGB, without metadata, and the bits that it was scaled by, if it was."""
+    if has_deep_planes(picture):
+        raise ImageRejected(UNSUPPORTED_COLOURS, "planes of more than 8 bits")
+    deep, stated = _is_deep(picture), stated_bits(picture)
+    picture.load()
     if picture.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bit(np.asarray(picture))).convert("RGB")
+        grey, bits = _eight_bit(np.asarray(picture), stated or bit_depth)
+        return Image.fromarray(grey).convert("RGB"), bits
     if picture.mode not in _EIGHT_BIT_MODES:
         raise ImageRejected(UNSUPPORTED_COLOURS, picture.mode)
+    if not deep:
+        return _flattened(picture), None
+    if picture.format not in _HALVED_COLOURS or picture.mode not in _COLOUR_MODES:
+        return _flattened(picture), 16
+    image, bits = deep_colours(picture, lambda: _open(data)[1], stated or bit_depth)
+    return _flattened(image), bits
+
+
+def _flattened(picture: Image.Image) -> Image.Image:
+    """An 8-bit image of any mode as RGB, laid on white where it has transparency."""
     if picture.mode in _ALPHA_MODES or picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
@@ -255,22 +290,24 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return image
 
 
-def _eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey values `[h, w]` of any type, scaled to 0 … 255.
+def _eight_bit(values: NDArray[Any], bit_depth: int) -> tuple[NDArray[np.uint8], int | None]:
+    """Grey values `[h, w]` of any type, scaled to 0 … 255, and for integers the bits gone by.
 
-    The range is that of the narrowest usual encoding that holds them: 0 … 65535 for integers;
-    0 … 1, 0 … 255 or 0 … 65535 for floats. Where none does, it is from the least to the greatest
-    value. Scaling each image by its own range always would turn a dark image into a noisy one.
+    The range is that of the narrowest usual encoding that holds them: for integers 8, 10, 12, 14
+    or 16 bits, or `bit_depth`; 0 … 1, 0 … 255 or 0 … 65535 for floats. Where none does, it is from
+    the least to the greatest value. Scaling each image by its own range always would turn a dark
+    image into a noisy one.
     """
     if values.dtype.kind == "f":
         values = np.nan_to_num(values, posinf=0, neginf=0)
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 65535:
         if values.dtype.kind != "f":
-            return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+            bits = bit_depth or bits_used(int(high))
+            return scaled(values, bits), bits
         low, high = 0.0, 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0
     span = (high - low) or 1.0
-    return np.rint((values.astype(np.float64) - low) * (255.0 / span)).astype(np.uint8)
+    return np.rint((values.astype(np.float64) - low) * (255.0 / span)).astype(np.uint8), None
 
 
 def _turn(picture: Image.Image) -> Image.Transpose | None:

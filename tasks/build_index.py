@@ -19,8 +19,9 @@ from storage.artifacts import Artifact, ArtifactRef, ArtifactStore, Attempt
 from storage.errors import ConfigError, CorpusError
 from storage.fingerprints import Recipe
 from storage.records import read_parquet, write_parquet
+from tasks.elongated import is_elongated
 from tasks.index_rows import IndexRows
-from tasks.layout import ENTRIES, FAISS_FILE, INDEX_IMAGES, RECORDS, REJECTS
+from tasks.layout import CROPS, ENTRIES, FAISS_FILE, INDEX_IMAGES, RECORDS, REJECTS
 from tasks.stage import Progress
 
 NAME = "build_index"
@@ -29,8 +30,6 @@ EXACT = "exact"
 _TRAINING_ROWS = 262_144
 _RECALL_QUERIES = 64
 _RECALL_K = 100
-# Sides of an image beyond which CLIP's central square leaves out a third of it and more.
-_LONG, _SHORT = 3, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +56,12 @@ class Config:
 
 @dataclass(frozen=True)
 class EmbeddedPart:
-    """A part of a plan and the artifact with its embeddings."""
+    """A part of a plan, the artifact with its embeddings, and the one with more crops if any."""
 
     plan: ArtifactRef
     part: int
     embedded: ArtifactRef
+    crops: ArtifactRef | None = None
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,13 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
         inputs={
             "plans": list(dict.fromkeys(part.plan.key for part in inputs.parts)),
             "parts": [part.embedded.key for part in inputs.parts],
+            **({"crops": crops} if (crops := _crop_keys(inputs)) else {}),
         },
     )
+
+
+def _crop_keys(inputs: Inputs) -> list[str]:
+    return [part.crops.key for part in inputs.parts if part.crops]
 
 
 def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
@@ -95,7 +100,10 @@ def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
 def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
     """Publish `images.parquet` (image_id, part, row; a row's place is its position) and, for an
     approximate index, `index.faiss` with its measured recall in the counts. These also say how
-    many images are beyond 1.5 : 1 (`elongated`), of which CLIP sees the middle alone.
+    many images are beyond 1.5 : 1 (`elongated`), of whose ends CLIP's central square shows nothing.
+
+    Rows of more crops come after those of the images, numbered on from their parts; in such an
+    index a column `image` has the position of the image that a row belongs to.
 
     Raises:
         CorpusError: if no image of the corpus can be used.
@@ -103,12 +111,16 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     images, counts = _images_of(inputs, store, progress)
     if not images.num_rows:
         raise CorpusError(_nothing_usable(counts))
+    parts = [store.get(part.embedded) for part in inputs.parts]
+    crops = [(n, store.get(part.crops)) for n, part in enumerate(inputs.parts) if part.crops]
+    if crops:
+        images, counts["crops"] = _with_crops(images, len(parts), crops)
+        parts += [artifact for _, artifact in crops]
     ref = locate(config, inputs, store)
     with store.attempt(ref) as attempt:
         with attempt.create(INDEX_IMAGES) as file:
             write_parquet(images, file)
         if config.index != EXACT:
-            parts = [store.get(part.embedded) for part in inputs.parts]
             counts |= _write_approximate(config, IndexRows(images, parts), attempt)
         return store.publish(attempt, _recipe(config, inputs), counts=counts)
 
@@ -145,7 +157,9 @@ def _images_of(
                     "image_id": records["image_id"],
                     "part": pa.array(np.full(records.num_rows, number, np.int32)),
                     "row": records["row"],
-                    "elongated": _elongated(records),
+                    "elongated": is_elongated(
+                        records["height"].to_numpy(), records["width"].to_numpy()
+                    ),
                 }
             )
         )
@@ -169,10 +183,38 @@ def _images_of(
     return unique.drop_columns(["elongated"]), counts
 
 
-def _elongated(records: pa.Table) -> np.ndarray:
-    """bool [n]: images beyond 1.5 : 1, by more than what whole pixels make of 3 : 2."""
-    sides = records["height"].to_numpy(), records["width"].to_numpy()
-    return np.asarray(_SHORT * (np.maximum(*sides) - 1) > _LONG * np.minimum(*sides))
+def _with_crops(
+    images: pa.Table, parts: int, crops: Sequence[tuple[int, Artifact]]
+) -> tuple[pa.Table, int]:
+    """The images' rows and behind them those of their crops, and how many these are.
+
+    Crops of images that are gone, or that the index has from another part, are left out.
+
+    Args:
+        images: image_id, part, row; parts: how many artifacts its `part` counts.
+        crops: artifacts of `embed_crops` with the number of the part that each belongs to.
+    """
+    part_of = images["part"].to_numpy()
+    starts = np.searchsorted(part_of, np.arange(parts + 1))
+    tables = [images.append_column("image", pa.array(np.arange(images.num_rows, dtype=np.int64)))]
+    for number, (part, artifact) in enumerate(crops, start=parts):
+        with artifact.open(CROPS) as file:
+            ids = read_parquet(file, columns=["image_id"])["image_id"]
+        here = images["image_id"].slice(starts[part], starts[part + 1] - starts[part])
+        place = pc.index_in(ids, value_set=here.combine_chunks())
+        row = np.flatnonzero(pc.is_valid(place).to_numpy(zero_copy_only=False))
+        tables.append(
+            pa.table(
+                {
+                    "image_id": ids.take(pa.array(row)),
+                    "part": pa.array(np.full(len(row), number, np.int32)),
+                    "row": pa.array(row.astype(np.int32)),
+                    "image": pa.array(place.drop_null().to_numpy().astype(np.int64) + starts[part]),
+                }
+            )
+        )
+    rows = pa.concat_tables(tables)
+    return rows, rows.num_rows - images.num_rows
 
 
 class _RemovedUris:

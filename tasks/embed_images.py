@@ -18,12 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+from storage.bit_depth import check_bit_depth
 from storage.embeddings import to_float16_rows, write_embeddings
 from storage.errors import ConfigError, ImageRejected
-from storage.fingerprints import Recipe
+from storage.fingerprints import Recipe, unless_default
 from storage.image_bytes import ImageBytes, iter_entry
 from storage.image_decoding import decode
 from storage.records import RECORD_SCHEMA, read_parquet, write_parquet
+from storage.reject_reasons import SIXTEEN_BIT
 from tasks.layout import EMBEDDINGS, ENTRIES, RECORDS, REJECTS
 from tasks.models import ModelConfig, load_clip_model
 from tasks.stage import PartOfPlan, Progress, plan_parts, waiting
@@ -47,12 +49,15 @@ class Config:
         unusual_images: `convert` CMYK, 16-bit, palette, animated and alpha pictures to RGB, or
             `reject` them under those names.
         batch_size: images a forward pass. Part of the key: it may change the last bit.
+        bit_depth: bits that samples of more than 8 are scaled by, 0 for those that a picture uses;
+            None does as 0 does, and is what every part is made with first (`reads_depth_wrongly`).
         read_threads: threads that read and decode. Not part of the key.
     """
 
     clip: ModelConfig
     unusual_images: Literal["convert", "reject"] = "convert"
     batch_size: int = 32
+    bit_depth: int | None = None
     read_threads: int = 8
 
     def __post_init__(self) -> None:
@@ -60,6 +65,7 @@ class Config:
             raise ConfigError(
                 f"unusual_images is {self.unusual_images!r}: choose convert or reject."
             )
+        check_bit_depth(self.bit_depth or 0)
 
     @property
     def recipe(self) -> Recipe:
@@ -70,6 +76,7 @@ class Config:
                 **self.clip.identity,
                 "unusual_images": self.unusual_images,
                 "batch_size": self.batch_size,
+                **unless_default(self, "bit_depth"),
             },
             weights={"clip": self.clip.weights.digest},
         )
@@ -80,11 +87,31 @@ def locate(config: Config, inputs: PartOfPlan, store: ArtifactStore) -> Artifact
     return ArtifactRef(NAME, config.recipe.key_of_digest(part["digest"]))
 
 
+def reads_depth_wrongly(part: Artifact, bit_depth: int) -> bool:
+    """Whether an embedded part has pictures of more than 8 bits that were not scaled as asked.
+
+    Few corpora have such pictures, and their parts alone have to be embedded once more, under a
+    key of their own: where a depth is given, or where they were embedded when everything of 16 bits
+    was scaled by the range of the file.
+
+    Args:
+        part: made with any `bit_depth`.
+        bit_depth: that is wanted; 0 for what the pictures use.
+    """
+    if SIXTEEN_BIT not in part.counts["conversions"]:
+        return False
+    if "bit_depths" not in part.counts:
+        return True
+    return bit_depth > 0 and any(bits != str(bit_depth) for bits in part.counts["bit_depths"])
+
+
 def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Progress) -> Artifact:
     """Embed one part of a scan's plan.
 
     Publishes `records.parquet` and `rejects.parquet` (`RECORD_SCHEMA`) and `embeddings.npy`
-    (float16 [n, d], L2-normalised, row-aligned with the records).
+    (float16 [n, d], L2-normalised, row-aligned with the records). The counts say by how many bits
+    pictures of more than 8 were scaled (`bit_depths`), and how many have so few colours that they
+    are hardly photographs (`few_colours`), where there are any.
     """
     with waiting(progress, "loading CLIP"):
         clip = load_clip_model(config.clip)
@@ -120,6 +147,8 @@ class _Prepared:
 
     record: dict[str, Any]
     pixels: Tensor | None
+    bits: int | None = None
+    few_colours: bool = False
 
 
 @dataclass
@@ -131,6 +160,22 @@ class _EmbeddedPart:
     rejects: list[dict[str, Any]] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
     row_of: dict[str, int] = field(default_factory=dict)
+    bit_depths: Counter[int] = field(default_factory=Counter)
+    few_colours: int = 0
+
+    def file(self, image: _Prepared) -> bool:
+        """Put an image under records or rejects; True if it is one that is to be embedded."""
+        if image.pixels is None:
+            self.rejects.append(image.record)
+            return False
+        self.records.append(image.record)
+        self.few_colours += image.few_colours
+        if image.bits is not None:
+            self.bit_depths[image.bits] += 1
+        if image.record["image_id"] in self.row_of:
+            return False
+        self.row_of[image.record["image_id"]] = len(self.row_of)
+        return True
 
     def add(self, batch: list[_Prepared]) -> None:
         import torch
@@ -155,7 +200,14 @@ class _EmbeddedPart:
             "duplicates": len(self.records) - len(self.row_of),
             "rejects": dict(sorted(Counter(row["reject_reason"] for row in self.rejects).items())),
             "conversions": dict(sorted(conversions.items())),
+            **self._oddities(SIXTEEN_BIT in conversions),
         }
+
+    def _oddities(self, deep: bool) -> dict[str, Any]:
+        found: dict[str, Any] = {"few_colours": self.few_colours} if self.few_colours else {}
+        if deep:
+            found["bit_depths"] = {str(bits): n for bits, n in sorted(self.bit_depths.items())}
+        return found
 
 
 def _batches(
@@ -164,15 +216,10 @@ def _batches(
     """File every image under records or rejects and yield the new ones in full batches."""
     batch: list[_Prepared] = []
     for image in prepared:
-        if image.pixels is None:
-            part.rejects.append(image.record)
-            progress.advance(1, rejected=image.record["reject_reason"])
+        if not part.file(image):
+            rejected = image.record["reject_reason"]
+            progress.advance(1, rejected=rejected, duplicates=0 if rejected else 1)
             continue
-        part.records.append(image.record)
-        if image.record["image_id"] in part.row_of:
-            progress.advance(1, duplicates=1)
-            continue
-        part.row_of[image.record["image_id"]] = len(part.row_of)
         batch.append(image)
         if len(batch) == batch_size:
             yield batch
@@ -229,7 +276,7 @@ def _prepare(
     if image.data is None:
         return _Prepared(record, None)
     try:
-        decoded = decode(image.data, unusual=config.unusual_images)
+        decoded = decode(image.data, unusual=config.unusual_images, bit_depth=config.bit_depth or 0)
     except ImageRejected as rejected:
         return _Prepared(record | {"reject_reason": rejected.reason}, None)
     record |= {
@@ -238,4 +285,4 @@ def _prepare(
         "format": decoded.format,
         "conversion": decoded.conversion,
     }
-    return _Prepared(record, preprocess(decoded.image))
+    return _Prepared(record, preprocess(decoded.image), decoded.bits, decoded.few_colours)

@@ -21,17 +21,32 @@ class IndexRows:
 
     Args:
         images: the table (image_id, part, row), sorted by part, whose places are the positions.
+            Where images have rows of more crops, these come last, and a column `image` has the
+            position of every row's image.
         parts: the embedding artifacts that its `part` column counts.
+
+    Attributes:
+        images: how many images there are; further rows are crops of them.
+        most_of_an_image: rows that an image has at most.
     """
 
     def __init__(self, images: pa.Table, parts: Sequence[Artifact]) -> None:
         self._part = images["part"].to_numpy()
         self._row = images["row"].to_numpy()
         self._parts = parts
+        self._image = images["image"].to_numpy() if "image" in images.column_names else None
+        self.images, self.most_of_an_image = len(self._part), 1
+        if self._image is not None:
+            self.images = int(self._image.max(initial=-1)) + 1
+            self.most_of_an_image = int(np.bincount(self._image).max(initial=1))
         self._starts = np.searchsorted(self._part, np.arange(len(parts) + 1))
 
     def __len__(self) -> int:
         return len(self._part)
+
+    def image_of(self, positions: np.ndarray) -> np.ndarray:
+        """Positions of the images to which the rows at positions, of any shape, belong."""
+        return positions if self._image is None else np.asarray(self._image[positions])
 
     def blocks(self) -> Iterator[Block]:
         """All rows in order of position, some at a time; each is valid until the next."""
@@ -77,9 +92,11 @@ def load_index_rows(index: Artifact, store: ArtifactStore) -> tuple[IndexRows, p
 
 
 def embedded_parts(index: Artifact, store: ArtifactStore) -> list[Artifact]:
-    """The embedding artifacts of an index, in its order."""
-    keys = index.manifest["inputs"]["parts"]
-    return [store.get(ArtifactRef("embed_images", key)) for key in keys]
+    """The embedding artifacts of an index, in its order: of images, then of crops."""
+    inputs = index.manifest["inputs"]
+    refs = [ArtifactRef("embed_images", key) for key in inputs["parts"]]
+    refs += [ArtifactRef("embed_crops", key) for key in inputs.get("crops", ())]
+    return [store.get(ref) for ref in refs]
 
 
 def records_at(
@@ -88,7 +105,8 @@ def records_at(
     """The records of the images at index positions, each part's table read once.
 
     Args:
-        index: the artifact; positions: int64 [m]; columns: of the records.
+        index: the artifact; positions: int64 [m], of images and not of crops; columns: of the
+            records.
 
     Returns:
         A row a position, in their order: the columns, and `embedded`, the key of the artifact that

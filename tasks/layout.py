@@ -6,7 +6,9 @@ ENTRIES = "entries.parquet"
 REJECTS = "rejects.parquet"
 # embed_images
 RECORDS = "records.parquet"
-# embed_images and embed_text
+# embed_crops
+CROPS = "crops.parquet"
+# embed_images, embed_crops and embed_text
 EMBEDDINGS = "embeddings.npy"
 # embed_text
 TEXTS = "texts.parquet"

@@ -76,6 +76,8 @@ class Config:
             image at a time makes a mask independent of its company.
         refine_input: the picture whose edges a mask is snapped to: the `original`, at the network's
             size, or what the `reference` refines, recovered from the network's input by truncating.
+        bit_depth: for pictures of more than 8 bits a channel, which are masked apart from the
+            others: the bits that they are scaled by, 0 for those that each uses. None for others.
         threads: threads that decode and refine. Not part of the key.
     """
 
@@ -83,6 +85,7 @@ class Config:
     mask_size: int = 512
     batch_size: int = 1
     refine_input: RefineInput = "original"
+    bit_depth: int | None = None
     threads: int = os.cpu_count() or 1
 
     def __post_init__(self) -> None:
@@ -102,7 +105,7 @@ class Config:
                 **self.selfmask.identity,
                 "mask_size": self.mask_size,
                 "batch_size": self.batch_size,
-                **unless_default(self, "refine_input"),
+                **unless_default(self, "refine_input", "bit_depth"),
             },
             weights={"selfmask": self.selfmask.weights.digest},
         )
@@ -194,7 +197,7 @@ def _load_all(
     iterator = iter(images)
     while True:
         for image in islice(iterator, ahead - len(waiting)):
-            waiting.append(pool.submit(_load, image, config.mask_size))
+            waiting.append(pool.submit(_load, image, config))
         if not waiting:
             return
         loaded = waiting.popleft().result()
@@ -204,16 +207,16 @@ def _load_all(
             unusable.append(loaded)
 
 
-def _load(image: dict[str, Any], mask_size: int) -> _Loaded | dict[str, Any]:
+def _load(image: dict[str, Any], config: Config) -> _Loaded | dict[str, Any]:
     image_id = str(image["image_id"])
     data = read_source_image(image)
     try:
-        decoded = decode(data)
+        decoded = decode(data, bit_depth=config.bit_depth or 0)
         if max(decoded.image.size) > _MOST_ELONGATED * min(decoded.image.size):
             raise ImageRejected(TOO_ELONGATED)
     except ImageRejected as rejected:
         return _row(image_id, reject_reason=rejected.reason)
-    pixels = np.asarray(_resize_shorter_side(decoded.image, mask_size))
+    pixels = np.asarray(_resize_shorter_side(decoded.image, config.mask_size))
     return _Loaded(image_id, decoded.height, decoded.width, pixels)
 
 

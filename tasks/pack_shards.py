@@ -36,12 +36,14 @@ class Config:
         clip: identity of the CLIP weights (architecture and digest), for the samples' JSON.
         selfmask: identity of the SelfMask weights, likewise.
         largest_label: the vocabulary's largest category_id, which decides the label maps' depth.
+        bit_depth: as the masks' setting, whose keys the plan's parts hold; so not part of this key.
         threads: threads that read and encode. Not part of the key.
     """
 
     clip: str
     selfmask: str
     largest_label: int
+    bit_depth: int = 0
     threads: int = 4
 
     @property
@@ -129,7 +131,7 @@ def _make_sample(row: dict[str, Any], mask: dict[str, Any], config: Config) -> S
     from pycocotools.mask import decode as decode_rle
 
     size = [mask["height"], mask["width"]]
-    jpeg, original = _as_jpeg(read_source_image(row), row)
+    jpeg, original = _as_jpeg(read_source_image(row), row, config.bit_depth)
     facts = {
         "image_id": row["image_id"],
         **_source(row),
@@ -158,12 +160,12 @@ def _source(row: dict[str, Any]) -> dict[str, str]:
     return {"root": row["root"], "uri": row["path"]}
 
 
-def _as_jpeg(data: bytes, row: dict[str, Any]) -> tuple[bytes, bool]:
+def _as_jpeg(data: bytes, row: dict[str, Any], bit_depth: int) -> tuple[bytes, bool]:
     """The picture as a JPEG whose stored pixels lie as the mask does, and whether the bytes are
     the source's own: those of an upright RGB or grey JPEG are kept."""
     if row["format"] == "JPEG" and not row["conversion"] and _is_upright(data):
         return data, True
-    return encode_jpeg(decode(data).image), False
+    return encode_jpeg(decode(data, bit_depth=bit_depth).image), False
 
 
 def _is_upright(data: bytes) -> bool:

@@ -16,12 +16,14 @@ from storage.artifacts import Artifact, ArtifactRef, ArtifactStore, damaged
 from storage.errors import ConfigError
 from storage.fingerprints import Recipe, digest
 from storage.records import read_parquet, write_parquet
+from storage.reject_reasons import SIXTEEN_BIT
 from tasks.coverage import covered_items
 from tasks.layout import MASK_PLAN, MASKS, RETRIEVED_IMAGES
 from tasks.stage import Progress
 
 NAME = "plan_masks"
 VERSION = 1
+_COLUMNS = ["image_id", "uri", "offset", "length"]
 _SMALLEST_PART = 128
 _MOST_PARTS = 1_000
 
@@ -33,10 +35,12 @@ class Config:
     Attributes:
         masks_prefix: key prefix of the `make_masks` recipe that is planned for.
         part_images: images a part; 0 chooses 128 or a thousandth of what is retrieved.
+        sixteen_bit: plan for the pictures of more than 8 bits a channel, or for all others.
     """
 
     masks_prefix: str
     part_images: int = 0
+    sixteen_bit: bool = False
 
     def __post_init__(self) -> None:
         if self.part_images < 0:
@@ -65,7 +69,9 @@ def run(
         ArtifactError: if an artifact with masks is damaged.
     """
     with store.get(inputs.retrieval).open(RETRIEVED_IMAGES) as file:
-        images = read_parquet(file, columns=["image_id", "uri", "offset", "length"])
+        images = read_parquet(file, columns=[*_COLUMNS, "conversion"])
+    deep = pc.equal(images["conversion"], SIXTEEN_BIT)
+    images = images.filter(deep if config.sixteen_bit else pc.invert(deep)).select(_COLUMNS)
     done = covered_items(store, "make_masks", config.masks_prefix, file=MASKS, column="image_id")
     missing = images.filter(
         pc.invert(pc.is_in(images["image_id"], pa.array(list(done), pa.string())))

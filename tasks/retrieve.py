@@ -143,12 +143,14 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         rows, read, texts, logit_scale, where, column, np.isin(read, sampled)
     )
     failed = _failed_threshold(config, table["score"].to_numpy(), probability, margin)
-    keeper = _keepers(config, failed, which, column, table["rank"].to_numpy(), probability)
+    images, place = np.unique(rows.image_of(positions), return_inverse=True)
+    of_image = place[which]  # of one image, categories may have found different crops
+    keeper = _keepers(config, failed, of_image, column, table["rank"].to_numpy(), probability)
     ranked = _ranked_table(
         table, inputs.categories, probability, margin, keeper, failed, config.overlap
     )
     _check_that_some_are_kept(ranked)
-    kept_positions = np.unique(positions[which[ranked["kept"].to_numpy(zero_copy_only=False)]])
+    kept_positions = images[np.unique(of_image[ranked["kept"].to_numpy(zero_copy_only=False)])]
     progress.advance(len(inputs.categories))
     with store.attempt(locate(config, inputs, store)) as attempt:
         with attempt.create(RETRIEVAL) as file:

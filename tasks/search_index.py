@@ -76,11 +76,12 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     With an approximate index, recall@k against exact search is measured on some of the texts and
     recorded in the counts.
 
-    Where the index has fewer than k images, every text gets all of them.
+    Where the index has fewer than k images, every text gets all of them. An image with several
+    crops is found once, by its best row, which `position` names.
     """
     index = store.get(inputs.index)
     rows, image_ids = load_index_rows(index, store)
-    k = min(config.k, len(rows))
+    k = min(config.k, rows.images)
     queries, _ = load_text_rows(inputs.texts, store)
     scores, positions, counts = search(index, rows, queries, k, config.device)
     progress.advance(len(queries))
@@ -113,11 +114,34 @@ def search(
     """Search an index of either kind.
 
     Args:
-        index: the artifact; rows: its vectors; queries: float32 [q, d]; k: at most len(rows).
+        index: the artifact; rows: its vectors; queries: float32 [q, d]; k: at most rows.images.
 
     Returns:
-        scores float32 [q, k], positions int64 [q, k], and what was measured of the recall.
+        scores float32 [q, k], positions int64 [q, k] of rows of k different images, and what was
+        measured of the recall.
     """
+    enough = min(k * rows.most_of_an_image, len(rows))
+    scores, positions, counts = _search_rows(index, rows, queries, enough, device)
+    if rows.most_of_an_image == 1:
+        return scores, positions, counts
+    best = [_first_of_each_image(rows.image_of(found), k) for found in positions]
+    return (
+        np.stack([row[chosen] for row, chosen in zip(scores, best, strict=True)]),
+        np.stack([row[chosen] for row, chosen in zip(positions, best, strict=True)]),
+        counts,
+    )
+
+
+def _first_of_each_image(images: np.ndarray, k: int) -> np.ndarray:
+    """Where, among rows in order of their scores, the first k different images come first."""
+    _, first = np.unique(images, return_index=True)
+    return np.sort(first)[:k]
+
+
+def _search_rows(
+    index: Artifact, rows: IndexRows, queries: np.ndarray, k: int, device: str
+) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
+    """The same for rows, whatever image they belong to."""
     from storage.exact_search import exact_search, rescore
 
     if FAISS_FILE not in index.files:
@@ -125,7 +149,7 @@ def search(
     found = _approximate_candidates(index, queries, k)
     if any(len(candidates) < k for candidates in found):
         raise ConfigError(
-            f"The approximate index found fewer than {k} images for a category: raise its search "
+            f"The approximate index found fewer than {k} rows for a category: raise its search "
             "effort (such as --index-search nprobe=64), lower --per-category, or use --index exact."
         )
     scores, positions = rescore(found, queries, k, rows.fetch)
