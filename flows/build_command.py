@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from flows.devices import require_device
-from flows.executors import CachedExecutor, NotCached
+from flows.executors import LOOKING, CachedExecutor, NotCached
 from flows.pipeline import Build, build
-from flows.prefect_settings import prepare_prefect, server_is_configured
+from flows.prefect_settings import STARTING_PREFECT, prepare_prefect, server_is_configured
 from flows.progress import StageProgress, TerminalWatcher
 from flows.settings import BuildSettings
 from flows.summary import print_summary, summarise
+from flows.waiting import waiting_for
 from storage.artifacts import Artifact, ArtifactStore
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ def obtain_outcome(settings: BuildSettings, steps: NextSteps | None, console: Co
     Raises:
         ZutisError: one sentence, for the user.
     """
-    return find_outcome(settings, steps) or _run_flow(settings, steps, console)
+    with waiting_for(console, LOOKING):
+        found = find_outcome(settings, steps)
+    return found or _run_flow(settings, steps, console)
 
 
 def find_outcome(settings: BuildSettings, steps: NextSteps | None = None) -> Outcome | None:
@@ -104,13 +107,13 @@ def _run_flow(settings: BuildSettings, steps: NextSteps | None, console: Console
     if not settings.cluster:
         require_device(settings.device)
     prepare_prefect()
-    console.print("Starting Prefect …", style="dim")
-    from flows import build_pseudolabels, evaluate_zutis, train_zutis
-    from flows.next_steps import NextSteps
-    from flows.train_command import telling_iterations
+    with TerminalWatcher(console, awaiting=STARTING_PREFECT) as watcher:
+        from flows import build_pseudolabels, evaluate_zutis, train_zutis
+        from flows.next_steps import NextSteps
+        from flows.train_command import telling_iterations
 
-    with telling_iterations(console), TerminalWatcher(console) as watcher:
-        caller = build_pseudolabels.call_build(settings, steps or NextSteps(), watcher)
+        with telling_iterations(console):
+            caller = build_pseudolabels.call_build(settings, steps or NextSteps(), watcher)
     return Outcome(
         caller.results[build_pseudolabels.FLOW],
         caller.reports,

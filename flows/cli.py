@@ -27,6 +27,7 @@ from flows.settings import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildS
 from flows.status_command import status_command
 from flows.typed_options import typed
 from flows.vocabularies_commands import list_vocabularies
+from flows.waiting import loading
 from flows.weights_commands import weights_app
 from storage.errors import ZutisError
 
@@ -139,7 +140,8 @@ def build_command(
     ] = "",
 ) -> None:
     """Build pseudo-label shards: index, retrieve, mask, pack. Nothing is computed twice."""
-    from flows.build_command import run
+    with loading():
+        from flows.build_command import run
 
     others = {"run", "context", "recipe", "then", "training", "evaluation", "work_pool"}
     settings = {key: value for key, value in locals().items() if key not in {"others", *others}}
@@ -222,9 +224,10 @@ def train_command(
         "learning_rate": learning_rate, "crop": crop, "seed": seed, "workers": workers,
         "device": device, "precision": precision,
     }  # fmt: skip
-    from flows.named_values import make_settings, read_values
-    from flows.train_command import run
-    from flows.training_settings import TrainingSettings
+    with loading():
+        from flows.named_values import make_settings, read_values
+        from flows.train_command import run
+        from flows.training_settings import TrainingSettings
 
     values = read_values(setting or []) | {k: v for k, v in given.items() if v is not None}
     run(make_settings(TrainingSettings, values, "training"), dataset, store)
@@ -269,9 +272,10 @@ def evaluate_command(
         "collapse_to": collapse_to, "limit": limit, "baseline": baseline, "device": device,
         "precision": precision, "skip_bad": skip_bad,
     }  # fmt: skip
-    from flows.evaluate_command import run
-    from flows.evaluation_settings import EvaluationSettings
-    from flows.named_values import make_settings, read_values
+    with loading():
+        from flows.evaluate_command import run
+        from flows.evaluation_settings import EvaluationSettings
+        from flows.named_values import make_settings, read_values
 
     values = typed(context, given) | read_values(setting or [])
     run(make_settings(EvaluationSettings, values, "evaluation"), checkpoint, store)
@@ -287,7 +291,8 @@ def search_command(
     store: Annotated[str, typer.Option(help="Folder or URI of the artifacts.")] = DEFAULT_STORE,
 ) -> None:
     """Search a build's index with words."""
-    from flows.search_command import run
+    with loading():
+        from flows.search_command import run
 
     run(text, top=top, index=index, clip=clip, device=device, store=store)
 

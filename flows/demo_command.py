@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import webbrowser
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.demo_settings import DEFAULT, LEFT_OUT, QUICK, DemoSize
+from flows.devices import require_device
+from flows.waiting import loading, waiting_for
 
 if TYPE_CHECKING:
     from flows.demo_page import Figure
@@ -41,13 +43,14 @@ def demo_command(
         Path | None,
         typer.Option(help=f"Where everything goes.  [default: {DEFAULT_FOLDER}]"),
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Run the whole pipeline on a made world with small models, and show what came of it.
 
     Needs no download and no GPU. Running it again takes seconds.
     """
-    size = QUICK if quick else DEFAULT
+    size = replace(QUICK if quick else DEFAULT, device=require_device(device))
     chosen = folder or Path(f"{DEFAULT_FOLDER}-quick" if quick else DEFAULT_FOLDER)
     console = Console()
     if vocabulary:
@@ -64,10 +67,10 @@ def build_for(vocabulary: str, size: DemoSize, folder: Path, console: Console) -
     Raises:
         ZutisError: one sentence, for the user.
     """
-    from flows.build_command import obtain_outcome
-    from flows.summary import print_summary, summarise
-
     _make_world(folder, size, console)
+    with loading():
+        from flows.build_command import obtain_outcome
+        from flows.summary import print_summary, summarise
     started = time.monotonic()
     outcome = obtain_outcome(size.build_settings(folder, vocabulary), None, console)
     print_summary(summarise(outcome.build, outcome.reports), console)
@@ -80,17 +83,18 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
     Raises:
         ZutisError: one sentence, for the user.
     """
-    from flows.build_command import obtain_outcome
-    from flows.demo_figures import DemoScores, figures
-    from flows.demo_report import write_report
-    from flows.demo_scores import retrieved_pictures, scored_masks
-    from flows.evaluate_command import obtain_scores
-    from flows.next_steps import NextSteps
-    from flows.train_command import obtain_training
-    from storage.shard_samples import ShardSamples
-
     started = time.monotonic()
     world = _make_world(folder, size, console)
+    with loading():
+        from flows.build_command import obtain_outcome
+        from flows.demo_figures import DemoScores, figures
+        from flows.demo_report import write_report
+        from flows.demo_scores import retrieved_pictures, scored_masks
+        from flows.evaluate_command import obtain_scores
+        from flows.next_steps import NextSteps
+        from flows.train_command import obtain_training
+        from storage.shard_samples import ShardSamples
+
     store = str(folder / "store")
     _say(console, 2, "pseudo-labels for every kind; ZUTIS trained on them; scores on the scenes")
     outcome = obtain_outcome(
@@ -107,9 +111,10 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
     training = obtain_training(size.training_settings(LEFT_OUT), dataset, store, console)
     partly = obtain_scores(size.evaluation_settings(folder), training.key, store, console)
     _say(console, 4, "what came of it")
-    truth = world.truth()
-    retrieved = retrieved_pictures(outcome.build.retrieval, truth)
-    masks = scored_masks(ShardSamples.open(outcome.build.dataset), retrieved, truth)
+    with waiting_for(console, "Comparing the masks with the truth"):
+        truth = world.truth()
+        retrieved = retrieved_pictures(outcome.build.retrieval, truth)
+        masks = scored_masks(ShardSamples.open(outcome.build.dataset), retrieved, truth)
     assert outcome.evaluation is not None
     scores = DemoScores(
         retrieved=retrieved,
@@ -122,18 +127,19 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
     _print_figures(measured, console)
     content = json.dumps([asdict(one) for one in measured], indent=1, ensure_ascii=False)
     (folder / FIGURES).write_text(content + "\n", encoding="utf-8")
-    page = write_report(folder / PAGE, size, scores, measured, outcome, training)
+    with waiting_for(console, "Writing the page"):
+        page = write_report(folder / PAGE, size, scores, measured, outcome, training)
     console.print(f"Everything, with pictures: {page}", highlight=False, soft_wrap=True)
     console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
     return page
 
 
 def _make_world(folder: Path, size: DemoSize, console: Console) -> DemoWorld:
-    from flows.demo_world import make_world
-
     _say(console, 1, f"a world: {size.pictures:,} pictures and {size.scenes:,} scenes")
     started = time.monotonic()
-    with console.status("Drawing …"):
+    with waiting_for(console, "Drawing"):
+        from flows.demo_world import make_world
+
         world = make_world(folder, size)
     made = f"drawn in {time.monotonic() - started:.1f} s" if world.made else "there already"
     console.print(f"{folder}: {made}", highlight=False, soft_wrap=True)

@@ -54,6 +54,7 @@ class DemoSize:
         training: settings of both trainings that differ from the pipeline's own.
         partly: of them, those that differ in the training that is not shown all kinds.
         goals: see there.
+        device: auto, cpu, cuda or cuda:N, of everything that is computed.
     """
 
     name: str
@@ -65,6 +66,7 @@ class DemoSize:
     partly: dict[str, Any] = field(default_factory=dict)
     corpus_seed: int = _CORPUS_SEED
     scene_seed: int = _SCENE_SEED
+    device: str = "auto"
 
     def build_settings(self, folder: Path, vocabulary: str) -> BuildSettings:
         return BuildSettings(
@@ -74,19 +76,26 @@ class DemoSize:
             clip=CLIP,
             selfmask=SELFMASK,
             mask_size=MASK_SIZE,
+            device=self.device,
             store=str(folder / "store"),
         )
 
     def training_settings(self, leave_out: tuple[str, ...] = ()) -> TrainingSettings:
         chosen = {**_TRAINING, **self.training, **(self.partly if leave_out else {})}
         return TrainingSettings(
-            clip=CLIP, leave_out=leave_out, precision=_fast_precision(), **chosen
+            clip=CLIP,
+            leave_out=leave_out,
+            device=self.device,
+            precision=_fast_precision(),
+            **chosen,
         )
 
     def evaluation_settings(self, folder: Path) -> EvaluationSettings:
         scenes = folder / "scenes"
         return EvaluationSettings(
-            on=f"coco:{scenes / 'annotations.json'}@{scenes / 'images'}", image_size=_IMAGE_SIZE
+            on=f"coco:{scenes / 'annotations.json'}@{scenes / 'images'}",
+            image_size=_IMAGE_SIZE,
+            device=self.device,
         )
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flows.waiting import loading
+
 demo_train_app = typer.Typer(
     name="demo-train", help="Make the demonstration's small models again.", no_args_is_help=True
 )
@@ -14,6 +16,7 @@ demo_train_app = typer.Typer(
 _Out = Annotated[Path, typer.Option(help="File for the weights, .safetensors.")]
 _Seed = Annotated[int, typer.Option(help="Of everything random, the pictures included.")]
 _Pictures = Annotated[int, typer.Option(help="Pictures that are made to learn from.")]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
 @demo_train_app.command("clip")
@@ -22,11 +25,13 @@ def clip_command(
     seed: _Seed = 0,
     pictures: _Pictures = 24_000,
     minutes: Annotated[float, typer.Option(help="Longest training; 0: no limit.")] = 0.0,
+    device: _Device = "auto",
 ) -> None:
     """Train the small CLIP on made pictures and their captions: half an hour on two cores."""
-    from flows.demo_train_command import train_clip
+    with loading():
+        from flows.demo_train_command import train_clip
 
-    train_clip(out, seed=seed, pictures=pictures, minutes=minutes)
+    train_clip(out, seed=seed, pictures=pictures, minutes=minutes, device=device)
 
 
 @demo_train_app.command("selfmask")
@@ -34,8 +39,10 @@ def selfmask_command(
     out: _Out = Path("selfmask-demo.safetensors"),
     seed: _Seed = 0,
     pictures: _Pictures = 2000,
+    device: _Device = "auto",
 ) -> None:
     """Train the small SelfMask on made pictures, without any label: 10 minutes on two cores."""
-    from flows.demo_train_selfmask import train_selfmask
+    with loading():
+        from flows.demo_train_selfmask import train_selfmask
 
-    train_selfmask(out, seed=seed, pictures=pictures)
+    train_selfmask(out, seed=seed, pictures=pictures, device=device)

@@ -24,7 +24,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
+from flows.devices import require_device
 from flows.tenths import showing_tenths
+from flows.waiting import waiting_for
 from made_world.captions import caption
 from made_world.kinds import KINDS
 from made_world.pictures import MadePicture, corpus_picture, scene_picture
@@ -87,6 +89,7 @@ def train_clip(
     precision: str = "bfloat16",
     architecture: str = ARCHITECTURE,
     stretches: Sequence[Stretch] = STRETCHES,
+    device: str = "auto",
 ) -> ClipFigures:
     """Train a CLIP on made pictures, write its weights, measure it, and print all that.
 
@@ -100,23 +103,30 @@ def train_clip(
         precision: of the training, `float32` or `bfloat16`.
         architecture: of open_clip's or ours.
         stretches: parts of the training.
+        device: auto, cpu, cuda or cuda:N. On a GPU the weights are other ones.
 
     Raises:
-        ConfigError: a setting can't work.
+        ConfigError: a setting can't work, or the device can't be used.
     """
+    device = require_device(device)
     _check(out, seed, pictures, minutes)
     console, started = Console(), time.monotonic()
-    pool = list(made_pictures(seed, pictures, workers))
+    with waiting_for(console, "Drawing pictures", total=pictures, patience=0) as wait:
+        pool = []
+        for picture in made_pictures(seed, pictures, workers):
+            pool.append(picture)
+            wait.advance()
     console.print(f"{len(pool):,} pictures made in {time.monotonic() - started:.0f} s")
     with _reporting(console) as report:
         weights = train_in_stretches(
             pool, stretches, architecture=architecture, seed=seed, precision=precision,
-            max_minutes=minutes, on_step=report,
+            max_minutes=minutes, on_step=report, device=device,
         )  # fmt: skip
     write_weights(weights, out)
     size, took = out.stat().st_size / 1e6, (time.monotonic() - started) / 60
     console.print(f"{out}: {size:.2f} MB, made in {took:.1f} minutes", soft_wrap=True)
-    figures = measure_clip(out, architecture)
+    with waiting_for(console, "Measuring on pictures held out"):
+        figures = measure_clip(out, architecture, device=device)
     console.print(f"On pictures held out: {figures}", soft_wrap=True)
     return figures
 
@@ -128,6 +138,7 @@ def measure_clip(
     corpus: int = 1500,
     scenes: int = 100,
     at: int = 30,
+    device: str = "cpu",
 ) -> ClipFigures:
     """Measure a file of weights on held-out pictures.
 
@@ -137,12 +148,14 @@ def measure_clip(
         corpus: pictures to retrieve from.
         scenes: pictures to segment.
         at: pictures to retrieve for each kind.
+        device: cpu, cuda or cuda:N.
 
     Raises:
         WeightsError: the file is missing or of another model.
     """
     spec = ClipSpec(architecture=architecture, weights=str(weights.absolute()))
-    clip = load_clip_model(ModelConfig(architecture=architecture, weights=resolve(spec)))
+    model = ModelConfig(architecture=architecture, weights=resolve(spec), device=device)
+    clip = load_clip_model(model)
     pictures = [corpus_picture(_HELD_OUT_CORPUS, number) for number in range(corpus)]
     shows = np.array([_shows(picture) for picture in pictures])
     cosines = similarities(clip, [_as_jpeg(picture) for picture in pictures], KINDS)

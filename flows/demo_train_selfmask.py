@@ -14,9 +14,11 @@ import numpy as np
 from rich.console import Console
 
 from flows.demo_settings import MASK_SIZE
+from flows.devices import require_device
 from flows.selfmask_command import run
 from flows.selfmask_settings import SelfMaskFigures, SelfMaskSettings
 from flows.settings import selfmask_model
+from flows.waiting import waiting_for
 from made_world.corpus import write_corpus
 from made_world.pictures import corpus_picture
 from storage.errors import ConfigError
@@ -36,7 +38,13 @@ _SETTINGS: Final = {
 
 
 def train_selfmask(
-    out: Path, *, seed: int = 0, pictures: int = 2000, steps: int = 2000, held_out: int = 300
+    out: Path,
+    *,
+    seed: int = 0,
+    pictures: int = 2000,
+    steps: int = 2000,
+    held_out: int = 300,
+    device: str = "auto",
 ) -> SelfMaskFigures:
     """Train a SelfMask on made pictures, write its weights, measure it, and print all that.
 
@@ -48,15 +56,18 @@ def train_selfmask(
         pictures: of the corpus that is made.
         steps: batches.
         held_out: other pictures to measure on.
+        device: auto, cpu, cuda or cuda:N. On a GPU the weights are other ones.
 
     Raises:
-        ConfigError: a setting can't work.
+        ConfigError: a setting can't work, or the device can't be used.
     """
+    device, console = require_device(device), Console()
     if pictures < 1 or seed < 0:
         raise ConfigError(f"pictures is {pictures} and seed {seed}: choose 1 and 0 or more.")
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder)
-        write_corpus(corpus, _FIRST_SEED + seed, pictures)
+        with waiting_for(console, f"Drawing {pictures:,} pictures", patience=0):
+            write_corpus(corpus, _FIRST_SEED + seed, pictures)
         settings = SelfMaskSettings(
             corpus=(str(corpus / "pictures"),),
             truth=corpus / "truth.json",
@@ -64,11 +75,13 @@ def train_selfmask(
             pictures=0,
             steps=steps,
             seed=seed,
+            device=device,
             **_SETTINGS,  # type: ignore[arg-type]
         )
         figures = run(settings)
-    raw, refined = measure_selfmask(out, pictures=held_out)
-    Console().print(
+    with waiting_for(console, f"Measuring on {held_out:,} pictures held out"):
+        raw, refined = measure_selfmask(out, pictures=held_out, device=device)
+    console.print(
         f"On {held_out:,} pictures held out, at {MASK_SIZE} pixels: mean IoU {raw:.1%}, refined"
         f" {refined:.1%}; {out.stat().st_size / 1e6:.2f} MB",
         highlight=False,
@@ -77,8 +90,15 @@ def train_selfmask(
     return figures
 
 
-def measure_selfmask(weights: Path, *, pictures: int = 300) -> tuple[float, float]:
+def measure_selfmask(
+    weights: Path, *, pictures: int = 300, device: str = "cpu"
+) -> tuple[float, float]:
     """Mean IoU, 0..1, with all things on held-out pictures: of the masks, and of the refined ones.
+
+    Args:
+        weights: a SelfMask's.
+        pictures: how many.
+        device: cpu, cuda or cuda:N.
 
     Raises:
         WeightsError: the file is missing or of another model.
@@ -87,7 +107,7 @@ def measure_selfmask(weights: Path, *, pictures: int = 300) -> tuple[float, floa
     from tasks.saliency_scores import network_iou
 
     made = [corpus_picture(_HELD_OUT, number) for number in range(pictures)]
-    network = load_selfmask_model(selfmask_model(str(weights.absolute()), "cpu", "float32"))
+    network = load_selfmask_model(selfmask_model(str(weights.absolute()), device, "float32"))
     return network_iou(
         network,
         [one.pixels for one in made],

@@ -8,10 +8,11 @@ from rich.console import Console
 
 from flows.devices import require_device
 from flows.evaluation_settings import EvaluationSettings
-from flows.executors import CachedExecutor, NotCached
-from flows.prefect_settings import prepare_prefect, server_is_configured
+from flows.executors import LOOKING, CachedExecutor, NotCached
+from flows.prefect_settings import STARTING_PREFECT, prepare_prefect, server_is_configured
 from flows.progress import TerminalWatcher
 from flows.training_pipeline import Evaluated, evaluate_model, find_model
+from flows.waiting import waiting_for
 from storage.artifacts import ArtifactStore
 from tasks.score_table import score_notes, score_table
 
@@ -37,7 +38,8 @@ def obtain_scores(
     Raises:
         ZutisError: one sentence, for the user.
     """
-    found = _find(settings, checkpoint, store)
+    with waiting_for(console, LOOKING):
+        found = _find(settings, checkpoint, store)
     return found or _run_flow(settings, checkpoint, store, console)
 
 
@@ -68,12 +70,12 @@ def _run_flow(
 ) -> Evaluated:
     require_device(settings.device)
     prepare_prefect()
-    console.print("Starting Prefect …", style="dim")
-    from flows.caller import calling
-    from flows.evaluate_zutis import FLOW, evaluate_zutis
+    with TerminalWatcher(console, awaiting=STARTING_PREFECT) as watcher:
+        from flows.caller import calling
+        from flows.evaluate_zutis import FLOW, evaluate_zutis
 
-    with TerminalWatcher(console) as watcher, calling(watcher) as caller:
-        evaluate_zutis(evaluation=settings, checkpoint=checkpoint, store=store)
+        with calling(watcher) as caller:
+            evaluate_zutis(evaluation=settings, checkpoint=checkpoint, store=store)
     evaluated = caller.results[FLOW]
     assert isinstance(evaluated, Evaluated), "a flow that returns has evaluated"
     return evaluated

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from flows.devices import devices_of, require_device
 from flows.progress import SilentWatcher, StageProgress, Watcher, refreshing
@@ -16,6 +16,9 @@ from flows.stages import STAGES
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore, damaged
 from storage.work_clock import working
 from tasks.stage import Progress, SilentProgress
+
+LOOKING: Final = "Looking for what is there already"
+"""What a command does with a `CachedExecutor`, before anything runs."""
 
 
 class NotCached(Exception):  # noqa: N818 - an answer, not a failure

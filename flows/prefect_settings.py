@@ -9,6 +9,9 @@ from typing import Final
 TAG: Final = "zutis"
 """Of all our runs: the automation of `zutis serve` looks after these and no others."""
 
+STARTING_PREFECT: Final = "Starting Prefect"
+"""What is waited for until a flow's first stage begins."""
+
 
 def server_is_configured() -> bool:
     """Whether runs belong into the UI of a server that the user has named."""

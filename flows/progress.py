@@ -6,10 +6,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol
+from typing import Final, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -24,6 +24,13 @@ from rich.progress import (
 )
 
 from flows.stages import UNITS
+from flows.waiting import shows_bars, waiting_for
+
+# Seconds after which a stage is first spoken of where no bar shows it, and between such lines:
+# a log of hours needs fewer of them than a test run of a minute.
+_FIRST_LINE: Final = 1.0
+_SHORTEST_PAUSE: Final = 10.0
+_LONGEST_PAUSE: Final = 60.0
 
 
 @dataclass
@@ -142,9 +149,17 @@ class SilentWatcher:
 
 
 class TerminalWatcher:
-    """A bar for the stage that runs, and a line for each that has ended."""
+    """A bar for the stage that runs, and a line for each that has ended.
 
-    def __init__(self, console: Console) -> None:
+    Where the output is no terminal, lines now and then take the place of the bar.
+
+    Args:
+        console: where.
+        awaiting: what passes before the first stage begins, such as the start of a server; said
+            until then. Empty if that is nothing.
+    """
+
+    def __init__(self, console: Console, awaiting: str = "") -> None:
         self._bars = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -157,11 +172,17 @@ class TerminalWatcher:
             transient=True,
         )
         self._console = console
+        self._awaiting = awaiting
+        self._wait = ExitStack()
         self._bar: dict[str, TaskID] = {}
+        self._next_line: dict[str, float] = {}
         self._warned: dict[str, int] = {}
 
     def __enter__(self) -> TerminalWatcher:
-        self._bars.start()
+        if self._awaiting:
+            self._wait.enter_context(waiting_for(self._console, self._awaiting, patience=0))
+        else:
+            self._bars.start()
         return self
 
     def __exit__(
@@ -170,9 +191,13 @@ class TerminalWatcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._wait.close()
         self._bars.stop()
 
     def begin(self, progress: StageProgress) -> None:
+        self._wait.close()
+        self._bars.start()  # a second time it does nothing
+        self._next_line[progress.stage] = _FIRST_LINE
         self._bar[progress.stage] = self._bars.add_task(
             progress.stage, total=progress.total or None, rate="", remark=""
         )
@@ -186,11 +211,23 @@ class TerminalWatcher:
             bar, completed=progress.done, total=total, rate=rate, remark=escape(progress.remark)
         )
         self._print_warnings(progress)
+        if not shows_bars(self._console):
+            self._print_now_and_then(progress)
 
     def end(self, progress: StageProgress) -> None:
         self._print_warnings(progress)
         self._bars.remove_task(self._bar.pop(progress.stage))
         self._console.print(progress.describe(), highlight=False, markup=False)
+
+    def _print_now_and_then(self, progress: StageProgress) -> None:
+        seconds = progress.seconds
+        if seconds < self._next_line[progress.stage]:
+            return
+        pause = min(max(_SHORTEST_PAUSE, seconds / 2), _LONGEST_PAUSE)
+        self._next_line[progress.stage] = seconds + pause
+        self._console.print(
+            progress.describe(), style="dim", highlight=False, markup=False, soft_wrap=True
+        )
 
     def _print_warnings(self, progress: StageProgress) -> None:
         told = self._warned[progress.stage]

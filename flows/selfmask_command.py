@@ -19,8 +19,10 @@ from flows.selfmask_settings import PAPER, SelfMaskFigures, SelfMaskSettings
 from flows.settings import DEFAULT_CLIP, selfmask_model
 from flows.tenths import showing_tenths
 from flows.typed_options import typed
+from flows.waiting import Wait, waiting_for
 from storage.errors import ConfigError
 from storage.reject_reasons import REJECT_REASONS
+from tasks.stage import SilentProgress
 
 if TYPE_CHECKING:
     from tasks.patch_features import PatchFeatures
@@ -107,34 +109,35 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
         CorpusError: there are no pictures, or nothing stands out in any.
         WeightsError: features or start are not there.
     """
-    from tasks.saliency_scores import network_iou
-    from tasks.selfmask_batches import size_for_whole_pictures
-    from tasks.selfmask_training import (
-        adaptable_selfmask,
-        new_selfmask,
-        train_selfmask,
-        write_selfmask,
-    )
-
     console, started = Console(), time.monotonic()
     device = require_device(settings.device)
-    precision = _precision(settings, device)
-    votes = _votes(settings)
-    _training(settings)  # finds mistakes before anything is read
-    if settings.start:
-        network = adaptable_selfmask(selfmask_model(settings.start, device, precision))
-    else:
-        network = new_selfmask(
-            width=settings.width,
-            encoder_layers=settings.layers,
-            decoder_layers=settings.decoder_layers,
-            queries=settings.queries,
-            image_size=settings.image_size,
-            seed=settings.seed,
-            precision=precision,
-            device=device,
+    with waiting_for(console, "Loading the networks", patience=0):
+        from tasks.saliency_scores import network_iou
+        from tasks.selfmask_batches import size_for_whole_pictures
+        from tasks.selfmask_training import (
+            adaptable_selfmask,
+            new_selfmask,
+            train_selfmask,
+            write_selfmask,
         )
-    sources = _sources(settings, device, precision)
+
+        precision = _precision(settings, device)
+        votes = _votes(settings)
+        _training(settings)  # finds mistakes before anything is read
+        if settings.start:
+            network = adaptable_selfmask(selfmask_model(settings.start, device, precision))
+        else:
+            network = new_selfmask(
+                width=settings.width,
+                encoder_layers=settings.layers,
+                decoder_layers=settings.decoder_layers,
+                queries=settings.queries,
+                image_size=settings.image_size,
+                seed=settings.seed,
+                precision=precision,
+                device=device,
+            )
+        sources = _sources(settings, device, precision)
     sample = _read(settings, console)
     truths = _truths(settings, sample)
     masks = truths if settings.learn_truth else _voted(votes, sources, sample, console)
@@ -148,7 +151,8 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
     seen = settings.image_size
     if settings.views == "parts":
         seen = size_for_whole_pictures(settings.image_size)
-    raw, refined = network_iou(network, images, truths, image_size=seen, at_most=_MOST_MEASURED)
+    with waiting_for(console, "Measuring"):
+        raw, refined = network_iou(network, images, truths, image_size=seen, at_most=_MOST_MEASURED)
     figures = SelfMaskFigures(
         pictures=len(images),
         learned=learned,
@@ -214,12 +218,11 @@ def _voted(
 
     started, images = time.monotonic(), [picture.pixels for picture in sample.pictures]
     masks, agreements = [], []
-    with _bar(console) as bars:
-        bar = bars.add_task("voting", total=len(images))
+    with waiting_for(console, "Voting for masks", total=len(images), patience=0) as wait:
         for pixels, found in zip(images, pseudo_masks(images, sources, config), strict=True):
             masks.append(found.mask if found else np.zeros(pixels.shape[:2], dtype=np.bool_))
             agreements += [found.agreement] if found else []
-            bars.advance(bar)
+            wait.advance()
     mean = f", mean agreement {np.mean(agreements):.2f}" if agreements else ""
     console.print(
         f"{len(agreements):,} pseudo-masks from {', '.join(each.label for each in sources)}{mean},"
@@ -234,13 +237,15 @@ def _voted(
 def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
     from tasks.selfmask_corpus import read_sample
 
-    sample = read_sample(
-        settings.corpus,
-        at_most=settings.pictures,
-        # So that the smallest part that is cut out needs no magnifying.
-        shorter_side=2 * settings.image_size,
-        seed=settings.seed,
-    )
+    with waiting_for(console, "Reading pictures") as wait:
+        sample = read_sample(
+            settings.corpus,
+            at_most=settings.pictures,
+            # So that the smallest part that is cut out needs no magnifying.
+            shorter_side=2 * settings.image_size,
+            seed=settings.seed,
+            progress=_Counted(wait),
+        )
     console.print(f"{len(sample.pictures):,} pictures", highlight=False)
     for reason, number in sorted(sample.rejects.items()):
         console.print(
@@ -248,6 +253,16 @@ def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
     return sample
+
+
+class _Counted(SilentProgress):
+    """Tells how many pictures were read."""
+
+    def __init__(self, wait: Wait) -> None:
+        self._wait = wait
+
+    def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
+        self._wait.advance(amount)
 
 
 def _truths(settings: SelfMaskSettings, sample: CorpusSample) -> list[Mask]:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.devices import require_device
-from flows.executors import CachedExecutor, LocalExecutor, NotCached
-from flows.prefect_settings import prepare_prefect, server_is_configured
+from flows.executors import LOOKING, CachedExecutor, LocalExecutor, NotCached
+from flows.prefect_settings import STARTING_PREFECT, prepare_prefect, server_is_configured
 from flows.progress import TerminalWatcher
 from flows.training_pipeline import find_dataset, train_model
 from flows.training_settings import (
@@ -23,6 +23,7 @@ from flows.training_settings import (
     training_title,
 )
 from flows.training_summary import training_facts
+from flows.waiting import waiting_for
 from storage.artifacts import Artifact, ArtifactStore
 from storage.leases import using
 
@@ -54,7 +55,9 @@ def obtain_training(
     Raises:
         ZutisError: one sentence, for the user.
     """
-    return _find(settings, dataset, store) or _run_flow(settings, dataset, store, console)
+    with waiting_for(console, LOOKING):
+        found = _find(settings, dataset, store)
+    return found or _run_flow(settings, dataset, store, console)
 
 
 def print_training(trained: Artifact, console: Console) -> None:
@@ -87,16 +90,12 @@ def _find(settings: TrainingSettings, dataset: str, store: str) -> Artifact | No
 def _run_flow(settings: TrainingSettings, dataset: str, store: str, console: Console) -> Artifact:
     require_device(settings.device)
     prepare_prefect()
-    console.print("Starting Prefect …", style="dim")
-    from flows.caller import calling
-    from flows.train_zutis import FLOW, train_zutis
+    with TerminalWatcher(console, awaiting=STARTING_PREFECT) as watcher:
+        from flows.caller import calling
+        from flows.train_zutis import FLOW, train_zutis
 
-    with (
-        telling_iterations(console),
-        TerminalWatcher(console) as watcher,
-        calling(watcher) as caller,
-    ):
-        train_zutis(dataset=dataset, training=settings, store=store)
+        with telling_iterations(console), calling(watcher) as caller:
+            train_zutis(dataset=dataset, training=settings, store=store)
     trained = caller.results[FLOW]
     assert isinstance(trained, Artifact), "a flow that returns has trained"
     return trained

@@ -72,6 +72,7 @@ def train_in_stretches(
     seed: int,
     precision: str = "float32",
     max_minutes: float = 0.0,
+    device: str = "cpu",
     on_step: Callable[[Stretch, ClipStep], None],
 ) -> dict[str, Tensor]:
     """Train a CLIP from nothing; its weights, as open_clip names them.
@@ -84,6 +85,7 @@ def train_in_stretches(
         precision: see `ClipTrainingConfig`.
         max_minutes: of all stretches; 0: no limit. Weights of a training that ends by the clock
             depend on the machine's speed.
+        device: `cpu`, `cuda` or `cuda:N`. Returned weights are on the CPU.
         on_step: called after each batch.
 
     Raises:
@@ -95,6 +97,7 @@ def train_in_stretches(
     weights: dict[str, Tensor] | None = None
     for number, stretch in enumerate(stretches):
         model = new_clip(architecture, seed, image_size=stretch.image_size, state_dict=weights)
+        model = model.to(device)
         train_clip_model(
             model,
             make_tokenizer(architecture),
@@ -115,7 +118,7 @@ def train_in_stretches(
             ),
             lambda step, stretch=stretch: on_step(stretch, step),  # type: ignore[misc]
         )
-        weights = dict(model.state_dict())
+        weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     if weights is None:
         raise ConfigError("A training needs one stretch or more, got none.")
     return weights

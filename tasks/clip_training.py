@@ -92,7 +92,7 @@ def train_clip_model(
     """Train a model in place.
 
     Args:
-        model: see `zutis_model.contrastive.new_clip`.
+        model: see `zutis_model.contrastive.new_clip`; it is trained on the device that it is on.
         tokenizer: of its architecture.
         batches: at least `config.steps` of them.
         config: how.
@@ -132,11 +132,12 @@ def _learn(
     from zutis_model.precision import autocast
 
     pictures, captions = batch
-    tokens = tokenizer(captions)
-    with autocast(torch.device("cpu"), "bfloat16" if config.precision == "bfloat16" else "float32"):
+    device = model.logit_scale.device
+    tokens = tokenizer(captions).to(device)
+    with autocast(device, "bfloat16" if config.precision == "bfloat16" else "float32"):
         images, texts = embed_pairs(
             model,
-            torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(),
+            torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).contiguous(),
             tokens,
             config.tiles,
         )

@@ -31,7 +31,9 @@ def test_pictures_are_the_same_whoever_makes_them():
 def test_training_ends_with_a_file_and_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         "flows.demo_train_command.measure_clip",
-        lambda out, architecture: measure_clip(out, architecture, corpus=40, scenes=2, at=3),
+        lambda out, architecture, **kw: measure_clip(
+            out, architecture, corpus=40, scenes=2, at=3, **kw
+        ),
     )
     out = tmp_path / "clip.safetensors"
     figures = train_clip(out, pictures=12, workers=1, precision="float32", stretches=TINY)
@@ -40,6 +42,8 @@ def test_training_ends_with_a_file_and_figures(tmp_path, monkeypatch, capsys):
     assert 0 <= figures.precision <= 1
     assert 0 <= figures.maskclip_iou <= 1
     printed = capsys.readouterr().out
+    told = [line for line in printed.splitlines() if line.endswith(" …")]
+    assert told[:2] == ["Drawing pictures …", "training …"]
     assert "12 pictures made" in printed
     assert "retrieval precision@3" in printed
 

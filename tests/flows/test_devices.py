@@ -81,7 +81,11 @@ def test_a_number_out_of_range(gpu, monkeypatch):
         require_device("cuda:2")
 
 
-@pytest.mark.parametrize("command", ["build", "search", "predict", "selfmask", "train", "evaluate"])
+@pytest.mark.parametrize(
+    "command",
+    ["build", "search", "predict", "selfmask", "train", "evaluate", "demo", "demo-train clip",
+     "demo-train selfmask"],
+)  # fmt: skip
 def test_every_command_says_it_in_one_line(command, no_gpu, tmp_path, monkeypatch, capsys):
     from flows.cli import app
 
@@ -98,6 +102,9 @@ def test_every_command_says_it_in_one_line(command, no_gpu, tmp_path, monkeypatc
         "selfmask": ["train", "--corpus", photos, "--features", model, "--out", out],
         "train": ["--clip", model],
         "evaluate": ["--on", f"folder:{photos}+{photos}", "--checkpoint", model],
+        "demo": ["--quick", "--folder", out],
+        "demo-train clip": ["--out", out],
+        "demo-train selfmask": ["--out", out],
     }[command]  # fmt: skip
     if command in ("train", "evaluate"):
         from flows import evaluate_command, train_command
@@ -105,9 +112,11 @@ def test_every_command_says_it_in_one_line(command, no_gpu, tmp_path, monkeypatc
         monkeypatch.setattr(train_command, "_find", lambda *_: None)
         monkeypatch.setattr(evaluate_command, "_find", lambda *_: None)
     monkeypatch.chdir(tmp_path)
-    arguments = [command, *given, "--device", "cuda"]
+    arguments = [*command.split(), *given, "--device", "cuda"]
     assert exit_code_of(lambda: app(arguments)) == 2
-    told = " ".join(capsys.readouterr().err.split())
+    printed = capsys.readouterr()
+    assert "pictures" not in printed.out, "nothing is made or read before"
+    told = " ".join(printed.err.split())
     assert "device is cuda and can't be used" in told
     assert "Traceback" not in told
     assert not Path(out).exists()

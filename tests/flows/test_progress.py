@@ -16,6 +16,11 @@ def progress(**values: object) -> StageProgress:
     return StageProgress(**{**defaults, **values})  # type: ignore[arg-type]
 
 
+def waiting() -> bool:
+    """Whether a thread still tells what is waited for."""
+    return any(thread.name == "waiting" for thread in threading.enumerate())
+
+
 def test_describes_done_total_rate_time_left_cached_and_rejected():
     running = progress()
     running.advance(17, duplicates=2)
@@ -101,3 +106,60 @@ def test_the_terminal_gets_one_line_a_stage():
     assert "make_masks: 7 images, 7.0/s, 1.0 s, 1 of 4 parts cached, 2 rejected (2 blank_mask)" in (
         output.getvalue()
     )
+
+
+def test_a_pipe_hears_of_a_stage_that_runs_and_then_less_and_less_often():
+    class Clocked(StageProgress):
+        at = 0.0
+
+        @property
+        def seconds(self) -> float:
+            return self.at
+
+    output = io.StringIO()
+    stage = Clocked("make_masks", total=100, parts=4, cached_parts=0)
+    heard = []
+    with TerminalWatcher(Console(file=output, width=40)) as watcher:
+        watcher.begin(stage)
+        stage.tell("loading SelfMask [nq20]")
+        for second in range(1, 301):
+            before = output.getvalue().count("\n")
+            stage.at = second
+            watcher.refresh(stage)
+            if output.getvalue().count("\n") > before:
+                heard.append(second)
+    assert heard == [1, 11, 21, 32, 48, 72, 108, 162, 222, 282]
+    assert output.getvalue().startswith("make_masks: 0 of 100 images; loading SelfMask [nq20]\n")
+
+
+def test_a_terminal_has_a_bar_and_no_such_lines():
+    output = io.StringIO()
+    stage = progress(stage="make_masks", cached_parts=0)
+    terminal = Console(file=output, force_terminal=True, width=120, _environ={"TERM": "xterm"})
+    with TerminalWatcher(terminal) as watcher:
+        watcher.begin(stage)
+        stage.started -= 20
+        watcher.refresh(stage)
+    assert "make_masks: 0 of 100" not in output.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_until_the_first_stage_begins_it_says_what_it_waits_for(terminal):
+    output = io.StringIO()
+    stage = progress(stage="make_masks")
+    console = Console(file=output, force_terminal=terminal, _environ={"TERM": "xterm"})
+    with TerminalWatcher(console, awaiting="Starting Prefect") as watcher:
+        assert waiting()
+        watcher.begin(stage)
+        told = output.getvalue()
+        assert "Starting Prefect …" in told
+        stage.finished = stage.started
+        watcher.end(stage)
+    assert "Starting Prefect" not in output.getvalue()[len(told) :]
+    assert not waiting()
+
+
+def test_what_never_begins_is_waited_for_no_longer_than_the_block():
+    with TerminalWatcher(Console(file=io.StringIO()), awaiting="Starting Prefect"):
+        assert waiting()
+    assert not waiting()

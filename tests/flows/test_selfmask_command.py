@@ -57,6 +57,13 @@ def test_a_training_ends_with_a_file_and_figures(world, tmp_path, capsys):
         assert part in printed
 
 
+def test_a_pipe_hears_what_is_waited_for(world, tmp_path, capsys):
+    run(settings(world, tmp_path))
+    lines = capsys.readouterr().out.splitlines()
+    told = [line.removesuffix(" …") for line in lines if line.endswith(" …")]
+    assert told[:3] == ["Loading the networks", "Voting for masks", "training"]
+
+
 def test_without_truth_there_are_no_scores(world, tmp_path, capsys):
     figures = run(settings(world, tmp_path, pictures=6))
     assert figures.pictures == 6
