@@ -9,7 +9,7 @@ maximum of as many draws from a normal distribution (Blom 1958).
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 _LEAST = 20
 """Images below which nothing can be said."""
@@ -28,7 +28,7 @@ def stands_out(best: float, scores: np.ndarray, images: int) -> bool:
     if len(scores) < _LEAST:
         return True
     low, quarter = np.quantile(scores, [0.05, 0.25])
-    spread = float(quarter - low) / float(norm.ppf(0.25) - norm.ppf(0.05))
-    centre = float(quarter) - spread * float(norm.ppf(0.25))
-    by_chance = float(norm.ppf((images - 0.375) / (images + 0.25)))
+    spread = float(quarter - low) / float(ndtri(0.25) - ndtri(0.05))
+    centre = float(quarter) - spread * float(ndtri(0.25))
+    by_chance = float(ndtri((images - 0.375) / (images + 0.25)))
     return best > centre + spread * (by_chance + _CLEARLY)
