@@ -2,8 +2,8 @@
 
 A spec is one of
 
-    coco2017-val, coco20k, coca, imagenet-s50, imagenet-s300, imagenet-s919, voc2012-val, cub200,
-    cub200-bird                       published sets, below the folder of all data
+    coco2017-val, coco2017-val-stuff, coco20k, coca, imagenet-s50, imagenet-s300, imagenet-s919,
+    voc2012-val, cub200, cub200-bird  published sets, below the folder of all data
     coco:FILE.json[@IMAGES]           own data in COCO's format; local or remote
     folder:IMAGES+LABELS[+NAMES]      own pictures and label maps
 """

@@ -8,11 +8,20 @@ from storage.evaluation_readers.benchmark import Benchmark
 from storage.evaluation_readers.coca import COCA
 from storage.evaluation_readers.coco import COCO2017_VAL
 from storage.evaluation_readers.coco20k import COCO20K
+from storage.evaluation_readers.coco_stuff import COCO2017_VAL_STUFF
 from storage.evaluation_readers.cub import CUB200
 from storage.evaluation_readers.imagenet_s import IMAGENET_S
 from storage.evaluation_readers.voc import VOC2012_VAL
 
 BENCHMARKS: Final[dict[str, Benchmark]] = {
     benchmark.name: benchmark
-    for benchmark in (COCO2017_VAL, COCO20K, COCA, *IMAGENET_S, VOC2012_VAL, *CUB200)
+    for benchmark in (
+        COCO2017_VAL,
+        COCO2017_VAL_STUFF,
+        COCO20K,
+        COCA,
+        *IMAGENET_S,
+        VOC2012_VAL,
+        *CUB200,
+    )
 }
