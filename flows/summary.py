@@ -15,7 +15,7 @@ from flows.pipeline import Build
 from flows.progress import StageProgress
 from storage.artifacts import Artifact
 from storage.reject_reasons import REJECT_REASONS
-from storage.sentences import listed
+from storage.sentences import counted_kinds, listed
 from tasks.layout import CARD, SHARD_INDEX
 
 _MASK_REASONS = {
@@ -69,11 +69,8 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
     facts |= _odd_pictures(build.embedded)
     if "recall" in index:
         facts["recall"] = f"{index['recall']:.4f} at {index['recall_k']} against exact search"
-    ignored = Counter[str]()
-    for plan in build.plans:
-        ignored.update(plan.counts["ignored"])
-    if ignored:
-        facts["other files"] = ", ".join(f"{n:,} {kind}" for kind, n in sorted(ignored.items()))
+    if ignored := _ignored(build):
+        facts["other files"] = counted_kinds(ignored)
     if alike := build.dataset.notes["decode_alike"]:
         facts["16-bit maps"] = (
             f"readers of 8 bits take {alike:,} names for one value; {CARD} shows how to read them"
@@ -173,6 +170,16 @@ def _rejects(build: Build) -> dict[str, int]:
     rejects.update(build.index.counts["rejects"])
     rejects.update(build.shard_plan.counts["rejects"])
     return dict(sorted(rejects.items()))
+
+
+def _ignored(build: Build) -> Counter[str]:
+    """Files of the corpus, and members of its tars, that are no images, by kind."""
+    ignored = Counter[str]()
+    for plan in build.plans:
+        ignored.update(plan.counts["ignored"])
+    for part in build.embedded:
+        ignored.update(part.counts.get("ignored", {}))
+    return ignored
 
 
 def _cost(reports: Sequence[StageProgress]) -> str:

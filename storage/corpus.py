@@ -87,7 +87,7 @@ def list_source(source: Source) -> Listing:
     """
     builder = ListingBuilder()
     if source.kind == "folder":
-        list_folder(source.uris[0], builder)
+        builder.add_listing(list_folder(source.uris[0]))
     elif source.kind == "table":
         list_table(source.uris[0], builder)
     elif source.kind == "coco":

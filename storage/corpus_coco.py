@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.corpus_folders import list_folder, remote_namer
+from storage.corpus_folders import all_files_below, remote_namer
 from storage.corpus_listing import IMAGE, ListingBuilder
 from storage.errors import CorpusError
 from storage.file_kinds import file_name, is_web
@@ -117,10 +117,10 @@ def _add_remote(folder: str, names: list[str], builder: ListingBuilder) -> None:
     file_system, root = resolve(folder)
     uri_of = remote_namer(folder, file_system)
     wanted = pa.array(sorted({uri_of(posixpath.normpath(f"{root}/{name}")) for name in names}))
-    present = ListingBuilder()
-    list_folder(folder, present, hidden=True)  # what the file names is meant, hidden or not
-    entries = present.finish().entries
-    builder.add_entries(entries.filter(pc.is_in(entries["uri"], wanted)))
+    entries = all_files_below(folder).entries  # what the file names is meant, hidden or not
+    named = entries.filter(pc.is_in(entries["uri"], wanted))
+    images = pa.repeat(IMAGE, named.num_rows)
+    builder.add_entries(named.set_column(named.schema.get_field_index("kind"), "kind", images))
     found = pc.is_in(wanted, entries["uri"].combine_chunks())
     for uri in wanted.filter(pc.invert(found)).to_pylist():
         builder.reject(uri, MISSING)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from storage.corpus_listing import ListingBuilder, kind_by_name
+from storage.corpus_contents import look_into_files
+from storage.corpus_listing import UNKNOWN, Listing, ListingBuilder, kind_by_name
 from storage.errors import StorageError
-from storage.file_kinds import (
-    file_name,
-    is_hidden,
-    is_in_label_map_folder,
-    is_label_map_beside,
-)
+from storage.file_kinds import extension_of, file_name, is_hidden
 from storage.filesystems import (
     MissingFileError,
     UnreachableError,
@@ -24,25 +21,40 @@ from storage.filesystems import (
     resolve,
     translated_errors,
 )
+from storage.label_maps import is_in_label_map_folder, is_label_map_beside
 from storage.reject_reasons import DUPLICATE_FOLDER, MISSING, SYMLINK_LOOP, UNREADABLE_FOLDER
 
 _FolderId = tuple[int, int]  # device, inode
 
 
-def list_folder(uri: str, builder: ListingBuilder, *, hidden: bool = False) -> None:
-    """Adds every image and tar below the folder; hidden ones are counted only, unless `hidden`.
+def list_folder(uri: str) -> Listing:
+    """Every image and tar below the folder; hidden ones and label maps are counted only.
 
-    Label maps are counted only: `x.mask.png` beside `x.jpg`, and PNGs in VOC's folders of truth,
-    unless such a folder is the corpus itself.
+    See `label_maps` for these; VOC's folder of them is read where it is the corpus itself. Files
+    without extension are images if they begin as images do.
 
     Raises:
         StorageError: a remote file system can't be reached. Folders that may not be listed are
             rejects, not errors.
     """
+    builder = ListingBuilder()
     if is_local(uri):
-        _LocalWalk(builder, hidden=hidden).walk(local_path(uri))
+        _LocalWalk(builder).walk(local_path(uri))
     else:
-        _list_remote_folder(uri, builder, hidden=hidden)
+        _list_remote_folder(uri, builder)
+    return look_into_files(builder.finish(), uri)
+
+
+def all_files_below(uri: str) -> Listing:
+    """Every image and tar below a remote folder, hidden ones and label maps too; files without
+    extension are `UNKNOWN`.
+
+    Raises:
+        StorageError: as `list_folder`.
+    """
+    builder = ListingBuilder()
+    _list_remote_folder(uri, builder, choosy=False)
+    return builder.finish()
 
 
 @dataclass(frozen=True)
@@ -68,9 +80,8 @@ class _LocalWalk:
     the disk returns names, and links can neither loop nor multiply the work.
     """
 
-    def __init__(self, builder: ListingBuilder, *, hidden: bool) -> None:
+    def __init__(self, builder: ListingBuilder) -> None:
         self._builder = builder
-        self._hidden = hidden
         self._visited: set[_FolderId] = set()
         self._links: list[tuple[str, _Folder]] = []
 
@@ -115,7 +126,7 @@ class _LocalWalk:
         with os.scandir(folder.path) as entries:
             for entry in entries:
                 is_folder = _is_folder(entry)
-                if not self._hidden and is_hidden(entry.name):
+                if is_hidden(entry.name):
                     self._builder.ignore_hidden("folder" if is_folder else "file")
                 elif not is_folder:
                     self._add(entry, is_root=folder.parent is None)
@@ -126,7 +137,7 @@ class _LocalWalk:
         return subfolders
 
     def _add(self, entry: os.DirEntry[str], *, is_root: bool) -> None:
-        kind = kind_by_name(entry.name)
+        kind = kind_by_name(entry.name) or (None if extension_of(entry.name) else UNKNOWN)
         if kind is None:
             self._builder.ignore(entry.name)
             return
@@ -141,6 +152,9 @@ class _LocalWalk:
             result = entry.stat()
         except OSError as error:
             result = error
+        if kind == UNKNOWN and (isinstance(result, OSError) or not stat.S_ISREG(result.st_mode)):
+            self._builder.ignore(entry.name)
+            return
         self._builder.add_local_stat(local_uri(entry.path), kind, result)
 
 
@@ -155,7 +169,7 @@ def _identity(result: os.stat_result) -> _FolderId:
     return result.st_dev, result.st_ino
 
 
-def _list_remote_folder(uri: str, builder: ListingBuilder, *, hidden: bool) -> None:
+def _list_remote_folder(uri: str, builder: ListingBuilder, *, choosy: bool = True) -> None:
     file_system, root = resolve(uri)
     uri_of = remote_namer(uri, file_system)
     pending, seen = [root], {_bare(root)}
@@ -174,11 +188,15 @@ def _list_remote_folder(uri: str, builder: ListingBuilder, *, hidden: bool) -> N
             name = str(info["name"])
             is_folder = info.get("type") == "directory"
             # Some stores list the folder within itself, and the corpus's own may be hidden.
-            if not hidden and is_hidden(file_name(name)) and _bare(name) not in seen:
+            if choosy and is_hidden(file_name(name)) and _bare(name) not in seen:
                 builder.ignore_hidden("folder" if is_folder else "file")
-            elif not is_folder and (
-                is_label_map_beside(name, names.__contains__)
-                or (path != root and is_in_label_map_folder(name))
+            elif (
+                choosy
+                and not is_folder
+                and (
+                    is_label_map_beside(name, names.__contains__)
+                    or (path != root and is_in_label_map_folder(name))
+                )
             ):
                 builder.ignore_label_map()
             elif not is_folder:
@@ -194,8 +212,12 @@ def _add_remote(
     kind = kind_by_name(name)
     if kind is not None:
         builder.add_remote(uri_of(name), kind, info)
-    elif not name.endswith("/"):  # object stores mark folders by empty objects of this name
+    elif name.endswith("/"):  # object stores mark folders by empty objects of this name
+        return
+    elif extension_of(name):
         builder.ignore(name)
+    else:
+        builder.add_remote(uri_of(name), UNKNOWN, info)
 
 
 def _remote_details(file_system: Any, path: str, uri: str) -> list[dict[str, Any]]:

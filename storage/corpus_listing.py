@@ -30,6 +30,8 @@ from storage.reject_reasons import (
 
 IMAGE: Final = "image"
 TAR: Final = "tar"
+UNKNOWN: Final = "unknown"
+"""Kind of a file without extension, until somebody has looked into it."""
 
 ENTRY_SCHEMA = pa.schema(
     [
@@ -66,9 +68,9 @@ class Listing:
         entries: table of `ENTRY_SCHEMA`, sorted by uri (by bytes), each uri once.
         rejects: table of `REJECT_SCHEMA`, sorted by uri, what could not be listed and why.
         ignored: number of files passed over as neither image nor tar, by extension; '' stands
-            for no extension, `other` for odd and rare ones; `hidden file` and `hidden folder` for
-            what is left out by `is_hidden`, a folder counting once, whatever is in it;
-            `label map` for masks that lie beside their photographs.
+            for no extension and no image's first bytes, `other` for odd and rare ones; `hidden
+            file` and `hidden folder` for what is left out by `is_hidden`, a folder counting once,
+            whatever is in it; `label map` for masks that lie beside their photographs.
     """
 
     entries: pa.Table
@@ -92,17 +94,19 @@ class ListingBuilder:
         """Many at once, as a table of `ENTRY_SCHEMA`."""
         self._entries.extend(entries)
 
+    def add_listing(self, listing: Listing) -> None:
+        """All of another listing."""
+        self._entries.extend(listing.entries)
+        self._rejects.extend(listing.rejects)
+        self._ignored.update(listing.ignored)
+
     def reject(self, uri: str, reason: str) -> None:
         """One file or folder that can't be listed."""
         self._rejects.append((uri, reason))
 
     def ignore(self, name: str) -> None:
         """One file that is neither an image nor a tar."""
-        extension = extension_of(name)
-        # Numbered files (`frame.000001`) would otherwise make a million keys.
-        usual = len(extension) <= 10 and extension.isascii() and not extension.isdigit()
-        known = extension in self._ignored or len(self._ignored) < _MAX_IGNORED_EXTENSIONS
-        self._ignored[extension if usual and known else "other"] += 1
+        count_other_file(name, self._ignored)
 
     def ignore_hidden(self, kind: Literal["file", "folder"]) -> None:
         """One file, or one folder with all below it, that is left out by `is_hidden`."""
@@ -143,6 +147,15 @@ class ListingBuilder:
             rejects=_sorted_unique(self._rejects.table()),
             ignored=dict(sorted(self._ignored.items())),
         )
+
+
+def count_other_file(name: str, ignored: Counter[str]) -> None:
+    """Count a file that is neither an image nor a tar, by its extension."""
+    extension = extension_of(name)
+    # Numbered files (`frame.000001`) would otherwise make a million keys.
+    usual = len(extension) <= 10 and extension.isascii() and not extension.isdigit()
+    known = extension in ignored or len(ignored) < _MAX_IGNORED_EXTENSIONS
+    ignored[extension if usual and known else "other"] += 1
 
 
 def kind_by_name(name: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 # fmt: off
@@ -17,10 +16,6 @@ _COMPRESSIONS = frozenset({"gz", "bz2", "xz", "zst", "lz4", "lzma", "z", "br"})
 _COMPRESSED_TAR_EXTENSIONS = frozenset({"tgz", "tbz", "tbz2", "txz", "tzst", "tlz"})
 # What macOS and network disks put beside people's files: copies, previews, deleted files.
 _HIDDEN_NAMES = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX"})
-# Where PASCAL VOC, and what is laid out like it, keeps its truth.
-LABEL_MAP_FOLDERS = frozenset({"SegmentationClass", "SegmentationObject"})
-_LABEL_MAP_END = ".mask.png"
-_PHOTOGRAPH_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp")
 _WEB_PROTOCOLS = ("http://", "https://")
 
 
@@ -59,27 +54,6 @@ def is_image(name: str) -> bool:
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name (no path) was put there by a program for itself."""
     return name.startswith(".") or name in _HIDDEN_NAMES
-
-
-def is_label_map_beside(name: str, exists: Callable[[str], bool]) -> bool:
-    """Whether `STEM.mask.png` has a photograph `STEM.jpg` or the like beside it.
-
-    Args:
-        name: of the file or member, with or without its folder.
-        exists: whether there is a file of a name, given with the folder that `name` has.
-    """
-    if not name.lower().endswith(_LABEL_MAP_END):
-        return False
-    stem = name[: -len(_LABEL_MAP_END)]
-    return any(
-        exists(f"{stem}.{e}") or exists(f"{stem}.{e.upper()}") for e in _PHOTOGRAPH_EXTENSIONS
-    )
-
-
-def is_in_label_map_folder(path: str) -> bool:
-    """Whether the PNG at `path` lies in one of `LABEL_MAP_FOLDERS`."""
-    folder = path.rpartition("/")[0].rpartition("/")[2]
-    return folder in LABEL_MAP_FOLDERS and extension_of(path) == "png"
 
 
 def is_tar(name: str) -> bool:

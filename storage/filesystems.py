@@ -14,7 +14,8 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote, unquote_to_bytes
@@ -111,6 +112,18 @@ def join_uri(folder: str, name: str) -> str:
         return local_uri(posixpath.join(local_path(folder), name))
     protocol, path, chain = _split(folder)
     return f"{protocol}{posixpath.join(path, name)}{chain}"
+
+
+def name_within(folder: str, uri: str) -> str:
+    """The path from `folder` to a file in it, with slashes; undoes `join_uri`.
+
+    Of a file that is elsewhere, its path without the protocol.
+    """
+    if is_local(folder) and is_local(uri):
+        path, start = local_path(uri), local_path(folder)
+    else:
+        path, start = _split(uri)[1], _split(folder)[1]
+    return path.removeprefix(f"{start.rstrip('/')}/")
 
 
 def _split(uri: str) -> tuple[str, str, str]:
@@ -226,6 +239,51 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
             f"{len(data)} of them; it was changed or cut since it was listed."
         )
     return data
+
+
+def read_heads(uris: Sequence[str], length: int) -> list[bytes]:
+    """The first `length` bytes of files, fewer of shorter ones; of remote files in one batch.
+
+    Args:
+        uris: all local, or all of one remote file system.
+        length: >= 1.
+
+    Returns:
+        one item a file, in order; empty for what can't be read, and for what is no regular file.
+
+    Raises:
+        UnreachableError: the file system can't be used at all.
+    """
+    if not uris or is_local(uris[0]):
+        return [_local_head(local_path(uri), length) for uri in uris]
+    file_system, _ = resolve(uris[0])
+    paths = [resolve(uri)[1] for uri in uris]
+    starts, ends = [0] * len(paths), [length] * len(paths)
+    with translated_errors("read", uris[0]):
+        heads = file_system.cat_ranges(paths, starts, ends, on_error="return")
+    return [_head_or_nothing(*pair) for pair in zip(uris, heads, strict=True)]
+
+
+def _local_head(path: str, length: int) -> bytes:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a pipe would be waited for
+            return b""
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see local_uri
+            return file.read(length)
+    except OSError:
+        return b""
+
+
+def _head_or_nothing(uri: str, head: bytes | Exception) -> bytes:
+    if not isinstance(head, Exception):
+        return head
+    try:
+        with translated_errors("read", uri):
+            raise head
+    except UnreachableError:
+        raise
+    except StorageError:
+        return b""
 
 
 def _remote_range(uri: str, start: int, end: int) -> bytes:

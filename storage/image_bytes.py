@@ -10,19 +10,15 @@ import os
 import posixpath
 import stat
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from storage.corpus_listing import count_other_file
 from storage.errors import ImageRejected, StorageError
-from storage.file_kinds import (
-    is_hidden,
-    is_image,
-    is_in_label_map_folder,
-    is_label_map_beside,
-    is_web,
-)
+from storage.file_kinds import extension_of, is_hidden, is_image, is_web
 from storage.filesystems import (
     MissingFileError,
     ShortReadError,
@@ -34,6 +30,15 @@ from storage.filesystems import (
     read_range,
     resolve,
     translated_errors,
+)
+from storage.image_decoding import HEAD_BYTES, looks_like_image
+from storage.label_maps import (
+    is_in_label_map_folder,
+    is_label_map_beside,
+    is_named_label_map,
+    is_palette_png,
+    label_map_keys,
+    photograph_keys,
 )
 from storage.reject_reasons import (
     CHANGED,
@@ -88,12 +93,19 @@ class ImageBytes:
 
 
 def iter_entry(
-    uri: str, kind: str, *, size: int = -1, max_bytes: int = MAX_BYTES
+    uri: str,
+    kind: str,
+    *,
+    size: int = -1,
+    max_bytes: int = MAX_BYTES,
+    others: Counter[str] | None = None,
 ) -> Iterator[ImageBytes]:
     """The images of one entry of a listing, each read once, a tar from front to back.
 
-    Of a tar's members, those count that are files (no links) with an image's extension. What is
-    wrong with one image, or with one tar, is an item with a reject reason.
+    Of a tar's members, those count that are files (no links) with an image's extension, or with
+    none and an image's first bytes. What is wrong with one image, or with one tar, is an item with
+    a reject reason. PNGs that may be label maps wait for the end of the tar, as their photographs
+    may come after them.
 
     Args:
         uri: of the image or tar.
@@ -101,6 +113,8 @@ def iter_entry(
         size: of the file in bytes where the listing knows it, which saves a remote file system
             from being asked for it.
         max_bytes: a larger image is rejected and not read.
+        others: to which a tar's other members are added, as `Listing.ignored` counts files, and
+            `link` for links.
 
     Raises:
         StorageError: the file system can't be used at all, which says nothing about the image.
@@ -108,7 +122,7 @@ def iter_entry(
     if not is_local(uri):
         resolve(uri)  # a missing package ends the run, and does not reject every image
     if kind == "tar":
-        yield from _iter_tar(uri, max_bytes)
+        yield from _iter_tar(uri, max_bytes, Counter() if others is None else others)
     else:
         yield _whole_file(uri, size, max_bytes)
 
@@ -197,7 +211,7 @@ class _CheckedTarInfo(tarfile.TarInfo):
         return info
 
 
-def _iter_tar(uri: str, max_bytes: int) -> Iterator[ImageBytes]:
+def _iter_tar(uri: str, max_bytes: int, others: Counter[str]) -> Iterator[ImageBytes]:
     try:
         with _rejected_where_unreadable(uri):
             if is_local(uri):
@@ -207,32 +221,36 @@ def _iter_tar(uri: str, max_bytes: int) -> Iterator[ImageBytes]:
         yield ImageBytes(uri, WHOLE_FILE, -1, None, rejected.reason)
         return
     with file:
-        yield from _TarReader(uri, file, max_bytes).images()
+        yield from _TarReader(uri, file, max_bytes, others).images()
 
 
 class _TarReader:
     """One pass over an open tar."""
 
-    def __init__(self, uri: str, file: BinaryIO, max_bytes: int) -> None:
+    def __init__(self, uri: str, file: BinaryIO, max_bytes: int, others: Counter[str]) -> None:
         self._uri = uri
         self._file = file
         self._max_bytes = max_bytes
+        self._others = others
         self._size = 0
         self._names: set[str] = set()
+        self._photographs: set[str] = set()
+        self._may_be_label_maps: list[tarfile.TarInfo] = []
 
     def images(self) -> Iterator[ImageBytes]:
         end = WHOLE_FILE  # of the last whole member: where damage begins
         try:
             tar = self._open()
             while (info := self._next(tar, end)) is not None:
-                if info.isreg() and is_image(info.name):
-                    image = self._image(info)
+                if self._is_image(info) and (image := self._image(info)) is not None:
                     yield image
                     if image.reject_reason == TRUNCATED_TAR:
-                        return
+                        break
                 end = tar.offset
         except ImageRejected as rejected:
             yield ImageBytes(self._uri, end, -1, None, rejected.reason)
+        for info in self._may_be_label_maps:
+            yield self._image_at_the_end(info)
 
     def _open(self) -> tarfile.TarFile:
         try:
@@ -270,23 +288,64 @@ class _TarReader:
         if self._file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("no end mark")
 
-    def _image(self, info: tarfile.TarInfo) -> ImageBytes:
-        member = info.name.encode("utf-8", "backslashreplace").decode("utf-8")
-        data = None
-        try:
-            self._check(info)
-            if info.offset_data + info.size > self._size:
-                raise ImageRejected(TRUNCATED_TAR)
-            with _rejected_where_unreadable(self._uri):
-                self._file.seek(info.offset_data)
-                data = self._file.read(info.size)
-            if len(data) != info.size:
-                raise ImageRejected(CHANGED, "the tar was cut while it was read")
-        except ImageRejected as rejected:
-            return ImageBytes(self._uri, info.offset_data, info.size, None, rejected.reason, member)
-        return ImageBytes(self._uri, info.offset_data, info.size, data, None, member)
+    def _is_image(self, info: tarfile.TarInfo) -> bool:
+        """Whether the member is an image; else it is counted, unless it is a folder."""
+        if info.isreg() and (is_image(info.name) or self._begins_as_image(info)):
+            return True
+        if info.isreg() or info.issym() or info.islnk():
+            self._count_other(info)
+        return False
 
-    def _check(self, info: tarfile.TarInfo) -> None:
+    def _count_other(self, info: tarfile.TarInfo) -> None:
+        if not info.isreg():
+            self._others["link"] += 1
+        elif any(is_hidden(part) for part in posixpath.normpath(info.name).split("/")):
+            self._others["hidden file"] += 1
+        else:
+            count_other_file(info.name, self._others)
+
+    def _begins_as_image(self, info: tarfile.TarInfo) -> bool:
+        if extension_of(info.name) or info.issparse():
+            return False
+        with _rejected_where_unreadable(self._uri):
+            self._file.seek(info.offset_data)
+            return looks_like_image(self._file.read(min(info.size, HEAD_BYTES)))
+
+    def _image(self, info: tarfile.TarInfo) -> ImageBytes | None:
+        """The image; None for one that may be a label map, and waits for the end of the tar."""
+        try:
+            name = self._checked_name(info)
+            self._photographs.update(photograph_keys(name))
+            self._check_bytes(info)
+            if is_named_label_map(name):
+                self._refuse_label_map(name)
+                self._may_be_label_maps.append(info)
+                return None
+            data = self._read(info)
+            if is_palette_png(data) and extension_of(name) == "png":
+                self._refuse_label_map(name, data)
+                self._may_be_label_maps.append(info)
+                return None
+        except ImageRejected as rejected:
+            return self._rejected(info, rejected)
+        return ImageBytes(self._uri, info.offset_data, info.size, data, None, _member(info))
+
+    def _image_at_the_end(self, info: tarfile.TarInfo) -> ImageBytes:
+        """The image that `_image` has put off, now that all of the photographs are known."""
+        try:
+            name = posixpath.normpath(info.name)
+            self._refuse_label_map(name)
+            data = self._read(info)
+            self._refuse_label_map(name, data)
+        except ImageRejected as rejected:
+            return self._rejected(info, rejected)
+        return ImageBytes(self._uri, info.offset_data, info.size, data, None, _member(info))
+
+    def _rejected(self, info: tarfile.TarInfo, rejected: ImageRejected) -> ImageBytes:
+        place = info.offset_data, info.size
+        return ImageBytes(self._uri, *place, None, rejected.reason, _member(info))
+
+    def _checked_name(self, info: tarfile.TarInfo) -> str:
         if info.name.startswith("/") or ".." in info.name.split("/"):
             raise ImageRejected(UNSAFE_MEMBER_NAME)
         name = posixpath.normpath(info.name)
@@ -295,15 +354,38 @@ class _TarReader:
         self._names.add(name)
         if any(is_hidden(part) for part in name.split("/")):
             raise ImageRejected(HIDDEN_MEMBER)
-        # The photograph comes first in our shards, and wherever members are sorted by name.
-        if is_label_map_beside(name, self._names.__contains__) or is_in_label_map_folder(name):
+        if is_in_label_map_folder(name):
             raise ImageRejected(LABEL_MAP)
+        return name
+
+    def _check_bytes(self, info: tarfile.TarInfo) -> None:
         if info.issparse():
             raise ImageRejected(UNREADABLE, "a sparse member is not one range of bytes")
         if info.size == 0:
             raise ImageRejected(EMPTY_FILE)
         if info.size > self._max_bytes:
             raise ImageRejected(FILE_TOO_LARGE)
+        if info.offset_data + info.size > self._size:
+            raise ImageRejected(TRUNCATED_TAR)
+
+    def _refuse_label_map(self, name: str, data: bytes = b"") -> None:
+        """Reject the label map of a photograph that has been met; `data`: the member, if read."""
+        if is_label_map_beside(name, self._names.__contains__) or (
+            is_palette_png(data) and any(key in self._photographs for key in label_map_keys(name))
+        ):
+            raise ImageRejected(LABEL_MAP)
+
+    def _read(self, info: tarfile.TarInfo) -> bytes:
+        with _rejected_where_unreadable(self._uri):
+            self._file.seek(info.offset_data)
+            data = self._file.read(info.size)
+        if len(data) != info.size:
+            raise ImageRejected(CHANGED, "the tar was cut while it was read")
+        return data
+
+
+def _member(info: tarfile.TarInfo) -> str:
+    return info.name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextmanager

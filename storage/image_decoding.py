@@ -42,7 +42,7 @@ from storage.reject_reasons import (
     UNSUPPORTED_COLOURS,
 )
 
-__all__ = ["REJECT_REASONS", "DecodedImage", "decode"]
+__all__ = ["HEAD_BYTES", "REJECT_REASONS", "DecodedImage", "decode", "looks_like_image"]
 
 # The formats that are tried, in this order, and no others: nothing here starts another program or
 # follows references, as PIL's readers of EPS and the like do. Importing a plugin registers it.
@@ -59,6 +59,10 @@ _PLUGINS: Final = {
 }
 # Two letters at the start make these, and some texts begin with them.
 _WEAK_SIGNATURES: Final = frozenset({"BMP", "PPM"})
+
+# What follows those two letters: a bitmap's reserved zeros, or the sides of a pixel map.
+_LONGER_SIGNATURES: Final = re.compile(rb"BM.{4}\0{4}|P[1-6]\s+(#|\d+\s)", re.DOTALL)
+HEAD_BYTES: Final = 32
 
 _UPRIGHT: Final = {  # EXIF orientation -> what undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -161,6 +165,18 @@ def decode(
     few_colours = image.getcolors(_FEW_COLOURS - 1) is not None
     return DecodedImage(image, image.height, image.width, file_format, conversion,
                         turn is not None, bits, few_colours)  # fmt: skip
+
+
+def looks_like_image(head: bytes) -> bool:
+    """Whether a file that begins so, with its first `HEAD_BYTES`, may be an image that `decode`
+    takes; judged by marks that texts and other data don't begin with."""
+    for file_format in _PLUGINS:
+        _, accept = Image.OPEN[file_format]
+        if accept is None or accept(head[:16]) is not True:
+            continue
+        if file_format not in _WEAK_SIGNATURES or _LONGER_SIGNATURES.match(head):
+            return True
+    return False
 
 
 def _open(data: bytes) -> tuple[str, ImageFile.ImageFile]:

@@ -117,7 +117,8 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
         clip = load_clip_model(config.clip)
     entries = _entries_of_part(store.get(inputs.plan), inputs.part)
     part = _EmbeddedPart(clip)
-    for batch in _batches(_prepare_all(entries, clip, config), config.batch_size, part, progress):
+    prepared = _prepare_all(entries, clip, config, part.ignored)
+    for batch in _batches(prepared, config.batch_size, part, progress):
         part.add(batch)
         progress.advance(len(batch))
     ref = locate(config, inputs, store)
@@ -160,6 +161,7 @@ class _EmbeddedPart:
     rejects: list[dict[str, Any]] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
     row_of: dict[str, int] = field(default_factory=dict)
+    ignored: Counter[str] = field(default_factory=Counter)
     bit_depths: Counter[int] = field(default_factory=Counter)
     few_colours: int = 0
 
@@ -194,6 +196,8 @@ class _EmbeddedPart:
     def counts(self) -> dict[str, Any]:
         conversions = Counter(record["conversion"] for record in self.records)
         conversions.pop("", None)
+        # Of tars alone: what else is in folders is counted where these are listed.
+        ignored = {"ignored": dict(sorted(self.ignored.items()))} if self.ignored else {}
         return {
             "read": len(self.records) + len(self.rejects),
             "images": len(self.records),
@@ -201,6 +205,7 @@ class _EmbeddedPart:
             "rejects": dict(sorted(Counter(row["reject_reason"] for row in self.rejects).items())),
             "conversions": dict(sorted(conversions.items())),
             **self._oddities(SIXTEEN_BIT in conversions),
+            **ignored,
         }
 
     def _oddities(self, deep: bool) -> dict[str, Any]:
@@ -228,8 +233,13 @@ def _batches(
         yield batch
 
 
-def _prepare_all(entries: list[dict[str, Any]], clip: Clip, config: Config) -> Iterator[_Prepared]:
-    """Read, decode and preprocess ahead of the model, in the order of the entries."""
+def _prepare_all(
+    entries: list[dict[str, Any]], clip: Clip, config: Config, ignored: Counter[str]
+) -> Iterator[_Prepared]:
+    """Read, decode and preprocess ahead of the model, in the order of the entries.
+
+    What tars hold besides images is added to `ignored`.
+    """
 
     def prepare(image: ImageBytes) -> _Prepared:
         return _prepare(image, clip.preprocess, config)
@@ -242,7 +252,7 @@ def _prepare_all(entries: list[dict[str, Any]], clip: Clip, config: Config) -> I
             if entry["kind"] == "image":  # remote files wait for the network in the pool
                 yield pool.submit(prepare_file, entry)
             else:  # a tar is read once, in order
-                for image in iter_entry(entry["uri"], entry["kind"]):
+                for image in iter_entry(entry["uri"], entry["kind"], others=ignored):
                     yield pool.submit(prepare, image)
 
     with ThreadPoolExecutor(config.read_threads, thread_name_prefix="read") as pool:

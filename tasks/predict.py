@@ -356,9 +356,9 @@ def _list(name: str, builder: ListingBuilder) -> None:
         if is_image(name):
             builder.add(name, -1, "", IMAGE)
         else:
-            list_folder(name, builder)
+            builder.add_listing(list_folder(name))
     elif Path(name).is_dir():
-        list_folder(local_uri(name), builder)
+        builder.add_listing(list_folder(local_uri(name)))
     elif not Path(name).exists():
         raise CorpusError(f"There is no picture and no folder {name}; check the path.")
     else:

@@ -24,6 +24,7 @@ from storage.errors import ConfigError, CorpusError
 from storage.filesystems import display, is_local, local_path, local_uri
 from storage.fingerprints import Recipe, canonical_json, digest
 from storage.records import read_parquet, write_parquet
+from storage.sentences import counted_kinds
 from tasks.layout import ENTRIES, REJECTS
 from tasks.stage import Progress
 
@@ -129,7 +130,7 @@ def _open_source(name: str) -> Source:
 def _nothing_there(source: str, listing: Listing) -> str:
     reasons = Counter(listing.rejects["reason"].to_pylist())
     others = [f"{count} {reason}" for reason, count in sorted(reasons.items())]
-    others += [f"{n} {name or 'without extension'}" for name, n in listing.ignored.items()]
+    others += [counted_kinds(listing.ignored)] if listing.ignored else []
     found = f" (but {', '.join(others)})" if others else ""
     return (
         f"{display(source)} holds no image and no tar that can be read{found}: give --corpus a "

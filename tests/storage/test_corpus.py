@@ -12,7 +12,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bad_images import jpeg, tar_bytes, write
+from bad_images import encoded, jpeg, palette_png, picture, tar_bytes, write
 
 from storage.corpus import Source, list_source, open_sources
 from storage.corpus_listing import ENTRY_SCHEMA, REJECT_SCHEMA, Listing
@@ -99,6 +99,47 @@ class TestFolders:
         listing = listing_of(root)
         assert uris(listing) == sorted(f"{root}/{name}" for name in good)
         assert listing.ignored == {"label map": 4}
+
+    @pytest.mark.parametrize("place", ["local", "remote"])
+    def test_palettes_beside_photographs_are_label_maps(self, tmp_path, memory, place):
+        corpus = tmp_path / "c"
+        photographs = ["a.jpg", "x/b.JPG", "d.jpg", "e.gif", "JPEGImages/480p/bear/0.jpg",
+                       "one/1.jpg", "set/images/7.png"]  # fmt: skip
+        drawings = ["e.png", "alone.png", "x/a.png", "two/1.png", "Annotations/480p/other/0.png"]
+        maps = ["a.png", "x/b.PNG", "x/b.Mask.PNG", "Annotations/480p/bear/0.png",
+                "set/masks/7.png"]  # fmt: skip
+        for name in photographs:
+            write(corpus / name, b"1")
+        write(corpus / "d.png", encoded(picture(), "PNG"))  # a photograph saved twice
+        for name in (*drawings, *maps):
+            write(corpus / name, palette_png())
+        root = str(corpus)
+        if place == "remote":
+            memory.put(root, "/c", recursive=True)
+            root = "memory:///c"
+        listing = listing_of(root)
+        assert uris(listing) == sorted(f"{root}/{n}" for n in (*photographs, "d.png", *drawings))
+        assert listing.ignored == {"label map": 5}
+
+    @pytest.mark.parametrize("place", ["local", "remote"])
+    def test_files_without_extension_are_looked_into(self, tmp_path, memory, place):
+        corpus = tmp_path / "c"
+        write(corpus / "x/3f2a", jpeg())
+        for name, data in [("README", b"BM is how bitmaps begin"), ("empty", b""), ("P", b"P1")]:
+            write(corpus / name, data)
+        write(corpus / "a.bin", jpeg())
+        root = str(corpus)
+        if place == "remote":
+            memory.put(root, "/c", recursive=True)
+            root = "memory:///c"
+        else:
+            os.mkfifo(corpus / "pipe")  # which nobody may wait for
+            (corpus / "link").symlink_to(corpus / "none")
+        listing = listing_of(root)
+        assert uris(listing) == [f"{root}/x/3f2a"]
+        assert listing.entries["kind"].to_pylist() == ["image"]
+        assert listing.ignored == {"": 3 if place == "remote" else 5, "bin": 1}
+        assert listing.rejects.num_rows == 0
 
     def test_numbered_files_do_not_fill_the_count_of_extensions(self, tmp_path):
         for i in range(300):

@@ -4,10 +4,11 @@ import io
 import os
 import random
 import tarfile
+from collections import Counter
 
 import fsspec
 import pytest
-from bad_images import HTML, jpeg, tar_bytes, write
+from bad_images import HTML, encoded, jpeg, palette_png, picture, tar_bytes, write
 
 from storage import filesystems, image_bytes
 from storage.errors import ImageRejected, StorageError
@@ -64,12 +65,63 @@ def test_members_and_their_ranges(tmp_path, place, tar_format):
         assert read_image_bytes(uri, item.offset, item.length) == item.data
 
 
+def by_member(items: list[ImageBytes]) -> dict[str, str | None]:
+    assert len({item.member for item in items}) == len(items)
+    return {item.member: item.reject_reason for item in items}
+
+
 def test_label_maps_and_hidden_members_of_a_tar_are_rejected(tmp_path):
     names = ["a.jpg", "a.mask.png", "alone.mask.png", "SegmentationClass/a.png", "x/._a.jpg",
              "__MACOSX/b.jpg", "./c.jpg"]  # fmt: skip
     items = in_tar(tmp_path / "t.tar", tar_bytes([(name, jpeg()) for name in names]))
-    expected = [None, "label_map", None, "label_map", "hidden_member", "hidden_member", None]
-    assert reasons(items) == expected
+    reasons = [None, "label_map", None, "label_map", "hidden_member", "hidden_member", None]
+    assert by_member(items) == dict(zip(names, reasons, strict=True))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_label_maps_are_found_whatever_comes_first_in_the_tar(tmp_path, order):
+    map_bytes, drawing = palette_png(), palette_png(seed=1)
+    photographs = ["a.jpg", "b.Jpg", "set/images/1/c.jpg", "d.jpg", "d.webp", "e.gif"]
+    label_maps = ["a.mask.png", "b.Mask.PNG", "a.png", "set/labels/1/c.png"]
+    drawings = ["e.png", "alone.png", "set/other/1/c.png", "lone.mask.png"]
+    members = [(name, jpeg(i)) for i, name in enumerate(photographs)]
+    members += [("d.png", encoded(picture(), "PNG"))]  # a photograph saved twice
+    members += [(name, map_bytes) for name in label_maps]
+    members += [(name, drawing) for name in drawings]
+    items = in_tar(tmp_path / "t.tar", tar_bytes(members[::order]))
+    expected = dict.fromkeys(name for name, _ in members) | dict.fromkeys(label_maps, "label_map")
+    assert by_member(items) == expected
+    data = dict(members)
+    for item in items:
+        if item.data is not None:
+            assert item.data == data[item.member]
+            assert read_image_bytes(item.uri, item.offset, item.length) == item.data
+
+
+def test_label_maps_of_a_cut_tar_are_found_too(tmp_path):
+    data = tar_bytes([("a.mask.png", palette_png()), ("b.png", palette_png()), ("a.jpg", jpeg()),
+                      ("z.jpg", jpeg(1))])  # fmt: skip
+    items = in_tar(tmp_path / "t.tar", data[: data.rindex(b"z.jpg") + 700])
+    assert by_member(items) == {
+        "a.jpg": None, "z.jpg": "truncated_tar", "a.mask.png": "label_map", "b.png": None,
+    }  # fmt: skip
+
+
+def test_other_members_are_counted_and_those_without_extension_looked_into(tmp_path):
+    members = [("1.jpg", jpeg()), ("1.json", b"{}"), ("1.txt", b"x"), ("2.TXT", b"x"), ("2", b"x"),
+               ("deep/3f2a", jpeg(1)), ("empty", b""), ("x.jpg_large", jpeg(2)), ("5.cls", b"1"),
+               (".DS_Store", b"x"), ("__MACOSX/1.txt", b"x")]  # fmt: skip
+    path = write(tmp_path / "t.tar", tar_bytes(members))
+    with tarfile.open(path, "a") as tar:
+        info = tarfile.TarInfo("link.jpg")
+        info.type, info.linkname = tarfile.SYMTYPE, "1.jpg"
+        tar.addfile(info)
+    others = Counter[str]()
+    items = list(iter_entry(str(path), "tar", others=others))
+    assert by_member(items) == {"1.jpg": None, "deep/3f2a": None}
+    assert others == {
+        "json": 1, "txt": 2, "": 2, "jpg_large": 1, "cls": 1, "hidden file": 2, "link": 1,
+    }  # fmt: skip
 
 
 def test_a_tar_is_read_once_from_front_to_back(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 
 from storage import reject_reasons
 from storage.errors import ImageRejected
-from storage.image_decoding import REJECT_REASONS, decode
+from storage.image_decoding import HEAD_BYTES, REJECT_REASONS, decode, looks_like_image
 
 
 def reason_of(data: bytes, **options: object) -> str:
@@ -318,3 +318,15 @@ def test_every_reason_is_explained():
     }
     assert words == set(REJECT_REASONS)
     assert all(text and "\n" not in text for text in REJECT_REASONS.values())
+
+
+@pytest.mark.parametrize(
+    "file_format", ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF", "JPEG2000", "BMP", "PPM"]
+)
+def test_images_are_known_by_how_they_begin(file_format):
+    assert looks_like_image(encoded(picture(), file_format)[:HEAD_BYTES])
+
+
+@pytest.mark.parametrize("head", [b"", b"BM", b"BM is a bitmap", b"P1", b"P6 is a code", b"<html>"])
+def test_texts_are_no_images(head):
+    assert not looks_like_image(head)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bad_images import jpeg, palette_png
 from builds import build_cached, build_here, contents, settings_of, write_vocabulary
 from fakes import FakeClip, FakeSelfMask
 from pictures import picture, write_corpus
@@ -19,6 +20,7 @@ from s3_server import PASSWORD, s3_server, url_of, using_s3
 
 from flows.executors import NotCached
 from storage.artifacts import ArtifactRef, ArtifactStore
+from storage.corpus import list_source, open_sources
 from storage.errors import ArtifactError, StorageError
 from storage.filesystems import (
     MissingFileError,
@@ -124,6 +126,21 @@ def test_ranges_of_objects(place: str, bucket: Bucket):
     with pytest.raises(MissingFileError):
         read_range(f"{place}/none.bin", 2, 3)
     assert not exists(f"{place}/none.bin")
+
+
+def test_a_folder_of_objects_is_listed_with_what_is_in_few_of_them(place: str, bucket: Bucket):
+    names = ["a.jpg", "b.jpg", "b.png", "c", "README", "empty", "d.png"]
+    contents = [jpeg(), jpeg(1), palette_png(), jpeg(2), b"text", b"", palette_png(1)]
+    for name, data in zip(names, contents, strict=True):
+        put(f"{place}/{name}", data)
+    bucket.forget()
+    [source] = open_sources([place])
+    listing = list_source(source)
+    assert [uri.rpartition("/")[2] for uri in listing.entries["uri"].to_pylist()] == [
+        "a.jpg", "b.jpg", "c", "d.png",
+    ]  # fmt: skip
+    assert listing.ignored == {"": 2, "label map": 1}
+    assert {path.rpartition("/")[2] for path, _ in bucket.ranges} == {"README", "b.png", "c"}
 
 
 def test_members_of_tars_are_read_by_range_and_never_as_a_whole(place: str, bucket: Bucket):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storage.sentences import listed
+from storage.sentences import counted_kinds, listed
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,9 @@ def test_long_lists_end_with_how_many_more_there_are(number, told):
 def test_items_that_have_commas_are_told_apart_by_something_else():
     assert listed(["a, b", "c"], 1, "; ") == "a, b and 1 more"
     assert listed(["a, b", "c"], 2, "; ") == "a, b; c"
+
+
+def test_kinds_of_files_are_counted():
+    told = counted_kinds({"txt": 1_204, "": 3, "label map": 2})
+    assert told == "3 without extension, 2 label map, 1,204 txt"
+    assert counted_kinds({}) == ""

@@ -32,6 +32,14 @@ def jpeg(seed: int = 0) -> bytes:
     return encoded(picture(seed=seed), "JPEG", quality=90)
 
 
+def palette_png(seed: int = 0) -> bytes:
+    """As label maps are saved: the numbers of categories, and a palette to look at them."""
+    labels = np.random.default_rng(seed).integers(0, 5, (32, 48), dtype=np.uint8)
+    image = Image.fromarray(labels)
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128])
+    return encoded(image, "PNG")
+
+
 def oriented(orientation: int, file_format: str = "JPEG") -> bytes:
     """White, 40 wide and 20 high as stored, with a black quarter at the stored top left."""
     image = Image.new("RGB", (40, 20), "white")
