@@ -70,6 +70,9 @@ def build_pseudolabels(
     corpus: str | list[str],
     vocabulary: VocabularyName,
     recipe: RecipeName = "",
+    include: list[str] = [],  # noqa: B006 - for the run form
+    exclude: list[str] = [],  # noqa: B006
+    uri_column: str = "",
     per_category: AtLeastOne = 500,
     clip: ClipName = DEFAULT_CLIP,
     selfmask: SelfMaskName = DEFAULT_SELFMASK,
@@ -105,9 +108,12 @@ def build_pseudolabels(
     and evaluate, if asked.
 
     Args:
-        corpus: folders, tars, tables or COCO JSON files; paths or URIs.
+        corpus: folders, images, tars, tables, lists or COCO JSON files; paths, URIs or patterns.
         vocabulary: name or path of a vocabulary.
         recipe: a published model's settings, for every parameter that is left at its default.
+        include: patterns such as train/*.jpg, relative to the corpus; nothing else is taken.
+        exclude: patterns of what is left out.
+        uri_column: column of tables that says where the images are; empty for the usual names.
         per_category: images retrieved a category.
         clip: ARCHITECTURE:WEIGHTS; weights are a tag, a file, or random:SEED.
         selfmask: nq20, nq10, a file, or random:SEED.
@@ -145,6 +151,9 @@ def build_pseudolabels(
     settings = BuildSettings(
         corpus=(corpus,) if isinstance(corpus, str) else tuple(corpus),
         vocabulary=vocabulary,
+        include=tuple(include),
+        exclude=tuple(exclude),
+        uri_column=uri_column,
         per_category=per_category,
         clip=clip,
         selfmask=selfmask,
@@ -229,9 +238,13 @@ def call_build(settings: BuildSettings, steps: NextSteps, watcher: Watcher) -> C
     `results` has a `Build`, an `Artifact` for the training and `Evaluated` for the evaluation, by
     the flow's names.
     """
+    parameters: dict[str, Any] = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in vars(settings).items()
+    }
     with calling(watcher) as caller:
         build_pseudolabels(
-            **{**vars(settings), "corpus": list(settings.corpus)},
+            **parameters,
             then=steps.then,
             training=steps.training,
             evaluation=steps.evaluation,

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from flows.artifacts_commands import artifacts_app
 from flows.benchmark_commands import benchmark_app
+from flows.corpus_options import ExcludeOption, IncludeOption, UriColumnOption
 from flows.demo_command import demo_command
 from flows.demo_train_app import demo_train_app
 from flows.predict_command import predict_pictures
@@ -59,12 +60,16 @@ app.command("predict")(predict_pictures)
 def build_command(
     context: typer.Context,
     corpus: Annotated[
-        list[str], typer.Option(help="Folder, tars, table or COCO JSON; may be repeated.")
+        list[str],
+        typer.Option(help="Folder, images, tars, table, list or COCO JSON; may be repeated."),
     ],
     vocabulary: Annotated[str, typer.Option(help="Name or path of a vocabulary.")],
     recipe: Annotated[
         str, typer.Option(help="A published model's settings, for all that is not given.")
     ] = "",
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    uri_column: UriColumnOption = "",
     per_category: Annotated[int, typer.Option(help="Images retrieved a category.")] = 500,
     clip: Annotated[
         str, typer.Option(help="ARCHITECTURE:WEIGHTS; a tag, a file or random:SEED.")
@@ -156,7 +161,9 @@ def build_command(
         steps = _next_steps(
             then, training, [*follows, *evaluation] if evaluation else [], work_pool
         )
-    run(BuildSettings(**{**settings, "corpus": tuple(corpus)}), steps)
+    lists = {"corpus": corpus, "include": include, "exclude": exclude}
+    tuples = {name: tuple(values or ()) for name, values in lists.items()}
+    run(BuildSettings(**{**settings, **tuples}), steps)
 
 
 def _next_steps(then: str, training: list[str], evaluation: list[str], work_pool: str) -> NextSteps:

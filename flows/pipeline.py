@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
+from flows.corpus_options import check_uri_column
 from flows.executors import Executor
 from flows.settings import (
     BuildSettings,
@@ -18,6 +19,7 @@ from flows.settings import (
 from storage.artifacts import Artifact, ArtifactRef
 from storage.bit_depth import check_bit_depth
 from storage.corpus import Source, open_sources
+from storage.corpus_selection import Selection
 from storage.errors import ConfigError, VocabularyError
 from storage.filesystems import is_local, parent_uri
 from storage.prompt_templates import TEMPLATES
@@ -89,7 +91,8 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     clip = clip_model(settings.clip, settings.device, settings.precision)
     selfmask = selfmask_model(settings.selfmask, settings.device, settings.precision)
     configs = _check_settings(settings, clip, selfmask)
-    sources = open_sources(settings.corpus)
+    sources = open_sources(settings.corpus, uri_column=settings.uri_column)
+    check_uri_column(settings.uri_column, sources)
     configs = replace(
         configs, plan_shards=replace(configs.plan_shards, roots=_roots(settings, sources))
     )
@@ -160,6 +163,7 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
     if settings.crops not in ("central", "many"):
         raise ConfigError(f"crops is {settings.crops!r}: choose central or many.")
     scan.Config(source="", part_images=settings.part_images)
+    Selection.of(settings.include, settings.exclude)
     plan_masks.Config(masks_prefix="", part_images=settings.mask_part_images)
     search_index.Config(k=settings.per_category, texts_prefix="")
     return _Configs(
@@ -187,16 +191,20 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
 
 
 def _roots(settings: BuildSettings, sources: Sequence[Source]) -> tuple[str, ...]:
-    """The corpus's local folders; of a table, a JSON file or tars the ones that they lie in."""
+    """The corpus's local folders; of a table, a JSON file or tars the ones that they lie in, of
+    images that a pattern matches the one that it begins in."""
     if settings.absolute_paths:
         return ()
-    folders = [
-        source.uris[0] if source.kind == "folder" else parent_uri(uri)
-        for source in sources
-        for uri in source.uris
-        if is_local(uri)
-    ]
+    folders = [folder for source in sources for folder in _folders_of(source) if is_local(folder)]
     return tuple(dict.fromkeys(folders))
+
+
+def _folders_of(source: Source) -> list[str]:
+    if source.kind == "folder":
+        return [source.uris[0]]
+    if source.kind == "files":
+        return [source.root]
+    return [parent_uri(uri) for uri in source.uris]
 
 
 def _index_corpus(
@@ -208,7 +216,7 @@ def _index_corpus(
             Artifact,
             executor.look(
                 scan.NAME,
-                scan.Config(source=scan.source_name(source), part_images=settings.part_images),
+                _scan_config(settings, source),
                 scan.Inputs(),
             ),
         )
@@ -275,6 +283,17 @@ def _embed_crops(
         [sizes[ref] for ref in wanted],
     )
     return {ref: artifact.ref for ref, artifact in zip(wanted, made, strict=True)}
+
+
+def _scan_config(settings: BuildSettings, source: Source) -> scan.Config:
+    selection = Selection.of(settings.include, settings.exclude)
+    return scan.Config(
+        source=scan.source_name(source),
+        part_images=settings.part_images,
+        include=selection.include,
+        exclude=selection.exclude,
+        uri_column=settings.uri_column if source.kind == "table" else "",
+    )
 
 
 def _tell_if_all_are_taken(

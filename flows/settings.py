@@ -22,8 +22,10 @@ class BuildSettings:
     """What `zutis build` takes. Every stage checks its own part of it.
 
     Attributes:
-        corpus: folders, tars, tables, COCO JSON files; paths or URIs.
+        corpus: folders, images, tars, tables, lists, COCO JSON files; paths, URIs or patterns.
         vocabulary: name or path of a vocabulary.
+        include, exclude: patterns of names, relative to the corpus; see `Selection`.
+        uri_column: of tables, the column that says where the images are; empty: a usual one.
         per_category: images retrieved a category.
         clip: ARCHITECTURE:WEIGHTS; weights are a tag, a file, or random:SEED.
         selfmask: nq20, nq10, a file, or random:SEED.
@@ -54,6 +56,9 @@ class BuildSettings:
 
     corpus: tuple[str, ...]
     vocabulary: str
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    uri_column: str = ""
     per_category: int = 500
     clip: str = DEFAULT_CLIP
     selfmask: str = DEFAULT_SELFMASK

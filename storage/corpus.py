@@ -1,7 +1,7 @@
 """Corpora: what a user names on the command line, and what is there.
 
-A corpus is any mix of folders, tars, tables and COCO-style JSON files, local or behind fsspec.
-`open_sources` finds out what each name stands for, and `list_source` what it holds.
+A corpus is any mix of folders, images, tars, tables, lists and COCO-style JSON files, local or
+behind fsspec. `open_sources` finds out what each name stands for, and `list_source` what it holds.
 """
 
 from __future__ import annotations
@@ -9,34 +9,40 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import braceexpand
 
 from storage.corpus_coco import list_coco
+from storage.corpus_files import Found, list_files
 from storage.corpus_folders import list_folder, remote_namer
-from storage.corpus_listing import TAR, Listing, ListingBuilder
+from storage.corpus_listing import Listing, ListingBuilder
+from storage.corpus_selection import ALL, Selection
 from storage.corpus_tables import check_table, list_table
 from storage.credentials import refuse_secrets
-from storage.errors import CorpusError, StorageError
+from storage.errors import CorpusError
 from storage.file_kinds import extension_of, is_compressed_tar, is_image, is_table, is_tar, is_web
 from storage.filesystems import (
     MissingFileError,
-    UnreachableError,
     display,
     is_local,
     local_path,
     local_uri,
+    parent_uri,
+    pattern_folder,
+    read_heads,
     resolve,
     translated_errors,
 )
-from storage.reject_reasons import MISSING, UNREADABLE
 
-SourceKind = Literal["folder", "tars", "table", "coco"]
+SourceKind = Literal["folder", "tars", "files", "table", "coco"]
 
-_KINDS = "a folder, .tar files, a .parquet, .csv or .tsv table, or a COCO-style .json file"
+_KINDS = (
+    "a folder, an image, .tar files, a .parquet, .csv or .tsv table, a .txt or .jsonl list, or a "
+    "COCO-style .json file"
+)
 
 
 @dataclass(frozen=True)
@@ -45,20 +51,31 @@ class Source:
 
     Attributes:
         spec: as the user wrote it.
-        kind: folder, tars, table or coco.
-        uris: one URI; for tars one or more, sorted. Two specs for the same thing have equal URIs.
+        kind: folder, tars, files (images, and tars that a pattern matches with them), table (and
+            list), or coco.
+        uris: one URI; for tars and files one or more, sorted. Two specs for the same thing have
+            equal URIs.
+        root: URI of the folder to which the names of tars and files are relative.
+        found: of files, what wildcards match beside them; None where each file is named.
     """
 
     spec: str
     kind: SourceKind
     uris: tuple[str, ...]
+    root: str = field(default="", compare=False)
+    found: Found | None = field(default=None, compare=False, repr=False)
 
 
-def open_sources(specs: Sequence[str]) -> list[Source]:
+def open_sources(specs: Sequence[str], *, uri_column: str = "") -> list[Source]:
     """Finds out what each spec is; of a file, no more than the head is read.
 
-    A spec is a path or URI, which may hold wildcards (`*`, `?`, `[…]`; not on web servers) and
-    braces (`{000..012}.tar`, `{a,b}`). A path that exists as it is written is taken so.
+    A spec is a path or URI, which may hold wildcards (`*`, `?`, `[…]`, `**`; not on web servers)
+    and braces (`{000..012}.tar`, `{a,b}`). A path that exists as it is written is taken so.
+
+    Args:
+        specs: what users name.
+        uri_column: of tables and `.jsonl` lists, the column that says where the images are; empty:
+            one of the usual names.
 
     Returns:
         Sources in an order that does not depend on that of the specs, each once.
@@ -70,76 +87,87 @@ def open_sources(specs: Sequence[str]) -> list[Source]:
     """
     sources: dict[tuple[SourceKind, tuple[str, ...]], Source] = {}
     for spec in sorted(specs):
-        for source in _open_spec(spec):
+        for source in _open_spec(spec, uri_column):
             sources.setdefault((source.kind, source.uris), source)
     return [sources[key] for key in sorted(sources)]
 
 
-def list_source(source: Source) -> Listing:
-    """Lists what the source holds; the image files and tars themselves are not opened.
+def list_source(source: Source, selection: Selection = ALL, *, uri_column: str = "") -> Listing:
+    """Lists what the source holds; tars are not opened, and of images only few and their heads.
 
     The same files give the same listing. It may be empty. Memory is that of the URIs, times a
     small factor.
+
+    Args:
+        source: of `open_sources`.
+        selection: what is taken, by names from the source's folder on, or as its table or JSON
+            file writes them.
+        uri_column: as in `open_sources`.
 
     Raises:
         CorpusError: a table or JSON file is damaged or not of the right form.
         StorageError: a file system can't be reached.
     """
-    builder = ListingBuilder()
     if source.kind == "folder":
-        builder.add_listing(list_folder(source.uris[0]))
-    elif source.kind == "table":
-        list_table(source.uris[0], builder)
-    elif source.kind == "coco":
-        list_coco(source.uris[0], builder)
+        return selection.of_listing(list_folder(source.uris[0]), source.uris[0])
+    if source.kind in ("tars", "files"):
+        return selection.of_listing(list_files(source.uris, source.root, source.found), source.root)
+    builder = ListingBuilder(None if selection.takes_all else selection.takes)
+    if source.kind == "table":
+        list_table(source.uris[0], builder, uri_column)
     else:
-        for uri in source.uris:
-            _list_tar(uri, builder)
+        list_coco(source.uris[0], builder)
     return builder.finish()
 
 
-def _open_spec(spec: str) -> Iterator[Source]:
+def _open_spec(spec: str, uri_column: str) -> Iterator[Source]:
     if not spec.strip():
         raise CorpusError(f"The name of a corpus is empty; give {_KINDS}.")
     if not is_local(spec):
         refuse_secrets(spec)
-    uris = _expand(local_uri(_user_path(spec)) if is_local(spec) else spec)
-    kinds = {uri: _kind(uri) for uri in uris}
-    tars = tuple(sorted(uri for uri, kind in kinds.items() if kind == "tars"))
-    if tars:
-        yield Source(spec, "tars", tars)
+    uri = local_uri(_user_path(spec)) if is_local(spec) else spec
+    if _file_type(uri) is not None:
+        yield from _sources(spec, [_canonical(uri)], _canonical(parent_uri(uri)), uri_column)
+        return
+    named, found = [], Found()
+    for pattern in _expand_braces(uri):
+        # In a web address, a question mark begins the query.
+        if is_web(uri) or not glob.has_magic(pattern):
+            named.append(_canonical(pattern))
+            continue
+        if not found.add_matches(pattern):
+            raise CorpusError(
+                f"Nothing matches {display(pattern)}; check the path and the pattern "
+                "(and quote it, so that the shell leaves it alone)."
+            )
+    yield from _sources(spec, named, _canonical(pattern_folder(uri)), uri_column, found or None)
+
+
+def _sources(
+    spec: str, named: list[str], root: str, uri_column: str, found: Found | None = None
+) -> Iterator[Source]:
+    """The sources that a spec stands for: its images and tars as one, all else by itself."""
+    files = []
+    if found is not None:
+        searched = found.has_images
+        files += found.files if searched else [uri for uri in found.files if is_tar(uri)]
+        if not searched:
+            named = [*named, *found.others, *(uri for uri in found.files if not is_tar(uri))]
+        if "**" not in spec or not (found.files or found.others):  # what is in them is matched, too
+            named = [*named, *found.folders]
+    kinds = {uri: _kind(uri, uri_column) for uri in dict.fromkeys(named)}
+    files += [uri for uri, kind in kinds.items() if kind in ("tars", "files")]
+    if files:
+        kind: SourceKind = "tars" if all(map(is_tar, files)) else "files"
+        yield Source(spec, kind, tuple(sorted(set(files))), root, found)
     for uri, kind in kinds.items():
-        if kind != "tars":
+        if kind not in ("tars", "files"):
             yield Source(spec, kind, (uri,))
 
 
 def _user_path(spec: str) -> str:
     path = local_path(spec)
     return str(Path(path).expanduser()) if path.startswith("~") else path
-
-
-def _expand(uri: str) -> list[str]:
-    """The URIs for which braces and wildcards stand.
-
-    Raises:
-        CorpusError: a wildcard matches nothing.
-    """
-    if _file_type(uri) is not None:
-        return [_canonical(uri)]
-    found = []
-    for pattern in _expand_braces(uri):
-        # In a web address, a question mark begins the query.
-        if not is_web(uri) and glob.has_magic(pattern):
-            matches = _glob(pattern)
-            if not matches:
-                raise CorpusError(
-                    f"Nothing matches {display(pattern)}; check the path and the pattern "
-                    "(and quote it, so that the shell leaves it alone)."
-                )
-            found += matches
-        else:
-            found.append(_canonical(pattern))
-    return list(dict.fromkeys(found))
 
 
 def _expand_braces(uri: str) -> list[str]:
@@ -149,15 +177,6 @@ def _expand_braces(uri: str) -> list[str]:
         return list(braceexpand.braceexpand(uri, escape=False))
     except ValueError:  # unbalanced braces
         return [uri]
-
-
-def _glob(pattern: str) -> list[str]:
-    if is_local(pattern):
-        return sorted(map(local_uri, glob.glob(local_path(pattern), recursive=True)))  # noqa: PTH207
-    with translated_errors("list", pattern):
-        file_system, path = resolve(pattern)
-        file_system.invalidate_cache()
-        return sorted(map(remote_namer(pattern, file_system), file_system.glob(path)))
 
 
 def _canonical(uri: str) -> str:
@@ -170,7 +189,7 @@ def _canonical(uri: str) -> str:
     return remote_namer(uri, file_system)(path)
 
 
-def _kind(uri: str) -> SourceKind:
+def _kind(uri: str, uri_column: str) -> SourceKind:
     """The kind of what is at `uri`.
 
     Raises:
@@ -190,12 +209,19 @@ def _kind(uri: str) -> SourceKind:
     if is_tar(uri):
         return "tars"
     if is_table(uri):
-        check_table(uri)
+        check_table(uri, uri_column)
         return "table"
     if extension_of(uri) == "json":
         return "coco"
-    what = "is a single image; name the folder that it is in" if is_image(uri) else "is none"
-    raise CorpusError(f"A corpus is {_KINDS}, and {display(uri)} {what}.")
+    if is_image(uri) or _begins_as_image(uri):
+        return "files"
+    raise CorpusError(f"A corpus is {_KINDS}, and {display(uri)} is none of these.")
+
+
+def _begins_as_image(uri: str) -> bool:
+    from storage.image_decoding import HEAD_BYTES, looks_like_image  # which takes a moment
+
+    return looks_like_image(read_heads([uri], HEAD_BYTES)[0])
 
 
 def _file_type(uri: str) -> Literal["file", "directory"] | None:
@@ -227,19 +253,3 @@ def _check_folder(uri: str) -> None:
     if is_local(uri):
         with translated_errors("list the folder", uri), os.scandir(local_path(uri)):
             pass
-
-
-def _list_tar(uri: str, builder: ListingBuilder) -> None:
-    if is_local(uri):
-        builder.add_local(uri, TAR)
-    elif is_web(uri):
-        builder.add(uri, -1, "", TAR)
-    else:
-        try:
-            with translated_errors("look for", uri):
-                file_system, path = resolve(uri)
-                builder.add_remote(uri, TAR, file_system.info(path))
-        except UnreachableError:
-            raise
-        except StorageError as error:
-            builder.reject(uri, MISSING if isinstance(error, MissingFileError) else UNREADABLE)

@@ -42,7 +42,7 @@ def list_coco(uri: str, builder: ListingBuilder) -> None:
     names = []
     for number, name in enumerate(_image_names(uri)):
         if name:
-            names.append(name)
+            names += [name] if builder.selects(name, IMAGE) else []
         else:
             builder.reject(f"{uri}#images[{number}]", NO_URI)
     if not names:

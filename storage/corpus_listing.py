@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, Literal
@@ -30,6 +30,8 @@ from storage.reject_reasons import (
 
 IMAGE: Final = "image"
 TAR: Final = "tar"
+EXCLUDED: Final = "excluded"
+"""Under what `Listing.ignored` counts what patterns leave out."""
 UNKNOWN: Final = "unknown"
 """Kind of a file without extension, until somebody has looked into it."""
 
@@ -70,7 +72,8 @@ class Listing:
         ignored: number of files passed over as neither image nor tar, by extension; '' stands
             for no extension and no image's first bytes, `other` for odd and rare ones; `hidden
             file` and `hidden folder` for what is left out by `is_hidden`, a folder counting once,
-            whatever is in it; `label map` for masks that lie beside their photographs.
+            whatever is in it; `label map` for masks that lie beside their photographs; `excluded`
+            for what a `Selection` leaves out.
     """
 
     entries: pa.Table
@@ -81,7 +84,9 @@ class Listing:
 class ListingBuilder:
     """Collects a listing; memory grows by the bytes of the URIs and little else."""
 
-    def __init__(self) -> None:
+    def __init__(self, takes: Callable[[str, str], bool] | None = None) -> None:
+        """`takes` tells of a name and a kind whether the file is taken; by default, all are."""
+        self._takes = takes
         self._entries = _ChunkedRows(ENTRY_SCHEMA)
         self._rejects = _ChunkedRows(REJECT_SCHEMA)
         self._ignored: Counter[str] = Counter()
@@ -100,6 +105,13 @@ class ListingBuilder:
         self._rejects.extend(listing.rejects)
         self._ignored.update(listing.ignored)
 
+    def selects(self, name: str, kind: str) -> bool:
+        """Whether a file of this name, as it is written where it is named, is to be added; else it
+        is counted as excluded."""
+        taken = self._takes is None or self._takes(name, kind)
+        self._ignored[EXCLUDED] += not taken
+        return taken
+
     def reject(self, uri: str, reason: str) -> None:
         """One file or folder that can't be listed."""
         self._rejects.append((uri, reason))
@@ -111,6 +123,10 @@ class ListingBuilder:
     def ignore_hidden(self, kind: Literal["file", "folder"]) -> None:
         """One file, or one folder with all below it, that is left out by `is_hidden`."""
         self._ignored[f"hidden {kind}"] += 1
+
+    def add_ignored(self, numbers: Mapping[str, int]) -> None:
+        """Many files that are counted only, by kind."""
+        self._ignored.update(numbers)
 
     def ignore_label_map(self) -> None:
         """One image that is the label map of a photograph, and no photograph."""
@@ -145,7 +161,7 @@ class ListingBuilder:
         return Listing(
             entries=_sorted_unique(self._entries.table()),
             rejects=_sorted_unique(self._rejects.table()),
-            ignored=dict(sorted(self._ignored.items())),
+            ignored=dict(sorted((+self._ignored).items())),
         )
 
 

@@ -1,4 +1,4 @@
-"""Tables of a corpus: Parquet, CSV or TSV files with a column of places, read in batches."""
+"""Tables of a corpus: files with a column of places, Parquet, CSV and TSV read in batches."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from storage.corpus_columns import place_column
 from storage.corpus_listing import IMAGE, TAR, ListingBuilder
+from storage.corpus_lists import Row, check_list, list_rows
 from storage.credentials import carries_password
 from storage.errors import CorpusError
-from storage.file_kinds import extension_of, is_compressed_tar, is_tar
+from storage.file_kinds import extension_of, is_compressed_tar, is_list, is_tar
 from storage.filesystems import (
     display,
     is_local,
@@ -28,51 +30,67 @@ from storage.filesystems import (
 from storage.reject_reasons import COMPRESSED_TAR, CREDENTIALS_IN_URI, NO_URI
 
 _COLUMNS = {"uri": pa.string(), "size": pa.int64(), "etag": pa.string()}
-# What img2dataset, clip-retrieval, LAION and Hugging Face call it, in any case. `uri` comes first;
-# of the others a table may have one.
-_PLACE_COLUMNS = frozenset(
-    {"uri", "url", "image_url", "image_path", "file_path", "filepath", "file_name", "filename"}
-)
 _ROWS_PER_BATCH = 16_384
 
 
-def check_table(uri: str) -> None:
+def check_table(uri: str, column: str = "") -> None:
     """Reads the table's head.
+
+    Args:
+        uri: of the table or list.
+        column: that says where images are, where the user names one; see `place_column`.
 
     Raises:
         CorpusError: it is not a table of its kind, or has no column of places, or several.
         StorageError: it can't be read.
     """
+    if is_list(uri):
+        check_list(uri, column)
+        return
     with open_binary(uri) as file, _table_errors(uri):
-        _place_column(uri, _column_names(uri, file))
+        place_column(uri, _column_names(uri, file), column)
 
 
-def list_table(uri: str, builder: ListingBuilder) -> None:
+def list_table(uri: str, builder: ListingBuilder, column: str = "") -> None:
     """Adds every row's file; whatever does not end in .tar is taken for an image.
 
     Local files are stat'ed, and those that are missing rejected. Of other files the table's
     `size` and `etag` are taken, where it has such columns; nothing is asked over a network.
+
+    Args:
+        uri: of the table or list.
+        builder: takes the files.
+        column: as in `check_table`.
 
     Raises:
         CorpusError: the table is damaged, or has no column of places, or several.
         StorageError: it can't be read, or it names files of a protocol that can't be spoken.
     """
     base = _Base(uri)
+    for where, name, size, etag in list_rows(uri, column) if is_list(uri) else _rows(uri, column):
+        if name and carries_password(name):
+            builder.reject(f"{uri}#{where}", CREDENTIALS_IN_URI)
+        elif name:
+            _add_row(name, base.uri_of(name), size, etag, builder)
+        else:
+            builder.reject(f"{uri}#{where}", NO_URI)
+
+
+def _rows(uri: str, column: str) -> Iterator[Row]:
     row = 0
-    for batch in _batches(uri):
+    for batch in _batches(uri, column):
         columns = [batch.column(name).to_pylist() for name in _COLUMNS]
         for name, size, etag in zip(*columns, strict=True):
-            if name and carries_password(name):
-                builder.reject(f"{uri}#row={row}", CREDENTIALS_IN_URI)
-            elif name:
-                _add_row(base.uri_of(name), size, etag, builder)
-            else:
-                builder.reject(f"{uri}#row={row}", NO_URI)
+            yield f"row={row}", name, size, etag
             row += 1
 
 
-def _add_row(uri: str, size: int | None, etag: str | None, builder: ListingBuilder) -> None:
+def _add_row(
+    name: str, uri: str, size: int | None, etag: str | None, builder: ListingBuilder
+) -> None:
     kind = TAR if is_tar(uri) else IMAGE
+    if not builder.selects(name, kind):
+        return
     if is_compressed_tar(uri):
         builder.reject(uri, COMPRESSED_TAR)
     elif is_local(uri):
@@ -85,6 +103,7 @@ class _Base:
     """Where a table's relative paths start, and which protocols it was seen to use."""
 
     def __init__(self, table_uri: str) -> None:
+        self._table = table_uri
         self._folder = parent_uri(table_uri)
         self._protocols: set[str] = set()
 
@@ -106,20 +125,21 @@ class _Base:
                 fsspec.get_filesystem_class(protocol)
             except ValueError as error:
                 raise CorpusError(
-                    f"The address {display(uri)} in the table begins with `{protocol}://`, which "
-                    "no installed package can read; correct the address or install the package."
+                    f"The address {display(uri)} in {display(self._table)} begins with "
+                    f"`{protocol}://`, which no installed package can read; correct the address or "
+                    "install the package."
                 ) from error
         self._protocols.add(protocol)
 
 
-def _batches(uri: str) -> Iterator[pa.RecordBatch]:
+def _batches(uri: str, column: str) -> Iterator[pa.RecordBatch]:
     """Batches with exactly the columns `_COLUMNS`; those that the table lacks are null.
 
     The column of places is called `uri` in them, whatever the table calls it.
     """
     with open_binary(uri) as file, _table_errors(uri):
         names = _column_names(uri, file)
-        own_names = {name: name for name in _COLUMNS} | {"uri": _place_column(uri, names)}
+        own_names = {name: name for name in _COLUMNS} | {"uri": place_column(uri, names, column)}
         file.seek(0)
         present = [name for name in own_names.values() if name in names]
         for batch in _present_batches(uri, file, present):
@@ -159,30 +179,6 @@ def _open_csv(uri: str, file: BinaryIO, columns: list[str] | None) -> Any:
             # A file may be called `null` or `NA`.
             strings_can_be_null=False,
         ),
-    )
-
-
-def _place_column(uri: str, names: list[str]) -> str:
-    """The column that says where the images are: `uri`, else the only one of `_PLACE_COLUMNS`.
-
-    Raises:
-        CorpusError: there is none, or there are several and no `uri` among them.
-    """
-    found = [name for name in names if name.casefold() in _PLACE_COLUMNS]
-    if "uri" in found:
-        return "uri"
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise CorpusError(
-            f"The table {display(uri)} has several columns that may say where its images are "
-            f"({', '.join(map(display, found))}); give the right one the name `uri`."
-        )
-    raise CorpusError(
-        f"The table {display(uri)} has no column `uri`, nor one of the names that other tools "
-        f"give it, {', '.join(sorted(_PLACE_COLUMNS - {'uri'}))} (its columns are "
-        f"{', '.join(map(display, names)) or 'none'}); give the column with the images' paths or "
-        "addresses one of these names."
     )
 
 

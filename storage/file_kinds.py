@@ -11,6 +11,7 @@ IMAGE_EXTENSIONS = frozenset({
 })
 # fmt: on
 TABLE_EXTENSIONS = frozenset({"parquet", "csv", "tsv"})
+LIST_EXTENSIONS = frozenset({"txt", "jsonl"})
 
 _COMPRESSIONS = frozenset({"gz", "bz2", "xz", "zst", "lz4", "lzma", "z", "br"})
 _COMPRESSED_TAR_EXTENSIONS = frozenset({"tgz", "tbz", "tbz2", "txz", "tzst", "tlz"})
@@ -68,5 +69,10 @@ def is_compressed_tar(name: str) -> bool:
 
 
 def is_table(name: str) -> bool:
-    """Whether the name is that of a table which may say where images are."""
-    return extension_of(name) in TABLE_EXTENSIONS
+    """Whether the name is that of a table or list which may say where images are."""
+    return extension_of(name) in TABLE_EXTENSIONS or is_list(name)
+
+
+def is_list(name: str) -> bool:
+    """Whether the name is that of a list, which is read line by line."""
+    return extension_of(name) in LIST_EXTENSIONS

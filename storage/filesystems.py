@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -112,6 +113,15 @@ def join_uri(folder: str, name: str) -> str:
         return local_uri(posixpath.join(local_path(folder), name))
     protocol, path, chain = _split(folder)
     return f"{protocol}{posixpath.join(path, name)}{chain}"
+
+
+def pattern_folder(pattern: str) -> str:
+    """The URI of the innermost folder that a pattern with wildcards or braces names in full."""
+    protocol, path, chain = ("", local_path(pattern), "") if is_local(pattern) else _split(pattern)
+    fixed = re.match(r"[^*?\[{]*", path)
+    assert fixed is not None  # it may be empty
+    folder = fixed.group().rpartition("/")[0]
+    return f"{protocol}{folder}{chain}" if protocol else local_uri(folder or "/")
 
 
 def name_within(folder: str, uri: str) -> str:

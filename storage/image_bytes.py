@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from storage.corpus_listing import count_other_file
+from storage.corpus_listing import EXCLUDED, count_other_file
+from storage.corpus_selection import ALL, Selection
 from storage.errors import ImageRejected, StorageError
 from storage.file_kinds import extension_of, is_hidden, is_image, is_web
 from storage.filesystems import (
@@ -99,6 +100,7 @@ def iter_entry(
     size: int = -1,
     max_bytes: int = MAX_BYTES,
     others: Counter[str] | None = None,
+    selection: Selection = ALL,
 ) -> Iterator[ImageBytes]:
     """The images of one entry of a listing, each read once, a tar from front to back.
 
@@ -115,6 +117,8 @@ def iter_entry(
         max_bytes: a larger image is rejected and not read.
         others: to which a tar's other members are added, as `Listing.ignored` counts files, and
             `link` for links.
+        selection: which members of a tar are read, by their names; the others are added to
+            `others`.
 
     Raises:
         StorageError: the file system can't be used at all, which says nothing about the image.
@@ -122,7 +126,7 @@ def iter_entry(
     if not is_local(uri):
         resolve(uri)  # a missing package ends the run, and does not reject every image
     if kind == "tar":
-        yield from _iter_tar(uri, max_bytes, Counter() if others is None else others)
+        yield from _iter_tar(uri, max_bytes, Counter() if others is None else others, selection)
     else:
         yield _whole_file(uri, size, max_bytes)
 
@@ -211,7 +215,9 @@ class _CheckedTarInfo(tarfile.TarInfo):
         return info
 
 
-def _iter_tar(uri: str, max_bytes: int, others: Counter[str]) -> Iterator[ImageBytes]:
+def _iter_tar(
+    uri: str, max_bytes: int, others: Counter[str], selection: Selection
+) -> Iterator[ImageBytes]:
     try:
         with _rejected_where_unreadable(uri):
             if is_local(uri):
@@ -221,17 +227,25 @@ def _iter_tar(uri: str, max_bytes: int, others: Counter[str]) -> Iterator[ImageB
         yield ImageBytes(uri, WHOLE_FILE, -1, None, rejected.reason)
         return
     with file:
-        yield from _TarReader(uri, file, max_bytes, others).images()
+        yield from _TarReader(uri, file, max_bytes, others, selection).images()
 
 
 class _TarReader:
     """One pass over an open tar."""
 
-    def __init__(self, uri: str, file: BinaryIO, max_bytes: int, others: Counter[str]) -> None:
+    def __init__(
+        self,
+        uri: str,
+        file: BinaryIO,
+        max_bytes: int,
+        others: Counter[str],
+        selection: Selection,
+    ) -> None:
         self._uri = uri
         self._file = file
         self._max_bytes = max_bytes
         self._others = others
+        self._selection = selection
         self._size = 0
         self._names: set[str] = set()
         self._photographs: set[str] = set()
@@ -312,10 +326,14 @@ class _TarReader:
             return looks_like_image(self._file.read(min(info.size, HEAD_BYTES)))
 
     def _image(self, info: tarfile.TarInfo) -> ImageBytes | None:
-        """The image; None for one that may be a label map, and waits for the end of the tar."""
+        """The image; None for one that is left out, or that may be a label map, and waits for the
+        end of the tar."""
         try:
             name = self._checked_name(info)
             self._photographs.update(photograph_keys(name))
+            if not self._selection.takes(name):
+                self._others[EXCLUDED] += 1
+                return None
             self._check_bytes(info)
             if is_named_label_map(name):
                 self._refuse_label_map(name)

@@ -16,9 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore, Attempt
+from storage.corpus_listing import EXCLUDED
 from storage.errors import ConfigError, CorpusError
 from storage.fingerprints import Recipe
 from storage.records import read_parquet, write_parquet
+from storage.sentences import counted_kinds
 from tasks.elongated import is_elongated
 from tasks.index_rows import IndexRows
 from tasks.layout import CROPS, ENTRIES, FAISS_FILE, INDEX_IMAGES, RECORDS, REJECTS
@@ -110,7 +112,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     """
     images, counts = _images_of(inputs, store, progress)
     if not images.num_rows:
-        raise CorpusError(_nothing_usable(counts))
+        raise CorpusError(_nothing_usable(counts, _ignored(inputs, store)))
     parts = [store.get(part.embedded) for part in inputs.parts]
     crops = [(n, store.get(part.crops)) for n, part in enumerate(inputs.parts) if part.crops]
     if crops:
@@ -253,11 +255,28 @@ def _first_of_each(rows: pa.Table) -> pa.Table:
     return rows if len(first) == rows.num_rows else rows.take(pa.array(np.sort(first)))
 
 
-def _nothing_usable(counts: dict[str, object]) -> str:
+def _ignored(inputs: Inputs, store: ArtifactStore) -> Counter[str]:
+    """What the tars hold that is no image, or is left out."""
+    ignored: Counter[str] = Counter()
+    for part in inputs.parts:
+        ignored.update(store.get(part.embedded).counts.get("ignored", {}))
+    return ignored
+
+
+def _nothing_usable(counts: dict[str, object], ignored: Counter[str]) -> str:
     rejects = counts["rejects"]
     assert isinstance(rejects, dict)
+    others = f" (but {counted_kinds(ignored)})" if ignored else ""
+    if EXCLUDED in ignored and not rejects:
+        return (
+            f"--include and --exclude leave nothing of the corpus ({counted_kinds(ignored)}): in "
+            "tars, patterns are about the names of members; change them."
+        )
     if not rejects:
-        return "The corpus holds no image: give --corpus a folder, tars or a table with images."
+        return (
+            f"The corpus holds no image{others}: give --corpus a folder, tars or a table with "
+            "images."
+        )
     reasons = ", ".join(f"{count} {reason}" for reason, count in rejects.items())
     return (
         f"None of the {sum(rejects.values())} images of the corpus can be used ({reasons}): look "

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.bit_depth import check_bit_depth
+from storage.corpus_selection import Selection
 from storage.embeddings import to_float16_rows, write_embeddings
 from storage.errors import ConfigError, ImageRejected
 from storage.fingerprints import Recipe, unless_default
@@ -28,7 +29,7 @@ from storage.records import RECORD_SCHEMA, read_parquet, write_parquet
 from storage.reject_reasons import SIXTEEN_BIT
 from tasks.layout import EMBEDDINGS, ENTRIES, RECORDS, REJECTS
 from tasks.models import ModelConfig, load_clip_model
-from tasks.stage import PartOfPlan, Progress, plan_parts, waiting
+from tasks.stage import PartOfPlan, Progress, plan_parts, plan_selection, waiting
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -115,9 +116,10 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
     """
     with waiting(progress, "loading CLIP"):
         clip = load_clip_model(config.clip)
-    entries = _entries_of_part(store.get(inputs.plan), inputs.part)
+    plan = store.get(inputs.plan)
     part = _EmbeddedPart(clip)
-    prepared = _prepare_all(entries, clip, config, part.ignored)
+    tars = _Tars(plan_selection(plan), part.ignored)
+    prepared = _prepare_all(_entries_of_part(plan, inputs.part), clip, config, tars)
     for batch in _batches(prepared, config.batch_size, part, progress):
         part.add(batch)
         progress.advance(len(batch))
@@ -233,13 +235,18 @@ def _batches(
         yield batch
 
 
-def _prepare_all(
-    entries: list[dict[str, Any]], clip: Clip, config: Config, ignored: Counter[str]
-) -> Iterator[_Prepared]:
-    """Read, decode and preprocess ahead of the model, in the order of the entries.
+@dataclass(frozen=True)
+class _Tars:
+    """How tars are read: which members, and where the others are counted."""
 
-    What tars hold besides images is added to `ignored`.
-    """
+    selection: Selection
+    others: Counter[str]
+
+
+def _prepare_all(
+    entries: list[dict[str, Any]], clip: Clip, config: Config, tars: _Tars
+) -> Iterator[_Prepared]:
+    """Read, decode and preprocess ahead of the model, in the order of the entries."""
 
     def prepare(image: ImageBytes) -> _Prepared:
         return _prepare(image, clip.preprocess, config)
@@ -252,7 +259,7 @@ def _prepare_all(
             if entry["kind"] == "image":  # remote files wait for the network in the pool
                 yield pool.submit(prepare_file, entry)
             else:  # a tar is read once, in order
-                for image in iter_entry(entry["uri"], entry["kind"], others=ignored):
+                for image in iter_entry(entry["uri"], entry["kind"], **vars(tars)):
                     yield pool.submit(prepare, image)
 
     with ThreadPoolExecutor(config.read_threads, thread_name_prefix="read") as pool:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +20,11 @@ import pyarrow.compute as pc
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore, damaged
 from storage.corpus import Source, list_source, open_sources
-from storage.corpus_listing import Listing
+from storage.corpus_listing import EXCLUDED, TAR, Listing
+from storage.corpus_selection import Selection
 from storage.errors import ConfigError, CorpusError
 from storage.filesystems import display, is_local, local_path, local_uri
-from storage.fingerprints import Recipe, canonical_json, digest
+from storage.fingerprints import Recipe, canonical_json, digest, unless_default
 from storage.records import read_parquet, write_parquet
 from storage.sentences import counted_kinds
 from tasks.layout import ENTRIES, REJECTS
@@ -37,6 +39,7 @@ _BYTES_PER_TAR_IMAGE = 100_000
 _MOST_PARTS = 1_000
 _SMALLEST_PART = 1_024
 _ROWS_HASHED_AT_ONCE = 65_536
+_LISTED = ["uri", "size", "version", "kind"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +49,24 @@ class Config:
     Attributes:
         source: one source of the corpus, as `source_name` names it.
         part_images: images a part, about; 0 chooses 1,024 or a thousandth of what is new.
+        include, exclude: patterns of names, as `Selection.of` has them.
+        uri_column: of a table, the column that says where its images are; empty: a usual one.
     """
 
     source: str
     part_images: int = 0
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    uri_column: str = ""
+
+    @property
+    def selection(self) -> Selection:
+        return Selection(self.include, self.exclude)
+
+    @property
+    def recipe(self) -> Recipe:
+        chosen = unless_default(self, "include", "exclude", "uri_column")
+        return Recipe(stage=NAME, version=VERSION, config={"source": self.source, **chosen})
 
     def __post_init__(self) -> None:
         if self.part_images < 0:
@@ -66,7 +83,7 @@ class Inputs:
 
 def source_name(source: Source) -> str:
     """The name under which a source's plans follow one another, however it was spelled."""
-    if source.kind != "tars":
+    if source.kind not in ("tars", "files"):
         return source.uris[0]
     if not is_local(source.spec):
         return source.spec
@@ -80,18 +97,19 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     (`image` or `tar`), part (int32), present (bool), in order of parts.
 
     Raises:
-        CorpusError: if the source is missing, not of a known kind, or holds nothing to read.
+        CorpusError: if the source is missing, not of a known kind, or holds nothing to read, also
+            because patterns leave nothing of it.
         ArtifactError: if the last plan is damaged.
     """
-    listing = list_source(_open_source(config.source))
+    source = _open_source(config)
+    listing = list_source(source, config.selection, uri_column=config.uri_column)
     if not listing.entries.num_rows:
         raise CorpusError(_nothing_there(config.source, listing))
     progress.advance(listing.entries.num_rows)
-    recipe = Recipe(stage=NAME, version=VERSION, config={"source": config.source})
+    recipe = config.recipe
+    selection = {} if config.selection.takes_all else {"selection": asdict(config.selection)}
     listing_digest = _table_digest(listing.entries, listing.rejects)
-    previous = _latest_plan(store, recipe)
-    if previous is not None and (problems := previous.problems()):
-        raise damaged(previous.ref, problems)
+    previous = _checked(_latest_plan(store, recipe))
     if previous is not None and previous.notes["listing"] == listing_digest:
         return previous
     items = {
@@ -99,7 +117,14 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         "previous": previous.key if previous else None,
         "part_images": config.part_images,
     }
-    entries = _extend(previous, listing.entries, config.part_images)
+    begun_with = None
+    if previous is None and selection:
+        begun_with = _latest_plan(store, replace(config, include=(), exclude=()).recipe)
+        items |= {"begun_with": begun_with.key} if begun_with else {}
+    known = _known_entries(previous or begun_with, listing.entries)
+    if begun_with is not None:
+        known = _parts_worth_keeping(known)
+    entries = _extend(known, listing.entries, config.part_images)
     ref = ArtifactRef(NAME, recipe.key(items))
     with store.attempt(ref) as attempt:
         with attempt.create(ENTRIES) as file:
@@ -116,21 +141,36 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
                 "rejects": dict(Counter(listing.rejects["reason"].to_pylist())),
                 "ignored": dict(sorted(listing.ignored.items())),
             },
-            notes={"listing": listing_digest, "parts": _describe_parts(entries)},
+            notes={
+                "listing": listing_digest,
+                "parts": _describe_parts(entries, selection),
+                **selection,
+            },
         )
 
 
-def _open_source(name: str) -> Source:
-    """The source of a `source_name`. Wildcards may match tars and other things; those others are
-    sources with names of their own, so that such a name stands for the tars."""
-    sources = open_sources([name])
-    return next((source for source in sources if source.kind == "tars"), sources[0])
+def _checked(plan: Artifact | None) -> Artifact | None:
+    if plan is not None and (problems := plan.problems()):
+        raise damaged(plan.ref, problems)
+    return plan
+
+
+def _open_source(config: Config) -> Source:
+    """The source of a `source_name`. Wildcards may match tars or images, and other things; those
+    others are sources with names of their own, so that such a name stands for the former."""
+    sources = open_sources([config.source], uri_column=config.uri_column)
+    return next((source for source in sources if source.kind in ("tars", "files")), sources[0])
 
 
 def _nothing_there(source: str, listing: Listing) -> str:
     reasons = Counter(listing.rejects["reason"].to_pylist())
     others = [f"{count} {reason}" for reason, count in sorted(reasons.items())]
     others += [counted_kinds(listing.ignored)] if listing.ignored else []
+    if EXCLUDED in listing.ignored:
+        return (
+            f"--include and --exclude leave nothing of {display(source)} ({', '.join(others)}): "
+            "patterns are about names from there on, such as 'train/*.jpg'; change them."
+        )
     found = f" (but {', '.join(others)})" if others else ""
     return (
         f"{display(source)} holds no image and no tar that can be read{found}: give --corpus a "
@@ -153,20 +193,35 @@ def _known(plan: Artifact) -> int:
     return int(plan.counts["entries"] + plan.counts["removed"])
 
 
-def _extend(previous: Artifact | None, listing: pa.Table, part_images: int) -> pa.Table:
-    """The previous entries with their `present` brought up to date, then parts of new ones."""
-    listing = listing.select(["uri", "size", "version", "kind"])
-    if previous is None:
-        return _with_parts(listing, part_images, first=0)
-    with previous.open(ENTRIES) as file:
+def _known_entries(plan: Artifact | None, listing: pa.Table) -> pa.Table:
+    """A plan's entries, none for None, with their `present` brought up to date."""
+    if plan is None:
+        return _with_parts(listing.slice(0, 0).select(_LISTED), 0, first=0)
+    with plan.open(ENTRIES) as file:
         known = read_parquet(file)
-    place = pc.index_in(_identities(known), value_set=_identities(listing))
-    present = pc.is_valid(place)
-    known = known.set_column(known.schema.get_field_index("present"), "present", present)
-    is_new = np.ones(listing.num_rows, dtype=bool)
-    is_new[place.drop_null().to_numpy()] = False
-    fresh = listing.filter(pa.array(is_new))
-    first = len(previous.notes["parts"])
+    present = pc.is_in(_identities(known), value_set=_identities(listing))
+    return known.set_column(known.schema.get_field_index("present"), "present", present)
+
+
+def _parts_worth_keeping(known: pa.Table) -> pa.Table:
+    """Of a plan without patterns, the parts of which patterns leave half and more, numbered anew.
+
+    They may be embedded already. The others may not be, and would be for little.
+    """
+    parts, present = known["part"].to_numpy(), known["present"].to_numpy()
+    kept = 2 * np.bincount(parts, weights=present) >= np.bincount(parts)
+    numbers = np.cumsum(kept, dtype=np.int32) - 1
+    known = known.set_column(
+        known.schema.get_field_index("part"), "part", pa.array(numbers[parts], pa.int32())
+    )
+    return known.filter(pa.array(kept[parts]))
+
+
+def _extend(known: pa.Table, listing: pa.Table, part_images: int) -> pa.Table:
+    """The known entries, then parts of new ones."""
+    is_new = pc.invert(pc.is_in(_identities(listing), value_set=_identities(known)))
+    fresh = listing.select(_LISTED).filter(is_new)
+    first = pc.max(known["part"]).as_py() + 1 if known.num_rows else 0
     return pa.concat_tables([known, _with_parts(fresh, part_images, first=first)])
 
 
@@ -198,24 +253,28 @@ def _with_parts(entries: pa.Table, part_images: int, *, first: int) -> pa.Table:
     )
 
 
-def _describe_parts(entries: pa.Table) -> list[dict[str, object]]:
-    """Digest and number of entries of every part."""
+def _describe_parts(entries: pa.Table, selection: dict[str, Any]) -> list[dict[str, object]]:
+    """Digest and number of entries of every part.
+
+    Patterns decide what is read of a part only where it has tars.
+    """
     parts = entries["part"].to_numpy()
     starts = np.flatnonzero(np.diff(parts, prepend=-1))
     ends = np.append(starts[1:], len(parts))
     return [
         {
-            "digest": digest(_part_items(entries.slice(start, end - start))),
+            "digest": digest(_part_items(entries.slice(start, end - start), selection)),
             "items": int(end - start),
         }
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
     ]
 
 
-def _part_items(entries: pa.Table) -> list[list[object]]:
-    return [
-        list(row.values()) for row in entries.select(["uri", "size", "version", "kind"]).to_pylist()
-    ]
+def _part_items(entries: pa.Table, selection: dict[str, Any]) -> list[object]:
+    rows = entries.select(_LISTED).to_pylist()
+    items: list[object] = [list(row.values()) for row in rows]
+    has_tars = any(row["kind"] == TAR for row in rows)
+    return [*items, selection] if selection and has_tars else items
 
 
 def _table_digest(*tables: pa.Table) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
+from storage.corpus_selection import Selection
 
 
 class Progress(Protocol):
@@ -81,3 +82,10 @@ def plan_parts(plan: Artifact) -> list[dict[str, Any]]:
     """The parts that a plan lists: `digest` of their items, and `items`, how many they are."""
     parts: list[dict[str, Any]] = plan.notes["parts"]
     return parts
+
+
+def plan_selection(plan: Artifact) -> Selection:
+    """What a scan's plan narrows its corpus to. To files this has been applied; members of tars are
+    left out by those who read them."""
+    patterns = plan.notes.get("selection", {})
+    return Selection(**{option: tuple(some) for option, some in patterns.items()})

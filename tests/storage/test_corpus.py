@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import fsspec
@@ -16,14 +17,17 @@ from bad_images import encoded, jpeg, palette_png, picture, tar_bytes, write
 
 from storage.corpus import Source, list_source, open_sources
 from storage.corpus_listing import ENTRY_SCHEMA, REJECT_SCHEMA, Listing
+from storage.corpus_selection import Selection
 from storage.errors import CorpusError, StorageError
 from storage.filesystems import local_path, read_bytes
 from storage.reject_reasons import REJECT_REASONS
 
 
-def listing_of(spec: object) -> Listing:
-    [source] = open_sources([str(spec)])
-    listing = list_source(source)
+def listing_of(
+    spec: object, *, include: Sequence[str] = (), exclude: Sequence[str] = (), uri_column: str = ""
+) -> Listing:
+    [source] = open_sources([str(spec)], uri_column=uri_column)
+    listing = list_source(source, Selection.of(include, exclude), uri_column=uri_column)
     assert listing.entries.schema == ENTRY_SCHEMA
     assert listing.rejects.schema == REJECT_SCHEMA
     uris = listing.entries["uri"].to_pylist()
@@ -414,6 +418,21 @@ class TestTables:
         with pytest.raises(CorpusError, match=r"several columns.*image_path, url.*name `uri`"):
             listing_of(table)
 
+    @pytest.mark.parametrize("extension", ["parquet", "csv", "jsonl"])
+    def test_a_column_that_the_user_names(self, tmp_path, extension):
+        write(tmp_path / "a.jpg", b"1")
+        path = tmp_path / f"t.{extension}"
+        row = {"url": "memory://b", "Photo": "a.jpg"}
+        if extension == "parquet":
+            write_table(path, **{name: [value] for name, value in row.items()})
+        else:
+            lines = ["url,Photo\nmemory://b,a.jpg\n", json.dumps(row)]
+            path.write_text(lines[extension == "jsonl"])
+        assert uris(listing_of(path, uri_column="Photo")) == [str(tmp_path / "a.jpg")]
+        assert uris(listing_of(path)) == ["memory://b"]
+        with pytest.raises(CorpusError, match=r"no column 'photo' \(its columns are url, Photo\)"):
+            listing_of(path, uri_column="photo")
+
     def test_relative_to_a_remote_table(self, memory):
         memory.pipe({"/c/t.csv": b"uri\nd/a.jpg\n", "/c/d/a.jpg": b"123"})
         [uri] = uris(listing_of("memory://c/t.csv"))
@@ -446,6 +465,158 @@ class TestTables:
         table = write_table(tmp_path / "t.parquet", uri=["nonsense://x/a.jpg"])
         with pytest.raises(CorpusError, match="nonsense://"):
             listing_of(table)
+
+
+class TestLists:
+    def test_a_place_a_line(self, tmp_path):
+        here = write(tmp_path / "a b.jpg", b"123")
+        write(tmp_path / "lists/x.txt", b"")
+        lines = ["# pictures", "", "  ../a b.jpg  ", str(here), "memory://c/1?x", "../none.jpg",
+                 "../lists", "../more.tar", "s3://me:secret@b/x.jpg"]  # fmt: skip
+        tar = write(tmp_path / "more.tar", tar_bytes([]))
+        path = tmp_path / "lists/l.txt"
+        path.write_text("\ufeff" + "\r\n".join(lines))
+        listing = listing_of(path)
+        assert uris(listing) == [str(here), str(tar), "memory://c/1?x"]
+        assert listing.entries["kind"].to_pylist() == ["image", "tar", "image"]
+        assert rejects(listing) == {
+            str(tmp_path / "none.jpg"): "missing",
+            str(tmp_path / "lists"): "not_a_file",
+            f"{path}#line=9": "credentials_in_uri",
+        }
+
+    def test_json_lines(self, tmp_path, memory):
+        memory.pipe({"/c/a.jpg": b"123"})
+        rows = [{"file_name": "a.jpg", "caption": "x"}, {"file_name": None}, {"other": 1},
+                {"file_name": "b.jpg", "size": 7, "etag": "v"}]  # fmt: skip
+        memory.pipe("/c/l.jsonl", "\n\n".join(map(json.dumps, rows)).encode())
+        listing = listing_of("memory://c/l.jsonl")
+        assert listing.entries.to_pylist() == [
+            {"uri": "memory:///c/a.jpg", "size": -1, "version": "", "kind": "image"},
+            {"uri": "memory:///c/b.jpg", "size": 7, "version": "v", "kind": "image"},
+        ]
+        assert rejects(listing) == {
+            "memory:///c/l.jsonl#line=3": "no_uri", "memory:///c/l.jsonl#line=5": "no_uri",
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("data", [b"", b"# nothing\n\n"])
+    def test_nothing_in_a_list_is_an_empty_listing(self, tmp_path, data):
+        assert listing_of(write(tmp_path / "l.txt", data)).entries.num_rows == 0
+        assert listing_of(write(tmp_path / "l.jsonl", data[11:])).entries.num_rows == 0
+
+    @pytest.mark.parametrize(
+        ("name", "data", "words"),
+        [
+            ("l.txt", jpeg(), "can't be read as UTF-8 text"),
+            ("l.txt", b"a.jpg\n\0\0\0", "can't be read as UTF-8 text .see line 2"),
+            ("l.txt", b"x" * 2**21, "can't be read as UTF-8 text .see line 1"),
+            ("l.txt", b"nonsense://x/a.jpg", r"in .*l\.txt begins with `nonsense://`"),
+            ("l.jsonl", b'{"uri": "a"}\n\n{"uri": ', r"Line 3 of .*l\.jsonl is not valid JSON"),
+            ("l.jsonl", b'"a.jpg"', "Line 1 of .* is no JSON object"),
+            ("l.jsonl", b'{"caption": "a"}', "no column `uri`.*its columns are caption"),
+        ],
+    )
+    def test_what_is_no_list_is_one_sentence(self, tmp_path, name, data, words):
+        with pytest.raises(CorpusError, match=words) as caught:
+            listing_of(write(tmp_path / name, data))
+        assert "\n" not in str(caught.value)
+
+    def test_a_folder_of_such_a_name(self, tmp_path):
+        image = write(tmp_path / "x.txt/a.jpg", b"1")
+        assert uris(listing_of(tmp_path / "x.txt")) == [str(image)]
+
+
+class TestFiles:
+    @pytest.mark.parametrize("place", ["local", "remote"])
+    def test_images_that_a_pattern_matches(self, tmp_path, memory, place):
+        corpus = tmp_path / "c"
+        names = ["a.jpg", "x/b.JPG", "x/t.tar", "x/y/c.png"]
+        others = [".hidden/d.jpg", "@eaDir/d.jpg", "x/.d.jpg", "n.txt", "x/y/m.json"]
+        for name in (*names, *others):
+            write(corpus / name, b"123")
+        write(corpus / "x/b.png", palette_png())
+        write(corpus / "x/b.mask.png", b"1")
+        write(corpus / "x/3f", jpeg())
+        root = str(corpus)
+        if place == "remote":
+            memory.put(root, "/c", recursive=True)
+            root = "memory:///c"
+        [source] = open_sources([f"{root}/**"])
+        assert (source.kind, source.root) == ("files", root)
+        listing = list_source(source)
+        assert uris(listing) == [f"{root}/{name}" for name in sorted([*names, "x/3f"])]
+        assert listing.entries["kind"].to_pylist().count("tar") == 1
+        assert min(listing.entries["size"].to_pylist()) == 3
+        assert {"json": 1, "label map": 2, "txt": 1}.items() <= listing.ignored.items()
+        assert uris(listing_of(f"{root}/**/*.jpg")) == [f"{root}/a.jpg"]
+        assert uris(listing_of(f"{root}/x/*.png")) == [f"{root}/x/b.png"]
+        assert uris(listing_of(f"{root}/.hidden/*.jpg")) == [f"{root}/.hidden/d.jpg"]
+
+    def test_a_pattern_that_matches_images_and_folders(self, tmp_path):
+        for name in ("a.jpg", "sub/b.jpg", "notes.md"):
+            write(tmp_path / name, b"1")
+        files, folder = sorted(open_sources([f"{tmp_path}/*"]), key=lambda source: source.kind)
+        assert (files.kind, folder.kind) == ("files", "folder")
+        assert list_source(files).ignored == {"md": 1}
+
+    def test_tables_that_a_pattern_matches_stay_sources_of_their_own(self, tmp_path):
+        for name in ("1.csv", "2.csv"):
+            write(tmp_path / name, b"uri\nmemory://a\n")
+        assert [s.kind for s in open_sources([f"{tmp_path}/*"])] == ["table", "table"]
+
+    def test_a_single_image(self, tmp_path, memory):
+        path = write(tmp_path / "a.jpg", b"123")
+        [source] = open_sources([str(path)])
+        assert source == Source(str(path), "files", (str(path),))
+        [entry] = list_source(source).entries.to_pylist()
+        assert (entry["uri"], entry["size"], entry["kind"]) == (str(path), 3, "image")
+        bare = write(tmp_path / "3f2a", jpeg())
+        assert uris(listing_of(bare)) == [str(bare)]
+        memory.pipe({"/c/a.jpg": b"1234"})
+        assert listing_of("memory://c/a.jpg").entries["size"].to_pylist() == [4]
+
+    def test_images_in_braces(self, tmp_path):
+        paths = [write(tmp_path / name, b"1") for name in ("a.jpg", "b.jpg", "t.tar")]
+        assert uris(listing_of(f"{tmp_path}/{{a.jpg,b.jpg,t.tar}}")) == list(map(str, paths))
+
+
+class TestPatterns:
+    @pytest.mark.parametrize("place", ["local", "remote"])
+    @pytest.mark.parametrize("kind", ["folder", "pattern", "txt", "csv", "coco"])
+    def test_names_are_relative_to_the_corpus(self, tmp_path, memory, place, kind):
+        names = ["train/a.jpg", "train/x/b.png", "val/a.jpg", "c.jpg"]
+        for name in names:
+            write(tmp_path / "c" / name, b"123")
+        write(tmp_path / "c/l.txt", "\n".join(f"./{name}" for name in names).encode())
+        write(tmp_path / "c/l.csv", "\n".join(["uri", *names]).encode())
+        document = {"images": [{"file_name": name} for name in names]}
+        write(tmp_path / "c/l.json", json.dumps(document).encode())
+        root = str(tmp_path / "c")
+        if place == "remote":
+            memory.put(root, "/c", recursive=True)
+            root = "memory://c"
+        specs = {"folder": "", "pattern": "/**", "txt": "/l.txt", "csv": "/l.csv",
+                 "coco": "/l.json"}  # fmt: skip
+        spec = root + specs[kind]
+        listing = listing_of(spec, exclude=["train/*", "./c.jpg"])
+        [uri] = uris(listing)
+        assert uri.endswith("/c/val/a.jpg")
+        assert listing.ignored["excluded"] == 3
+        included = listing_of(spec, include=["train"], exclude=["*.png"])
+        assert [uri.rpartition("/c/")[2] for uri in uris(included)] == ["train/a.jpg"]
+        assert included.ignored["excluded"] == 3
+
+    def test_tars_are_left_out_by_their_own_names(self, tmp_path):
+        for name in ("new/1.tar", "old/2.tar"):
+            write(tmp_path / name, tar_bytes([]))
+        for spec in (tmp_path, tmp_path / "*/*.tar"):
+            listing = listing_of(spec, include=["*.jpg"], exclude=["old"])
+            assert uris(listing) == [str(tmp_path / "new/1.tar")]
+
+    def test_label_maps_stay_label_maps_without_their_photographs(self, tmp_path):
+        write(tmp_path / "a.jpg", b"1")
+        write(tmp_path / "a.png", palette_png())
+        assert listing_of(tmp_path, exclude=["*.jpg"]).ignored == {"excluded": 1, "label map": 1}
 
 
 class TestCoco:
@@ -561,13 +732,13 @@ class TestSpecs:
         [
             ("none", "does not exist"),
             ("none/a.tar", "does not exist"),
-            ("a.jpg/x", "does not exist"),
+            ("a.md/x", "does not exist"),
             ("*.tar", "Nothing matches"),
             ("t{0..1}.tar", "t1.tar does not exist"),
             ("memory://none", "does not exist"),
             ("memory://none/*.tar", "Nothing matches"),
-            ("a.jpg", "single image; name the folder"),
-            ("a.txt", "A corpus is a folder"),
+            ("a.md", "A corpus is a folder, an image.*a.md is none of these"),
+            ("**/*.jpg", "Nothing matches"),
             ("a.tar.gz", "compressed.*decompress it"),
             ("a.tgz", "compressed.*decompress it"),
             ("", "is empty"),
@@ -577,7 +748,7 @@ class TestSpecs:
     def test_one_clear_sentence_for_what_can_t_be_used(
         self, tmp_path, monkeypatch, memory, spec, words
     ):
-        for name in ("a.jpg", "a.txt", "a.tar.gz", "a.tgz", "t0.tar"):
+        for name in ("a.md", "a.tar.gz", "a.tgz", "t0.tar"):
             write(tmp_path / name, b"x")
         monkeypatch.chdir(tmp_path)
         if spec == "*.tar":

@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bad_images import jpeg, tar_bytes, write
@@ -14,6 +15,7 @@ from builds import rows_of
 from storage.artifacts import Artifact, ArtifactStore
 from storage.corpus import open_sources
 from storage.errors import ArtifactError, ConfigError, CorpusError
+from storage.fingerprints import Recipe
 from tasks import embed_images, scan
 from tasks.layout import ENTRIES, REJECTS
 from tasks.stage import SilentProgress, plan_parts
@@ -29,9 +31,11 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path / "corpus"
 
 
-def plan_of(spec: Path | str, store: ArtifactStore, part_images: int = 2) -> Artifact:
-    [source] = open_sources([str(spec)])
-    config = scan.Config(source=scan.source_name(source), part_images=part_images)
+def plan_of(
+    spec: Path | str, store: ArtifactStore, part_images: int = 2, **settings: Any
+) -> Artifact:
+    [source] = open_sources([str(spec)], uri_column=settings.get("uri_column", ""))
+    config = scan.Config(source=scan.source_name(source), part_images=part_images, **settings)
     return scan.run(config, scan.Inputs(), store, SilentProgress())
 
 
@@ -281,3 +285,65 @@ def test_parts_are_found_by_what_is_in_them(corpus: Path, store: ArtifactStore, 
     after = plan_of(corpus, store)
     refs = [embed_images.locate(config, PartOfPlan(plan.ref, 0), store) for plan in (before, after)]
     assert refs[0] == refs[1]
+
+
+def test_a_corpus_without_patterns_keeps_its_key(corpus: Path, store: ArtifactStore) -> None:
+    """Keys that stores of earlier versions hold."""
+    recipe = Recipe(stage="scan", version=1, config={"source": "/c"})
+    assert scan.Config(source="/c").recipe == recipe
+    prefixes = {
+        scan.Config(source="/c", **given).recipe.prefix
+        for given in ({}, {"include": ("a",)}, {"exclude": ("a",)}, {"uri_column": "a"})
+    }
+    assert len(prefixes) == 4
+
+
+def test_patterns_that_leave_nothing_are_one_sentence(corpus: Path, store: ArtifactStore) -> None:
+    write_files(corpus, "a.jpg", "b.jpg", "n.txt")
+    with pytest.raises(CorpusError, match=r"leave nothing of .*\(2 excluded, 1 txt\)") as caught:
+        plan_of(corpus, store, include=("*.png",))
+    assert "\n" not in str(caught.value)
+    assert plan_of(corpus, store, include=("a*",)).counts["ignored"] == {"excluded": 1, "txt": 1}
+
+
+def test_patterns_keep_the_parts_that_a_plan_without_them_has(
+    corpus: Path, store: ArtifactStore
+) -> None:
+    """Their embeddings are there; what was added is cut by itself."""
+    write_files(corpus, "a.jpg", "b.jpg", "c.jpg", "thumbs/d.jpg", "thumbs/e.jpg", "thumbs/f.jpg",
+                "x.jpg", "thumbs/g.jpg")  # fmt: skip
+    whole = plan_of(corpus, store)
+    assert names_by_part(whole) == {
+        0: ["a.jpg", "b.jpg"], 1: ["c.jpg", "d.jpg"], 2: ["e.jpg", "f.jpg"], 3: ["g.jpg", "x.jpg"],
+    }  # fmt: skip
+    some = plan_of(corpus, store, exclude=("thumbs",))
+    assert digests(some) == [digests(whole)[0], digests(whole)[1], digests(whole)[3]]
+    assert names_by_part(some) == {0: ["a.jpg", "b.jpg"], 1: ["c.jpg"], 2: ["x.jpg"]}
+    few = plan_of(corpus, store, include=("a.jpg", "e.jpg", "thumbs/d.jpg"), exclude=("a.jpg",))
+    assert names_by_part(few) == {0: ["d.jpg"]}
+    write_files(corpus, "y.jpg")
+    grown = plan_of(corpus, store, exclude=("thumbs",))
+    assert digests(grown)[:3] == digests(some)
+    assert names_by_part(grown)[3] == ["y.jpg"]
+    assert digests(plan_of(corpus, store))[:4] == digests(whole)
+
+
+def test_patterns_decide_what_is_read_of_tars_alone(corpus: Path, store: ArtifactStore) -> None:
+    write_files(corpus, "a.jpg", "b.jpg")
+    write(corpus / "t.tar", tar_bytes([("c.jpg", jpeg())]))
+    whole = plan_of(corpus, store)
+    some = plan_of(corpus, store, exclude=("c.jpg",))
+    assert digests(some)[0] == digests(whole)[0]
+    assert digests(some)[1] != digests(whole)[1]
+
+
+def test_images_that_a_pattern_matches_are_one_plan_that_grows(
+    corpus: Path, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(corpus, "a.jpg", "x/b.jpg")
+    plan = plan_of(f"{corpus}/**/*.jpg", store)
+    write_files(corpus, "x/c.jpg")
+    monkeypatch.chdir(corpus)
+    grown = plan_of("**/*.jpg", store)
+    assert digests(grown)[0] == digests(plan)[0]
+    assert all_names(grown) == ["a.jpg", "b.jpg", "c.jpg"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -15,6 +16,8 @@ from pictures import picture, write_corpus
 
 from flows.pipeline import Build
 from flows.summary import summarise
+from storage.errors import ConfigError, CorpusError
+from storage.shard_samples import ShardSamples
 
 NAMES = ["red", "green"]
 
@@ -73,3 +76,36 @@ def test_shards_of_a_build_are_a_corpus_of_their_photographs(
     assert again.index.counts["images"] == 6
     assert summary.rejects == {"label_map": 6}
     assert summary.facts["other files"] == "6 json"
+
+
+def test_patterns_are_about_members_of_tars_too(corpus: Path, run: Any) -> None:
+    members = [("train/8.jpg", jpeg("red", 8)), ("val/9.jpg", b"broken"), ("9.txt", b"x")]
+    write(corpus / "more.tar", tar_bytes(members))
+    build = run(corpus, include=("train/*", "red-*"), exclude=("./red-000*",))
+    assert build.index.counts["images"] == 3
+    assert told(build) == "5 excluded, 1 txt"
+    assert summarise(build, []).rejects == {}
+
+
+def test_patterns_that_leave_nothing_of_tars_are_one_sentence(tmp_path: Path, run: Any) -> None:
+    write(tmp_path / "t.tar", tar_bytes([("a.jpg", jpeg("red", 1)), ("a.txt", b"x")]))
+    with pytest.raises(CorpusError, match=r"leave nothing of the corpus \(1 excluded, 1 txt\)"):
+        run(tmp_path / "t.tar", include=("*.png",))
+
+
+def test_a_column_needs_a_table(corpus: Path, run: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no table"):
+        run(corpus, uri_column="photo")
+    write(tmp_path / "t.csv", b"photo,url\ncorpus/red-000.jpg,x\ncorpus/red-001.jpg,x\n")
+    assert run(tmp_path / "t.csv", uri_column="photo").index.counts["images"] == 2
+
+
+def test_samples_of_a_pattern_are_named_from_where_it_begins(
+    corpus: Path, run: Any, tmp_path: Path
+) -> None:
+    build = run(f"{tmp_path}/cor*/*.jpg")
+    samples = ShardSamples.open(build.dataset)
+    facts = [json.loads(samples.read(number).facts) for number in range(len(samples))]
+    assert {fact["uri"].partition("-")[0] for fact in facts} == {
+        "corpus/red", "corpus/green",
+    }  # fmt: skip
