@@ -70,8 +70,8 @@ def build_pseudolabels(
     corpus: str | list[str],
     vocabulary: VocabularyName,
     recipe: RecipeName = "",
-    include: list[str] = [],  # noqa: B006 - for the run form
-    exclude: list[str] = [],  # noqa: B006
+    include: list[str] | None = None,
+    exclude: list[str] | None = None,
     uri_column: str = "",
     per_category: AtLeastOne = 500,
     clip: ClipName = DEFAULT_CLIP,
@@ -151,8 +151,8 @@ def build_pseudolabels(
     settings = BuildSettings(
         corpus=(corpus,) if isinstance(corpus, str) else tuple(corpus),
         vocabulary=vocabulary,
-        include=tuple(include),
-        exclude=tuple(exclude),
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
         uri_column=uri_column,
         per_category=per_category,
         clip=clip,
