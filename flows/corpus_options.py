@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from storage.corpus import Source
-from storage.errors import ConfigError
-from storage.file_kinds import is_list
+from storage.sentences import counted_kinds
 
 IncludeOption = Annotated[
     list[str] | None,
@@ -24,18 +23,9 @@ UriColumnOption = Annotated[
 ]
 
 
-def check_uri_column(uri_column: str, sources: Sequence[Source]) -> None:
-    """Refuse a column that no source has a use for.
-
-    Raises:
-        ConfigError: there is no table with columns among the sources.
-    """
-    if uri_column and not any(_has_columns(source) for source in sources):
-        raise ConfigError(
-            f"uri_column is {uri_column!r}, but the corpus has no table with columns: leave it out."
+def tell_other_files(console: Console, ignored: Mapping[str, int]) -> None:
+    """Print what of a corpus is no picture, or is left out by its name; nothing where all is."""
+    if ignored:
+        console.print(
+            f"Other files: {counted_kinds(ignored)}.", highlight=False, markup=False, soft_wrap=True
         )
-
-
-def _has_columns(source: Source) -> bool:
-    uri = source.uris[0]
-    return source.kind == "table" and not (is_list(uri) and uri.lower().endswith(".txt"))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
-from flows.corpus_options import check_uri_column
 from flows.executors import Executor
 from flows.settings import (
     BuildSettings,
@@ -18,7 +17,7 @@ from flows.settings import (
 )
 from storage.artifacts import Artifact, ArtifactRef
 from storage.bit_depth import check_bit_depth
-from storage.corpus import Source, open_sources
+from storage.corpus import Source, check_uri_column, open_sources
 from storage.corpus_selection import Selection
 from storage.errors import ConfigError, VocabularyError
 from storage.filesystems import is_local, parent_uri

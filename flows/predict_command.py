@@ -11,8 +11,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from flows.corpus_options import ExcludeOption, IncludeOption, UriColumnOption, tell_other_files
 from flows.devices import require_device
 from flows.settings import DEFAULT_STORE, clip_model
+from storage.corpus_selection import Selection
 from storage.errors import ConfigError, VocabularyError
 from storage.reject_reasons import REJECT_REASONS
 from storage.sentences import listed
@@ -31,7 +33,11 @@ _MASKCLIP_CLIP = "ViT-B-16-quickgelu:openai"
 
 def predict_pictures(
     images: Annotated[
-        list[str], typer.Argument(help="Pictures, folders, or patterns such as 'photos/*.jpg'.")
+        list[str],
+        typer.Argument(
+            help="What `build` takes as --corpus: pictures, folders, patterns such as"
+            " 'photos/*.jpg', tars, tables, lists, COCO JSON."
+        ),
     ],
     checkpoint: Annotated[
         str,
@@ -64,6 +70,9 @@ def predict_pictures(
     batch: Annotated[int, typer.Option(help="Pictures in memory at a time.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    uri_column: UriColumnOption = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace earlier predictions in the folder.")
     ] = False,
@@ -96,7 +105,8 @@ def predict_pictures(
         raise ConfigError(f"batch is {batch}: use at least 1.")
     device = require_device(device)
     check_folder(out, overwrite=overwrite)
-    pictures = find_pictures(images, without=out)
+    selection = Selection.of(include or (), exclude or ())
+    pictures = find_pictures(images, without=out, selection=selection, uri_column=uri_column)
     checkpoint = checkpoint_place(checkpoint, store)
     console.print("Loading the network …", style="dim", highlight=False)
     segmenter = _segmenter(checkpoint, names, clip, device, precision, image_size, settings)
@@ -108,7 +118,13 @@ def predict_pictures(
     total = pictures.entries.num_rows + pictures.rejects.num_rows
     with _TerminalProgress(console, total) as progress:
         summary = predict(
-            pictures, segmenter, out, batch=batch, progress=progress, category_ids=own_ids(names)
+            pictures,
+            segmenter,
+            out,
+            batch=batch,
+            progress=progress,
+            category_ids=own_ids(names),
+            selection=selection,
         )
     _report(console, summary, segmenter, out, min_score, time.monotonic() - started)
 
@@ -235,6 +251,7 @@ def _report(
             markup=False,
             soft_wrap=True,
         )
+    tell_other_files(console, summary.ignored)
     if segmenter.untrained:
         console.print("[bold yellow]Untrained weights: the predictions mean nothing.[/]")
     console.print(f"Folder: {out}", highlight=False, markup=False, soft_wrap=True)

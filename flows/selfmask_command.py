@@ -14,12 +14,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from flows.corpus_options import ExcludeOption, IncludeOption, UriColumnOption, tell_other_files
 from flows.devices import require_device
 from flows.selfmask_settings import PAPER, SelfMaskFigures, SelfMaskSettings
 from flows.settings import DEFAULT_CLIP, selfmask_model
 from flows.tenths import showing_tenths
 from flows.typed_options import typed
 from flows.waiting import Wait, waiting_for
+from storage.corpus_selection import Selection
 from storage.errors import ConfigError
 from storage.reject_reasons import REJECT_REASONS
 from tasks.stage import SilentProgress
@@ -40,8 +42,14 @@ _MOST_MEASURED: Final = 300
 @selfmask_app.command("train")
 def train_command(
     context: typer.Context,
-    corpus: Annotated[list[str], typer.Option(help="Folder of pictures; may be repeated.")],
+    corpus: Annotated[
+        list[str],
+        typer.Option(help="Folder, images, tars, table, list or COCO JSON; may be repeated."),
+    ],
     out: Annotated[Path, typer.Option(help="File for the weights, .safetensors.")],
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    uri_column: UriColumnOption = "",
     features: Annotated[
         list[str] | None,
         typer.Option(
@@ -98,7 +106,8 @@ def train_command(
     if recipe == "paper":
         given = {**given, **PAPER, **typed(context, given)}
     chosen = tuple(features) if features else (DEFAULT_CLIP,)
-    run(SelfMaskSettings(**{**given, "corpus": tuple(corpus), "features": chosen}))
+    lists = {"corpus": corpus, "include": include, "exclude": exclude, "features": chosen}
+    run(SelfMaskSettings(**{**given, **{n: tuple(some or ()) for n, some in lists.items()}}))
 
 
 def run(settings: SelfMaskSettings) -> SelfMaskFigures:
@@ -245,6 +254,8 @@ def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
             shorter_side=2 * settings.image_size,
             seed=settings.seed,
             progress=_Counted(wait),
+            selection=Selection.of(settings.include, settings.exclude),
+            uri_column=settings.uri_column,
         )
     console.print(f"{len(sample.pictures):,} pictures", highlight=False)
     for reason, number in sorted(sample.rejects.items()):
@@ -252,6 +263,7 @@ def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
             f"{number:,} left out, {reason}: {REJECT_REASONS[reason]}.",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
+    tell_other_files(console, sample.ignored)
     return sample
 
 

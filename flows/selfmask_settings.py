@@ -39,8 +39,10 @@ class SelfMaskSettings:
     """What `zutis selfmask train` is told.
 
     Attributes:
-        corpus: pictures, folders (tars included) and patterns.
+        corpus: whatever a build takes as its corpus.
         out: the safetensors file; weights are float16.
+        include, exclude: patterns of names, relative to the corpus; see `Selection`.
+        uri_column: of tables, the column that says where the pictures are; empty: a usual one.
         features: sources of the features that are clustered; see `load_patch_features`.
         start: weights to go on from, whose sizes then hold: nq20, nq10, demo or a file; '': none.
         recipe: paper, its authors' settings, for a `start`; '': none. See `PAPER`.
@@ -66,6 +68,9 @@ class SelfMaskSettings:
 
     corpus: tuple[str, ...]
     out: Path
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    uri_column: str = ""
     features: tuple[str, ...] = (DEFAULT_CLIP,)
     start: str = ""
     recipe: str = ""

@@ -22,7 +22,7 @@ from storage.corpus_listing import Listing, ListingBuilder
 from storage.corpus_selection import ALL, Selection
 from storage.corpus_tables import check_table, list_table
 from storage.credentials import refuse_secrets
-from storage.errors import CorpusError
+from storage.errors import ConfigError, CorpusError
 from storage.file_kinds import extension_of, is_compressed_tar, is_image, is_table, is_tar, is_web
 from storage.filesystems import (
     MissingFileError,
@@ -118,6 +118,36 @@ def list_source(source: Source, selection: Selection = ALL, *, uri_column: str =
     else:
         list_coco(source.uris[0], builder)
     return builder.finish()
+
+
+def list_corpus(
+    specs: Sequence[str], selection: Selection = ALL, *, uri_column: str = ""
+) -> Listing:
+    """Lists all sources of a corpus together, each file once.
+
+    Raises:
+        ConfigError, CorpusError, StorageError: as `open_sources`, `list_source` and
+            `check_uri_column`.
+    """
+    sources = open_sources(specs, uri_column=uri_column)
+    check_uri_column(uri_column, sources)
+    builder = ListingBuilder()
+    for source in sources:
+        builder.add_listing(list_source(source, selection, uri_column=uri_column))
+    return builder.finish()
+
+
+def check_uri_column(uri_column: str, sources: Sequence[Source]) -> None:
+    """Refuse a column that no source has a use for.
+
+    Raises:
+        ConfigError: there is no table with columns among the sources.
+    """
+    tables = (source.uris[0] for source in sources if source.kind == "table")
+    if uri_column and all(extension_of(uri) == "txt" for uri in tables):
+        raise ConfigError(
+            f"uri_column is {uri_column!r}, but the corpus has no table with columns: leave it out."
+        )
 
 
 def _open_spec(spec: str, uri_column: str) -> Iterator[Source]:

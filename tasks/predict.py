@@ -19,13 +19,12 @@ picture's without its extension; where two share it, the second one's ends in `-
 
 from __future__ import annotations
 
-import glob
 import itertools
 import json
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +33,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from storage.corpus_folders import list_folder
-from storage.corpus_listing import IMAGE, Listing, ListingBuilder, kind_by_name
+from storage.corpus import list_corpus
+from storage.corpus_listing import Listing
+from storage.corpus_selection import ALL, Selection
 from storage.errors import ConfigError, CorpusError, ImageRejected
-from storage.file_kinds import file_name, is_image
+from storage.file_kinds import file_name
 from storage.filesystems import display, is_local, local_path, local_uri
 from storage.image_bytes import ImageBytes, iter_entry
 from storage.image_decoding import decode
 from storage.reject_reasons import UNREADABLE
+from storage.sentences import counted_kinds
 from storage.vocabulary import Category
 from tasks.overlays import draw_overlay, encode_label_map
 from tasks.stage import Progress, SilentProgress
@@ -65,33 +66,41 @@ class Summary:
         pictures: how many were segmented.
         instances: found in all of them.
         rejects: pictures that could not be used, by reason.
+        ignored: other files, and what is left out by its name, by kind as in `Listing.ignored`.
     """
 
     pictures: int
     instances: int
     rejects: dict[str, int]
+    ignored: dict[str, int] = field(default_factory=dict)
 
 
-def find_pictures(specs: Sequence[str], *, without: Path | None = None) -> Listing:
+def find_pictures(
+    specs: Sequence[str],
+    *,
+    without: Path | None = None,
+    selection: Selection = ALL,
+    uri_column: str = "",
+) -> Listing:
     """The pictures that users name, sorted by path, each once.
 
     Args:
-        specs: pictures, folders (searched with all that is below them, tars included) and
-            patterns with `*`, `?` or `[...]`; paths, or URIs without patterns.
+        specs: whatever a build takes as its corpus; see `storage.corpus`.
         without: a folder that is passed over, such as that of earlier predictions.
+        selection: what is taken, by names.
+        uri_column: of tables, the column that says where the pictures are; empty: a usual one.
 
     Raises:
+        ConfigError: a name carries a secret, or there is no table with columns.
         CorpusError: a name or pattern stands for nothing, or there is no picture at all.
     """
-    builder = ListingBuilder()
-    for spec in specs:
-        for name in _expand(spec):
-            _list(name, builder)
-    listing = builder.finish()
+    listing = list_corpus(specs, selection, uri_column=uri_column)
     if without is not None:
         listing = _without(listing, local_uri(str(without)))
     if not listing.entries.num_rows and not listing.rejects.num_rows:
-        raise CorpusError(f"There is no picture in {', '.join(specs) or 'nothing'}; name some.")
+        others = f" (but {counted_kinds(listing.ignored)})" if listing.ignored else ""
+        names = ", ".join(map(display, specs)) or "nothing"
+        raise CorpusError(f"There is no picture in {names}{others}; name some.")
     return listing
 
 
@@ -161,6 +170,7 @@ def predict(
     batch: int = 1,
     progress: Progress | None = None,
     category_ids: Sequence[int] = (),
+    selection: Selection = ALL,
 ) -> Summary:
     """Segment pictures, and write what the module's docstring lists.
 
@@ -175,6 +185,7 @@ def predict(
         progress: hears of every picture.
         category_ids: numbers of the segmenter's categories in the JSON files, as `own_ids` gives
             them; empty for the labels.
+        selection: which members of tars are read, by their names.
 
     Raises:
         ConfigError: `batch` is below 1, or the device's memory is too small.
@@ -183,17 +194,19 @@ def predict(
     if batch < 1:
         raise ConfigError(f"batch is {batch}: use at least 1.")
     progress = progress or SilentProgress()
+    ignored = Counter(listing.ignored)
     with _Writer(out, segmenter, category_ids) as writer:
         for row in _rows(listing.rejects):
             writer.reject(display(row["uri"]), row["reason"])
             progress.advance(rejected=row["reason"])
-        for some in _in_parts(_read(listing, writer, progress), batch):
+        pictures = _read(listing, _Tars(selection, ignored), writer, progress)
+        for some in _in_parts(pictures, batch):
             segmentations = segmenter.segment_batch([picture.pixels for picture in some])
             for picture, segmentation in zip(some, segmentations, strict=True):
                 writer.write(picture, segmentation)
                 progress.advance()
         writer.finish()
-    return writer.summary
+    return replace(writer.summary, ignored=dict(sorted(ignored.items())))
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,34 +350,6 @@ class _Names:
         return name
 
 
-def _expand(spec: str) -> list[str]:
-    """The paths that a pattern stands for; anything else as it is."""
-    if not is_local(spec):
-        return [spec]
-    path = str(Path(local_path(spec)).expanduser())
-    if Path(path).exists() or not glob.has_magic(path):
-        return [path]
-    found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - patterns may be absolute
-    if not found:
-        raise CorpusError(f"Nothing matches {spec}; check the path and the pattern.")
-    return found
-
-
-def _list(name: str, builder: ListingBuilder) -> None:
-    """Add a picture, or all that is in a folder."""
-    if not is_local(name):
-        if is_image(name):
-            builder.add(name, -1, "", IMAGE)
-        else:
-            builder.add_listing(list_folder(name))
-    elif Path(name).is_dir():
-        builder.add_listing(list_folder(local_uri(name)))
-    elif not Path(name).exists():
-        raise CorpusError(f"There is no picture and no folder {name}; check the path.")
-    else:
-        builder.add_local(local_uri(name), kind_by_name(name) or IMAGE)
-
-
 def _without(listing: Listing, folder: str) -> Listing:
     prefix = f"{folder}/"
 
@@ -379,11 +364,19 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield from some.to_pylist()
 
 
-def _read(listing: Listing, writer: _Writer, progress: Progress) -> Iterator[_Picture]:
+@dataclass(frozen=True)
+class _Tars:
+    """How tars are read: which members, and where the others are counted."""
+
+    selection: Selection
+    others: Counter[str]
+
+
+def _read(listing: Listing, tars: _Tars, writer: _Writer, progress: Progress) -> Iterator[_Picture]:
     """The pictures that can be used; the others are counted."""
     root = _common_folder(listing)
     for row in _rows(listing.entries):
-        for item in iter_entry(row["uri"], row["kind"], size=row["size"]):
+        for item in iter_entry(row["uri"], row["kind"], size=row["size"], **vars(tars)):
             name = _name_within(root, item)
             try:
                 pixels = _decoded(item)

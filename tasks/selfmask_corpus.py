@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from storage.corpus_selection import ALL, Selection
 from storage.errors import CorpusError, ImageRejected
 from storage.file_kinds import file_name
 from storage.filesystems import display
@@ -44,10 +46,13 @@ class CorpusSample:
     Attributes:
         pictures: in the order of their names.
         rejects: how many could not be used, by reason.
+        ignored: other files, and what is left out by its name, by kind as in `Listing.ignored`;
+            of tars, as far as they were read.
     """
 
     pictures: tuple[CorpusPicture, ...]
     rejects: dict[str, int]
+    ignored: dict[str, int]
 
 
 def read_sample(
@@ -57,25 +62,30 @@ def read_sample(
     shorter_side: int,
     seed: int,
     progress: Progress | None = None,
+    selection: Selection = ALL,
+    uri_column: str = "",
 ) -> CorpusSample:
     """Read pictures of a corpus, chosen at random; what can't be used is counted and passed over.
 
     Args:
-        specs: pictures, folders (tars in them included) and patterns; see `find_pictures`.
+        specs: whatever a build takes as its corpus; see `storage.corpus`.
         at_most: pictures; 0: all of them. Of a tar, the first ones are taken.
         shorter_side: pixels; larger pictures are made that small.
         seed: of the choice.
         progress: hears of every picture.
+        selection: what is taken, by names.
+        uri_column: of tables, the column that says where the pictures are; empty: a usual one.
 
     Raises:
         CorpusError: there is no picture that can be used.
     """
     progress = progress or SilentProgress()
-    listing = find_pictures(specs)
+    listing = find_pictures(specs, selection=selection, uri_column=uri_column)
+    ignored = Counter(listing.ignored)
     rejects = Counter(listing.rejects["reason"].to_pylist())
     pictures: list[CorpusPicture] = []
     order = np.random.default_rng(seed).permutation(listing.entries.num_rows)
-    for item in _items(listing.entries.take(order).to_pylist()):
+    for item in _items(listing.entries.take(order).to_pylist(), selection, ignored):
         try:
             pictures.append(_picture(item, shorter_side))
         except ImageRejected as rejected:
@@ -87,12 +97,18 @@ def read_sample(
         reasons = ", ".join(f"{count} {reason}" for reason, count in rejects.items())
         raise CorpusError(f"None of the pictures can be used ({reasons or 'there are none'}).")
     pictures.sort(key=lambda picture: picture.name)
-    return CorpusSample(pictures=tuple(pictures), rejects=dict(rejects))
+    return CorpusSample(
+        pictures=tuple(pictures), rejects=dict(rejects), ignored=dict(sorted(ignored.items()))
+    )
 
 
-def _items(entries: list[dict[str, str]]) -> Iterator[ImageBytes]:
+def _items(
+    entries: list[dict[str, Any]], selection: Selection, others: Counter[str]
+) -> Iterator[ImageBytes]:
     for entry in entries:
-        yield from iter_entry(entry["uri"], entry["kind"])
+        yield from iter_entry(
+            entry["uri"], entry["kind"], size=entry["size"], others=others, selection=selection
+        )
 
 
 def _picture(item: ImageBytes, shorter_side: int) -> CorpusPicture:

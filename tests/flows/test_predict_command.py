@@ -18,7 +18,14 @@ from typer.testing import CliRunner
 from flows.predict_command import predict_pictures
 from flows.training_pipeline import checkpoint_place
 from storage.artifacts import ArtifactRef, ArtifactStore
-from storage.errors import ArtifactError, ConfigError, VocabularyError, WeightsError, ZutisError
+from storage.errors import (
+    ArtifactError,
+    ConfigError,
+    CorpusError,
+    VocabularyError,
+    WeightsError,
+    ZutisError,
+)
 from storage.fingerprints import Recipe
 
 app = typer.Typer()
@@ -64,6 +71,20 @@ def test_a_run_says_what_it_did(colours, folder, tmp_path):
     assert "1 left out, not_an_image: the bytes are of no known image format" in output
     assert "Untrained weights" in output
     assert len(list((out / "labels").iterdir())) == 4
+
+
+def test_a_corpus_is_narrowed_down_and_the_rest_told(colours, folder, tmp_path):
+    (folder / "notes.txt").touch()
+    out = tmp_path / "out"
+    words = ["--checkpoint", UNTRAINED, "--categories", "red, blue", "--out", out]
+    output = run(folder, *words, "--exclude", "red-*", "--include", "*-001.jpg")
+    assert "1 pictures" in output
+    assert "Other files: 3 excluded, 1 txt." in output
+    (folder / "t.csv").write_text("photo\nred-000.jpg\n")
+    output = run(folder / "t.csv", *words, "--overwrite", "--uri-column", "photo")
+    assert "1 pictures" in output
+    with pytest.raises(CorpusError, match=r"no column 'foto' \(its columns are photo\)"):
+        run(folder / "t.csv", *words, "--overwrite", "--uri-column", "foto")
 
 
 def test_options_reach_the_segmenter(colours, folder, tmp_path):

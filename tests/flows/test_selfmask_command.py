@@ -64,6 +64,17 @@ def test_a_pipe_hears_what_is_waited_for(world, tmp_path, capsys):
     assert told[:3] == ["Loading the networks", "Voting for masks", "training"]
 
 
+def test_the_corpus_is_narrowed_down_and_the_rest_told(world, tmp_path, capsys):
+    (world / "pictures/list.txt").write_text("")
+    try:
+        figures = run(settings(world, tmp_path, exclude=("*[0-4].*",), steps=1))
+    finally:
+        (world / "pictures/list.txt").unlink()
+    left = [path for path in (world / "pictures").iterdir() if path.stem[-1] not in "01234"]
+    assert figures.pictures == len(left) < 14
+    assert f"{14 - len(left)} excluded, 1 txt." in capsys.readouterr().out
+
+
 def test_without_truth_there_are_no_scores(world, tmp_path, capsys):
     figures = run(settings(world, tmp_path, pictures=6))
     assert figures.pictures == 6

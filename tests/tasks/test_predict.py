@@ -17,6 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from storage.corpus_selection import Selection
 from storage.errors import ConfigError, CorpusError
 from storage.vocabulary import Category, load_vocabulary
 from tasks.category_texts import embed_categories
@@ -158,6 +159,20 @@ def test_formats_and_sizes(segmenter, tmp_path):
     assert sizes == {"cmyk.jpg": (40, 90), "small.gif": (33, 21), "turned.jpg": (60, 40)}
 
 
+def test_what_is_left_out_is_counted_in_tars_too(segmenter, folder, tmp_path):
+    with tarfile.open(folder / "some.tar", "w") as tar:
+        for name in ("red/1.jpg", "blue/2.jpg"):
+            tar.add(folder / "red-000.jpg", name)
+        tar.add(__file__, "red/1.txt")
+    (folder / "notes.txt").touch()
+    selection = Selection.of([], ["blue*"])
+    listing = find_pictures([str(folder)], selection=selection)
+    prepare_folder(tmp_path / "out", overwrite=False)
+    summary = predict(listing, segmenter, tmp_path / "out", selection=selection)
+    assert (summary.pictures, summary.rejects) == (3, {})
+    assert summary.ignored == {"excluded": 3, "txt": 2}
+
+
 def test_tars_are_read_too(segmenter, folder, tmp_path):
     with tarfile.open(tmp_path / "some.tar", "w") as tar:
         tar.add(folder / "red-000.jpg", "deep/red.jpg")
@@ -180,15 +195,42 @@ class TestFindingPictures:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("nowhere.jpg", "no picture and no folder .*nowhere"),
+            ("nowhere.jpg", "nowhere.jpg does not exist"),
+            ("notes.md", "A corpus is a folder, an image"),
+            ("list.txt", "There is no picture in .*list.txt"),
             ("*.tiff", "Nothing matches"),
             ("empty", "There is no picture in"),
         ],
     )
     def test_nothing_is_an_error(self, name, message, folder):
         (folder / "empty").mkdir()
+        (folder / "notes.md").touch()
+        (folder / "list.txt").touch()
         with pytest.raises(CorpusError, match=message):
             find_pictures([str(folder / name)])
+
+    def test_whatever_is_a_corpus_is_read(self, folder, tmp_path):
+        names = ["red-000.jpg", "blue-001.jpg"]
+        (folder / "list.txt").write_text("\n".join([*names, "gone.jpg"]))
+        (folder / "list.csv").write_text("\n".join(["photo", *names]))
+        document = {"images": [{"id": 7, "file_name": name} for name in names]}
+        (folder / "coco.json").write_text(json.dumps(document))
+        for name, column in [("list.txt", ""), ("list.csv", "photo"), ("coco.json", "")]:
+            found = find_pictures([str(folder / name)], uri_column=column)
+            assert [uri.rpartition("/")[2] for uri in found.entries["uri"].to_pylist()] == [
+                "blue-001.jpg", "red-000.jpg",
+            ]  # fmt: skip
+            assert found.rejects["reason"].to_pylist() == ["missing"] * (name == "list.txt")
+
+    def test_pictures_of_another_format_are_other_files_as_in_builds(self, folder):
+        (folder / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+        assert find_pictures([str(folder)]).ignored == {"heic": 1}
+        with pytest.raises(CorpusError, match=r"photo\.heic is none of these"):
+            find_pictures([str(folder / "photo.heic")])
+
+    def test_patterns_that_leave_nothing_say_so(self, folder):
+        with pytest.raises(CorpusError, match=r"no picture in .*\(but 4 excluded\)"):
+            find_pictures([str(folder)], selection=Selection.of(["*.png"], []))
 
     def test_earlier_predictions_are_no_pictures(self, segmenter, folder):
         run(segmenter, [folder], folder / "out")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from storage.corpus_selection import Selection
 from storage.errors import CorpusError
 from tasks.selfmask_corpus import read_sample
 
@@ -67,6 +68,18 @@ def test_nothing_that_can_be_used(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"<html>")
     with pytest.raises(CorpusError, match="1 not_an_image"):
         read(tmp_path)
+
+
+def test_whatever_is_a_corpus_is_read_and_what_is_left_out_counted(corpus):
+    (corpus / "list.txt").write_text("0.png\n# 1.png\n2.png\nmore.tar\ngone.png\nbroken.png\n")
+    specs, settings = [str(corpus / "list.txt")], {"at_most": 0, "shorter_side": 100, "seed": 0}
+    sample = read_sample(specs, **settings, selection=Selection.of([], ["2.png", "in/7*"]))
+    assert [picture.name for picture in sample.pictures] == ["0.png", "8.png"]
+    assert sample.rejects == {"missing": 1, "empty_file": 1}
+    assert sample.ignored == {"excluded": 2}
+    (corpus / "t.csv").write_text("photo,url\n3.png,x\n")
+    sample = read_sample([str(corpus / "t.csv")], **settings, uri_column="photo")
+    assert [picture.name for picture in sample.pictures] == ["3.png"]
 
 
 def test_pixels_can_be_trained_on(corpus):
