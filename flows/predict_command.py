@@ -15,7 +15,7 @@ from flows.corpus_options import ExcludeOption, IncludeOption, UriColumnOption, 
 from flows.devices import require_device
 from flows.settings import DEFAULT_STORE, clip_model
 from storage.corpus_selection import Selection
-from storage.errors import ConfigError, VocabularyError
+from storage.errors import ConfigError, CorpusError, VocabularyError
 from storage.reject_reasons import REJECT_REASONS
 from storage.sentences import listed
 from storage.vocabulary import Category, load_vocabulary
@@ -23,6 +23,7 @@ from tasks.stage import SilentProgress
 
 if TYPE_CHECKING:
     from tasks.dense_segmenter import DenseSegmenter
+    from tasks.picture_ids import PictureIds
     from tasks.predict import Summary
     from tasks.segmenter import InstanceSettings
 
@@ -73,6 +74,13 @@ def predict_pictures(
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     uri_column: UriColumnOption = "",
+    image_ids: Annotated[
+        str,
+        typer.Option(
+            help="COCO JSON whose image ids are to be written, to score against it; else that of"
+            " the pictures, or 1, 2, 3 …"
+        ),
+    ] = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace earlier predictions in the folder.")
     ] = False,
@@ -107,6 +115,9 @@ def predict_pictures(
     check_folder(out, overwrite=overwrite)
     selection = Selection.of(include or (), exclude or ())
     pictures = find_pictures(images, without=out, selection=selection, uri_column=uri_column)
+    ids = _image_ids(image_ids, images, console)
+    if ids is not None:
+        ids.check(pictures)
     checkpoint = checkpoint_place(checkpoint, store)
     console.print("Loading the network …", style="dim", highlight=False)
     segmenter = _segmenter(checkpoint, names, clip, device, precision, image_size, settings)
@@ -125,6 +136,7 @@ def predict_pictures(
             progress=progress,
             category_ids=own_ids(names),
             selection=selection,
+            image_ids=ids,
         )
     _report(console, summary, segmenter, out, min_score, time.monotonic() - started)
 
@@ -139,6 +151,24 @@ def _names(categories: str, vocabulary: str) -> tuple[str | Category, ...] | Non
         return None
     names = (name.strip() for name in categories.split(","))
     return tuple(name for name in names if name)
+
+
+def _image_ids(file: str, images: list[str], console: Console) -> PictureIds | None:
+    """The ids of the file that is given, else of the COCO files that the pictures are."""
+    from tasks.picture_ids import ids_of_corpus, ids_of_file
+
+    if file:
+        return ids_of_file(file)
+    try:
+        ids = ids_of_corpus(images)
+    except CorpusError as error:
+        sentence = f"Note: {error} The pictures are numbered from 1."
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        return None
+    if ids is not None:
+        sentence = f"Image ids are those of {ids.label}."
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    return ids
 
 
 def _segmenter(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import posixpath
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -40,7 +41,7 @@ def list_coco(uri: str, builder: ListingBuilder) -> None:
         StorageError: a file system can't be reached.
     """
     names = []
-    for number, name in enumerate(_image_names(uri)):
+    for number, (name, _) in enumerate(_images(uri)):
         if name:
             names += [name] if builder.selects(name, IMAGE) else []
         else:
@@ -58,14 +59,59 @@ def list_coco(uri: str, builder: ListingBuilder) -> None:
         _add_remote(folder, names, builder)
 
 
-def _image_names(uri: str) -> list[str | None]:
+def image_ids(uri: str) -> dict[str, int]:
+    """The `id` of each of the JSON's images, by `file_name` without a leading `./`.
+
+    Raises:
+        CorpusError: an image has no name or no id, two have the same, or as `list_coco`.
+        StorageError: the file can't be read.
+    """
+    ids: dict[str, int] = {}
+    taken: dict[int, str] = {}
+    for number, (given, own_id) in enumerate(_images(uri)):
+        name = (given or "").removeprefix("./")
+        where = f"images[{number}] of {display(uri)}"
+        if not name or own_id is None:
+            lacking = "whole number as its `id`" if name else "`file_name`"
+            raise CorpusError(f"{where} has no {lacking}: correct the file.")
+        if ids.setdefault(name, own_id) != own_id:
+            raise CorpusError(
+                f"{where} is {display(name)}, which is there already with another `id` "
+                f"({ids[name]} and {own_id}): correct the file."
+            )
+        if taken.setdefault(own_id, name) != name:
+            raise CorpusError(
+                f"{where}, {display(name)}, has the `id` {own_id} of {display(taken[own_id])}: "
+                "correct the file."
+            )
+    return ids
+
+
+def image_ids_by_uri(uri: str) -> dict[str, int]:
+    """As `image_ids`, by the URIs under which `list_coco` adds the images."""
+    ids = image_ids(uri)
+    if not ids:
+        return {}
+    folder = _image_folder(uri, list(ids))
+    if is_local(uri) or is_web(uri):
+        return {join_uri(folder, name): own_id for name, own_id in ids.items()}
+    uri_of = _remote_uris(folder)
+    return {uri_of(name): own_id for name, own_id in ids.items()}
+
+
+def _images(uri: str) -> list[tuple[str | None, int | None]]:
+    """File name and id of each image; None for what is not there, or is of another type."""
+
     def reduce(value: dict[str, Any]) -> Any:
         # Called for each object as soon as it is complete, innermost first: an annotation
-        # shrinks to None and an image to its name before the next one is parsed.
+        # shrinks to None and an image to name and id before the next one is parsed.
         if "images" in value:
             return value
-        name = value.get("file_name")
-        return name if isinstance(name, str) else None
+        name, own_id = value.get("file_name"), value.get("id")
+        if not isinstance(name, str):
+            return None
+        is_id = isinstance(own_id, int) and not isinstance(own_id, bool)
+        return name, own_id if is_id else None
 
     with open_binary(uri) as file, translated_errors("read", uri):
         try:
@@ -80,7 +126,7 @@ def _image_names(uri: str) -> list[str | None]:
             f"The file {display(uri)} has no list `images`; a corpus can be a COCO-style JSON "
             "file with `images` that each have a `file_name`."
         )
-    return [name if isinstance(name, str) else None for name in images]
+    return [image if isinstance(image, tuple) else (None, None) for image in images]
 
 
 def _image_folder(uri: str, names: list[str]) -> str:
@@ -114,9 +160,7 @@ def _candidate_folders(uri: str) -> list[str]:
 
 def _add_remote(folder: str, names: list[str], builder: ListingBuilder) -> None:
     # Folder by folder: a request per image would take hours on an object store.
-    file_system, root = resolve(folder)
-    uri_of = remote_namer(folder, file_system)
-    wanted = pa.array(sorted({uri_of(posixpath.normpath(f"{root}/{name}")) for name in names}))
+    wanted = pa.array(sorted(set(map(_remote_uris(folder), names))))
     entries = all_files_below(folder).entries  # what the file names is meant, hidden or not
     named = entries.filter(pc.is_in(entries["uri"], wanted))
     images = pa.repeat(IMAGE, named.num_rows)
@@ -124,3 +168,10 @@ def _add_remote(folder: str, names: list[str], builder: ListingBuilder) -> None:
     found = pc.is_in(wanted, entries["uri"].combine_chunks())
     for uri in wanted.filter(pc.invert(found)).to_pylist():
         builder.reject(uri, MISSING)
+
+
+def _remote_uris(folder: str) -> Callable[[str], str]:
+    """The function from a name in a remote folder to its URI."""
+    file_system, root = resolve(folder)
+    uri_of = remote_namer(folder, file_system)
+    return lambda name: uri_of(posixpath.normpath(f"{root}/{name}"))

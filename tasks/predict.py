@@ -13,8 +13,9 @@ mask by the box's, and the split into small, medium and large objects with it.
 Categories have the numbers of the vocabulary where it gives whole ones, else those of the label
 maps; where they differ, `categories` says the `label` of each, too.
 
-Pictures are numbered from 1, sorted by path; the same pictures give the same files. NAME is the
-picture's without its extension; where two share it, the second one's ends in `-2`.
+Pictures are numbered from 1, sorted by path, or as a COCO file with the truth numbers them
+(`picture_ids`); the same pictures give the same files. NAME is the picture's without its extension;
+where two share it, the second one's ends in `-2`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from storage.reject_reasons import UNREADABLE
 from storage.sentences import counted_kinds
 from storage.vocabulary import Category
 from tasks.overlays import draw_overlay, encode_label_map
+from tasks.picture_ids import PictureIds
 from tasks.stage import Progress, SilentProgress
 
 if TYPE_CHECKING:
@@ -171,6 +173,7 @@ def predict(
     progress: Progress | None = None,
     category_ids: Sequence[int] = (),
     selection: Selection = ALL,
+    image_ids: PictureIds | None = None,
 ) -> Summary:
     """Segment pictures, and write what the module's docstring lists.
 
@@ -186,10 +189,11 @@ def predict(
         category_ids: numbers of the segmenter's categories in the JSON files, as `own_ids` gives
             them; empty for the labels.
         selection: which members of tars are read, by their names.
+        image_ids: the pictures' numbers in the JSON files; None counts them from 1.
 
     Raises:
         ConfigError: `batch` is below 1, or the device's memory is too small.
-        CorpusError: none of the pictures can be used.
+        CorpusError: none of the pictures can be used, or a picture has no id.
     """
     if batch < 1:
         raise ConfigError(f"batch is {batch}: use at least 1.")
@@ -199,7 +203,7 @@ def predict(
         for row in _rows(listing.rejects):
             writer.reject(display(row["uri"]), row["reason"])
             progress.advance(rejected=row["reason"])
-        pictures = _read(listing, _Tars(selection, ignored), writer, progress)
+        pictures = _read(listing, _Tars(selection, ignored), writer, progress, image_ids)
         for some in _in_parts(pictures, batch):
             segmentations = segmenter.segment_batch([picture.pixels for picture in some])
             for picture, segmentation in zip(some, segmentations, strict=True):
@@ -212,6 +216,7 @@ def predict(
 @dataclass(frozen=True, eq=False)
 class _Picture:
     file_name: str
+    image_id: int
     pixels: NDArray[np.uint8]
 
 
@@ -254,11 +259,10 @@ class _Writer:
         remark = self._segmenter.label if self._segmenter.untrained else ""
         overlay = draw_overlay(picture.pixels, segmentation, categories, remark=remark)
         overlay.save(self._out / OVERLAYS / name)
-        image_id = len(self._images) + 1
         height, width, _ = picture.pixels.shape
         self._images.append(
             {
-                "id": image_id,
+                "id": picture.image_id,
                 "file_name": picture.file_name,
                 "height": height,
                 "width": width,
@@ -266,7 +270,7 @@ class _Writer:
                 "overlay": f"{OVERLAYS}/{name}",
             }
         )
-        for result in coco_predictions(segmentation.instances, image_id):
+        for result in coco_predictions(segmentation.instances, picture.image_id):
             self._write_instance(result)
 
     def _write_instance(self, result: dict[str, Any]) -> None:
@@ -372,9 +376,16 @@ class _Tars:
     others: Counter[str]
 
 
-def _read(listing: Listing, tars: _Tars, writer: _Writer, progress: Progress) -> Iterator[_Picture]:
+def _read(
+    listing: Listing,
+    tars: _Tars,
+    writer: _Writer,
+    progress: Progress,
+    ids: PictureIds | None,
+) -> Iterator[_Picture]:
     """The pictures that can be used; the others are counted."""
     root = _common_folder(listing)
+    number = 0
     for row in _rows(listing.entries):
         for item in iter_entry(row["uri"], row["kind"], size=row["size"], **vars(tars)):
             name = _name_within(root, item)
@@ -384,7 +395,8 @@ def _read(listing: Listing, tars: _Tars, writer: _Writer, progress: Progress) ->
                 writer.reject(name, rejected.reason)
                 progress.advance(rejected=rejected.reason)
                 continue
-            yield _Picture(name, pixels)
+            number += 1
+            yield _Picture(name, ids.take(item.uri, item.member) if ids else number, pixels)
 
 
 def _decoded(item: ImageBytes) -> NDArray[np.uint8]:

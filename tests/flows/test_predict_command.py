@@ -87,6 +87,34 @@ def test_a_corpus_is_narrowed_down_and_the_rest_told(colours, folder, tmp_path):
         run(folder / "t.csv", *words, "--overwrite", "--uri-column", "foto")
 
 
+def test_image_ids_are_those_of_a_file(colours, folder, tmp_path):
+    out, truth = tmp_path / "out", folder / "truth.json"
+    names = ["red-001.jpg", "red-000.jpg", "blue-000.jpg", "blue-001.jpg"]
+    images = [{"file_name": name, "id": 10 * i} for i, name in enumerate(names, start=1)]
+    truth.write_text(json.dumps({"images": images}))
+    words = ["--checkpoint", UNTRAINED, "--categories", "red, blue", "--out", out, "--overwrite"]
+
+    def ids() -> list[int]:
+        content = json.loads((out / "predictions.json").read_text())
+        assert {row["image_id"] for row in content["annotations"]} <= {
+            row["id"] for row in content["images"]
+        }
+        return [row["id"] for row in content["images"]]
+
+    assert f"Image ids are those of {truth}." in run(truth, *words)
+    assert ids() == [30, 40, 20, 10]
+    run(folder, *words, "--image-ids", truth)
+    assert ids() == [30, 40, 20, 10]
+    run(folder, *words)
+    assert ids() == [1, 2, 3, 4]
+    truth.write_text(json.dumps({"images": [*images[:3], images[3] | {"id": 10}]}))
+    assert "has the `id` 10 of red-001.jpg" in run(truth, *words)
+    assert ids() == [1, 2, 3, 4]
+    truth.write_text(json.dumps({"images": images[:2]}))
+    with pytest.raises(CorpusError, match="2 of 4 pictures are not in"):
+        run(folder, *words, "--image-ids", truth)
+
+
 def test_options_reach_the_segmenter(colours, folder, tmp_path):
     common = (folder, "--checkpoint", UNTRAINED, "--categories", "red")
     run(*common, "--out", tmp_path / "all", "--min-score", 0, "--nms", "none", "--batch", 3)

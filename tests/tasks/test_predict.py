@@ -16,11 +16,13 @@ from pictures import picture, write_corpus
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from storage.corpus_selection import Selection
 from storage.errors import ConfigError, CorpusError
 from storage.vocabulary import Category, load_vocabulary
 from tasks.category_texts import embed_categories
+from tasks.picture_ids import ids_of_corpus, ids_of_file
 from tasks.predict import Summary, find_pictures, own_ids, predict, prepare_folder, unused_ids
 from tasks.segmenter import ZutisSegmenter
 
@@ -77,6 +79,31 @@ def test_results_can_be_scored_and_keep_the_masks_areas(segmenter, folder, tmp_p
     loaded = COCO(out / "predictions.json").loadRes(results)
     areas = [annotation["area"] for annotation in read(out)["annotations"]]
     assert [loaded.anns[i + 1]["area"] for i in range(4)] == areas
+
+
+@pytest.mark.parametrize("by", ["corpus", "file"])
+def test_results_with_a_truths_ids_are_scored_against_it(segmenter, folder, tmp_path, by):
+    """Whose ids have gaps, and an order of their own."""
+    run(segmenter, [folder], tmp_path / "first")
+    first = read(tmp_path / "first")
+    own = dict(zip([image["id"] for image in first["images"]], [907, 12, 500, 3], strict=True))
+    truth = {
+        "images": [image | {"id": own[image["id"]]} for image in first["images"]][::-1],
+        "annotations": [row | {"image_id": own[row["image_id"]]} for row in first["annotations"]],
+        "categories": first["categories"],
+    }
+    path = folder / "truth.json"
+    path.write_text(json.dumps(truth))
+    specs = [path] if by == "corpus" else [folder]
+    ids = ids_of_corpus([str(path)]) if by == "corpus" else ids_of_file(str(path))
+    run(segmenter, specs, tmp_path / "out", image_ids=ids)
+    assert [image["id"] for image in read(tmp_path / "out")["images"]] == [907, 12, 500, 3]
+    coco = COCO(path)
+    scores = COCOeval(coco, coco.loadRes(str(tmp_path / "out/results.json")), "segm")
+    scores.evaluate()
+    scores.accumulate()
+    scores.summarize()
+    assert scores.stats[0] == 1.0
 
 
 def test_the_same_pictures_give_the_same_files_for_any_batch_and_order(segmenter, folder, tmp_path):
