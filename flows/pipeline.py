@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
+from flows import early_checks
 from flows.executors import Executor
 from flows.settings import (
     BuildSettings,
@@ -42,7 +43,7 @@ from tasks import (
 )
 from tasks.category_texts import equal_prompts
 from tasks.coverage import covered_items
-from tasks.layout import ENTRIES, MASKS, NEIGHBOURS, RETRIEVED_IMAGES, TEXTS
+from tasks.layout import MASKS, NEIGHBOURS, RETRIEVED_IMAGES, TEXTS
 from tasks.models import ModelConfig
 from tasks.stage import PartOfPlan, plan_parts
 from tasks.text_rows import TextRow
@@ -221,10 +222,12 @@ def _index_corpus(
         )
         for source in sources
     ]
-    _tell_if_all_are_taken(settings.per_category, plans, executor)
+    if told := early_checks.all_are_taken(settings.per_category, plans):
+        executor.warn(told)
     parts = [
         PartOfPlan(plan.ref, number) for plan in plans for number in range(len(plan_parts(plan)))
     ]
+    _check_before_reading(settings, configs, plans, parts[-1], executor)
     sizes = [part["items"] for plan in plans for part in plan_parts(plan)]
     embedded = _embed(configs.embed_images, settings.bit_depth, parts, sizes, executor)
     crops = _embed_crops(settings, configs, embedded, executor)
@@ -236,6 +239,22 @@ def _index_corpus(
     )
     index = executor.one(build_index.NAME, configs.index, inputs)
     return plans, embedded, list(crops.values()), index
+
+
+def _check_before_reading(
+    settings: BuildSettings,
+    configs: _Configs,
+    plans: Sequence[Artifact],
+    last: PartOfPlan,
+    executor: Executor,
+) -> None:
+    """Look for what would stop the build later, unless all is embedded already: it takes seconds,
+    and what comes after embedding finds the same by itself."""
+    store = executor.store
+    if store.find(embed_images.locate(configs.embed_images, last, store)) is None:
+        clip, selfmask = configs.models
+        early_checks.check_index(settings.index, settings.index_search, clip, plans)
+        early_checks.check_selfmask(settings.selfmask, selfmask)
 
 
 def _embed(
@@ -293,25 +312,6 @@ def _scan_config(settings: BuildSettings, source: Source) -> scan.Config:
         exclude=selection.exclude,
         uri_column=settings.uri_column if source.kind == "table" else "",
     )
-
-
-def _tell_if_all_are_taken(
-    per_category: int, plans: Sequence[Artifact], executor: Executor
-) -> None:
-    """Tell, before any image is read, that categories could only differ in their thresholds."""
-    listed = sum(plan.counts["entries"] for plan in plans)
-    if listed < per_category and not any(map(_has_tars, plans)):
-        executor.warn(
-            f"per_category is {per_category:,} and the corpus lists {listed:,} images: every"
-            " category is offered all of them. Ask for fewer, or set --min-score,"
-            " --min-probability or --min-margin, so that a category keeps what shows it."
-        )
-
-
-def _has_tars(plan: Artifact) -> bool:
-    """Tars are listed as one entry each, however many images they hold."""
-    with plan.open(ENTRIES) as file:
-        return "tar" in read_parquet(file, columns=["kind"])["kind"].unique().to_pylist()
 
 
 def _retrieve(

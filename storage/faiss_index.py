@@ -32,11 +32,9 @@ def build(
     Raises:
         ConfigError: if FAISS does not know the factory string or can't train it on the sample.
     """
-    failure = f"FAISS can't build the index {factory!r} of {dimension} dimensions"
-    if fatal := _FATAL.search(factory):
-        raise ConfigError(f"{failure}: {fatal[0]} is too few; choose another --index, or exact.")
+    failure = _failure(factory, dimension)
+    index = _make(factory, dimension)
     try:
-        index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
         _set_seed(index, seed)
         index.train(np.ascontiguousarray(sample, dtype=np.float32))
         for block in blocks:
@@ -47,6 +45,58 @@ def build(
             "or exact."
         ) from error
     return index
+
+
+def check(factory: str, parameters: str, dimension: int, rows: int | None) -> None:
+    """Find out, before anything is embedded, what can't become an index or be searched as asked.
+
+    Args:
+        factory: a FAISS factory string.
+        parameters: for searching, such as `nprobe=16`.
+        dimension: d.
+        rows: at most so many there will be to train on; None where that isn't known.
+
+    Raises:
+        ConfigError: FAISS doesn't know the factory string or the parameters, or needs more rows.
+    """
+    index = _make(factory, dimension)
+    needed = _rows_to_train(index)
+    if rows is not None and rows < needed:
+        raise ConfigError(
+            f"{_failure(factory, dimension)} from {rows:,} images: it needs {needed:,} to be "
+            "trained on; choose another --index, or exact."
+        )
+    if parameters:
+        _set_parameters(index, parameters)
+
+
+def _failure(factory: str, dimension: int) -> str:
+    return f"FAISS can't build the index {factory!r} of {dimension} dimensions"
+
+
+def _make(factory: str, dimension: int) -> Any:
+    """An empty index, not yet trained."""
+    failure = _failure(factory, dimension)
+    if fatal := _FATAL.search(factory):
+        raise ConfigError(f"{failure}: {fatal[0]} is too few; choose another --index, or exact.")
+    try:
+        return faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise ConfigError(f"{failure}: {_reason(error)}; choose another --index, or exact.") from (
+            error
+        )
+
+
+def _rows_to_train(index: Any) -> int:
+    """The rows that FAISS insists on: one a cluster of an inverted file, and of a product
+    quantiser, alone or behind a transform or an inverted file."""
+    inner = faiss.downcast_index(index)
+    if isinstance(inner, faiss.IndexPreTransform):
+        inner = faiss.downcast_index(inner.index)
+    ivf = faiss.try_extract_index_ivf(index)
+    clusters = [1] if ivf is None else [ivf.nlist]
+    parts = [inner] if ivf is None else [inner, faiss.downcast_index(ivf)]
+    return max(clusters + [part.pq.ksub for part in parts if hasattr(part, "pq")])
 
 
 def write(index: Any, path: str) -> None:
@@ -90,18 +140,29 @@ def search(
     Raises:
         ConfigError: if the index does not take the settings, or can't search with them.
     """
+    if parameters:
+        _set_parameters(index, parameters)
     try:
-        if parameters:
-            space: Any = faiss.ParameterSpace()
-            space.set_index_parameters(index, parameters)
         # Some values are only found wanting here, such as nprobe=0.
         scores, positions = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
     except RuntimeError as error:
-        raise ConfigError(
-            f"FAISS can't search this index with the parameters {parameters!r}: {_reason(error)}; "
-            "give --index-search others, such as nprobe=16 (IVF) or efSearch=128 (HNSW)."
-        ) from error
+        raise _wrong_parameters(parameters, error) from error
     return scores, positions
+
+
+def _set_parameters(index: Any, parameters: str) -> None:
+    try:
+        space: Any = faiss.ParameterSpace()
+        space.set_index_parameters(index, parameters)
+    except RuntimeError as error:
+        raise _wrong_parameters(parameters, error) from error
+
+
+def _wrong_parameters(parameters: str, error: RuntimeError) -> ConfigError:
+    return ConfigError(
+        f"FAISS can't search this index with the parameters {parameters!r}: {_reason(error)}; "
+        "give --index-search others, such as nprobe=16 (IVF) or efSearch=128 (HNSW)."
+    )
 
 
 def recall(found: np.ndarray, exact: np.ndarray) -> float:

@@ -57,6 +57,29 @@ def load_selfmask_model(config: ModelConfig) -> SelfMask:
         return _load_selfmask(config)
 
 
+def clip_dimension(config: ModelConfig) -> int | None:
+    """d of a CLIP's embeddings, by its architecture; None where only loading it would tell."""
+    from zutis_model.clip_architectures import embedding_dim
+
+    return embedding_dim(config.architecture)
+
+
+def check_selfmask_weights(config: ModelConfig) -> None:
+    """Whether the weights are SelfMask's, on the CPU; nothing of it is kept.
+
+    Raises:
+        WeightsError: they are of another network, or lack something.
+    """
+    from zutis_model.selfmask import load_selfmask
+
+    if config.weights.path is None:
+        return
+    try:
+        load_selfmask(_state_dict(config))
+    except ValueError as error:
+        raise _wrong_weights(config, error) from error
+
+
 @lru_cache(maxsize=2)
 def _load_clip(config: ModelConfig) -> Clip:
     from zutis_model.clip import load_clip

@@ -57,6 +57,12 @@ def architectures_of_clip(weights: Mapping[str, Tensor]) -> list[str]:
     ]
 
 
+def embedding_dim(architecture: str) -> int | None:
+    """d of the embeddings of an architecture; None if it is known by no such name."""
+    config = open_clip.get_model_config(architecture)
+    return None if config is None else int(config["embed_dim"])
+
+
 def quickgelu(architectures: list[str]) -> str | None:
     """The first of them that OpenAI's weights belong to: all of those were trained with QuickGELU.
 
