@@ -94,9 +94,9 @@ def _rows_to_train(index: Any) -> int:
     if isinstance(inner, faiss.IndexPreTransform):
         inner = faiss.downcast_index(inner.index)
     ivf = faiss.try_extract_index_ivf(index)
-    clusters = [1] if ivf is None else [ivf.nlist]
+    clusters = [1] if ivf is None else [int(ivf.nlist)]
     parts = [inner] if ivf is None else [inner, faiss.downcast_index(ivf)]
-    return max(clusters + [part.pq.ksub for part in parts if hasattr(part, "pq")])
+    return max(clusters + [int(part.pq.ksub) for part in parts if hasattr(part, "pq")])
 
 
 def write(index: Any, path: str) -> None:

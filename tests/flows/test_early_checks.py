@@ -56,7 +56,7 @@ def test_a_file_of_another_network_stops_before_any_image(
     settings: Any, fake_clip: FakeClip, tmp_path: Path
 ) -> None:
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
-    with pytest.raises(WeightsError, match="other.pt.* can't be loaded as selfmask"):
+    with pytest.raises(WeightsError, match=r"other\.pt.* can't be loaded as selfmask"):
         build_here(settings(selfmask=str(tmp_path / "other.pt")))
     assert fake_clip.calls["images"] == 0
 
