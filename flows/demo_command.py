@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from flows.demo_world import DemoWorld
 
 DEFAULT_FOLDER = "zutis-demo"
-PAGE = "index.html"
 FIGURES = "figures.json"
 _WALL_TIME = "wall-time.json"
 
@@ -87,9 +86,10 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
     world = _make_world(folder, size, console)
     with loading():
         from flows.build_command import obtain_outcome
+        from flows.demo_commands import demo_commands
         from flows.demo_figures import DemoScores, figures
         from flows.demo_report import write_report
-        from flows.demo_scores import retrieved_pictures, scored_masks
+        from flows.demo_scores import precision_by_chance, retrieved_pictures, scored_masks
         from flows.evaluate_command import obtain_scores
         from flows.next_steps import NextSteps
         from flows.train_command import obtain_training
@@ -115,12 +115,16 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
         truth = world.truth()
         retrieved = retrieved_pictures(outcome.build.retrieval, truth)
         masks = scored_masks(ShardSamples.open(outcome.build.dataset), retrieved, truth)
+        chance = precision_by_chance(truth, {one.kind for one in retrieved})
+    assert outcome.training is not None
     assert outcome.evaluation is not None
     scores = DemoScores(
         retrieved=retrieved,
         masks=masks,
         evaluated=outcome.evaluation,
         partly=partly,
+        chance=chance,
+        commands=demo_commands(size, dataset, outcome.training.key, training.key),
         seconds=_wall_time(world, time.monotonic() - started),
     )
     measured = figures(scores, size)
@@ -128,7 +132,7 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
     content = json.dumps([asdict(one) for one in measured], indent=1, ensure_ascii=False)
     (folder / FIGURES).write_text(content + "\n", encoding="utf-8")
     with waiting_for(console, "Writing the page"):
-        page = write_report(folder / PAGE, size, scores, measured, outcome, training)
+        page = write_report(folder, size, scores, measured, outcome, training)
     console.print(f"Everything, with pictures: {page}", highlight=False, soft_wrap=True)
     console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
     return page
@@ -166,9 +170,11 @@ def _wall_time(world: DemoWorld, seconds: float) -> float | None:
 
 def _print_figures(measured: list[Figure], console: Console) -> None:
     table = Table(title="What came of it", title_justify="left")
-    for column in ("", "measured", "goal", "reached", "of what"):
+    for column in ("", "measured", "baseline", "goal", "reached", "of what"):
         table.add_column(column, justify="right" if column == "measured" else "left")
     for one in measured:
         reached = {True: "yes", False: "[bold red]no[/]", None: ""}[one.reached]
-        table.add_row(escape(one.name), one.value, one.goal, reached, escape(one.note))
+        table.add_row(
+            escape(one.name), one.value, one.baseline, one.goal, reached, escape(one.note)
+        )
     console.print(table)

@@ -1,18 +1,22 @@
-"""The demonstration's figures beside their goals, from what the stages have published."""
+"""The demonstration's figures beside baselines and goals, from what the stages have published."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from flows.demo_commands import DemoCommands
 from flows.demo_page import Figure
 from flows.demo_scores import Retrieved, ScoredMask, precisions
 from flows.demo_settings import DemoSize
 from flows.training_pipeline import Evaluated
 from tasks.evaluate import METRICS
+from tasks.score_table import times
+
+_BASELINE: Final = "MaskCLIP"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,8 @@ class DemoScores:
         masks: every pseudo-mask of a picture with objects.
         evaluated: the network that was trained on all kinds, and MaskCLIP.
         partly: the one that was trained without some, and MaskCLIP.
+        chance: the precision of pictures that are taken at random, 0..1, mean over the kinds.
+        commands: what gives the figures again.
         seconds: wall time of the run that made everything; None if none did it in one go.
     """
 
@@ -31,6 +37,8 @@ class DemoScores:
     masks: Sequence[ScoredMask]
     evaluated: Evaluated
     partly: Evaluated
+    chance: float
+    commands: DemoCommands
     seconds: float | None
 
 
@@ -45,54 +53,57 @@ def _of_the_labels(scores: DemoScores, size: DemoSize) -> Iterator[Figure]:
     yield _share(
         f"retrieval precision@{size.per_category}",
         float(np.mean(list(shares.values()))),
+        f"{scores.chance:.1%}, pictures at random",
         size.goals.precision,
+        scores.commands.again,
         f"mean over {len(shares)} names; lowest {shares[worst]:.1%}, {worst}",
     )
     ious = np.array([one.iou for one in scores.masks])
+    # With all of the picture as the mask, the IoU is the share that the truth has of it.
+    whole = float(np.mean([one.truth.mean() for one in scores.masks]))
     yield _share(
         "pseudo-mask IoU",
         float(ious.mean()),
+        f"{whole:.1%}, whole pictures as masks",
         size.goals.mask_iou,
+        scores.commands.again,
         f"mean over {len(ious):,} masks; median {np.median(ious):.1%}; {(ious < 0.5).mean():.1%}"
         " below 50 %",
     )
 
 
 def _of_the_models(scores: DemoScores, size: DemoSize) -> Iterator[Figure]:
+    goals, command = size.goals, scores.commands.evaluate
     zutis, maskclip = _both(scores.evaluated)
-    ours, theirs = (_mean_iou(metrics) for metrics in (zutis, maskclip))
-    yield _share("semantic mean IoU, ZUTIS", ours, size.goals.mean_iou, "background included")
-    yield _ratio("semantic mean IoU, times MaskCLIP's", ours, theirs, size.goals.mean_iou_ratio)
-    ours, theirs = (_ap50(metrics) for metrics in (zutis, maskclip))
-    yield _share("instance AP50, ZUTIS", ours, size.goals.ap50, "of masks, by category")
-    yield _ratio("instance AP50, times MaskCLIP's", ours, theirs, size.goals.ap50_ratio)
-    ours, theirs = (_unseen(metrics) for metrics in _both(scores.partly))
-    yield Figure(
-        name="mean IoU of kinds left out of training, ZUTIS",
-        value=f"{ours:.1%}",
-        goal="",
-        reached=None,
-        note=", ".join(left_out(scores.partly)),
-    )
-    yield _ratio(
-        "mean IoU of kinds left out, times MaskCLIP's", ours, theirs, size.goals.unseen_ratio
-    )
+    pair = _mean_iou(zutis), _mean_iou(maskclip)
+    yield _model("semantic mean IoU, ZUTIS", pair, goals.mean_iou, command, "background included")
+    yield _ratio("semantic mean IoU, times MaskCLIP's", pair, goals.mean_iou_ratio, command)
+    pair = _ap50(zutis), _ap50(maskclip)
+    yield _model("instance AP50, ZUTIS", pair, goals.ap50, command, "of masks, by category")
+    yield _ratio("instance AP50, times MaskCLIP's", pair, goals.ap50_ratio, command)
+    zutis, maskclip = _both(scores.partly)
+    command, pair = scores.commands.evaluate_partly, (_unseen(zutis), _unseen(maskclip))
+    kinds = ", ".join(left_out(scores.partly))
+    yield _model("mean IoU of kinds left out of training, ZUTIS", pair, None, command, kinds)
+    yield _ratio("mean IoU of kinds left out, times MaskCLIP's", pair, goals.unseen_ratio, command)
 
 
 def _of_time(scores: DemoScores, size: DemoSize) -> Iterator[Figure]:
     goal = f"at most {size.goals.minutes:g} min"
     if scores.seconds is None:
         yield Figure(
-            name="wall time", value="—", goal=goal, reached=None,
-            note="not measured: an earlier run was interrupted",
+            name="wall time", value="—", baseline="", goal=goal, reached=None,
+            command=scores.commands.anew, note="not measured: an earlier run was interrupted",
         )  # fmt: skip
         return
     minutes = scores.seconds / 60
     yield Figure(
         name="wall time",
         value=f"{minutes:.1f} min",
+        baseline="",
         goal=goal,
         reached=minutes <= size.goals.minutes,
+        command=scores.commands.anew,
         note="of everything in one run, the drawing of the pictures included",
     )
 
@@ -121,19 +132,37 @@ def _unseen(metrics: dict[str, Any]) -> float:
     return float(metrics["semantic"]["unseen"]["mean_iou"])
 
 
-def _share(name: str, value: float, goal: float | None, note: str) -> Figure:
-    wanted = "" if goal is None else f"at least {goal:.0%}"
-    reached = None if goal is None else value >= goal
-    return Figure(name=name, value=f"{value:.1%}", goal=wanted, reached=reached, note=note)
+def _model(
+    name: str, pair: tuple[float, float], goal: float | None, command: str, note: str
+) -> Figure:
+    """A score of ZUTIS beside MaskCLIP's."""
+    ours, theirs = pair
+    return _share(name, ours, f"{theirs:.1%}, {_BASELINE}", goal, command, note)
 
 
-def _ratio(name: str, ours: float, theirs: float, goal: float) -> Figure:
-    # Twice nothing is not more than nothing.
-    ratio = ours / theirs if theirs else float("inf") if ours else 0.0
+def _share(
+    name: str, value: float, baseline: str, goal: float | None, command: str, note: str
+) -> Figure:
+    return Figure(
+        name=name,
+        value=f"{value:.1%}",
+        baseline=baseline,
+        goal="" if goal is None else f"at least {goal:.0%}",
+        reached=None if goal is None else value >= goal,
+        command=command,
+        note=note,
+    )
+
+
+def _ratio(name: str, pair: tuple[float, float], goal: float, command: str) -> Figure:
+    ours, theirs = pair
+    ratio = times(ours, theirs)
     return Figure(
         name=name,
         value=f"{ratio:.2f} x",
+        baseline=f"{theirs:.1%}, {_BASELINE}",
         goal=f"at least {goal:g} x",
         reached=ratio >= goal,
-        note=f"MaskCLIP, the same CLIP without training: {theirs:.1%}",
+        command=command,
+        note=f"{ours:.1%} against {theirs:.1%} of the same CLIP without training",
     )

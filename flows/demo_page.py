@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from string import ascii_uppercase
 from typing import Final
 
 import jinja2
 
 from flows.data_uris import data_uri
 from flows.demo_charts import Curve, Series, line_chart
+from tasks.mask_sheet import FOUND, TRUE
 
 __all__ = [
     "CategoryGallery",
@@ -21,9 +23,11 @@ __all__ = [
     "Figure",
     "GalleryPicture",
     "Page",
+    "Scene",
+    "ScenePanel",
+    "SceneSheet",
     "ScoreTable",
     "Series",
-    "Sheet",
     "goals_in_words",
     "render_page",
 ]
@@ -34,8 +38,8 @@ _SECTIONS: Final = {
     "tables": "Scores",
     "galleries": "Pseudo-labels by category",
     "worst": "Worst cases",
+    "scenes": "The same scenes, side by side",
     "curves": "Curves",
-    "sheets": "Predictions",
     "commands": "Commands",
 }
 
@@ -45,20 +49,28 @@ class Figure:
     """One line of the headline table.
 
     Attributes:
+        baseline: what is reached without what the figure is about, and what that is; empty where
+            there is nothing to compare with.
         reached: whether the value reaches the goal; None where this run has no goal for it.
+        command: the command line that gives the figure again.
         note: small print below the name.
     """
 
     name: str
     value: str
+    baseline: str
     goal: str
     reached: bool | None
+    command: str
     note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTable:
     """A table whose first column is text and whose others are numbers, aligned right.
+
+    Attributes:
+        command: the command line that gives it again.
 
     Raises:
         ValueError: a row has not as many cells as there are columns.
@@ -68,6 +80,7 @@ class ScoreTable:
     note: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    command: str
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -103,12 +116,43 @@ class CategoryGallery:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sheet:
-    """A wide picture, say of inputs, truth and predictions; `image` is a PNG or JPEG file."""
+class ScenePanel:
+    """A view of a scene.
+
+    Attributes:
+        label: whose view it is.
+        image: a PNG or JPEG file.
+        alt: what is to be seen, in words.
+    """
+
+    label: str
+    image: bytes
+    alt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One picture in several views, side by side."""
 
     title: str
+    panels: tuple[ScenePanel, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneSheet:
+    """Scenes one below the other.
+
+    Attributes:
+        note: what is drawn, and how the scenes were chosen.
+        command: the command line that gives the predictions again.
+    """
+
     note: str
-    image: bytes
+    command: str
+    scenes: tuple[Scene, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.scenes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +162,10 @@ class Page:
     Attributes:
         lead: one paragraph below the title.
         facts: (label, value) pairs: corpus size, wall time, machine and the like.
+        again: the command line that gives the pictures again, and what stands below them.
         commands: (what it does, the command line to type) pairs.
+
+    All command lines are for the folder that the page is in.
     """
 
     title: str
@@ -129,7 +176,8 @@ class Page:
     galleries: tuple[CategoryGallery, ...]
     worst: tuple[GalleryPicture, ...]
     curves: tuple[Curve, ...]
-    sheets: tuple[Sheet, ...]
+    scenes: SceneSheet
+    again: str
     commands: tuple[tuple[str, str], ...]
 
 
@@ -144,9 +192,12 @@ def render_page(page: Page) -> str:
         page=page,
         shown={field: title for field, title in _SECTIONS.items() if getattr(page, field)},
         goals=goals_in_words(page.figures),
+        letters=letters(page),
+        found_colour=_css(FOUND),
+        true_colour=_css(TRUE),
         anchors={
             field: _anchors(field, [part.title for part in getattr(page, field)])
-            for field in ("tables", "curves", "sheets")
+            for field in ("tables", "curves")
         }
         | {"galleries": _anchors("category", [gallery.name for gallery in page.galleries])},
     )
@@ -159,6 +210,18 @@ def goals_in_words(figures: tuple[Figure, ...]) -> str:
         return ""
     reached = sum(figure.reached is True for figure in goals)
     return f"{reached} of {len(goals)} goal{'s' if len(goals) > 1 else ''} reached."
+
+
+def letters(page: Page) -> dict[str, str]:
+    """A letter for each command line that gives figures again, in the order of the page."""
+    lines = [figure.command for figure in page.figures]
+    lines += [table.command for table in page.tables]
+    lines += [page.again, page.scenes.command]
+    return dict(zip(dict.fromkeys(line for line in lines if line), ascii_uppercase, strict=False))
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    return f"rgb({', '.join(map(str, colour))})"
 
 
 @cache

@@ -8,23 +8,32 @@ import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from flows.build_command import Outcome
+from flows.demo_commands import DemoCommands, demo_line, predict_line
 from flows.demo_figures import DemoScores, left_out
-from flows.demo_page import Curve, Figure, Page, ScoreTable, Series, Sheet, render_page
+from flows.demo_page import Curve, Figure, Page, SceneSheet, ScoreTable, Series, render_page
 from flows.demo_pictures import galleries, worst
-from flows.demo_settings import CLIP, SELFMASK, DemoSize
-from flows.training_pipeline import Evaluated
+from flows.demo_scenes import side_by_side
+from flows.demo_settings import CLIP, LONGER_VOCABULARY_FILE, SELFMASK, DemoSize
 from flows.training_summary import training_facts
 from storage.artifacts import Artifact
-from tasks.evaluate import SHEET
-from tasks.mask_sheet import as_jpeg
 from tasks.score_table import score_rows
 from tasks.train import TRAINING_TABLE
 
 # The small networks' scores reach 0.4 to 0.5, below what `predict` asks of published ones.
 _MIN_SCORE = 0.2
+
+PAGE = "index.html"
+
+_IN_PER_CENT = "In per cent; the ratio is ZUTIS's score over MaskCLIP's."
+
+_SCENES = (
+    "Every row is one scene: the image, the things that are there, and those that MaskCLIP and"
+    " ZUTIS find, each outlined in its kind's colour, with its name and the model's score. Of each"
+    " model as many things are shown as there are, those of the highest scores. The scenes lie"
+    " evenly between the one whose things ZUTIS outlines best and the one whose things it outlines"
+    " worst. A thing counts as found with the right name and an IoU of 0.5 or more."
+)
 
 _LEAD = (
     "Nobody drew a mask or a label for this. Pictures without annotation were indexed with a small"
@@ -36,14 +45,14 @@ _LEAD = (
 
 
 def write_report(
-    path: Path,
+    folder: Path,
     size: DemoSize,
     scores: DemoScores,
     measured: Sequence[Figure],
     outcome: Outcome,
     partly_trained: Artifact,
 ) -> Path:
-    """Write the page; its path."""
+    """Write the page into the folder of the demonstration; its path."""
     assert outcome.training is not None
     page = Page(
         title="zutis demo: segmentation without annotation, in miniature",
@@ -54,9 +63,15 @@ def write_report(
         galleries=galleries(scores.retrieved, scores.masks),
         worst=worst(scores.masks),
         curves=tuple(_curves([("all kinds", outcome.training), ("four left out", partly_trained)])),
-        sheets=tuple(_sheets(scores.evaluated)),
-        commands=_commands(path.parent, size),
+        scenes=SceneSheet(
+            note=_SCENES,
+            command=scores.commands.evaluate,
+            scenes=side_by_side(scores.evaluated, size.evaluation_settings(folder)),
+        ),
+        again=scores.commands.again,
+        commands=further_commands(size, scores.commands),
     )
+    path = folder / PAGE
     path.write_text(render_page(page), encoding="utf-8")
     return path
 
@@ -81,17 +96,18 @@ def _facts(size: DemoSize, outcome: Outcome, training: Artifact) -> Iterator[tup
 
 def _tables(scores: DemoScores) -> Iterator[ScoreTable]:
     pairs = (
-        ("Trained on all kinds", scores.evaluated, ""),
+        ("Trained on all kinds", scores.evaluated, scores.commands.evaluate, _IN_PER_CENT),
         (
             f"Trained without {len(left_out(scores.partly))} kinds",
             scores.partly,
-            f"Training was not shown {', '.join(left_out(scores.partly))}: what it says of them it"
-            " has from CLIP's texts.",
+            scores.commands.evaluate_partly,
+            f"{_IN_PER_CENT} Training was not shown {', '.join(left_out(scores.partly))}: what it"
+            " says of them it has from CLIP's texts.",
         ),
     )
-    for title, evaluated, note in pairs:
+    for title, evaluated, command, note in pairs:
         columns, rows = score_rows(evaluated.metrics())
-        yield ScoreTable(title=title, note=note, columns=columns, rows=rows)
+        yield ScoreTable(title=title, note=note, columns=columns, rows=rows, command=command)
 
 
 def _curves(trainings: Sequence[tuple[str, Artifact]]) -> Iterator[Curve]:
@@ -106,23 +122,16 @@ def _points(training: Artifact, column: str) -> tuple[tuple[float, float], ...]:
     return tuple((float(row["step"]), float(row[column])) for row in rows if row[column])
 
 
-def _sheets(evaluated: Evaluated) -> Iterator[Sheet]:
-    assert evaluated.baseline is not None
-    for title, one in (("ZUTIS", evaluated.model), ("MaskCLIP", evaluated.baseline)):
-        with one.open(SHEET) as file:
-            image = as_jpeg(Image.open(file))
-        yield Sheet(title=title, note="The best, the median and the worst scenes.", image=image)
-
-
-def _commands(folder: Path, size: DemoSize) -> tuple[tuple[str, str], ...]:
-    quick = " --quick" if size.name == "quick" else ""
+def further_commands(size: DemoSize, commands: DemoCommands) -> tuple[tuple[str, str], ...]:
+    """Commands besides those of the figures, each with what it gives."""
     return (
-        ("What one name more costs", f"zutis demo{quick} --vocabulary {folder / 'one-more.txt'}"),
+        ("The pseudo-labels", commands.build),
+        ("The training on all kinds: its loss and mean IoU at the end", commands.train),
+        ("The training without some kinds", commands.train_partly),
+        ("What one name more costs", demo_line(size, vocabulary=LONGER_VOCABULARY_FILE)),
         (
             "Other names than the training knew, on any pictures",
-            f"zutis predict {folder / 'scenes' / 'images'} --checkpoint latest --store"
-            f' {folder / "store"} --categories "red heart,house" --min-score {_MIN_SCORE}'
-            " --out predictions",
+            predict_line("red heart,house", _MIN_SCORE),
         ),
         (
             "Your own pictures and names, with published weights",

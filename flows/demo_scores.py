@@ -6,7 +6,7 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -97,6 +97,13 @@ def precisions(retrieved: Sequence[Retrieved]) -> dict[str, float]:
     for one in retrieved:
         shares.setdefault(one.kind, []).append(one.right)
     return {kind: float(np.mean(rights)) for kind, rights in shares.items()}
+
+
+def precision_by_chance(truth: Truth, kinds: Iterable[str]) -> float:
+    """The share of all pictures that show a kind, 0..1, mean over the kinds: what taking pictures
+    at random would come to."""
+    shown = [{kind for kind, _ in objects} for objects in truth.values()]
+    return float(np.mean([[kind in one for one in shown] for kind in kinds]))
 
 
 def scored_masks(

@@ -20,6 +20,12 @@ MASK_SIZE: Final = 168
 LEFT_OUT: Final = ("arrow", "tree", "gear", "mushroom")
 """Kinds that the second training is not shown; chosen before anything was measured."""
 
+VOCABULARY_FILE: Final = "vocabulary.txt"
+"""Of the demonstration's folder: the kinds' names, one a line."""
+
+LONGER_VOCABULARY_FILE: Final = "one-more.txt"
+"""The same and one name more."""
+
 _IMAGE_SIZE: Final = 128
 """Longer side that networks see in evaluations, ZUTIS and MaskCLIP alike: the CLIP's own."""
 

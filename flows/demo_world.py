@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from flows.demo_settings import DemoSize
+from flows.demo_settings import LONGER_VOCABULARY_FILE, VOCABULARY_FILE, DemoSize
 from made_world.corpus import Mask, read_truth, write_corpus, write_scenes
 from made_world.kinds import KINDS
 from storage.errors import ConfigError
@@ -34,12 +34,12 @@ class DemoWorld:
     @property
     def vocabulary(self) -> Path:
         """The kinds' names, one a line."""
-        return self.folder / "vocabulary.txt"
+        return self.folder / VOCABULARY_FILE
 
     @property
     def longer_vocabulary(self) -> Path:
         """The same and one name more."""
-        return self.folder / "one-more.txt"
+        return self.folder / LONGER_VOCABULARY_FILE
 
     def truth(self) -> dict[str, list[tuple[str, Mask]]]:
         """(kind, visible mask) of each object, by the picture's file name; for scoring only."""

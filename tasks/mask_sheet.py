@@ -23,8 +23,13 @@ Mask = NDArray[np.bool_]
 LONGER_SIDE: Final = 192
 """Of a drawn picture, pixels."""
 
+FOUND: Final = (255, 214, 0)
+"""The colour of a mask's edge: a yellow."""
+
+TRUE: Final = (0, 200, 255)
+"""The colour of the edge of what is true: a blue."""
+
 _DIMMED: Final = 0.35
-_FOUND, _TRUE = (255, 214, 0), (0, 200, 255)
 _QUALITY: Final = 88
 _COLUMNS, _MOST_ROWS = 6, 5
 _GAP, _CAPTION = 6, 18
@@ -36,7 +41,7 @@ def draw_mask(pixels: Pixels, mask: Mask, truth: Mask | None = None) -> Image.Im
     Args:
         pixels: uint8 [., ., 3], RGB, of any size.
         mask: bool [h, w].
-        truth: bool [h, w]; its edge is drawn in blue.
+        truth: bool [h, w]; its edge is drawn in blue, over the mask's.
     """
     height, width = mask.shape
     scale = LONGER_SIDE / max(height, width)
@@ -44,9 +49,9 @@ def draw_mask(pixels: Pixels, mask: Mask, truth: Mask | None = None) -> Image.Im
     large = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)).copy()
     inside = _enlarged(mask, size)
     large[~inside] = (large[~inside] * _DIMMED).astype(np.uint8)
-    large[_edge(inside)] = _FOUND
+    large[_edge(inside)] = FOUND
     if truth is not None:
-        large[_edge(_enlarged(truth, size))] = _TRUE
+        large[_edge(_enlarged(truth, size))] = TRUE
     return Image.fromarray(large)
 
 

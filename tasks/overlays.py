@@ -137,33 +137,59 @@ def draw_instances(
         segmentation: of the picture.
         names: k of them.
     """
-    shown = _shown_size(*pixels.shape[:2])
     instances = segmentation.instances
-    category_ids = instances.category_ids.numpy()
-    top = _nearest(_topmost(instances.masks.numpy()), shown)
-    colours = colours_of(len(names))
-    own_colours = np.concatenate([np.zeros((1, 3), np.uint8), colours[category_ids]])
+    category_ids = instances.category_ids.tolist()
+    return draw_named_masks(
+        pixels,
+        instances.masks.numpy(),
+        category_ids,
+        [
+            f"{names[category - 1]} {score:.2f}"
+            for category, score in zip(category_ids, instances.scores, strict=True)
+        ],
+    )
+
+
+def draw_named_masks(
+    pixels: NDArray[np.uint8],
+    masks: NDArray[np.bool_],
+    category_ids: Sequence[int],
+    texts: Sequence[str],
+    *,
+    font_size: int = 0,
+) -> Image.Image:
+    """A picture with masks in their categories' colours: tinted, outlined, each with a text.
+
+    Args:
+        pixels: uint8 [h, w, 3], RGB.
+        masks: bool [n, h, w]; where they overlap, the earlier one lies on top.
+        category_ids: n of them, from 1.
+        texts: n of them.
+        font_size: pixels, of the drawn picture; 0 goes by its size.
+    """
+    shown = _shown_size(*pixels.shape[:2])
+    top = _nearest(_topmost(masks), shown)
+    colours = colours_of(max(category_ids, default=0))
+    own_colours = np.concatenate([np.zeros((1, 3), np.uint8), colours[list(category_ids)]])
     image = _tinted(pixels, top + 1, own_colours)
-    writer = _NameWriter(image)
+    writer = _NameWriter(image, font_size)
     visible = ndimage.find_objects(top + 1)[:_MOST_NAMES]
     for index, part in enumerate(visible):
         if part is None:  # it lies below others
             continue
         rows, columns = part
         x, y = _innermost(top[part] == index)
-        category = int(category_ids[index])
-        text = f"{names[category - 1]} {instances.scores[index]:.2f}"
-        writer.write(text, (columns.start + x, rows.start + y), colours[category])
+        writer.write(texts[index], (columns.start + x, rows.start + y), own_colours[index + 1])
     return image
 
 
 class _NameWriter:
     """Writes names on coloured plates that neither overlap nor leave the image."""
 
-    def __init__(self, image: Image.Image) -> None:
+    def __init__(self, image: Image.Image, size: int = 0) -> None:
         self._image = image
         self._draw = ImageDraw.Draw(image)
-        self._size = _font_size(image.height, image.width)
+        self._size = size or _font_size(image.height, image.width)
         self._taken: list[_Box] = []
 
     def write(self, text: str, middle: tuple[float, float], colour: NDArray[np.uint8]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,14 +12,19 @@ _Rows = dict[str, float | None]
 _NAME_WIDTH, _WIDTH = 34, 10
 _CLASS_WIDTH = 30
 _UNDEFINED = "-"
+_A_PAIR = 2  # a baseline and the model beside it
 _METHODS = {"zutis": "ZUTIS", "maskclip": "MaskCLIP"}
 
 
 def score_table(several: Sequence[Metrics], *, most_classes: int = 1000) -> str:
     """The scores, in per cent.
 
+    A model beside its baseline gets a further column, how many times the baseline's each of its
+    scores is.
+
     Args:
-        several: what evaluations on one data set have published as `metrics.json`, a column each.
+        several: what evaluations on one data set have published as `metrics.json`, a column each,
+            the baseline first.
         most_classes: rows of the table by class at most; the last line says how many are left out.
     """
     names = [_METHODS[metrics["model"]["method"]] for metrics in several]
@@ -42,17 +48,38 @@ def score_rows(
     """The scores without those of single classes, for tables of another form.
 
     Returns:
-        Titles of the columns, and a row for each score: its name, and per cent in each column.
+        Titles of the columns, and a row for each score: its name, per cent in each column, and
+        their ratio where there are two.
     """
-    titles = ("", *(_METHODS[metrics["model"]["method"]] for metrics in several))
+    titles = ("", *_titles([_METHODS[metrics["model"]["method"]] for metrics in several]))
     kinds = [[kind(metrics) for metrics in several] for kind in (_semantic, _instances)]
     return titles, tuple(row for columns in kinds for row in _cells(columns))
 
 
+def times(ours: float, theirs: float) -> float:
+    """How many times a baseline's score a score is; infinity where only the baseline has none."""
+    # Twice nothing is not more than nothing.
+    return ours / theirs if theirs else math.inf if ours else 0.0
+
+
+def _titles(names: Sequence[str]) -> list[str]:
+    return [*names, *(["ratio"] if len(names) == _A_PAIR else [])]
+
+
 def _cells(columns: Sequence[_Rows]) -> list[tuple[str, ...]]:
-    """The name of each score that any column has, and per cent in each of them."""
+    """The name of each score that any column has, per cent in each of them, and their ratio."""
     labels = dict.fromkeys(label for column in columns for label in column)
-    return [(label, *(_percent(column.get(label)) for column in columns)) for label in labels]
+    return [
+        (label, *_cells_of_score([column.get(label) for column in columns])) for label in labels
+    ]
+
+
+def _cells_of_score(values: Sequence[float | None]) -> list[str]:
+    cells = [_percent(value) for value in values]
+    if len(values) == _A_PAIR:
+        theirs, ours = values
+        cells.append(_UNDEFINED if theirs is None or ours is None else f"{times(ours, theirs):.2f}")
+    return cells
 
 
 def _head(several: Sequence[Metrics], names: Sequence[str]) -> Iterator[str]:
@@ -72,7 +99,7 @@ def _score_lines(kind: str, names: Sequence[str], columns: Sequence[_Rows]) -> I
     rows = _cells(columns)
     if not rows:
         return
-    titles = "".join(f"{name:>{_WIDTH}}" for name in names) if len(names) > 1 else ""
+    titles = "".join(f"{name:>{_WIDTH}}" for name in _titles(names)) if len(names) > 1 else ""
     yield f"{kind:<{_NAME_WIDTH + 2}}{titles}"
     for label, *cells in rows:
         values = "".join(f"{cell:>{_WIDTH}}" for cell in cells)

@@ -22,15 +22,19 @@ pytestmark = pytest.mark.slow
 DEADLINE = 280
 
 
-def zutis(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def environment(folder: Path) -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return ours | {
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "COLUMNS": "200",
+    }
+
+
+def zutis(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "flows", "demo", "--quick", *options],
-        env=ours | {
-            "PREFECT_HOME": str(folder / "prefect"),
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-            "COLUMNS": "200",
-        },
+        env=environment(folder),
         cwd=folder,
         capture_output=True,
         text=True,
@@ -68,18 +72,66 @@ def test_the_goals_are_reached(demo):
     assert missed.keys() <= behind
 
 
-def test_the_pages_commands_work_as_printed(demo):
-    folder, _ = demo
-    page = html.unescape((folder / "zutis-demo-quick" / "index.html").read_text())
-    [command] = re.findall(r"zutis (predict [^<]*)", page)
+def as_printed(line: str, folder: Path) -> str:
+    """What a command line of the page prints, run in the folder that the page is in."""
+    [program, *words] = shlex.split(line)
+    assert program == "zutis"
     done = subprocess.run(
-        [sys.executable, "-m", "flows", *shlex.split(command)],
-        cwd=folder, capture_output=True, text=True, timeout=200, check=False,
+        [sys.executable, "-m", "flows", *words],
+        env=environment(folder),
+        cwd=folder / "zutis-demo-quick",
+        capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = re.search(r"(\d+) pictures, (\d+) instances of 2 categories", done.stdout)
-    assert found, done.stdout
+    return done.stdout
+
+
+def lines(folder: Path) -> list[str]:
+    """The page's command lines, as they are copied from it."""
+    page = (folder / "zutis-demo-quick" / "index.html").read_text(encoding="utf-8")
+    found = re.findall("<code>(.*?)</code>", page)
+    return [html.unescape(re.sub("<[^>]*>", "", one)) for one in found]
+
+
+def test_the_page_predicts_as_printed(demo):
+    folder, _ = demo
+    [command] = [line for line in lines(folder) if line.startswith("zutis predict")]
+    printed = as_printed(command, folder)
+    found = re.search(r"(\d+) pictures, (\d+) instances of 2 categories", printed)
+    assert found, printed
     assert int(found[2]) > 0
+
+
+def test_evaluations_as_printed_give_the_pages_digits(demo):
+    folder, _ = demo
+    rows = {
+        "semantic mean IoU": "mean IoU, background included",
+        "instance AP50": "AP50 ",
+        "mean IoU of kinds left out": "mean IoU, 4 unseen categories",
+    }
+    evaluated = [one for one in figures(folder) if one["command"].startswith("zutis evaluate")]
+    printed = {
+        command: as_printed(command, folder) for command in {one["command"] for one in evaluated}
+    }
+    assert len(printed) == 2
+    assert set(printed) <= set(lines(folder))
+    assert len(evaluated) == 6
+    for one in evaluated:
+        output = printed[one["command"]]
+        assert "Starting Prefect" not in output, "the scores are there, under that very name"
+        [row] = [row for name, row in rows.items() if one["name"].startswith(name)]
+        [cells] = [line.split() for line in output.splitlines() if line.strip().startswith(row)]
+        theirs, ours, ratio = cells[-3:]
+        assert one["baseline"] == f"{theirs}%, MaskCLIP"
+        assert one["value"] in (f"{ours}%", f"{ratio} x")
+
+
+def test_labels_and_networks_are_found_by_the_commands_as_printed(demo):
+    folder, _ = demo
+    commands = [line for line in lines(folder) if re.match("zutis (train|build) .*--store", line)]
+    assert len(commands) == 3
+    for command in commands:
+        assert "Starting Prefect" not in as_printed(command, folder), command
 
 
 def test_the_tables_are_printed(demo):

@@ -8,12 +8,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from flows.demo_commands import demo_commands
 from flows.demo_figures import DemoScores, figures, left_out
 from flows.demo_page import goals_in_words
 from flows.demo_scores import Retrieved, ScoredMask
 from flows.demo_settings import DEFAULT, QUICK
 from flows.training_pipeline import Evaluated
 from storage.artifacts import Artifact
+
+COMMANDS = demo_commands(DEFAULT, "0" * 20, "1" * 20, "2" * 20)
 
 
 @dataclass
@@ -39,8 +42,11 @@ def evaluation(mean_iou, ap50, unseen) -> Artifact:
 
 
 def mask(iou: float) -> ScoredMask:
-    empty = np.zeros((2, 2), dtype=np.bool_)
-    return ScoredMask(kind="bell", rank=1, jpeg=b"", mask=empty, truth=empty, iou=iou, right=True)
+    quarter = np.zeros((2, 2), dtype=np.bool_)
+    quarter[0, 0] = True
+    return ScoredMask(
+        kind="bell", rank=1, jpeg=b"", mask=quarter, truth=quarter, iou=iou, right=True
+    )
 
 
 @pytest.fixture
@@ -57,6 +63,8 @@ def scores() -> DemoScores:
         masks=[mask(0.8), mask(0.96)],
         evaluated=evaluated,
         partly=evaluated,
+        chance=0.0625,
+        commands=COMMANDS,
         seconds=330.0,
     )
 
@@ -75,6 +83,30 @@ def test_each_goal_has_a_line(scores):
         ("5.5 min", True),
     ]
     assert next(iter(found)) == f"retrieval precision@{DEFAULT.per_category}"
+
+
+def test_each_result_stands_beside_its_baseline(scores):
+    assert [one.baseline for one in figures(scores, DEFAULT)] == [
+        "6.2%, pictures at random",
+        "25.0%, whole pictures as masks",
+        "33.0%, MaskCLIP",
+        "33.0%, MaskCLIP",
+        "20.0%, MaskCLIP",
+        "20.0%, MaskCLIP",
+        "20.0%, MaskCLIP",
+        "20.0%, MaskCLIP",
+        "",
+    ]
+
+
+def test_each_figure_has_the_command_that_gives_it_again(scores):
+    again, whole, partly, anew = (
+        COMMANDS.again, COMMANDS.evaluate, COMMANDS.evaluate_partly, COMMANDS.anew
+    )  # fmt: skip
+    wanted = [again, again, whole, whole, whole, whole, partly, partly, anew]
+    assert [one.command for one in figures(scores, DEFAULT)] == wanted
+    [*_, time] = figures(replace(scores, seconds=None), DEFAULT)
+    assert time.command == anew
 
 
 def test_notes_name_what_matters(scores):

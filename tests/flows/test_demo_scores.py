@@ -10,7 +10,12 @@ import pytest
 from PIL import Image
 from small_datasets import write_dataset
 
-from flows.demo_scores import precisions, retrieved_pictures, scored_masks
+from flows.demo_scores import (
+    precision_by_chance,
+    precisions,
+    retrieved_pictures,
+    scored_masks,
+)
 from storage.artifacts import ArtifactRef, ArtifactStore
 from storage.fingerprints import Recipe
 from storage.records import write_parquet
@@ -79,3 +84,8 @@ def test_masks_are_compared_with_all_that_is_on_the_picture(retrieval, tmp_path)
     assert found[0].iou == pytest.approx(10 / 15)
     assert found[1].iou == 1.0
     assert found[1].truth.sum() == 200
+
+
+def test_the_precision_of_pictures_taken_at_random():
+    # One of three pictures shows a key, two show a bell.
+    assert precision_by_chance(TRUTH, {"key", "bell"}) == pytest.approx(0.5)

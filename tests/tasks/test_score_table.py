@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.score_table import score_table
+import pytest
+
+from tasks.score_table import score_rows, score_table, times
 
 
 def class_row(label: int, name: str, **changes: Any) -> dict[str, Any]:
@@ -105,8 +107,39 @@ def test_models_stand_side_by_side() -> None:
     table = score_table([baseline, METRICS])
     assert "MaskCLIP: MaskCLIP (B/16) on coco2017-val, 5,000 images\n" in table
     assert "ZUTIS: train/0f3a on coco2017-val, 5,000 images\n" in table
-    assert cells(table, "Semantic") == ["MaskCLIP", "ZUTIS"]
-    assert cells(table, "pixel accuracy") == ["30.0", "75.0"]
-    assert cells(table, "ImageNet-S mean IoU") == ["10.0", "-"]
+    assert cells(table, "Semantic") == ["MaskCLIP", "ZUTIS", "ratio"]
+    assert cells(table, "pixel accuracy") == ["30.0", "75.0", "2.50"]
+    assert cells(table, "ImageNet-S mean IoU") == ["10.0", "-", "-"]
     assert cells(table, 'a "red", kite') == ["20.0", "50.0", "12.3", "12.3", "1,234"]
     assert max(len(line) for line in table.splitlines()) <= 80
+
+
+def beside_a_baseline(ours: float, theirs: float | None) -> list[dict[str, Any]]:
+    def scored(method: str, value: float | None) -> dict[str, Any]:
+        return METRICS | {
+            "model": METRICS["model"] | {"method": method},
+            "semantic": METRICS["semantic"] | {"mean_iou_with_background": value},
+        }
+
+    return [scored("maskclip", theirs), scored("zutis", ours)]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ratio"), [(0.3, "1.37"), (None, "-"), (0.0, "inf"), (0.412, "1.00")]
+)
+def test_a_model_beside_its_baseline_has_their_ratio(theirs, ratio) -> None:
+    several = beside_a_baseline(0.412, theirs)
+    assert cells(score_table(several), "mean IoU, background included")[-2:] == ["41.2", ratio]
+    columns, rows = score_rows(several)
+    assert columns == ("", "MaskCLIP", "ZUTIS", "ratio")
+    assert rows[0][2:] == ("41.2", ratio)
+    assert max(len(line) for line in score_table(several).splitlines()) <= 80
+
+
+def test_one_model_alone_has_no_ratio() -> None:
+    assert score_rows([METRICS])[0] == ("", "ZUTIS")
+    assert "ratio" not in score_table([METRICS])
+
+
+def test_nothing_is_not_more_than_nothing() -> None:
+    assert times(0.0, 0.0) == 0.0
