@@ -79,8 +79,11 @@ def _json_object(uri: str, number: int, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
+        why = str(error)
+        if isinstance(error, json.JSONDecodeError):  # which would speak of line 1, always
+            why = f"{error.msg}, character {error.pos + 1}"
         raise CorpusError(
-            f"Line {number} of {display(uri)} is not valid JSON ({error}); correct it, or write "
+            f"Line {number} of {display(uri)} is not valid JSON ({why}); correct it, or write "
             "the file again."
         ) from error
     if not isinstance(row, dict):

@@ -174,7 +174,7 @@ def _nothing_there(source: str, listing: Listing) -> str:
     found = f" (but {', '.join(others)})" if others else ""
     return (
         f"{display(source)} holds no image and no tar that can be read{found}: give --corpus a "
-        "folder, tars, a table or a COCO JSON that has some."
+        "folder, images, tars, a table, a list or a COCO JSON that has some."
     )
 
 

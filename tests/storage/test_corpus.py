@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from bad_images import encoded, jpeg, palette_png, picture, tar_bytes, write
 
-from storage.corpus import Source, list_source, open_sources
+from storage.corpus import Source, list_corpus, list_source, open_sources
 from storage.corpus_listing import ENTRY_SCHEMA, REJECT_SCHEMA, Listing
 from storage.corpus_selection import Selection
 from storage.errors import CorpusError, StorageError
@@ -511,7 +511,11 @@ class TestLists:
             ("l.txt", b"a.jpg\n\0\0\0", "can't be read as UTF-8 text .see line 2"),
             ("l.txt", b"x" * 2**21, "can't be read as UTF-8 text .see line 1"),
             ("l.txt", b"nonsense://x/a.jpg", r"in .*l\.txt begins with `nonsense://`"),
-            ("l.jsonl", b'{"uri": "a"}\n\n{"uri": ', r"Line 3 of .*l\.jsonl is not valid JSON"),
+            (
+                "l.jsonl",
+                b'{"uri": "a"}\n\n{"uri": ',
+                r"Line 3 of .*l\.jsonl is not valid JSON \(Expecting value, character 8\)",
+            ),
             ("l.jsonl", b'"a.jpg"', "Line 1 of .* is no JSON object"),
             ("l.jsonl", b'{"caption": "a"}', "no column `uri`.*its columns are caption"),
         ],
@@ -574,6 +578,14 @@ class TestFiles:
         assert uris(listing_of(bare)) == [str(bare)]
         memory.pipe({"/c/a.jpg": b"1234"})
         assert listing_of("memory://c/a.jpg").entries["size"].to_pylist() == [4]
+
+    def test_files_of_several_folders_together(self, tmp_path):
+        paths = [write(tmp_path / name, b"1") for name in ("x/a.jpg", "x/b.jpg", "y/a.jpg")]
+        specs = [*map(str, paths), str(tmp_path / "y")]
+        assert uris(list_corpus(specs)) == list(map(str, paths))
+        some = list_corpus(specs, Selection.of(["a.jpg"], []))
+        assert uris(some) == [str(paths[0]), str(paths[2])]
+        assert some.ignored == {"excluded": 1}
 
     def test_images_in_braces(self, tmp_path):
         paths = [write(tmp_path / name, b"1") for name in ("a.jpg", "b.jpg", "t.tar")]
