@@ -21,12 +21,11 @@ from storage.errors import ConfigError, CorpusError
 from storage.evaluation_data import EvaluationImage, EvaluationSet, open_evaluation_set
 from storage.fingerprints import Recipe, digest, unless_default
 from storage.prompt_templates import TEMPLATES
-from storage.records import read_parquet
-from storage.sentences import listed
 from storage.vocabulary import BACKGROUND, Category, category_prompts
 from tasks.category_texts import BARE_NAME, as_categories
 from tasks.class_matching import check_places
 from tasks.dense_segmenter import DenseSegmenter
+from tasks.evaluation_doubts import Seen, absent_categories, frame_doubts, leaks
 from tasks.evaluation_images import load_image, read_ahead
 from tasks.evaluation_report import (
     SheetRow,
@@ -36,14 +35,13 @@ from tasks.evaluation_report import (
     predictions_json,
 )
 from tasks.evaluation_scores import Scheme, Scores
-from tasks.layout import SHARD_INDEX
 from tasks.models import ModelConfig
 from tasks.segmenter import InstanceSettings, Segmenter, maskclip_segmenter, zutis_segmenter
 from tasks.stage import Progress, waiting
 from tasks.zutis_checkpoint import DESCRIPTION, MODEL, TEXT_EMBEDDINGS
 
 NAME = "evaluate"
-VERSION = 2
+VERSION = 3
 _NAMED = 5  # files in a sentence
 
 METRICS = "metrics.json"
@@ -199,10 +197,11 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     with contextlib.ExitStack() as stack:
         with waiting(progress, "loading the network"):
             segmenter = stack.enter_context(_segmenter(config, inputs, categories, store))
-        scores, found = _score(config, images, segmenter, scheme, progress)
-        rows = _sheet_rows(config, images, found.mean_ious, segmenter, scores)
+        scores, seen = _score(config, images, segmenter, scheme, progress)
+        rows = _sheet_rows(config, images, seen.mean_ious, segmenter, scores)
         model = _description_of_model(config, inputs, segmenter)
-    doubts = [*_frame_doubts(config, found), *_leaks(inputs, found, store)]
+    result = scores.result()
+    doubts = _doubts(config, inputs, used, model, seen, result["classes"], store)
     for doubt in doubts:
         progress.warn(doubt)
     metrics = {
@@ -211,11 +210,29 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         "names": [BACKGROUND, *(category.name for category in categories)],
         "prompts": _prompts(config, categories),
         "settings": _settings(config),
-        **scores.result(),
+        **result,
     }
     sheet = draw_sheet(f"{model['label']} on {used.name}", rows, scheme.categories)
     predictions = _numbered(scores.predictions, config, used)
     return _publish(config, inputs, store, metrics, predictions, sheet)
+
+
+def _doubts(
+    config: Config,
+    inputs: Inputs,
+    used: EvaluationSet,
+    model: dict[str, Any],
+    seen: Seen,
+    classes: Sequence[dict[str, Any]],
+    store: ArtifactStore,
+) -> list[str]:
+    """What should be known of the scores; the truth of a few first images says nothing of it."""
+    doubts = frame_doubts(seen, upright=config.upright)
+    if not (config.limit or config.collapse_to):
+        doubts += absent_categories(classes, used.name)
+    if inputs.training or (config.checkpoint and not model["untrained"]):
+        doubts += leaks(inputs.training, model["label"], seen, store)
+    return doubts
 
 
 def _numbered(
@@ -351,67 +368,22 @@ def _clip_spec(clip: ModelConfig) -> str:
     return f"{clip.architecture}:{weights.path or f'random:{weights.seed}'}"
 
 
-@dataclass
-class _Found:
-    """What is noticed of the images while they are scored, in their order.
-
-    Attributes:
-        mean_ious: each image's.
-        sha256s: of each file's bytes.
-        chosen: names of those whose EXIF orientation leaves it open what the annotations lie on.
-    """
-
-    mean_ious: list[float] = field(default_factory=list)
-    sha256s: list[str] = field(default_factory=list)
-    chosen: list[str] = field(default_factory=list)
-
-
 def _score(
     config: Config,
     images: Sequence[EvaluationImage],
     segmenter: Segmenter,
     scheme: Scheme,
     progress: Progress,
-) -> tuple[Scores, _Found]:
+) -> tuple[Scores, Seen]:
     """The scores of all images together, and what is to be known of each."""
-    scores, found = Scores(scheme), _Found()
+    scores, seen = Scores(scheme), Seen()
     for image in read_ahead(images, upright=config.upright):
-        found.mean_ious.append(scores.add(image, segmenter.segment(image.pixels)))
-        found.sha256s.append(image.sha256)
+        seen.mean_ious.append(scores.add(image, segmenter.segment(image.pixels)))
+        seen.sha256s.append(image.sha256)
         if image.frame_chosen:
-            found.chosen.append(image.source.name)
+            seen.frame_chosen.append(image.source.name)
         progress.advance(1)
-    return scores, found
-
-
-def _frame_doubts(config: Config, found: _Found) -> list[str]:
-    if not found.chosen:
-        return []
-    read = "upright" if config.upright else "as stored, COCO's convention"
-    return [
-        f"EXIF turns {listed(found.chosen, _NAMED)}, and their annotations fit either way: they "
-        f"are read {read}; if the data was annotated the other way, set "
-        f"upright={str(not config.upright).lower()}."
-    ]
-
-
-def _leaks(inputs: Inputs, found: _Found, store: ArtifactStore) -> list[str]:
-    """Images whose very bytes the model was trained on."""
-    if inputs.training is None:
-        return []
-    training = store.get(inputs.training)
-    dataset = store.find(ArtifactRef("assemble_dataset", training.manifest["inputs"]["dataset"]))
-    if dataset is None:  # removed since
-        return []
-    with dataset.open(SHARD_INDEX) as file:
-        trained_on = set(read_parquet(file, columns=["key"])["key"].to_pylist())
-    shared = sum(sha256 in trained_on for sha256 in found.sha256s)
-    if not shared:
-        return []
-    return [
-        f"{shared:,} of the {len(found.sha256s):,} images are in the training's data set, so that "
-        "these scores are not of images that the model has never seen."
-    ]
+    return scores, seen
 
 
 def _sheet_rows(

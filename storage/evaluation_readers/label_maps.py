@@ -81,8 +81,10 @@ class LabelCoding:
         unknown = np.unique(values[(values > self.num_categories) & ~ignored])
         if unknown.size:
             listed = ", ".join(map(str, unknown[:5]))
+            binary = "; a mask of one category has 0, and 1 or 255"
             raise ValueError(
                 f"it has labels that are none of the {self.num_categories} categories ({listed})"
+                f"{binary if self.num_categories == 1 else ''}"
             )
         return np.where(ignored, IGNORE, values).astype(np.uint16)
 
