@@ -56,8 +56,9 @@ def absent_categories(classes: Sequence[dict[str, Any]], name: str) -> list[str]
     if len(absent) == len(categories):
         return [
             f"The truth of {name} shows none of its {len(absent):,} categories, so that these "
-            "scores say nothing: if its label maps have the objects as their highest value (255 with 8 "
-            "bits), that value does not count; write them as 1, 2, … in the order of the names."
+            "scores say nothing: if its label maps have the objects as their highest value (255 "
+            "with 8 bits), that value does not count; write them as 1, 2, … in the order of the "
+            "names."
         ]
     return [
         f"{len(absent):,} of the {len(categories):,} categories are nowhere in the truth of {name} "
