@@ -25,7 +25,9 @@ from storage.filesystems import (
     translated_errors,
 )
 from storage.label_maps import is_in_label_map_folder, is_label_map_beside
-from storage.reject_reasons import MISSING, UNREADABLE
+from storage.reject_reasons import DUPLICATE_FOLDER, MISSING, UNREADABLE
+
+_Match = tuple[str, bool, Mapping[str, Any] | None]  # URI, whether it is a folder, what is known
 
 
 @dataclass(eq=False)
@@ -37,6 +39,7 @@ class Found:
         folders: URIs.
         others: URIs of all other files.
         hidden: how many are hidden.
+        doubles: URIs of local folders that symbolic links show under another path already.
         infos: of remote files, what the file system said of them, by URI.
         spelled: parts of the patterns' paths, which are meant whatever they are called.
     """
@@ -45,6 +48,7 @@ class Found:
     folders: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     hidden: int = 0
+    doubles: list[str] = field(default_factory=list)
     infos: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     spelled: set[str] = field(default_factory=set)
 
@@ -66,7 +70,8 @@ class Found:
         """
         number = len(self)
         self.spelled |= set(pattern.split("/"))
-        for uri, is_folder, info in _local(pattern) if is_local(pattern) else _remote(pattern):
+        matches = self._local(pattern) if is_local(pattern) else _remote(pattern)
+        for uri, is_folder, info in matches:
             if any(is_hidden(part) and part not in self.spelled for part in uri.split("/")):
                 self.hidden += 1
             elif is_folder:
@@ -78,6 +83,20 @@ class Found:
             else:
                 self.others.append(uri)
         return len(self) > number
+
+    def _local(self, pattern: str) -> Iterator[_Match]:
+        paths = sorted(glob.glob(local_path(pattern), recursive=True))  # noqa: PTH207
+        if "**" in pattern:  # which goes round in a loop of links until the system stops it
+            doubles = _doubles({os.path.dirname(path) for path in paths})  # noqa: PTH120
+            paths = [path for path in paths if os.path.dirname(path) not in doubles]  # noqa: PTH120
+            outermost = (path for path in doubles if os.path.dirname(path) not in doubles)  # noqa: PTH120
+            self.doubles += map(local_uri, sorted(outermost))
+        for path in paths:
+            try:
+                is_folder = S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - once per file
+            except OSError:  # a broken link, or a folder that may not be entered; listing tells
+                is_folder = False
+            yield local_uri(path), is_folder, None
 
 
 def list_files(uris: Sequence[str], root: str, found: Found | None) -> Listing:
@@ -105,6 +124,8 @@ def list_files(uris: Sequence[str], root: str, found: Found | None) -> Listing:
     if found is None:
         return builder.finish()
     builder.add_ignored(_ignored(found))
+    for uri in found.doubles:
+        builder.reject(uri, DUPLICATE_FOLDER)
     return look_into_files(builder.finish(), root)
 
 
@@ -141,16 +162,13 @@ def _add(uri: str, kind: str, builder: ListingBuilder, found: Found | None) -> N
             builder.reject(uri, MISSING if isinstance(error, MissingFileError) else UNREADABLE)
 
 
-_Match = tuple[str, bool, Mapping[str, Any] | None]  # URI, whether it is a folder, what is known
-
-
-def _local(pattern: str) -> Iterator[_Match]:
-    for path in sorted(glob.glob(local_path(pattern), recursive=True)):  # noqa: PTH207
-        try:
-            is_folder = S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - once per file
-        except OSError:  # a broken link, or a folder that may not be entered; listing tells of it
-            is_folder = False
-        yield local_uri(path), is_folder, None
+def _doubles(folders: set[str]) -> set[str]:
+    """Those of the folders that are others of them under another path; real paths stay first."""
+    real = {folder: os.path.realpath(folder) for folder in folders}
+    first: dict[str, str] = {}
+    for folder in sorted(folders, key=lambda path: (path != real[path], path.count("/"), path)):
+        first.setdefault(real[folder], folder)
+    return {folder for folder in folders if first[real[folder]] != folder}
 
 
 def _remote(pattern: str) -> Iterator[_Match]:

@@ -556,6 +556,18 @@ class TestFiles:
         assert uris(listing_of(f"{root}/x/*.png")) == [f"{root}/x/b.png"]
         assert uris(listing_of(f"{root}/.hidden/*.jpg")) == [f"{root}/.hidden/d.jpg"]
 
+    def test_links_do_not_multiply_what_a_pattern_matches(self, tmp_path):
+        a = write(tmp_path / "z/a.jpg", b"1")
+        (tmp_path / "z/self").symlink_to(".")
+        (tmp_path / "a_link").symlink_to(tmp_path / "z")
+        (tmp_path / "file.jpg").symlink_to(a)
+        listing = listing_of(tmp_path / "**/*.jpg")
+        assert uris(listing) == [str(tmp_path / "file.jpg"), str(a)]
+        assert rejects(listing) == {
+            str(tmp_path / "a_link"): "duplicate_folder",
+            str(tmp_path / "z/self"): "duplicate_folder",
+        }
+
     def test_a_pattern_that_matches_images_and_folders(self, tmp_path):
         for name in ("a.jpg", "sub/b.jpg", "notes.md"):
             write(tmp_path / name, b"1")

@@ -143,6 +143,22 @@ def test_a_folder_of_objects_is_listed_with_what_is_in_few_of_them(place: str, b
     assert {path.rpartition("/")[2] for path, _ in bucket.ranges} == {"README", "b.png", "c"}
 
 
+def test_objects_that_a_pattern_matches_are_not_asked_for_one_by_one(place: str, bucket: Bucket):
+    for name in ("a.jpg", "x/b.jpg", "x/y/c.jpg", "x/n.txt", ".cache/d.jpg"):
+        put(f"{place}/{name}", b"123")
+    bucket.forget()
+    [source] = open_sources([f"{place}/**/*.jpg"])
+    listing = list_source(source)
+    assert [uri.removeprefix(f"{place}/") for uri in listing.entries["uri"].to_pylist()] == [
+        "a.jpg", "x/b.jpg", "x/y/c.jpg",
+    ]  # fmt: skip
+    assert listing.ignored == {"hidden file": 1}
+    assert set(listing.entries["size"].to_pylist()) == {3}
+    assert all(listing.entries["version"].to_pylist())
+    assert not [path for method, path in bucket.requests if method == "HEAD" and ".jpg" in path
+                and "*" not in path]  # fmt: skip
+
+
 def test_members_of_tars_are_read_by_range_and_never_as_a_whole(place: str, bucket: Bucket):
     uri = put(f"{place}/x.tar", tar_of([("red", 1), ("blue", 2)]))
     first, second = iter_entry(uri, "tar")
