@@ -15,7 +15,8 @@ from storage.errors import ArtifactError, ConfigError
 from storage.evaluation_data import EvaluationSet
 from storage.filesystems import is_local
 from storage.vocabulary import Category
-from storage.weights import check, sha256_of
+from storage.weights import check
+from storage.weights_files import sha256_of
 from storage.weights_registry import ZUTIS, parse_clip, seed_of
 from tasks import evaluate, train
 from tasks.assemble_dataset import NAME as DATASET

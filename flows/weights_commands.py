@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from storage.errors import WeightsError
-from storage.weights import CheckedWeights, cached_weights, check, weights_folder
+from storage.weights import CheckedWeights, cached_weights, check
 from storage.weights_download import fetch
+from storage.weights_files import weights_folder
 from storage.weights_registry import model_of, well_known
 from storage.weights_shipped import SHIPPED
 

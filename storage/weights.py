@@ -14,19 +14,14 @@ part of this package (`made-ViT-8:demo`) are used where they lie, without a reco
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
-
-import platformdirs
+from typing import Literal
 
 from storage.errors import StorageError, WeightsError
 from storage.weights_activation import check_activation
+from storage.weights_files import digest_of, sha256_of, weights_folder, write_json
 from storage.weights_registry import (
     WEIGHTS_SUFFIXES,
     ClipSpec,
@@ -59,14 +54,6 @@ class ResolvedWeights:
     """For people: the spec, with `(untrained)` where that is so."""
 
 
-def weights_folder() -> Path:
-    """Where published weights are kept: `ZUTIS_WEIGHTS`, or a folder in the user's cache."""
-    override = os.environ.get("ZUTIS_WEIGHTS")
-    if override:
-        return Path(override).expanduser()
-    return Path(platformdirs.user_cache_dir("zutis")) / "weights"
-
-
 def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
     """Find the weights and verify them; nothing is downloaded and no model is built.
 
@@ -90,7 +77,7 @@ def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
         )
     if is_path(spec.weights):
         path = Path(spec.weights).expanduser()
-        digest = _digest(path)
+        digest = digest_of(path)
         if isinstance(spec, ClipSpec):
             check_activation(spec, path, digest, _recorded_names())
     elif part := shipped(str(spec)):
@@ -108,7 +95,7 @@ def _shipped_digest(weights: ShippedWeights) -> str:
             f"The weights {weights.name} are part of zutis, but {weights.path} is missing; install"
             f" zutis again, or make them with `{weights.maker}`."
         )
-    return _digest(weights.path)
+    return digest_of(weights.path)
 
 
 def _resolve_published(spec: ClipSpec | SelfMaskSpec) -> tuple[Path, str]:
@@ -120,7 +107,7 @@ def _resolve_published(spec: ClipSpec | SelfMaskSpec) -> tuple[Path, str]:
         raise _missing(published(name))
     if record is None:
         record = adopt(published(name), path)
-    digest = _digest(path)
+    digest = digest_of(path)
     if digest != record.sha256:
         raise _changed(name, path, record, digest)
     return path, digest
@@ -155,53 +142,10 @@ def _urls(weights: PublishedWeights) -> str:
 # --- digests ------------------------------------------------------------------------------------
 
 
-def sha256_of(path: Path) -> str:
-    """The sha256, in hex, of a file's bytes.
-
-    Raises:
-        WeightsError: the file is missing or can't be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError as error:
-        raise WeightsError(f"There is no weights file {path}; check the path.") from error
-    except OSError as error:
-        raise WeightsError(
-            f"The weights file {path} can't be read ({error.strerror}); check the path and its"
-            f" permissions."
-        ) from error
-
-
 def _recorded_names() -> dict[str, str]:
     """Names of the weights that have records, by sha256."""
     records = (read_record(path.stem) for path in weights_folder().glob("*.json"))
     return {record.sha256: record.name for record in records if record}
-
-
-def _digest(path: Path) -> str:
-    """The file's sha256, remembered by path, size and time of change.
-
-    Hashing a gigabyte takes seconds, which a run that finds everything cached should not spend.
-    `check` doesn't trust this memory: it reads the bytes.
-    """
-    try:
-        status = path.stat()
-    except OSError:
-        return sha256_of(path)  # raises, with the reason
-    location = str(path.absolute())
-    name = hashlib.sha256(location.encode(errors="surrogateescape")).hexdigest()
-    memory = weights_folder() / "digests" / f"{name}.json"
-    key = [location, status.st_size, status.st_mtime_ns]
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(memory.read_text(encoding="utf-8"))
-        if known["file"] == key:
-            return str(known["sha256"])
-    digest = sha256_of(path)
-    # Where the folder can't be written, each run hashes again: slower, not wrong.
-    with contextlib.suppress(StorageError):
-        _write_json(memory, {"file": key, "sha256": digest})
-    return digest
 
 
 # --- records ------------------------------------------------------------------------------------
@@ -244,7 +188,7 @@ def read_record(stem: str) -> Record | None:
 
 def write_record(stem: str, record: Record) -> None:
     """Keep a record; raises `StorageError` where the folder can't be written."""
-    _write_json(record_path(stem), vars(record))
+    write_json(record_path(stem), vars(record))
 
 
 def cached_file(stem: str, record: Record | None) -> Path | None:
@@ -260,7 +204,7 @@ def adopt(weights: PublishedWeights, path: Path) -> Record:
     Raises:
         WeightsError: it is not what it should be.
     """
-    digest = _digest(path)
+    digest = digest_of(path)
     _check_known(weights, path, digest)
     record = Record(
         name=weights.name, file=path.name, url=None, sha256=digest, size=path.stat().st_size
@@ -278,39 +222,6 @@ def _check_known(weights: PublishedWeights, path: Path, digest: str) -> None:
             f" {' or '.join(sorted(known))}; delete it and run `zutis weights fetch"
             f" {weights.name}`."
         )
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with publishing(path) as file:
-        file.write(json.dumps(content, indent=1, sort_keys=True).encode())
-
-
-@contextlib.contextmanager
-def publishing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file that appears under its name complete, or not at all.
-
-    Raises:
-        StorageError: the folder can't be written, or the disk is full.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # temporary files are private; a shared cache should be readable
-        temporary.replace(path)
-        temporary = None
-    except OSError as error:
-        raise StorageError(
-            f"{path} can't be written ({error.strerror or error}); free some space there, or set"
-            f" ZUTIS_WEIGHTS to a folder that can be written."
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 # --- checking -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from storage import weights
+from storage import weights, weights_files
 from storage.errors import WeightsError
 from storage.weights import cached_weights, check, resolve
 from storage.weights_registry import (
@@ -205,8 +205,10 @@ def test_digest_is_remembered_until_the_file_changes(tmp_path, monkeypatch, payl
     path = tmp_path / "payload.pt"
     spec = parse_selfmask(str(path))
     hashed = []
-    original = weights.sha256_of
-    monkeypatch.setattr(weights, "sha256_of", lambda path: hashed.append(path) or original(path))
+    original = weights_files.sha256_of
+    monkeypatch.setattr(
+        weights_files, "sha256_of", lambda path: hashed.append(path) or original(path)
+    )
     assert resolve(spec) == resolve(spec)
     assert len(hashed) == 1
     path.write_bytes(payload[::-1])  # the same size
@@ -283,7 +285,7 @@ def test_a_damaged_record(folder, payload):
 def test_default_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("ZUTIS_WEIGHTS")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert weights.weights_folder().parts[-2:] == ("zutis", "weights")
+    assert weights_files.weights_folder().parts[-2:] == ("zutis", "weights")
 
 
 # --- shipped ------------------------------------------------------------------------------------
