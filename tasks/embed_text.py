@@ -81,6 +81,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     table = pa.Table.from_pylist(
         [{"text_id": text.text_id, "prompts": list(text.prompts)} for text in inputs.texts], _SCHEMA
     )
+    bias = {} if clip.logit_bias is None else {"logit_bias": clip.logit_bias}
     with store.attempt(locate(config, inputs, store)) as attempt:
         with attempt.create(TEXTS) as file:
             write_parquet(table, file)
@@ -89,6 +90,6 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         return store.publish(
             attempt,
             config.recipe,
-            counts={"texts": len(inputs.texts), "logit_scale": clip.logit_scale},
+            counts={"texts": len(inputs.texts), "logit_scale": clip.logit_scale, **bias},
             notes={"clip": config.clip.weights.label},
         )

@@ -59,7 +59,12 @@ def regions_as_instances(
 
 
 def label_probabilities(
-    tokens: Tensor, text_embeddings: Tensor, size: tuple[int, int], *, scale: float
+    tokens: Tensor,
+    text_embeddings: Tensor,
+    size: tuple[int, int],
+    *,
+    scale: float,
+    bias: float | None = None,
 ) -> Tensor:
     """How sure each pixel of one picture is of its label.
 
@@ -69,10 +74,11 @@ def label_probabilities(
         tokens: float [1, r, c, d], unit norm.
         text_embeddings: float [k + 1, d], unit rows.
         size: (h, w) of the result.
-        scale: what cosines are multiplied with before the softmax; CLIP's `logit_scale`.
+        scale: what cosines are multiplied with; CLIP's `logit_scale`.
+        bias: of a model that was trained with a sigmoid, its `logit_bias`; None: a softmax.
 
     Returns:
-        float32 [h, w] in 0..1: the softmax probability of the best category.
+        float32 [h, w] in 0..1: the probability of the best category.
     """
     import torch
 
@@ -84,7 +90,7 @@ def label_probabilities(
         logits = scale * semantic_logits(tokens, some, size)[0]
         best = torch.maximum(best, logits.amax(dim=0))
         total = torch.logaddexp(total, logits.logsumexp(dim=0))
-    return (best - total).exp()
+    return (best - total).exp() if bias is None else torch.sigmoid(best + bias)
 
 
 def _regions(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

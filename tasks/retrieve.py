@@ -22,6 +22,7 @@ from storage.records import read_parquet, write_parquet
 from tasks.category_texts import equal_rows
 from tasks.index_rows import IndexRows, load_index_rows, records_at
 from tasks.layout import NEIGHBOURS, RETRIEVAL, RETRIEVED_IMAGES
+from tasks.logits import Logits
 from tasks.score_background import stands_out
 from tasks.stage import Progress
 from tasks.text_rows import TextRow, load_text_rows
@@ -45,10 +46,11 @@ class Config:
 
     Attributes:
         overlap: what becomes of an image retrieved for several categories. `best` gives it to the
-            category of highest softmax probability over the vocabulary, ties to the better rank;
+            category of highest probability, ties to the better rank;
             `all` keeps it for each; `last` gives it to the last category, as the reference does.
         min_score: least cosine, 0..1. A cosine below 0 never counts.
-        min_probability: least softmax probability over the vocabulary, 0..1.
+        min_probability: least probability of the category, 0..1, as the model has it: a CLIP's
+            softmax over the vocabulary, or a SigLIP's sigmoid, which no other category moves.
         min_margin: least lead of that probability over the next category's, -1..1.
     """
 
@@ -119,7 +121,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     """Publish the ranked table and the images in it.
 
     `retrieval.parquet`: category_id, category, rank, image_id, score (cosine), probability
-    (softmax over the vocabulary at the model's logit scale), margin (probability less that of the
+    (see `tasks.logits`), margin (probability less that of the
     most probable other category), kept, reason (empty where kept), kept_by (the category_id that
     has it; 0 for none). `images.parquet`: each image that some category keeps once, with where its
     bytes are and the key of the artifact that read them (`embedded`). The note `not_found` names
@@ -133,14 +135,14 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     index = store.get(inputs.index)
     rows, _ = load_index_rows(index, store)
     positions, which = np.unique(table["position"].to_numpy(), return_inverse=True)
-    texts, logit_scale = load_text_rows([category.text for category in inputs.categories], store)
+    texts, logits = load_text_rows([category.text for category in inputs.categories], store)
     _refuse_equal_texts(inputs.categories, texts)
     column = table["column"].to_numpy()
     sampled = np.unique(np.linspace(0, len(rows) - 1, _SAMPLED).astype(np.int64))
     read = np.union1d(positions, sampled)  # at once: on object stores each part is a few requests
     where = np.searchsorted(read, positions)[which]
     probability, margin, background = _probabilities(
-        rows, read, texts, logit_scale, where, column, np.isin(read, sampled)
+        rows, read, texts, logits, where, column, np.isin(read, sampled)
     )
     failed = _failed_threshold(config, table["score"].to_numpy(), probability, margin)
     images, place = np.unique(rows.image_of(positions), return_inverse=True)
@@ -215,7 +217,7 @@ def _probabilities(
     rows: IndexRows,
     positions: np.ndarray,
     texts: np.ndarray,
-    logit_scale: float,
+    logits: Logits,
     which: np.ndarray,
     column: np.ndarray,
     sampled: np.ndarray,
@@ -230,21 +232,16 @@ def _probabilities(
     cosines = []
     for start in range(0, len(positions), _ROWS_AT_ONCE):
         images = rows.fetch(positions[start : start + _ROWS_AT_ONCE]).astype(np.float64)
-        softmax = _softmax((logit_scale * images @ distinct.T)[:, text_of.reshape(-1)])
+        likely = logits.probabilities(logits(images, distinct)[:, text_of.reshape(-1)])
         here = np.flatnonzero((which >= start) & (which < start + len(images)))
         image, category = which[here] - start, column[here]
-        own = softmax[image, category]
-        rivals = softmax[image]
+        own = likely[image, category]
+        rivals = likely[image]
         rivals[np.arange(len(here)), category] = 0.0
         probability[here], margin[here] = own, own - rivals.max(axis=1)
         some = images[sampled[start : start + _ROWS_AT_ONCE]]
         cosines.append((some @ distinct.T)[:, text_of.reshape(-1)])
     return probability, margin, np.concatenate(cosines)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
 
 def _keep_best(

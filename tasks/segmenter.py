@@ -190,7 +190,11 @@ class MaskClipSegmenter(DenseSegmenter):
 
         (labels,) = semantic_labels(tokens, self._text_embeddings, size)
         certainty = label_probabilities(
-            tokens, self._text_embeddings, size, scale=self._clip.logit_scale
+            tokens,
+            self._text_embeddings,
+            size,
+            scale=self._clip.logit_scale,
+            bias=self._clip.logit_bias,
         )
         instances = regions_as_instances(labels.cpu().numpy(), certainty.cpu().numpy())
         return Segmentation(
@@ -256,7 +260,7 @@ def maskclip_segmenter(
     """MaskCLIP: the baseline that needs no training.
 
     Instances are the connected regions of each category's labels, eight neighbours a pixel; the
-    score of one is the mean, inside, of the softmax probability of its category.
+    score of one is the mean, inside, of the probability of its category.
 
     Args:
         clip: a CLIP whose image tower has patch tokens.

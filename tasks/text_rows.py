@@ -11,6 +11,7 @@ from storage.artifacts import ArtifactRef, ArtifactStore
 from storage.embeddings import open_embeddings
 from storage.records import read_parquet
 from tasks.layout import EMBEDDINGS, TEXTS
+from tasks.logits import Logits
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,14 @@ class TextRow:
     key: str
 
 
-def load_text_rows(rows: Sequence[TextRow], store: ArtifactStore) -> tuple[np.ndarray, float]:
+def load_text_rows(rows: Sequence[TextRow], store: ArtifactStore) -> tuple[np.ndarray, Logits]:
     """Gather embeddings.
 
     Args:
         rows: the rows wanted, in order; all of one model.
 
     Returns:
-        float32 [len(rows), d] of unit length, and the model's logit scale.
+        float32 [len(rows), d] of unit length, and how the model makes logits of cosines.
     """
     found: dict[str, np.ndarray] = {}
     for key in sorted({row.key for row in rows}):
@@ -42,4 +43,6 @@ def load_text_rows(rows: Sequence[TextRow], store: ArtifactStore) -> tuple[np.nd
             ids = read_parquet(file, columns=["text_id"])["text_id"].to_pylist()
         embeddings = np.array(open_embeddings(artifact, EMBEDDINGS))
         found |= dict(zip(ids, embeddings, strict=True))
-    return np.stack([found[row.text_id] for row in rows]), artifact.counts["logit_scale"]
+    counts = artifact.counts
+    logits = Logits(counts["logit_scale"], counts.get("logit_bias"))
+    return np.stack([found[row.text_id] for row in rows]), logits

@@ -24,7 +24,7 @@ ALLOWED = {
 
 # Modules of tasks that stages share or commands call; every other module there is a stage.
 NOT_STAGES = {
-    "layout", "stage", "models", "coverage", "index_rows", "text_rows", "source_images",
+    "layout", "logits", "stage", "models", "coverage", "index_rows", "text_rows", "source_images",
     "weights_check", "source_names", "score_background", "category_texts", "dense_segmenter",
     "class_matching", "elongated", "evaluation_doubts", "evaluation_images", "evaluation_report",
     "evaluation_scores", "label_regions", "overlays", "picture_ids", "predict", "sample_rendering",

@@ -16,6 +16,7 @@ import difflib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import open_clip
 import torch
@@ -40,8 +41,8 @@ from zutis_model.weight_loading import WithoutRandomInitialisation, load_strictl
 OPENAI_EXTRAS = frozenset({"input_resolution", "context_length", "vocab_size"})
 """OpenAI's state dicts carry these numbers beside the weights; nobody else's do."""
 
-_MARKS = 2
-"""Tokens that begin and end every text."""
+_MARKS = 3
+"""Tokens that begin and end every text, and a space that some tokenizers put before it."""
 
 _DATA_PARALLEL_PREFIX = "module."
 
@@ -53,8 +54,12 @@ class Clip:
         model: open_clip's module, in eval mode; weights are float32.
         embedding_dim: d.
         image_size: (h, w) that `preprocess` makes and `embed_images` takes.
+        preprocessing: what `preprocess` does, as open_clip describes it: `size`, `mean`, `std`,
+            `interpolation`, `resize_mode` (`shortest` and the central square, or `squash`).
         logit_scale: what cosines are multiplied with before a softmax; 100.0 for OpenAI's
-            weights.
+            weights. Of a SigLIP, before the sigmoid.
+        logit_bias: what a SigLIP then adds, so that the sigmoid of each pair is a probability
+            (Zhai et al. 2023, section 3.2); None for a model that was trained with a softmax.
         device: where the weights are, and where embeddings are returned.
         precision: arithmetic of the towers; embeddings are float32 either way.
     """
@@ -73,9 +78,18 @@ class Clip:
         self.device = device
         self.precision: Precision = precision
         self.logit_scale = float(model.logit_scale.detach().float().exp())
+        bias = model.logit_bias
+        self.logit_bias = None if bias is None else float(bias.detach().float())
         self._tokenizer = tokenizer
         preprocess_config = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
         self.image_size = _height_and_width(preprocess_config.size)
+        self.preprocessing: dict[str, Any] = {
+            "size": list(self.image_size),
+            "mean": list(preprocess_config.mean),
+            "std": list(preprocess_config.std),
+            "interpolation": preprocess_config.interpolation,
+            "resize_mode": preprocess_config.resize_mode,
+        }
         self._mean, self._std = preprocess_config.mean, preprocess_config.std
         self._transform = image_transform_v2(preprocess_config, is_train=False)
 
@@ -83,7 +97,7 @@ class Clip:
         """Resize, crop and normalise one image as open_clip does at inference.
 
         For OpenAI's models: PIL's bicubic on the shorter side, the central square, CLIP's own
-        mean and standard deviation.
+        mean and standard deviation. SigLIP squashes the whole image; see `preprocessing`.
 
         Args:
             image: RGB, any size. Very elongated images are large in between: their shorter side
@@ -156,8 +170,9 @@ class Clip:
         Found by asking the tokenizer, whichever it is: words that can be left away without a
         change of tokens were never read. A word that is read in part is not counted as lost.
         """
-        # A token is a byte or more, so that most prompts fit whatever they say.
-        if len(prompt.lower().encode()) + _MARKS <= self.model.context_length:
+        # A token is a letter or more, so that most prompts fit whatever they say. Of other
+        # alphabets' letters some tokenizers make several.
+        if prompt.isascii() and len(prompt) + _MARKS <= self.model.context_length:
             return ""
         read = self.tokenize([prompt])
         if not torch.equal(read, self.tokenize([f"{prompt} end"])):
@@ -244,7 +259,7 @@ def load_clip(
     if state_dict is None:
         fill_with_synthetic_weights(model, seed)
     else:
-        load_strictly(model, _in_layout_of(model, state_dict), f"CLIP {architecture}")
+        load_strictly(model, fit_to_model(model, state_dict), f"CLIP {architecture}")
     device = torch.device(device)
     return Clip(
         model.to(device).eval().requires_grad_(False),
@@ -348,11 +363,20 @@ def _without_wrapping(
     return {k: v for k, v in weights.items() if k not in extras}, bool(extras)
 
 
-def _in_layout_of(model: nn.Module, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename for models that keep the text tower in a module of its own."""
-    if "positional_embedding" in state_dict and not hasattr(model, "positional_embedding"):
-        state_dict = convert_to_custom_text_state_dict(state_dict)
-    return state_dict
+def fit_to_model(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with the names and shapes that open_clip's model has for the same weights.
+
+    Some models keep the text tower in a module of its own; some files have the logits' scale and
+    bias as one row.
+    """
+    weights = dict(state_dict)
+    if "positional_embedding" in weights and not hasattr(model, "positional_embedding"):
+        weights = convert_to_custom_text_state_dict(weights)
+    for name in ("logit_scale", "logit_bias"):
+        expected = getattr(model, name, None)
+        if name in weights and expected is not None and weights[name].numel() == 1:
+            weights[name] = weights[name].reshape(expected.shape)
+    return weights
 
 
 def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:

@@ -30,6 +30,7 @@ class FakeClip:
     embedding_dim = 4
     image_size = (8, 8)
     logit_scale = 100.0
+    logit_bias: float | None = None
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()

@@ -13,6 +13,7 @@ from storage.embeddings import open_embeddings
 from tasks import embed_text
 from tasks.embed_text import Config, Inputs, Text
 from tasks.layout import EMBEDDINGS, TEXTS
+from tasks.logits import Logits
 from tasks.stage import SilentProgress
 from tasks.text_rows import TextRow, load_text_rows
 
@@ -62,9 +63,9 @@ def test_rows_are_gathered_over_artifacts_in_the_order_asked(
 ) -> None:
     parts = {RED: embed(stages, RED), BLUE: embed(stages, BLUE)}
     wanted = [BLUE, RED, BLUE]
-    rows, scale = load_text_rows([TextRow(t.text_id, parts[t].key) for t in wanted], stages.store)
+    rows, logits = load_text_rows([TextRow(t.text_id, parts[t].key) for t in wanted], stages.store)
     np.testing.assert_array_equal(rows, [row(parts[text], text) for text in wanted])
-    assert scale == FakeClip.logit_scale
+    assert logits == Logits(FakeClip.logit_scale)
 
 
 def test_a_prompt_longer_than_the_tower_reads_is_told_with_what_is_lost(
@@ -75,3 +76,11 @@ def test_a_prompt_longer_than_the_tower_reads_is_told_with_what_is_lost(
     embed_text.run(Config(clip=clip()), Inputs((RED, long)), stages.store, progress)
     [told] = progress.warnings
     assert "'in Peru' is cut off" in told
+
+
+def test_a_siglips_bias_goes_with_its_texts(stages: Stages, fake_clip: FakeClip) -> None:
+    fake_clip.logit_bias = -12.5
+    part = embed(stages, RED)
+    assert part.counts == {"texts": 1, "logit_scale": 100.0, "logit_bias": -12.5}
+    _, logits = load_text_rows([TextRow(RED.text_id, part.key)], stages.store)
+    assert logits == Logits(100.0, -12.5)

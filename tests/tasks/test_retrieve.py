@@ -70,8 +70,8 @@ def expected(index: Artifact, stages: Stages, names: list[str]) -> dict[str, np.
     """Softmax over the whole vocabulary at the logit scale, by image_id."""
     rows, ids = load_index_rows(index, stages.store)
     images = rows.fetch(np.arange(len(rows))).astype(np.float64)
-    texts, scale = load_text_rows(stages.texts(names), stages.store)
-    powers = np.exp(scale * images @ texts.T.astype(np.float64))
+    texts, logits = load_text_rows(stages.texts(names), stages.store)
+    powers = np.exp(logits.scale * images @ texts.T.astype(np.float64))
     return dict(zip(ids.to_pylist(), powers / powers.sum(axis=1, keepdims=True), strict=True))
 
 
@@ -204,3 +204,21 @@ def test_images_are_listed_once_with_where_their_bytes_are(stages: Stages, index
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(ConfigError, match="overlap is 'first': choose best, all, last"):
         Config(overlap="first")
+
+
+def test_a_siglips_probabilities_are_sigmoids_that_no_other_category_moves(
+    stages: Stages, index: Artifact, fake_clip: FakeClip
+) -> None:
+    fake_clip.logit_bias = -6.0
+    alone, together = (
+        {row["image_id"]: row for row in rows_of(stages.retrieve(index, names, 20), RETRIEVAL)
+         if row["category_id"] == 1}
+        for names in (["red"], NAMES)
+    )  # fmt: skip
+    for image_id, row in alone.items():
+        sigmoid = 1 / (1 + np.exp(6.0 - 8.0 * row["score"]))
+        assert row["probability"] == pytest.approx(sigmoid, rel=1e-3)
+        assert row["margin"] == row["probability"]  # no rival
+        assert together[image_id]["probability"] == pytest.approx(row["probability"], rel=1e-6)
+    kept = stages.retrieve(index, NAMES, 20, "all", min_probability=0.7).counts["kept"]
+    assert 0 < kept < 60

@@ -1,0 +1,48 @@
+"""From cosines of images and texts to probabilities, as the model that made them was trained.
+
+A CLIP learns which of several texts belongs to an image: the probabilities of an image, over all
+texts, are a softmax and sum to 1 (Radford et al. 2021). A SigLIP learns of each pair by itself
+whether it belongs together: a sigmoid of the scaled cosine and a learned bias, whatever else is
+asked (Zhai et al. 2023, section 3.2).
+
+Dimensions:
+    n  images
+    k  texts
+    d  width of the joint embedding
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+
+@dataclass(frozen=True)
+class Logits:
+    """How a model makes logits of cosines.
+
+    Attributes:
+        scale: what cosines are multiplied with.
+        bias: what a SigLIP adds; None for a CLIP.
+    """
+
+    scale: float
+    bias: float | None = None
+
+    def __call__(self, images: np.ndarray, texts: np.ndarray) -> np.ndarray:
+        """Logits, float64 [n, k], of float64 [n, d] and [k, d] with unit rows."""
+        logits: np.ndarray = self.scale * images @ texts.T
+        return logits if self.bias is None else logits + self.bias
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """float64 [n, k], 0..1, of logits [n, k] that have a column for each text of a vocabulary.
+
+        With a softmax each row sums to 1; with a sigmoid an image may have several likely texts,
+        or none.
+        """
+        if self.bias is not None:
+            return np.asarray(expit(logits))
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
