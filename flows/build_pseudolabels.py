@@ -28,8 +28,8 @@ from flows.recipes import RecipeName, build_recipe_for_defaults
 from flows.repair import repair_store
 from flows.run_form import (
     AtLeastOne,
-    ClipName,
     DeviceName,
+    IndexClipName,
     Margin,
     MaskSize,
     NotNegative,
@@ -74,7 +74,7 @@ def build_pseudolabels(
     exclude: list[str] | None = None,
     uri_column: str = "",
     per_category: AtLeastOne = 500,
-    clip: ClipName = DEFAULT_CLIP,
+    clip: IndexClipName = DEFAULT_CLIP,
     selfmask: SelfMaskName = DEFAULT_SELFMASK,
     mask_size: MaskSize = 512,
     refine_input: Literal["original", "reference"] = "original",
@@ -115,13 +115,15 @@ def build_pseudolabels(
         exclude: patterns of what is left out.
         uri_column: column of tables that says where the images are; empty for the usual names.
         per_category: images retrieved a category.
-        clip: ARCHITECTURE:WEIGHTS; weights are a tag, a file, or random:SEED.
+        clip: ARCHITECTURE:WEIGHTS, weights a tag, a file, or random:SEED; hf-hub:OWNER/NAME; or
+            the folder of a model that open_clip has saved.
         selfmask: nq20, nq10, a file, or random:SEED.
         mask_size: pixels of the shorter side that SelfMask sees.
         refine_input: the picture whose edges masks are snapped to; reference is its authors'.
         overlap: who keeps an image that several categories retrieve.
         min_score: least cosine of an image with a category.
-        min_probability: least probability of the category over the vocabulary.
+        min_probability: least probability of the category, a CLIP's over the vocabulary, a
+            SigLIP's of the category by itself.
         min_margin: least lead of that probability over the next category's.
         index: exact, or a FAISS factory string.
         index_search: FAISS search parameters of an approximate index, such as nprobe=16.

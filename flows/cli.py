@@ -72,7 +72,11 @@ def build_command(
     uri_column: UriColumnOption = "",
     per_category: Annotated[int, typer.Option(help="Images retrieved a category.")] = 500,
     clip: Annotated[
-        str, typer.Option(help="ARCHITECTURE:WEIGHTS; a tag, a file or random:SEED.")
+        str,
+        typer.Option(
+            help="ARCHITECTURE:WEIGHTS, a tag, a file or random:SEED; hf-hub:OWNER/NAME; or a"
+            " folder that open_clip has saved. CLIP or SigLIP."
+        ),
     ] = DEFAULT_CLIP,
     selfmask: Annotated[
         str, typer.Option(help="nq20, nq10, a file or random:SEED.")
@@ -88,7 +92,11 @@ def build_command(
         float, typer.Option(help="Least cosine of an image with a category, 0 to 1.")
     ] = 0.0,
     min_probability: Annotated[
-        float, typer.Option(help="Least probability of the category, 0 to 1.")
+        float,
+        typer.Option(
+            help="Least probability of the category, 0 to 1: CLIP's over the vocabulary, SigLIP's"
+            " of the category alone."
+        ),
     ] = 0.0,
     min_margin: Annotated[
         float, typer.Option(help="Least lead over the next category's probability, -1 to 1.")

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from flows.evaluation_settings import EvaluationSettings, asked_categories, opened_set
+from flows.settings import clip_model
 from flows.training_settings import TrainingSettings, training_config
 from storage.errors import ConfigError
+from tasks.models import require_patch_tokens
 
 Then = Literal["none", "train", "train+evaluate"]
 
@@ -59,3 +61,6 @@ class NextSteps:
         training_config(self.training)
         if self.evaluates and self.evaluation is not None:
             asked_categories(self.evaluation, opened_set(self.evaluation))
+            if self.evaluation.baseline and self.evaluation.maskclip:
+                clip = clip_model(self.evaluation.maskclip, "cpu", "float32")
+                require_patch_tokens(clip, "MaskCLIP")

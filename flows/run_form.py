@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema
 from flows.settings import DEFAULT_CLIP
 from storage.evaluation_data import BENCHMARKS
 from storage.vocabulary import known_vocabularies
-from storage.weights_registry import RECOMMENDED_CLIP, SELFMASK
+from storage.weights_registry import RECOMMENDED_CLIP, SELFMASK, SIGLIP
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,12 @@ class Suggest:
 
 
 _CLIP_MODELS = (DEFAULT_CLIP, *RECOMMENDED_CLIP)
+_CLIP_FORMS = "ARCHITECTURE:WEIGHTS, hf-hub:OWNER/NAME or a folder"
 
 VocabularyName = Annotated[str, Suggest(known_vocabularies, "a file")]
-ClipName = Annotated[str, Suggest(lambda: _CLIP_MODELS, "ARCHITECTURE:WEIGHTS")]
+ClipName = Annotated[str, Suggest(lambda: _CLIP_MODELS, _CLIP_FORMS)]
+IndexClipName = Annotated[str, Suggest(lambda: (*_CLIP_MODELS, *SIGLIP), _CLIP_FORMS)]
+"""Of a model that indexes and retrieves only; it needs no patch tokens."""
 SelfMaskName = Annotated[str, Suggest(lambda: SELFMASK, "a file or random:SEED")]
 DataSetName = Annotated[str, Suggest(lambda: BENCHMARKS, "coco:… or folder:…")]
 DeviceName = Annotated[str, Suggest(lambda: ("auto", "cpu", "cuda"), "cuda:N")]

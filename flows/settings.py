@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from flows.devices import choose_device
+from storage import weights_registry
 from storage.credentials import refuse_secrets
 from storage.errors import ConfigError
-from storage.weights import ResolvedWeights, resolve
-from storage.weights_registry import parse_clip, parse_selfmask
-from tasks.models import ModelConfig
+from storage.weights import resolve
+from storage.weights_registry import parse_selfmask
+from tasks.models import ModelConfig, resolve_clip
 
 DEFAULT_STORE = "zutis-store"
-DEFAULT_CLIP = "ViT-L-14-336-quickgelu:openai"
+DEFAULT_CLIP: Final = weights_registry.DEFAULT_CLIP
+DEFAULT_TRAINING_CLIP: Final = "ViT-B-16-quickgelu:openai"
 DEFAULT_SELFMASK = "nq20"
 
 
@@ -27,13 +30,15 @@ class BuildSettings:
         include, exclude: patterns of names, relative to the corpus; see `Selection`.
         uri_column: of tables, the column that says where the images are; empty: a usual one.
         per_category: images retrieved a category.
-        clip: ARCHITECTURE:WEIGHTS; weights are a tag, a file, or random:SEED.
+        clip: ARCHITECTURE:WEIGHTS, weights a tag, a file, or random:SEED; hf-hub:OWNER/NAME; or
+            the folder of a model that open_clip has saved.
         selfmask: nq20, nq10, a file, or random:SEED.
         mask_size: pixels of the shorter side that SelfMask sees.
         refine_input: original or reference; the picture whose edges masks are snapped to.
         overlap: best, all or last; who keeps an image that several categories retrieve.
         min_score: least cosine of an image with a category, 0..1; what is below 0 never counts.
-        min_probability: least probability of the category, 0..1, over the vocabulary.
+        min_probability: least probability of the category, 0..1: a CLIP's over the vocabulary, a
+            SigLIP's of the category by itself.
         min_margin: least lead of that probability over the next category's, -1..1.
         index: exact, or a FAISS factory string.
         index_search: FAISS search parameters of an approximate index.
@@ -111,24 +116,25 @@ def clip_model(clip: str, device: str, precision: str) -> ModelConfig:
     """Resolve `--clip`.
 
     Raises:
-        WeightsError: if the architecture is unknown or the weights are not there.
+        WeightsError: if the model is unknown or its weights are not there.
     """
-    spec = parse_clip(clip)
-    return _model(spec.architecture, resolve(spec), device, precision)
+    device, precision = _placement(device, precision)
+    return resolve_clip(clip, device=device, precision=precision)
 
 
 def selfmask_model(selfmask: str, device: str, precision: str) -> ModelConfig:
     """Resolve `--selfmask`; raises as `clip_model`."""
-    return _model("selfmask", resolve(parse_selfmask(selfmask)), device, precision)
+    weights = resolve(parse_selfmask(selfmask))
+    device, precision = _placement(device, precision)
+    return ModelConfig(architecture="selfmask", weights=weights, device=device, precision=precision)
 
 
-def _model(architecture: str, weights: ResolvedWeights, device: str, precision: str) -> ModelConfig:
+def _placement(device: str, precision: str) -> tuple[str, str]:
+    """The device to use, and the precision that it is used with."""
     chosen = choose_device(device)
     if precision == "auto":
         precision = "float32" if chosen == "cpu" else "bfloat16"
-    return ModelConfig(
-        architecture=architecture, weights=weights, device=chosen, precision=precision
-    )
+    return chosen, precision
 
 
 def file_name_of(vocabulary_name: str) -> str:

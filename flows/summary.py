@@ -65,7 +65,7 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
         "data set card": CARD,
     }
     if "elongated" in index:
-        facts["elongated"] = _elongated(index)
+        facts["elongated"] = _elongated(index, build.embedded)
     facts |= _odd_pictures(build.embedded)
     if "recall" in index:
         facts["recall"] = f"{index['recall']:.4f} at {index['recall_k']} against exact search"
@@ -87,13 +87,22 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
     return Summary(counts["categories"], rejects, facts, untrained_warning(build), not_found)
 
 
-def _elongated(index: Mapping[str, Any]) -> str:
+def _elongated(index: Mapping[str, Any], embedded: Sequence[Artifact]) -> str:
     count = f"{index['elongated']:,} images are beyond 1.5 : 1; CLIP sees"
     if "crops" in index:
         return f"{count} {index['crops']:,} squares along them, and each image's best counts"
+    if _are_squashed(embedded):
+        return f"{count} them squashed into a square: --crops many looks at squares along them, too"
     return (
         f"{count} their central square alone, and can miss what is at their ends: --crops many "
         "looks there too"
+    )
+
+
+def _are_squashed(embedded: Sequence[Artifact]) -> bool:
+    """Whether the model that embedded images squashes them, as SigLIP does."""
+    return any(
+        part.notes.get("preprocessing", {}).get("resize_mode") == "squash" for part in embedded
     )
 
 

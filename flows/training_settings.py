@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flows.recipes import RecipeName, departures, with_recipe
 from flows.run_form import ClipName, DeviceName, Precision
-from flows.settings import clip_model
+from flows.settings import DEFAULT_TRAINING_CLIP, clip_model
 from storage.category_splits import expand_names
 from tasks import train
 from tasks.training_samples import SampleRecipe
@@ -29,7 +29,7 @@ class TrainingSettings(BaseModel):
 
     recipe: RecipeName = ""
     """A published model's settings, for all that is not given here; empty: the defaults."""
-    clip: ClipName = "ViT-B-16-quickgelu:openai"
+    clip: ClipName = DEFAULT_TRAINING_CLIP
     """ARCHITECTURE:WEIGHTS that training starts from: a ViT; a tag, a file or random:SEED."""
     device: DeviceName = "auto"
     """auto, cpu, cuda or cuda:N."""

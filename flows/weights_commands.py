@@ -9,15 +9,22 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from flows.weights_facts import facts_of
 from storage.errors import WeightsError
 from storage.weights import CheckedWeights, cached_weights, check
 from storage.weights_download import fetch
 from storage.weights_files import weights_folder
-from storage.weights_registry import model_of, well_known
+from storage.weights_registry import well_known
 from storage.weights_shipped import SHIPPED
 
 weights_app = typer.Typer(
     name="weights", help="List, fetch and check model weights.", no_args_is_help=True
+)
+
+_OTHERS = (
+    "Any other ARCH:TAG of open_clip can be fetched too, except those whose text tower is one of"
+    " transformers' (roberta, nllb), and hf-hub:OWNER/NAME, if open_clip's files are there. A CLIP"
+    " or SigLIP in a folder is named by the folder's path."
 )
 
 _STATUS_STYLES = {"ok": "green", "changed": "bold red", "missing": "yellow", "unrecorded": "cyan"}
@@ -27,22 +34,28 @@ _STATUS_STYLES = {"ok": "green", "changed": "bold red", "missing": "yellow", "un
 def list_weights() -> None:
     """Show the weights that have names, and which of them are on this machine."""
     cached = cached_weights()
-    table = Table("name", "model", "on this machine")
-    for name in dict.fromkeys((*SHIPPED, *well_known(), *cached)):
-        table.add_row(name, model_of(name), _presence(name, cached))
+    names = dict.fromkeys((*SHIPPED, *well_known(), *cached))
+    whole = Column("name", no_wrap=True, min_width=max(map(len, names)))  # names are copied
+    table = Table(whole, "model", "for", "on this machine")
+    for name in names:
+        facts = facts_of(name)
+        table.add_row(name, facts.model, facts.purposes, _presence(name, cached))
     console = Console()
     console.print(table)
     console.print(f"Folder: {weights_folder()}", soft_wrap=True, highlight=False)
-    console.print("Any other ARCH:TAG that open_clip publishes can be fetched too.")
+    console.print(_OTHERS, soft_wrap=True, highlight=False)
 
 
 @weights_app.command("fetch")
 def fetch_weights(
     name: Annotated[
-        str, typer.Argument(help="A name that `zutis weights list` shows, or ARCH:TAG.")
+        str,
+        typer.Argument(
+            help="A name that `zutis weights list` shows, ARCH:TAG, or hf-hub:OWNER/NAME."
+        ),
     ],
 ) -> None:
-    """Download published weights and verify them."""
+    """Download published weights and verify them; with the tokenizer, where a model has one."""
     path = fetch(name)
     Console().print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
 
@@ -50,7 +63,8 @@ def fetch_weights(
 @weights_app.command("check")
 def check_weights(
     name_or_path: Annotated[
-        str | None, typer.Argument(help="A name or a file; without it, everything that is cached.")
+        str | None,
+        typer.Argument(help="A name, a file or a folder; without it, everything that is cached."),
     ] = None,
     image: Annotated[Path | None, typer.Option(help="Try the model on this picture, too.")] = None,
 ) -> None:
@@ -111,4 +125,7 @@ def _presence(name: str, cached: dict[str, Path | None]) -> str:
     if name not in cached:
         return "no"
     path = cached[name]
-    return f"{path.stat().st_size / 1e6:,.1f} MB" if path else "missing"
+    if path is None:
+        return "missing"
+    files = list(path.iterdir()) if path.is_dir() else [path]
+    return f"{sum(file.stat().st_size for file in files) / 1e6:,.1f} MB"

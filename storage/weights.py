@@ -8,21 +8,37 @@
 Published weights live in one cache folder. Each has a record beside it with the address it came
 from, its size and its sha256; a file that no longer agrees with its record is never used. The
 folder is `platformdirs`' cache folder for zutis, or what `ZUTIS_WEIGHTS` says. Weights that are
-part of this package (`made-ViT-8:demo`) are used where they lie, without a record.
+part of this package (`made-ViT-8:demo`) are used where they lie, without a record. Models that are
+more than weights are folders (`model_folders`, `hub_folders`), and resolve likewise.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from storage.errors import StorageError, WeightsError
+from storage.hub_folders import (
+    changed_file,
+    folder_of,
+    hub_folder,
+    hub_records,
+    is_hub_folder,
+    read_hub_record,
+    record_of,
+    resolve_hub_folder,
+)
+from storage.model_folders import ModelFolder, open_model_folder
+from storage.open_clip_configs import architecture_of
 from storage.weights_activation import check_activation
 from storage.weights_files import digest_of, sha256_of, weights_folder, write_json
 from storage.weights_registry import (
+    HF_HUB,
+    LOCAL_DIR,
     WEIGHTS_SUFFIXES,
     ClipSpec,
     PublishedWeights,
@@ -30,6 +46,7 @@ from storage.weights_registry import (
     clip_stem,
     is_path,
     named,
+    parse_clip,
     published,
     seed_of,
     well_known,
@@ -41,17 +58,22 @@ from storage.weights_shipped import ShippedWeights, shipped
 class ResolvedWeights:
     """Weights that are there and unharmed."""
 
-    kind: Literal["random", "file"]
+    kind: Literal["random", "file", "folder"]
     seed: int | None
     """Of random weights."""
     path: Path | None
-    """Of weights in a file."""
+    """Of weights in a file, which may be one of a folder's."""
     digest: str
-    """What enters artifacts' keys: the file's sha256 in hex, or `random:SEED`."""
+    """What enters artifacts' keys: the file's sha256 in hex, `random:SEED`, or of a folder one of
+    all that belongs to the model."""
     untrained: bool
     """Results made with these weights mean nothing, and must be shown with a word that says so."""
     label: str
     """For people: the spec, with `(untrained)` where that is so."""
+    folder: Path | None = None
+    """Of a model that is kept as one."""
+    architecture: str = ""
+    """Of a model in a folder, as its configuration has it; else the spec says it."""
 
 
 def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
@@ -75,6 +97,17 @@ def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
             untrained=True,
             label=f"{spec} (untrained)",
         )
+    if isinstance(spec, ClipSpec) and (model := _model_folder(spec, digest_of)):
+        return ResolvedWeights(
+            kind="folder",
+            seed=None,
+            path=model.weights,
+            digest=model.digest,
+            untrained=False,
+            label=str(spec),
+            folder=model.path,
+            architecture=_architecture(spec, model),
+        )
     if is_path(spec.weights):
         path = Path(spec.weights).expanduser()
         digest = digest_of(path)
@@ -87,6 +120,18 @@ def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
     return ResolvedWeights(
         kind="file", seed=None, path=path, digest=digest, untrained=False, label=str(spec)
     )
+
+
+def _model_folder(spec: ClipSpec, digest_of: Callable[[Path], str]) -> ModelFolder | None:
+    """The folder that a model is; None for one that is weights alone."""
+    if spec.architecture == LOCAL_DIR:
+        return open_model_folder(Path(spec.weights).expanduser(), digest_of)
+    return resolve_hub_folder(spec, digest_of) if is_hub_folder(spec) else None
+
+
+def _architecture(spec: ClipSpec, model: ModelFolder) -> str:
+    in_one_place = spec.architecture in (LOCAL_DIR, HF_HUB)
+    return architecture_of(model.config) if in_one_place else spec.architecture
 
 
 def _shipped_digest(weights: ShippedWeights) -> str:
@@ -236,7 +281,7 @@ class CheckedWeights:
     status: Literal["ok", "changed", "missing", "unrecorded"]
     """`unrecorded`: a file by its path, with nothing to compare it to."""
     sha256: str | None
-    """Of the bytes as they are; None where the file is missing."""
+    """Of the bytes as they are, of a folder the model's digest; None where the file is missing."""
     recorded: str | None
 
 
@@ -256,6 +301,9 @@ def cached_weights() -> dict[str, Path | None]:
         by_hand = cached_file(_stem(name), None)
         if by_hand is not None:
             files.setdefault(name, by_hand)
+    for record in hub_records():
+        folder = folder_of(record.name)
+        files[record.name] = folder if folder.is_dir() else None
     return dict(sorted(files.items()))
 
 
@@ -263,8 +311,8 @@ def check(name_or_path: str | None = None) -> list[CheckedWeights]:
     """Read cached weights in full and compare them with their records.
 
     Args:
-        name_or_path: a published or shipped name, or the path of any file; None for all in the
-            folder.
+        name_or_path: a published or shipped name, or the path of any file or of a model's folder;
+            None for all in the weights folder.
 
     Returns:
         One entry for each, sorted by name. Empty only if nothing is cached.
@@ -274,20 +322,58 @@ def check(name_or_path: str | None = None) -> list[CheckedWeights]:
             hand is not what it should be.
     """
     if name_or_path is None:
-        return [_check_published(name) for name in cached_weights()]
+        return [_check_name(name) for name in cached_weights()]
     if part := shipped(name_or_path):
         return [_check_shipped(part)]
-    if named(name_or_path) is None and Path(name_or_path).is_file():
-        path = Path(name_or_path)
-        digest = sha256_of(path)
-        return [
-            CheckedWeights(
-                name=str(path), path=path, status="unrecorded", sha256=digest, recorded=None
-            )
-        ]
-    if ":" not in name_or_path and is_path(name_or_path):
-        raise WeightsError(f"There is no weights file {name_or_path}; check the path.")
-    return [_check_published(published(name_or_path).name)]
+    if named(name_or_path) is None and (found := _check_path(name_or_path)):
+        return [found]
+    return [_check_name(name_or_path)]
+
+
+def _check_path(text: str) -> CheckedWeights | None:
+    """What is found of a file or a folder; None for what is meant as a name."""
+    path = Path(text.removeprefix(f"{LOCAL_DIR}:")).expanduser()
+    if path.is_dir() or text.startswith(f"{LOCAL_DIR}:"):
+        return _check_folder(path)
+    if path.is_file():
+        return CheckedWeights(
+            name=str(path), path=path, status="unrecorded", sha256=sha256_of(path), recorded=None
+        )
+    if ":" not in text and is_path(text):
+        raise WeightsError(f"There is no weights file {text}; check the path.")
+    return None
+
+
+def _check_name(name: str) -> CheckedWeights:
+    if named(name) or ":" not in name or not is_hub_folder(parse_clip(name)):
+        return _check_published(published(name).name)
+    return _check_hub_folder(parse_clip(name))
+
+
+def _check_folder(folder: Path) -> CheckedWeights:
+    model = open_model_folder(folder, sha256_of)
+    return CheckedWeights(
+        name=str(folder), path=folder, status="unrecorded", sha256=model.digest, recorded=None
+    )
+
+
+def _check_hub_folder(spec: ClipSpec) -> CheckedWeights:
+    name = str(spec)
+    folder, record = folder_of(name), read_hub_record(record_of(name))
+    if record is None:
+        hub_folder(spec)  # raises where nobody has published it
+    whole = record is not None and all((folder / file).is_file() for file in record.files)
+    if record is None or not whole:
+        return CheckedWeights(name=name, path=folder, status="missing", sha256=None, recorded=None)
+    model = open_model_folder(folder, sha256_of)
+    damaged = changed_file(record, model)
+    return CheckedWeights(
+        name=name,
+        path=folder / damaged if damaged else folder,
+        status="changed" if damaged else "ok",
+        sha256=model.digest,
+        recorded=None,
+    )
 
 
 def _check_shipped(weights: ShippedWeights) -> CheckedWeights:

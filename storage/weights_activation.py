@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from storage.errors import WeightsError
-from storage.weights_registry import ClipSpec, clip_architectures, pinned_digests
+from storage.open_clip_configs import clip_architectures
+from storage.weights_registry import ClipSpec, pinned_digests
 
 _QUICKGELU: Final = "-quickgelu"
 

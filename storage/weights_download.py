@@ -5,31 +5,44 @@ from __future__ import annotations
 from pathlib import Path
 
 from storage.errors import WeightsError
+from storage.hub_download import fetch_hub_folder
+from storage.hub_folders import is_hub_folder
 from storage.state_dicts import looks_like_weights
 from storage.web_files import DownloadError, receive
 from storage.weights import Record, adopt, cached_file, read_record, record_path, write_record
 from storage.weights_files import publishing, sha256_of, weights_folder
-from storage.weights_registry import Download, PublishedWeights, published
+from storage.weights_registry import (
+    Download,
+    PublishedWeights,
+    named,
+    parse_clip,
+    published,
+)
 
 
 def fetch(name: str, progress: bool = True) -> Path:
     """Download published weights into the folder, or find that they are there and unharmed.
 
+    Models that are more than weights are fetched as folders (`hub_download`).
+
     The file appears under its name only when it is complete and verified. Addresses are tried in
     order. What was recorded at the first fetch holds: other bytes are refused.
 
     Args:
-        name: `nq20`, `nq10`, one of ZUTIS's such as `coco_vit_b_16`, or `ARCH:TAG`.
+        name: `nq20`, `nq10`, one of ZUTIS's such as `coco_vit_b_16`, `ARCH:TAG`, or
+            `hf-hub:OWNER/NAME`.
         progress: show a bar on a terminal's standard error.
 
     Returns:
-        The file's path.
+        The path of the file, or of the folder.
 
     Raises:
         WeightsError: the name is unknown, or no address served the file (the text names them all,
             why each failed, and where to put the file by hand).
         StorageError: the folder can't be written or the disk is full.
     """
+    if named(name) is None and ":" in name and is_hub_folder(spec := parse_clip(name)):
+        return fetch_hub_folder(spec, progress)
     weights = published(name)
     record = read_record(weights.stem)
     path = cached_file(weights.stem, record)

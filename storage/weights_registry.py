@@ -7,14 +7,13 @@ running code from them. The demonstration's small models are in this package, in
 `shipped_weights/`, with a card that says how they were made.
 
 Importing open_clip imports torch and takes seconds, so only the functions that say so do it; the
-known architectures are read from the names of the files that open_clip and `zutis_model` ship.
+known architectures are read from the files that open_clip and `zutis_model` ship.
 """
 
 from __future__ import annotations
 
 import difflib
-import functools
-import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,7 +22,17 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from storage.errors import WeightsError
+from storage.open_clip_configs import (
+    architecture_config,
+    clip_architectures,
+    hub_text_tower,
+    hub_tokenizer,
+)
 from storage.weights_shipped import SHIPPED
+
+LOCAL_DIR: Final = "local-dir"
+HF_HUB: Final = "hf-hub"
+"""open_clip's own words for a model in a folder, and for one in a repository of the hub."""
 
 WEIGHTS_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -144,6 +153,17 @@ def pinned_digests() -> dict[str, str]:
 RECOMMENDED_CLIP: Final[tuple[str, ...]] = tuple(_PINS)
 """The CLIP weights that the ZUTIS paper's figures were made with."""
 
+DEFAULT_CLIP: Final = "ViT-L-14-336-quickgelu:openai"
+"""What a build indexes and retrieves with."""
+
+SIGLIP: Final = (
+    "ViT-B-16-SigLIP2:webli",
+    "ViT-L-16-SigLIP2-384:webli",
+    "ViT-SO400M-16-SigLIP2-384:webli",
+    "ViT-SO400M-14-SigLIP-384:webli",
+)
+"""Of the SigLIPs that open_clip knows, the usual ones."""
+
 _HUB: Final = "https://huggingface.co"
 _HUB_DEFAULTS: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -156,25 +176,6 @@ def clip_name(architecture: str, tag: str) -> str:
 def clip_stem(name: str) -> str:
     """The cached file's name, without suffix, of `ARCH:TAG`. Needs no import of open_clip."""
     return name.replace(":", "--")
-
-
-@functools.cache
-def clip_architectures() -> frozenset[str]:
-    """The architectures that open_clip knows, and ours, found without importing open_clip.
-
-    Raises:
-        WeightsError: open_clip is not installed.
-    """
-    return _configured("open_clip", "open-clip-torch") | _configured("zutis_model", "zutis")
-
-
-def _configured(package: str, distribution: str) -> frozenset[str]:
-    """Names of the architectures whose configurations a package ships, without importing it."""
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
-        raise WeightsError(f"{package} is not installed; install the package {distribution}.")
-    folder = Path(found.submodule_search_locations[0]) / "model_configs"
-    return frozenset(path.stem for path in folder.glob("*.json"))
 
 
 def published_clip(architecture: str, tag: str) -> PublishedWeights:
@@ -194,11 +195,16 @@ def published_clip(architecture: str, tag: str) -> PublishedWeights:
         url = f"{_HUB}/{pin.repository}/resolve/{pin.revision}/{_HUB_DEFAULTS[0]}"
         downloads: tuple[Download, ...] = (Download(url=url, sha256=pin.sha256),)
     else:
-        downloads = _downloads(_open_clip_entry(architecture, tag))
+        downloads = _downloads(open_clip_entry(architecture, tag))
     return PublishedWeights(name=name, stem=clip_stem(name), downloads=downloads)
 
 
-def _open_clip_entry(architecture: str, tag: str) -> Mapping[str, Any]:
+def open_clip_entry(architecture: str, tag: str) -> Mapping[str, Any]:
+    """What open_clip's table has of the weights `ARCH:TAG`; imports open_clip.
+
+    Raises:
+        WeightsError: as `published_clip`.
+    """
     from open_clip import pretrained
 
     entry: Mapping[str, Any] = pretrained.get_pretrained_cfg(architecture, tag)
@@ -229,15 +235,18 @@ def _open_clip_entry(architecture: str, tag: str) -> Mapping[str, Any]:
 
 def _downloads(entry: Mapping[str, Any]) -> tuple[Download, ...]:
     """The addresses of one entry of open_clip's table, safetensors first."""
-    hub = entry.get("hf_hub")
-    if not hub:
+    if not entry.get("hf_hub"):
         return (Download(url=entry["url"]),)
+    repository, files = hub_files(entry)
+    return tuple(Download(url=f"{_HUB}/{repository}/resolve/main/{file}") for file in files)
+
+
+def hub_files(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Repository and names of the weights of an entry with `hf_hub`, safetensors first."""
     # "OWNER/REPOSITORY/" with the default file names, or "OWNER/REPOSITORY/FILE".
-    repository, _, file = hub.rpartition("/")
+    repository, _, file = entry["hf_hub"].rpartition("/")
     files = (str(PurePosixPath(file).with_suffix(".safetensors")), file) if file else _HUB_DEFAULTS
-    return tuple(
-        Download(url=f"{_HUB}/{repository}/resolve/main/{file}") for file in dict.fromkeys(files)
-    )
+    return repository, tuple(dict.fromkeys(files))
 
 
 # --- what users write ---------------------------------------------------------------------------
@@ -248,8 +257,9 @@ class ClipSpec:
     """A CLIP model: an open_clip architecture, and where its weights come from."""
 
     architecture: str
+    """Or `local-dir` or `hf-hub`, where a folder or repository says which it is."""
     weights: str
-    """`random:SEED`, a tag, or the path of a file."""
+    """`random:SEED`, a tag, or the path of a file; of a folder, or OWNER/NAME of a repository."""
 
     def __str__(self) -> str:
         return f"{self.architecture}:{self.weights}"
@@ -267,31 +277,63 @@ class SelfMaskSpec:
 
 
 def parse_clip(spec: str) -> ClipSpec:
-    """Read `ARCH:WEIGHTS`, without importing torch and without looking for any file.
+    """Read what names a CLIP, without importing torch and without looking for any file.
 
     Args:
-        spec: such as `ViT-B-32-quickgelu:openai`, `ViT-B-32:random:0`, `ViT-B-16:clip.safetensors`.
+        spec: ARCH:WEIGHTS, such as `ViT-B-32-quickgelu:openai`, `ViT-B-16-SigLIP2:webli`,
+            `ViT-B-32:random:0`, `ViT-B-16:clip.safetensors`; `hf-hub:OWNER/NAME`; or a folder that
+            open_clip has saved, by its path or as `local-dir:PATH`.
             The tag `openai` means the `-quickgelu` architecture, with or without that ending:
             OpenAI trained all its models so, and open_clip keeps QuickGELU as an architecture
             of its own.
 
     Raises:
-        WeightsError: not of that form, an architecture that open_clip doesn't know, or a seed that
-            is no whole number from 0.
+        WeightsError: of none of these forms, an architecture that open_clip doesn't know or can't
+            build without a download, or a seed that is no whole number from 0.
     """
+    if _is_folder(spec):
+        return ClipSpec(architecture=LOCAL_DIR, weights=spec)
     architecture, _, weights = spec.partition(":")
+    if architecture in (LOCAL_DIR, HF_HUB):
+        return _in_one_place(architecture, weights)
     _check_architecture(architecture)
+    tokenizer = hub_tokenizer(architecture_config(architecture))
     if not weights:
+        forms = ("webli",) if tokenizer else ("openai", "random:0", "FILE.safetensors")
         raise WeightsError(
-            f"{spec!r} names no weights; write ARCH:WEIGHTS, such as {architecture}:openai,"
-            f" {architecture}:random:0 or {architecture}:FILE.safetensors."
+            f"{spec!r} names no weights; write ARCH:WEIGHTS, such as"
+            f" {' or '.join(f'{architecture}:{form}' for form in forms)}."
         )
     if seed_of(weights) is not None or is_path(weights):
+        if tokenizer:
+            raise WeightsError(
+                f"{architecture} has no tokenizer in the package, and {spec} brings none: write"
+                f" {architecture}:TAG, or {LOCAL_DIR}:FOLDER with open_clip_config.json, weights"
+                f" and the tokenizer {tokenizer} in the folder."
+            )
         return ClipSpec(architecture=architecture, weights=weights)
     tag = _clean_tag(weights)
     if tag == "openai" and architecture + _QUICKGELU in clip_architectures():
         architecture += _QUICKGELU
     return ClipSpec(architecture=architecture, weights=tag)
+
+
+def _is_folder(spec: str) -> bool:
+    """Whether a spec is the path of a folder: it begins as paths do, or has parts and no colon."""
+    begins = spec.startswith(("/", "./", "../", "~"))
+    return begins or (":" not in spec and len(Path(spec).parts) > 1)
+
+
+def _in_one_place(kind: str, place: str) -> ClipSpec:
+    """A folder or a repository, which holds all that a model consists of."""
+    if kind == LOCAL_DIR and not place:
+        raise WeightsError(f"{LOCAL_DIR}: names no folder; write {LOCAL_DIR}:FOLDER.")
+    if kind == HF_HUB and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", place, re.ASCII):
+        raise WeightsError(
+            f"{kind}:{place} names no repository; write {HF_HUB}:OWNER/NAME, such as"
+            f" {HF_HUB}:timm/ViT-B-16-SigLIP2."
+        )
+    return ClipSpec(architecture=kind, weights=place)
 
 
 def parse_selfmask(spec: str) -> SelfMaskSpec:
@@ -310,17 +352,9 @@ def parse_selfmask(spec: str) -> SelfMaskSpec:
 
 
 def well_known() -> tuple[str, ...]:
-    """The published weights that are listed by name: SelfMask's, ZUTIS's and the usual CLIPs."""
-    return (*SELFMASK, *ZUTIS, *RECOMMENDED_CLIP)
-
-
-def model_of(name: str) -> str:
-    """For people, the kind of model that a published or shipped name stands for."""
-    if name in SHIPPED:
-        return SHIPPED[name].model
-    if name in SELFMASK:
-        return "SelfMask"
-    return "ZUTIS" if name in ZUTIS else "CLIP"
+    """The published weights that are listed by name: SelfMask's, ZUTIS's and the usual CLIPs and
+    SigLIPs."""
+    return (*SELFMASK, *ZUTIS, DEFAULT_CLIP, *RECOMMENDED_CLIP, *SIGLIP)
 
 
 def named(name: str) -> PublishedWeights | None:
@@ -381,6 +415,11 @@ def _clean_tag(tag: str) -> str:
 def _check_architecture(architecture: str) -> None:
     known = {name.casefold(): name for name in sorted(clip_architectures())}
     if architecture in known.values():
+        if tower := hub_text_tower(architecture_config(architecture)):
+            raise WeightsError(
+                f"{architecture} can't be used: its text tower is {tower}, which open_clip can only"
+                " build with a download; ViT-B-16-SigLIP2:webli reads many languages, too."
+            )
         return
     near = difflib.get_close_matches(architecture.casefold(), list(known), cutoff=0.6)
     if near:

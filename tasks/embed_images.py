@@ -133,7 +133,8 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
             write_embeddings(part.embeddings(), file)
         return store.publish(
             attempt, config.recipe, inputs={"plan": inputs.plan.key}, counts=part.counts(),
-            notes={"part": inputs.part, "clip": config.clip.weights.label},
+            notes={"part": inputs.part, "clip": config.clip.weights.label,
+                   "preprocessing": clip.preprocessing},
         )  # fmt: skip
 
 

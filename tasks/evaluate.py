@@ -35,7 +35,7 @@ from tasks.evaluation_report import (
     predictions_json,
 )
 from tasks.evaluation_scores import Scheme, Scores
-from tasks.models import ModelConfig
+from tasks.models import ModelConfig, require_patch_tokens
 from tasks.segmenter import InstanceSettings, Segmenter, maskclip_segmenter, zutis_segmenter
 from tasks.stage import Progress, waiting
 from tasks.zutis_checkpoint import DESCRIPTION, MODEL, TEXT_EMBEDDINGS
@@ -118,6 +118,8 @@ class Config:
             raise ConfigError(f"image_size is {self.image_size}: use at least 32, or 0.")
         if self.limit < 0:
             raise ConfigError(f"limit is {self.limit}: use at least 1, or 0 for all images.")
+        if self.method == "maskclip":
+            require_patch_tokens(self.clip, "MaskCLIP")
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -365,6 +367,8 @@ def _model_folder(training: Artifact) -> Iterator[Path]:
 def _clip_spec(clip: ModelConfig) -> str:
     """ARCHITECTURE:WEIGHTS of weights that are resolved already."""
     weights = clip.weights
+    if weights.folder is not None:
+        return weights.label
     return f"{clip.architecture}:{weights.path or f'random:{weights.seed}'}"
 
 

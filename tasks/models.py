@@ -8,8 +8,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import ConfigError, WeightsError
+from storage.model_folders import read_config
+from storage.open_clip_configs import architecture_config, has_patch_tokens
 from storage.state_dicts import load_state_dict
-from storage.weights import ResolvedWeights
+from storage.weights import ResolvedWeights, resolve
+from storage.weights_registry import parse_clip
 
 if TYPE_CHECKING:
     from zutis_model.clip import Clip
@@ -24,7 +27,8 @@ class ModelConfig:
     """Which network, with which weights, on what.
 
     Attributes:
-        architecture: open_clip's name of the architecture, or `selfmask`.
+        architecture: open_clip's name of the architecture, or `selfmask`. Of a folder whose model
+            open_clip has no name for, that of its image tower.
         weights: where the weights come from, and their digest.
         device: `cpu`, `cuda` or `cuda:N`. Not part of any key.
         precision: `float32` or `bfloat16` (autocast). Part of the key: it changes numbers.
@@ -43,6 +47,43 @@ class ModelConfig:
     def identity(self) -> dict[str, str]:
         """What of this decides the network's numbers, besides the weights' digest."""
         return {"architecture": self.architecture, "precision": self.precision}
+
+
+def resolve_clip(spec: str, *, device: str = "cpu", precision: str = "float32") -> ModelConfig:
+    """The model that a user's text names, if it is here; see `storage.weights_registry.parse_clip`.
+
+    Raises:
+        WeightsError: there is no such model, or its weights are missing or damaged.
+    """
+    parsed = parse_clip(spec)
+    weights = resolve(parsed)
+    return ModelConfig(
+        architecture=weights.architecture or parsed.architecture,
+        weights=weights,
+        device=device,
+        precision=precision,
+    )
+
+
+def require_patch_tokens(config: ModelConfig, purpose: str) -> None:
+    """Refuse a CLIP for what needs patches that can be compared with texts, before it is loaded.
+
+    Args:
+        config: of a CLIP.
+        purpose: what it is asked for, such as `training`.
+
+    Raises:
+        WeightsError: its image tower has none, as SigLIP's.
+    """
+    folder = config.weights.folder
+    towers = read_config(folder) if folder else architecture_config(config.architecture)
+    if not has_patch_tokens(towers):
+        tower = towers["vision_cfg"].get("timm_model_name") or "with attentional pooling"
+        raise WeightsError(
+            f"{config.weights.label} can't be used for {purpose}: its image tower ({tower}) has no"
+            " patch tokens that could be compared with texts; it can index and search, and for"
+            f" {purpose} give one of CLIP's ViTs or ResNets, such as ViT-B-16-quickgelu:openai."
+        )
 
 
 def load_clip_model(config: ModelConfig) -> Clip:
@@ -83,8 +124,12 @@ def check_selfmask_weights(config: ModelConfig) -> None:
 @lru_cache(maxsize=2)
 def _load_clip(config: ModelConfig) -> Clip:
     from zutis_model.clip import load_clip
+    from zutis_model.clip_folders import load_clip_folder
 
     try:
+        if config.weights.folder is not None:
+            placement = {"device": config.device, "precision": config.precision}
+            return load_clip_folder(config.weights.folder, _state_dict(config), **placement)  # type: ignore[arg-type]  # checked above
         return load_clip(config.architecture, _state_dict(config), **_placement(config))
     except ValueError as error:
         raise _wrong_weights(config, error) from error

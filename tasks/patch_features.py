@@ -22,9 +22,8 @@ from PIL import Image
 
 from storage.errors import WeightsError
 from storage.state_dicts import load_state_dict
-from storage.weights import resolve
-from storage.weights_registry import parse_clip, seed_of
-from tasks.models import ModelConfig, load_clip_model
+from storage.weights_registry import seed_of
+from tasks.models import load_clip_model, require_patch_tokens, resolve_clip
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,13 +100,10 @@ def _clip(spec: str, device: str, precision: str) -> PatchFeatures:
     from zutis_model.dense_clip import check_is_dense, patch_size
     from zutis_model.maskclip import maskclip_tokens
 
-    parsed = parse_clip(spec)
-    weights = resolve(parsed)
-    clip = load_clip_model(
-        ModelConfig(
-            architecture=parsed.architecture, weights=weights, device=device, precision=precision
-        )
-    )
+    config = resolve_clip(spec, device=device, precision=precision)
+    require_patch_tokens(config, "features of patches")
+    weights = config.weights
+    clip = load_clip_model(config)
     try:
         size = patch_size(check_is_dense(clip.model.visual))
     except ValueError as error:

@@ -28,12 +28,11 @@ from typing import TYPE_CHECKING, Literal
 from storage.errors import ConfigError, VocabularyError, WeightsError
 from storage.prompt_templates import TEMPLATES
 from storage.vocabulary import Category
-from storage.weights import resolve
-from storage.weights_registry import parse_clip
+from storage.weights_registry import HF_HUB, LOCAL_DIR, parse_clip
 from tasks.category_texts import as_categories, as_learned, embed_categories
 from tasks.dense_segmenter import IMAGE_SIZE, DenseSegmenter, Segmentation, Segmenter
 from tasks.label_regions import label_probabilities, regions_as_instances
-from tasks.models import ModelConfig, load_clip_model
+from tasks.models import ModelConfig, load_clip_model, require_patch_tokens, resolve_clip
 from tasks.zutis_checkpoint import ZutisCheckpoint, load_network, open_checkpoint
 
 if TYPE_CHECKING:
@@ -273,6 +272,7 @@ def maskclip_segmenter(
         WeightsError, VocabularyError, ConfigError: as `zutis_segmenter`.
     """
     chosen = as_categories(categories)
+    require_patch_tokens(clip, "MaskCLIP")
     model = load_clip_model(clip)
     return MaskClipSegmenter(
         model,
@@ -322,20 +322,26 @@ def _text_tower(checkpoint: ZutisCheckpoint, clip: str, device: str) -> ModelCon
             f" OpenAI has published none of {checkpoint.architecture}: name it, as"
             " ARCHITECTURE:WEIGHTS."
         )
-    parsed = parse_clip(spec)
-    if parsed.architecture != checkpoint.architecture:
-        raise WeightsError(
-            f"The checkpoint {checkpoint.label} is of {checkpoint.architecture} and the CLIP {spec}"
-            f" of {parsed.architecture}: give a CLIP of {checkpoint.architecture}."
-        )
-    weights = resolve(parsed)
+    if (architecture := parse_clip(spec).architecture) not in (LOCAL_DIR, HF_HUB):
+        _check_architecture(checkpoint, spec, architecture)
+    model = resolve_clip(spec, device=device)
+    _check_architecture(checkpoint, spec, model.architecture)
+    weights = model.weights
     if checkpoint.clip_digest and weights.digest != checkpoint.clip_digest:
         raise WeightsError(
             f"The checkpoint {checkpoint.label} was trained from {checkpoint.clip}"
             f" ({checkpoint.clip_digest[:16]}), not from {weights.label} ({weights.digest[:16]}):"
             " give that CLIP."
         )
-    return ModelConfig(architecture=parsed.architecture, weights=weights, device=device)
+    return model
+
+
+def _check_architecture(checkpoint: ZutisCheckpoint, clip: str, architecture: str) -> None:
+    if architecture != checkpoint.architecture:
+        raise WeightsError(
+            f"The checkpoint {checkpoint.label} is of {checkpoint.architecture} and the CLIP {clip}"
+            f" of {architecture}: give a CLIP of {checkpoint.architecture}."
+        )
 
 
 def _check_width(checkpoint: ZutisCheckpoint, embeddings: Tensor, width: int) -> None:

@@ -1,4 +1,5 @@
-"""What `zutis weights check` finds out about a file: the model, whether it loads, what it does."""
+"""What `zutis weights check` finds out about a file or a model's folder: which model it is, whether
+it loads, and what it does."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from storage.errors import CorpusError, ImageRejected, WeightsError
 from storage.image_decoding import decode
 from storage.state_dicts import load_state_dict
+from storage.weights_registry import LOCAL_DIR
+from tasks.models import load_clip_model, resolve_clip
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +23,7 @@ _IMAGE_SIZE = 224
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsDescription:
-    """A file of weights that holds a whole model.
+    """A file of weights, or a folder, that holds a whole model.
 
     Attributes:
         model: which, for people.
@@ -34,10 +37,10 @@ class WeightsDescription:
 
 
 def describe_weights(path: Path, picture: Path | None = None) -> WeightsDescription:
-    """Find out which model a file holds, load it strictly, and try it on a picture.
+    """Find out which model a file or a folder holds, load it strictly, and try it on a picture.
 
     Args:
-        path: see `load_state_dict`.
+        path: of a file, see `load_state_dict`; of a folder, see `open_model_folder`.
         picture: any image file that can be decoded.
 
     Raises:
@@ -48,6 +51,8 @@ def describe_weights(path: Path, picture: Path | None = None) -> WeightsDescript
     from zutis_model.checkpoints import identify_checkpoint, load_checkpoint
 
     image = None if picture is None else _read(picture)
+    if path.is_dir():
+        return _describe_folder(path, image)
     state_dict = load_state_dict(path)
     try:
         checkpoint = identify_checkpoint(state_dict)
@@ -63,6 +68,19 @@ def describe_weights(path: Path, picture: Path | None = None) -> WeightsDescript
         model=checkpoint.description,
         num_tensors=len(state_dict),
         prediction=None if image is None else _try(model, image),
+    )
+
+
+def _describe_folder(folder: Path, image: Image.Image | None) -> WeightsDescription:
+    config = resolve_clip(f"{LOCAL_DIR}:{folder}")
+    clip = load_clip_model(config)
+    kind = "CLIP" if clip.logit_bias is None else "SigLIP"
+    height, width = clip.image_size
+    return WeightsDescription(
+        model=f"{kind} ({config.architecture}, {height} x {width} pixels,"
+        f" {clip.model.context_length} tokens)",
+        num_tensors=len(clip.model.state_dict()),
+        prediction=None if image is None else _try(clip, image),
     )
 
 

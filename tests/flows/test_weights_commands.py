@@ -10,11 +10,17 @@ from pathlib import Path
 import pytest
 import skimage
 import torch
+from siglip import write_siglip
 from typer.testing import CliRunner
 
 from flows import weights_commands
 from flows.weights_commands import weights_app
 from storage.errors import CorpusError, WeightsError
+from storage.hub_folders import HubFile, HubRecord, hub_folder, is_hub_folder, write_hub_record
+from storage.model_folders import open_model_folder
+from storage.weights_files import sha256_of
+from storage.weights_registry import SELFMASK, ZUTIS, parse_clip, published
+from storage.weights_shipped import SHIPPED
 from zutis_model.selfmask import load_selfmask
 
 
@@ -52,11 +58,67 @@ def test_fetch_lets_errors_through():
         run("fetch", "nq30")
 
 
-def test_list_tells_the_models_apart():
-    rows = {line.split()[1]: line for line in run("list").splitlines() if line.startswith("│")}
-    assert "SelfMask" in rows["nq20"]
-    assert "ZUTIS" in rows["coco_vit_b_16"]
-    assert "CLIP" in rows["ViT-B-32-quickgelu:openai"]
+def rows_of_list() -> dict[str, list[str]]:
+    """The list's cells by name."""
+    lines = (line for line in run("list").splitlines() if line.startswith("│"))
+    cells = ([cell.strip() for cell in line.strip("│").split("│")] for line in lines)
+    return {name: rest for name, *rest in cells}
+
+
+def test_list_tells_the_models_apart_and_what_each_is_for():
+    rows = rows_of_list()
+    found = {name: tuple(cells[:2]) for name, cells in rows.items()}
+    expected = {
+        "nq20": ("SelfMask", "build (default)"),
+        "demo": ("SelfMask", "build"),
+        "coco_vit_b_16": ("ZUTIS", "predict, evaluate"),
+        "ViT-L-14-336-quickgelu:openai": ("CLIP", "build (default), search, train"),
+        "ViT-B-16-quickgelu:openai": ("CLIP", "build, search, train (default)"),
+        "ViT-B-32-quickgelu:openai": ("CLIP", "build, search, train"),
+        "made-ViT-8:demo": ("CLIP", "build, search, train"),
+        "ViT-B-16-SigLIP2:webli": ("SigLIP", "build, search"),
+        "ViT-SO400M-14-SigLIP-384:webli": ("SigLIP", "build, search"),
+    }
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_names_in_the_list_can_be_copied_from_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "ViT-SO400M-16-SigLIP2-384:webli" in rows_of_list()
+
+
+def test_list_has_the_defaults_of_the_settings():
+    from flows.settings import BuildSettings
+    from flows.training_settings import TrainingSettings
+
+    defaults = {name for name, cells in rows_of_list().items() if "(default)" in cells[1]}
+    settings = BuildSettings(corpus=("x",), vocabulary="x")
+    assert defaults == {settings.clip, settings.selfmask, TrainingSettings().clip}
+
+
+def test_list_offers_only_what_can_be_fetched_or_is_here():
+    for name in rows_of_list():
+        if name not in {*SHIPPED, *SELFMASK, *ZUTIS}:
+            spec = parse_clip(name)
+            assert hub_folder(spec) if is_hub_folder(spec) else published(name)
+
+
+def test_a_model_of_the_hub_is_listed_and_checked_with_what_it_does(folder):
+    name, place = "hf-hub:someone/tiny", folder / "models" / "hf-hub--someone--tiny"
+    write_siglip(place)
+    model = open_model_folder(place, sha256_of)
+    files = {file: HubFile(sha256=digest, url=None) for file, digest in model.files.items()}
+    write_hub_record(HubRecord(name=name, files=files))
+    [_, purposes, presence] = rows_of_list()[name]
+    assert (purposes, presence) == ("build, search", "1.9 MB")
+
+    photograph = Path(skimage.__file__).parent / "data" / "rocket.jpg"
+    for asked, status in ((name, "ok"), (str(place), "unrecorded")):
+        output = run("check", asked, "--image", str(photograph))
+        assert f"{asked}: SigLIP (test_vit, 160 x 160 pixels, 16 tokens)" in output
+        assert f"sha256: {model.digest} ({status})" in output
+        assert "loads strictly: all of" in output
+        assert "rocket.jpg: an embedding of 64 numbers, norm 1.000" in output
 
 
 def test_check(folder):

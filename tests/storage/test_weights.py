@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,7 +22,6 @@ from storage.weights_registry import (
     ClipSpec,
     SelfMaskSpec,
     clip_architectures,
-    model_of,
     parse_clip,
     parse_selfmask,
     published,
@@ -147,7 +147,7 @@ def test_every_published_clip_resolves_to_addresses_or_to_advice():
         try:
             entry = published(f"{architecture}:{tag}")
         except WeightsError as error:
-            assert "QuickGELU" in str(error)  # noqa: PT017 - most names don't raise
+            assert re.search("QuickGELU|text tower", str(error))  # noqa: PT017 - most don't raise
             continue
         assert entry.downloads[0].suffix == ".safetensors"
         assert all(download.url.startswith("https://") for download in entry.downloads)
@@ -326,11 +326,6 @@ def test_shipped_weights_that_are_missing(spec, command, shipped_file):
     assert str(shipped_file) in str(caught.value)
     (result,) = check(str(spec))
     assert (result.status, result.sha256) == ("missing", None)
-
-
-def test_names_tell_the_kind_of_model():
-    names = ("made-ViT-8:demo", "demo", "nq20", "coco_vit_b_16", "ViT-B-32:openai")
-    assert [model_of(name) for name in names] == ["CLIP", "SelfMask", "SelfMask", "ZUTIS", "CLIP"]
 
 
 def test_shipped_files_are_in_the_package():

@@ -31,6 +31,7 @@ class FakeClip:
     image_size = (8, 8)
     logit_scale = 100.0
     logit_bias: float | None = None
+    preprocessing = {"size": [8, 8], "resize_mode": "shortest"}  # noqa: RUF012 - never changed
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()

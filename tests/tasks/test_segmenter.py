@@ -194,7 +194,7 @@ class TestCheckpoints:
             asked.append(str(spec))
             return resolve(parse_clip(SMALL_CLIP))
 
-        monkeypatch.setattr("tasks.segmenter.resolve", resolve_and_note)
+        monkeypatch.setattr("tasks.models.resolve", resolve_and_note)
         checkpoint = ZutisCheckpoint(
             label="zutis.pt", architecture="ViT-B-16-quickgelu", state_dict=None
         )
