@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from storage.errors import WeightsError
 from storage.model_folders import CONFIG, WEIGHTS, ModelFolder, open_model_folder
@@ -30,6 +30,29 @@ from storage.weights_registry import (
     seed_of,
 )
 from storage.weights_shipped import SHIPPED
+
+PREPARED_OTHERWISE: Final = frozenset(
+    {
+        "MobileCLIP-B:datacompdr",
+        "MobileCLIP-B:datacompdr_lt",
+        "MobileCLIP-S1:datacompdr",
+        "MobileCLIP-S2:datacompdr",
+        "MobileCLIP2-B:dfndr2b",
+        "MobileCLIP2-S0:dfndr2b",
+        "MobileCLIP2-S2:dfndr2b",
+        "MobileCLIP2-S3:dfndr2b",
+        "MobileCLIP2-S4:dfndr2b",
+        "PE-Core-B-16:meta",
+        "PE-Core-L-14-336:meta",
+        "PE-Core-S-16-384:meta",
+        "PE-Core-T-16-384:meta",
+        "PE-Core-bigG-14-448:meta",
+        "ViT-H-14-378-quickgelu:dfn5b",
+        "ViT-H-14-quickgelu:dfn5b",
+    }
+)
+"""Tags with CLIP's own tokenizer whose pictures are not prepared as OpenAI's: as a folder, a model
+brings its preprocessing along. open_clip's table says so, but takes seconds to import."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +94,10 @@ def is_hub_folder(spec: ClipSpec) -> bool:
         return True
     if spec.architecture == LOCAL_DIR or seed_of(spec.weights) is not None or is_path(spec.weights):
         return False
-    return str(spec) not in SHIPPED and bool(hub_tokenizer(architecture_config(spec.architecture)))
+    if str(spec) in SHIPPED:
+        return False
+    has_tokenizer = hub_tokenizer(architecture_config(spec.architecture))
+    return bool(has_tokenizer) or str(spec) in PREPARED_OTHERWISE
 
 
 def hub_folder(spec: ClipSpec) -> HubFolder:

@@ -285,3 +285,49 @@ def test_every_tag_with_a_tokenizer_of_the_hub_can_be_fetched_whole():
             assert model.config["preprocess_cfg"].keys() >= {"mean", "std", "resize_mode"}
             found += 1
     assert found > 30
+
+
+def prepared_otherwise() -> set[str]:
+    """Tags of open_clip with CLIP's own tokenizer and another preprocessing than OpenAI's."""
+    from dataclasses import asdict
+
+    from open_clip import pretrained
+    from open_clip.transform import PreprocessCfg
+
+    from storage.open_clip_configs import architecture_config, hub_tokenizer
+
+    usual = asdict(PreprocessCfg())
+    found = set()
+    for architecture, tag in pretrained.list_pretrained():
+        entry = pretrained.get_pretrained_cfg(architecture, tag)
+        has_own_tokenizer = not hub_tokenizer(architecture_config(architecture))
+        is_advised_against = entry.get("quick_gelu") and not architecture.endswith("-quickgelu")
+        if has_own_tokenizer and not is_advised_against:
+            others = [name for name in usual.keys() & entry.keys() if entry[name] != usual[name]]
+            found |= {f"{architecture}:{tag}"} if others else set()
+    return found
+
+
+def test_tags_that_are_prepared_otherwise_are_kept_with_their_preprocessing():
+    found = prepared_otherwise()
+    folders = {name for name in found if is_hub_folder(parse_clip(name))}
+    # Its keys are of before; as hf-hub:laion/CLIP-ViT-L-14-laion2B-s32B-b82K it has its own.
+    assert found - folders == {"ViT-L-14:laion2b_s32b_b82k"}
+    assert "PE-Core-B-16:meta" in folders
+    model = hub_folder(parse_clip("PE-Core-B-16:meta"))
+    assert model.config is not None
+    assert model.config["preprocess_cfg"]["mean"] == (0.5, 0.5, 0.5)
+
+
+def test_no_other_tag_is_kept_as_a_folder():
+    from open_clip import pretrained
+
+    from storage.hub_folders import PREPARED_OTHERWISE
+
+    assert prepared_otherwise() >= PREPARED_OTHERWISE
+    for name in ("ViT-B-32-quickgelu:openai", "ViT-L-14-336-quickgelu:openai", "made-ViT-8:demo"):
+        assert not is_hub_folder(parse_clip(name))
+    laion = [f"{a}:{t}" for a, t in pretrained.list_pretrained() if t.startswith("laion")]
+    plain = [name for name in laion if "CLIPA" not in name and "roberta" not in name]
+    assert len(plain) > 20
+    assert not any(is_hub_folder(parse_clip(name)) for name in plain)
