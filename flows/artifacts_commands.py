@@ -6,23 +6,25 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.collect_garbage import KEEP_BUILDS, Garbage, find_garbage, freed_bytes
 from flows.find_artifacts import counts_line, find_by_key
 from flows.key_tables import add_whole_column, print_whole
 from flows.repair import find_problems
-from flows.settings import DEFAULT_STORE
+from flows.settings import DEFAULT_STORE, KEEP_BUILDS
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ArtifactError
 from storage.inventory import take_inventory, total_size
 from storage.leases import COLLECTING, RUNNING, Lease, collecting, forget, leases
 from storage.pins import pin, pinned, unpin
+
+if TYPE_CHECKING:
+    from flows.collect_garbage import Garbage
 
 artifacts_app = typer.Typer(no_args_is_help=True)
 _Store = Annotated[str, typer.Option(help="Folder or URI of the artifacts.")]
@@ -133,6 +135,9 @@ def gc_command(
 
     Trainings and evaluations always stay, each with its data set.
     """
+    # It knows all stages, which take most of the time that this program's start takes.
+    from flows.collect_garbage import find_garbage, freed_bytes
+
     artifacts = ArtifactStore(store)
     before = time.time() - older_than_hours * 3600
     with collecting(artifacts) if delete else nullcontext(leases(artifacts)) as announced:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from flows.settings import KEEP_BUILDS
 from flows.stages import STAGES
 from storage.artifacts import ArtifactRef, ArtifactStore
 from storage.errors import ArtifactError
@@ -13,8 +14,6 @@ from storage.inventory import Holding, Stored, read_manifests, take_inventory, t
 from storage.pins import pinned
 from storage.references import inputs_of, reachable
 from tasks import build_index, evaluate, record_build, scan, train, training_state
-
-KEEP_BUILDS = 3
 
 # What may go, and in which order: whatever refers goes before what it refers to, so that a
 # collector that dies leaves nobody with half of what it needs. Trainings and evaluations are what

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.demo_settings import DEFAULT, LEFT_OUT, QUICK, DemoSize
 from flows.devices import require_device
 from flows.waiting import loading, waiting_for
 
 if TYPE_CHECKING:
     from flows.demo_page import Figure
+    from flows.demo_settings import DemoSize
     from flows.demo_world import DemoWorld
 
 DEFAULT_FOLDER = "zutis-demo"
@@ -49,7 +49,10 @@ def demo_command(
 
     Needs no download and no GPU. Running it again takes seconds.
     """
-    size = replace(QUICK if quick else DEFAULT, device=require_device(device))
+    device = require_device(device)
+    with loading():
+        from flows.demo_settings import DEFAULT, QUICK
+    size = replace(QUICK if quick else DEFAULT, device=device)
     chosen = folder or Path(f"{DEFAULT_FOLDER}-quick" if quick else DEFAULT_FOLDER)
     console = Console()
     if vocabulary:
@@ -90,6 +93,7 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
         from flows.demo_figures import DemoScores, figures
         from flows.demo_report import write_report
         from flows.demo_scores import precision_by_chance, retrieved_pictures, scored_masks
+        from flows.demo_settings import LEFT_OUT
         from flows.evaluate_command import obtain_scores
         from flows.next_steps import NextSteps
         from flows.train_command import obtain_training

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
-
 from storage.errors import ConfigError, ZutisError
 
 DEFAULT_HOST = "127.0.0.1"
@@ -85,6 +83,8 @@ def answers(address: Address) -> bool:
     Raises:
         ConfigError: what answers is no Prefect server.
     """
+    import httpx  # here, since every command would wait for it
+
     try:
         response = httpx.get(f"{address.api_url}/health", timeout=5)
     except httpx.HTTPError:

@@ -19,6 +19,9 @@ DEFAULT_CLIP: Final = weights_registry.DEFAULT_CLIP
 DEFAULT_TRAINING_CLIP: Final = "ViT-B-16-quickgelu:openai"
 DEFAULT_SELFMASK = "nq20"
 
+KEEP_BUILDS = 3
+"""The latest builds of every vocabulary that `zutis artifacts gc` keeps."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSettings:

@@ -127,3 +127,16 @@ def test_what_a_cached_build_needs_loads_nothing_heavy(module):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_command_line_says_something_before_it_loads_the_stages():
+    code = (
+        "import sys, flows.cli\n"
+        "slow = {'flows.stages', 'flows.evaluation_settings', 'scipy'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
