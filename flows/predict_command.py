@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flows.corpus_options import ExcludeOption, IncludeOption, UriColumnOption, tell_other_files
 from flows.devices import require_device
 from flows.settings import DEFAULT_STORE, clip_model
+from flows.waiting import CountedProgress, waiting_for
 from storage.corpus_selection import Selection
 from storage.errors import ConfigError, CorpusError, VocabularyError
 from storage.reject_reasons import REJECT_REASONS
 from storage.sentences import listed
 from storage.vocabulary import Category, load_vocabulary
-from tasks.stage import SilentProgress
 
 if TYPE_CHECKING:
     from tasks.dense_segmenter import DenseSegmenter
@@ -127,13 +125,13 @@ def predict_pictures(
     if sentence := unused_ids(names):
         console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
     total = pictures.entries.num_rows + pictures.rejects.num_rows
-    with _TerminalProgress(console, total) as progress:
+    with waiting_for(console, "Segmenting pictures", total=total) as wait:
         summary = predict(
             pictures,
             segmenter,
             out,
             batch=batch,
-            progress=progress,
+            progress=CountedProgress(wait),
             category_ids=own_ids(names),
             selection=selection,
             image_ids=ids,
@@ -202,37 +200,6 @@ def _segmenter(
         image_size=image_size,
         settings=settings,
     )
-
-
-class _TerminalProgress(SilentProgress):
-    """A bar in the terminal; nothing where the output is no terminal."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        self._bar = Progress(
-            TextColumn("pictures"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=total)
-
-    def __enter__(self) -> _TerminalProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-
-    def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
-        self._bar.advance(self._task, amount)
 
 
 def _tell_names(console: Console, segmenter: DenseSegmenter) -> None:

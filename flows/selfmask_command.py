@@ -20,11 +20,10 @@ from flows.selfmask_settings import PAPER, SelfMaskFigures, SelfMaskSettings
 from flows.settings import DEFAULT_CLIP, selfmask_model
 from flows.tenths import showing_tenths
 from flows.typed_options import typed
-from flows.waiting import Wait, waiting_for
+from flows.waiting import CountedProgress, waiting_for
 from storage.corpus_selection import Selection
 from storage.errors import ConfigError
 from storage.reject_reasons import REJECT_REASONS
-from tasks.stage import SilentProgress
 
 if TYPE_CHECKING:
     from tasks.patch_features import PatchFeatures
@@ -253,7 +252,7 @@ def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
             # So that the smallest part that is cut out needs no magnifying.
             shorter_side=2 * settings.image_size,
             seed=settings.seed,
-            progress=_Counted(wait),
+            progress=CountedProgress(wait),
             selection=Selection.of(settings.include, settings.exclude),
             uri_column=settings.uri_column,
         )
@@ -265,16 +264,6 @@ def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
         )  # fmt: skip
     tell_other_files(console, sample.ignored)
     return sample
-
-
-class _Counted(SilentProgress):
-    """Tells how many pictures were read."""
-
-    def __init__(self, wait: Wait) -> None:
-        self._wait = wait
-
-    def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
-        self._wait.advance(amount)
 
 
 def _truths(settings: SelfMaskSettings, sample: CorpusSample) -> list[Mask]:

@@ -18,12 +18,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from tasks.stage import SilentProgress
 
 PATIENCE: Final = 1.0
 """Seconds after which something that is mostly quick is spoken of."""
@@ -60,6 +63,16 @@ class Wait:
         facts = [f"{self._done:,} of {self.total:,}"] if self.total and self._done else []
         facts += [f"{seconds:,} s"] if seconds else []
         return f"{self.what} …{' ' if facts else ''}{', '.join(facts)}"
+
+
+class CountedProgress(SilentProgress):
+    """What tasks tell of their progress, as the steps of a wait."""
+
+    def __init__(self, wait: Wait) -> None:
+        self._wait = wait
+
+    def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
+        self._wait.advance(amount)
 
 
 @contextmanager
@@ -106,7 +119,7 @@ def shows_bars(console: Console) -> bool:
 
 @contextmanager
 def _spinning(console: Console, wait: Wait) -> Iterator[None]:
-    counted = [BarColumn(), TimeRemainingColumn()] if wait.total else []
+    counted = [BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()] if wait.total else []
     bars = Progress(
         SpinnerColumn(),
         TextColumn("{task.description} …"),

@@ -8,7 +8,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from flows.waiting import Wait, shows_bars, waiting_for
+from flows.waiting import CountedProgress, Wait, shows_bars, waiting_for
 
 
 class Lines(io.StringIO):
@@ -84,3 +84,11 @@ def test_an_error_ends_the_waiting():
 def test_a_dumb_terminal_gets_lines():
     dumb = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
     assert not shows_bars(dumb)
+
+
+def test_what_tasks_finish_or_reject_counts_as_steps():
+    wait = Wait("reading", total=5)
+    progress = CountedProgress(wait)
+    progress.advance(2)
+    progress.advance(rejected="truncated")
+    assert wait.describe() == "reading … 3 of 5"
