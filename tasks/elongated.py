@@ -21,17 +21,21 @@ def is_elongated(height: np.ndarray, width: np.ndarray) -> np.ndarray:
     return np.asarray(_SHORT * (np.maximum(height, width) - 1) > _LONG * np.minimum(height, width))
 
 
-def crop_boxes(height: int, width: int) -> list[tuple[int, int, int]]:
+def crop_boxes(height: int, width: int, *, central: bool = False) -> list[tuple[int, int, int]]:
     """Squares along the longer side of an image: left, top, side, in pixels.
 
     They are evenly spaced from one end to the other, half a square apart or less, so that whatever
-    is no longer than half a square is whole in one of them; of images beyond 16 : 1 farther. The
-    central one, which CLIP sees anyway, is left out.
+    is no longer than half a square is whole in one of them; of images beyond 16 : 1 farther.
+
+    Args:
+        height, width: pixels.
+        central: with the square in the middle too, which most CLIPs see anyway.
     """
     short, rest = min(height, width), abs(height - width)
     count = min(_MOST_SQUARES, math.ceil(2 * rest / short) + 1)
-    numbers = [n for n in range(count) if 2 * n != count - 1]
-    starts = [round(n * rest / (count - 1)) for n in numbers]
+    starts = [round(n * rest / (count - 1)) for n in range(count) if 2 * n != count - 1]
+    if central:
+        starts = sorted([*starts, rest // 2])
     if height > width:
         return [(0, start, short) for start in starts]
     return [(start, 0, short) for start in starts]

@@ -1,8 +1,8 @@
 """More crops of elongated images, embedded beside the whole part that they belong to.
 
-CLIP's preprocessing keeps the central square. Of an image beyond 1.5 : 1 squares are taken along
-its longer side as well, so that what is at its ends can be found; each is one more row of the
-index, and an image counts with its best.
+Most CLIPs see the central square alone, SigLIP the whole image squashed. Of an image beyond
+1.5 : 1 squares are taken along its longer side as well, so that what is at its ends can be found;
+each is one more row of the index, and an image counts with its best.
 """
 
 from __future__ import annotations
@@ -97,10 +97,9 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     rows = [np.empty((0, clip.embedding_dim), np.float16)]
     waiting_crops: list[Tensor] = []
     for image, pixels in _prepare_all(images, clip, config):
-        boxes = crop_boxes(image["height"], image["width"])
         crops += [
             {"image_id": image["image_id"], "left": left, "top": top, "side": side}
-            for left, top, side in boxes
+            for left, top, side in _boxes(image, clip)
         ]
         waiting_crops += pixels
         while len(waiting_crops) >= config.batch_size:
@@ -130,6 +129,12 @@ def elongated_images(embedded: Artifact) -> list[dict[str, Any]]:
     return list({row["image_id"]: row for row in reversed(rows)}.values())[::-1]
 
 
+def _boxes(image: dict[str, Any], clip: Clip) -> list[tuple[int, int, int]]:
+    """The squares to look at; a SigLIP has seen the image squashed, and not its middle."""
+    squashes = clip.preprocessing["resize_mode"] == "squash"
+    return crop_boxes(image["height"], image["width"], central=squashes)
+
+
 def _prepare_all(
     images: list[dict[str, Any]], clip: Clip, config: Config
 ) -> Iterator[tuple[dict[str, Any], list[Tensor]]]:
@@ -139,7 +144,7 @@ def _prepare_all(
         picture = decode(read_source_image(image), bit_depth=config.bit_depth).image
         return [
             clip.preprocess(picture.crop((left, top, left + side, top + side)))
-            for left, top, side in crop_boxes(image["height"], image["width"])
+            for left, top, side in _boxes(image, clip)
         ]
 
     with ThreadPoolExecutor(config.read_threads, thread_name_prefix="read") as pool:
