@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage.errors import ConfigError, WeightsError
 from storage.model_folders import read_config
-from storage.open_clip_configs import architecture_config, has_patch_tokens
+from storage.open_clip_configs import architecture_config, clip_architectures, has_patch_tokens
 from storage.state_dicts import load_state_dict
 from storage.weights import ResolvedWeights, resolve
 from storage.weights_registry import parse_clip
@@ -83,6 +83,21 @@ def require_patch_tokens(config: ModelConfig, purpose: str) -> None:
             f"{config.weights.label} can't be used for {purpose}: its image tower ({tower}) has no"
             " patch tokens that could be compared with texts; it can index and search, and for"
             f" {purpose} give one of CLIP's ViTs or ResNets, such as ViT-B-16-quickgelu:openai."
+        )
+
+
+def require_trainable(config: ModelConfig) -> None:
+    """Refuse a CLIP that ZUTIS can't be trained from, before it is loaded.
+
+    Raises:
+        WeightsError: it has no patch tokens, or open_clip no name to make its network again by.
+    """
+    require_patch_tokens(config, "training")
+    if config.weights.folder is not None and config.architecture not in clip_architectures():
+        raise WeightsError(
+            f"{config.weights.label} can't be trained: open_clip has no architecture with its"
+            " configuration, by whose name a checkpoint could be read again; give"
+            " ARCHITECTURE:WEIGHTS, such as ViT-B-16-quickgelu:openai."
         )
 
 

@@ -23,7 +23,7 @@ from storage.sentences import listed
 from storage.shard_samples import ShardSamples
 from storage.vocabulary import BACKGROUND, Category, category_prompts
 from tasks.category_texts import BARE_NAME
-from tasks.models import ModelConfig, load_clip_model, require_patch_tokens
+from tasks.models import ModelConfig, load_clip_model, require_trainable
 from tasks.stage import Progress, waiting
 from tasks.training_batches import batches_from
 from tasks.training_log import TrainingLog
@@ -103,7 +103,7 @@ class Config:
             raise ConfigError(
                 f"missing_categories is {self.missing_categories!r}: choose train or stop."
             )
-        require_patch_tokens(self.clip, "training")
+        require_trainable(self.clip)
 
     @property
     def deciding(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,6 +153,9 @@ def test_search(
 # --- what cannot work ---------------------------------------------------------------------------
 
 
+_SETTINGS = InstanceSettings()
+
+
 def _train(clip: str) -> None:
     training_config(TrainingSettings(clip=clip, device="cpu"))
 
@@ -161,7 +165,7 @@ def _then_train(clip: str) -> None:
 
 
 def _predict_with_maskclip(clip: str) -> None:
-    _segmenter("maskclip", ("red",), clip, "cpu", "float32", 0, InstanceSettings())
+    _segmenter("maskclip", ("red",), clip, "cpu", "float32", 0, _SETTINGS)
 
 
 def _evaluate_maskclip(clip: str) -> None:
@@ -206,6 +210,22 @@ def test_a_baseline_of_siglip_is_refused_before_the_build(
     steps = NextSteps(then="train+evaluate", evaluation=evaluation)
     with pytest.raises(WeightsError, match="can't be used for MaskCLIP"):
         steps.check()
+
+
+def test_a_clip_that_open_clip_has_no_name_for_is_refused_for_training_alone(
+    siglip: Path, tmp_path: Path
+) -> None:
+    def as_clip(config: dict[str, Any]) -> None:
+        config["model_cfg"]["vision_cfg"] = {
+            "image_size": 32, "patch_size": 16, "layers": 1, "width": 64, "head_width": 32
+        }  # fmt: skip
+
+    folder = write_siglip(tmp_path / "clip", siglip_config(as_clip))
+    with pytest.raises(WeightsError, match="can't be trained: open_clip has no architecture"):
+        _train(str(folder))
+    segmenter = _segmenter("maskclip", ("red",), str(folder), "cpu", "float32", 0, _SETTINGS)
+    labels = segmenter.segment(np.zeros((40, 48, 3), np.uint8)).labels
+    assert labels.shape == (40, 48)
 
 
 def test_a_checkpoint_speaks_no_siglip(siglip: Path) -> None:
