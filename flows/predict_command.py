@@ -117,8 +117,8 @@ def predict_pictures(
     if ids is not None:
         ids.check(pictures)
     checkpoint = checkpoint_place(checkpoint, store)
-    console.print("Loading the network …", style="dim", highlight=False)
-    segmenter = _segmenter(checkpoint, names, clip, device, precision, image_size, settings)
+    with waiting_for(console, "Loading the network", patience=0):
+        segmenter = _segmenter(checkpoint, names, clip, device, precision, image_size, settings)
     prepare_folder(out, overwrite=overwrite)
     if names is None:
         _tell_names(console, segmenter)

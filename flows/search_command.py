@@ -10,6 +10,7 @@ from rich.table import Table
 from flows.devices import require_device
 from flows.find_artifacts import latest
 from flows.settings import clip_model
+from flows.waiting import waiting_for
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ConfigError
 from storage.filesystems import display
@@ -38,8 +39,8 @@ def run(text: str, *, top: int, index: str, clip: str, device: str, store: str) 
     if not 1 <= top <= rows.images:
         raise ConfigError(f"top is {top}: the index has {rows.images} images; ask for 1 to that.")
     console = Console()
-    console.print(f"Loading {model.weights.label} …", style="dim", highlight=False, markup=False)
-    network = load_clip_model(model)
+    with waiting_for(console, f"Loading {model.weights.label}", patience=0):
+        network = load_clip_model(model)
     prompts = category_prompts(Category(name=text), TEMPLATES)
     query = network.ensemble(network.embed_prompts(prompts)).cpu().numpy()[None]
     scores, positions, _ = search(chosen, rows, query, top, model.device)
