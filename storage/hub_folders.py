@@ -49,6 +49,7 @@ PREPARED_OTHERWISE: Final = frozenset(
         "PE-Core-bigG-14-448:meta",
         "ViT-H-14-378-quickgelu:dfn5b",
         "ViT-H-14-quickgelu:dfn5b",
+        "ViT-L-14:laion2b_s32b_b82k",
     }
 )
 """Tags with CLIP's own tokenizer whose pictures are not prepared as OpenAI's: as a folder, a model
