@@ -4,12 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from storage.artifacts import Artifact
+from storage.artifacts import Artifact, ArtifactStore
+from storage.errors import VocabularyError
+from storage.prompt_templates import TEMPLATES
 from storage.records import read_parquet
+from storage.vocabulary import Vocabulary
 from storage.weights_registry import is_path
 from tasks.build_index import EXACT
+from tasks.category_texts import equal_prompts, refuse_equal_texts
 from tasks.layout import ENTRIES
 from tasks.models import ModelConfig, check_selfmask_weights, clip_dimension
+from tasks.text_rows import TextRow, load_text_rows
+
+
+def check_prompts(vocabulary: Vocabulary) -> None:
+    """Whether CLIP is asked for every category with other words.
+
+    Raises:
+        VocabularyError: it isn't.
+    """
+    if equal := equal_prompts(vocabulary.categories, TEMPLATES):
+        names = " and ".join(map(repr, equal))
+        raise VocabularyError(
+            f"The categories {names} of the vocabulary {vocabulary.name} have the same prompts, so "
+            "that they would find the same images: put {} where the name goes, or delete one."
+        )
+
+
+def check_texts(categories: Sequence[tuple[str, TextRow]], store: ArtifactStore) -> None:
+    """Whether CLIP tells all categories' texts apart.
+
+    Args:
+        categories: names, and where the rows of their texts are.
+
+    Raises:
+        VocabularyError: it reads two as one.
+    """
+    rows, _ = load_text_rows([row for _, row in categories], store)
+    refuse_equal_texts([(name, row.text_id) for name, row in categories], rows)
 
 
 def check_index(

@@ -20,7 +20,7 @@ from storage.artifacts import Artifact, ArtifactRef
 from storage.bit_depth import check_bit_depth
 from storage.corpus import Source, check_uri_column, open_sources
 from storage.corpus_selection import Selection
-from storage.errors import ConfigError, VocabularyError
+from storage.errors import ConfigError
 from storage.filesystems import is_local, parent_uri
 from storage.prompt_templates import TEMPLATES
 from storage.records import read_parquet
@@ -41,7 +41,6 @@ from tasks import (
     scan,
     search_index,
 )
-from tasks.category_texts import equal_prompts
 from tasks.coverage import covered_items
 from tasks.layout import MASKS, NEIGHBOURS, RETRIEVED_IMAGES, TEXTS
 from tasks.models import ModelConfig
@@ -87,7 +86,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
         NotCached: from an executor that runs nothing.
     """
     vocabulary = load_vocabulary(settings.vocabulary)
-    _refuse_equal_prompts(vocabulary)
+    early_checks.check_prompts(vocabulary)
     clip = clip_model(settings.clip, settings.device, settings.precision)
     selfmask = selfmask_model(settings.selfmask, settings.device, settings.precision)
     configs = _check_settings(settings, clip, selfmask)
@@ -97,8 +96,11 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
         configs, plan_shards=replace(configs.plan_shards, roots=_roots(settings, sources))
     )
 
-    plans, embedded, crops, index = _index_corpus(settings, configs, sources, executor)
-    retrieval, retrieval_inputs = _retrieve(settings, configs, vocabulary, index, executor)
+    plans = _scan(settings, sources, executor)
+    categories = _texts(configs.embed_text, vocabulary, executor)
+    _check_before_reading(settings, configs, categories, plans, executor)
+    embedded, crops, index = _index(settings, configs, plans, executor)
+    retrieval, retrieval_inputs = _retrieve(settings, configs, categories, index, executor)
     masks = _mask(settings, configs, retrieval, executor)
     shard_plan, shards, dataset = _pack(settings, configs, vocabulary, retrieval, masks, executor)
 
@@ -131,15 +133,6 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
         ),
     )
     return Build(plans, embedded, index, retrieval, shard_plan, dataset, record, (clip, selfmask))
-
-
-def _refuse_equal_prompts(vocabulary: Vocabulary) -> None:
-    if equal := equal_prompts(vocabulary.categories, TEMPLATES):
-        names = " and ".join(map(repr, equal))
-        raise VocabularyError(
-            f"The categories {names} of the vocabulary {vocabulary.name} have the same prompts, so "
-            "that they would find the same images: put {} where the name goes, or delete one."
-        )
 
 
 @dataclass(frozen=True)
@@ -207,27 +200,28 @@ def _folders_of(source: Source) -> list[str]:
     return [parent_uri(uri) for uri in source.uris]
 
 
-def _index_corpus(
-    settings: BuildSettings, configs: _Configs, sources: Sequence[Source], executor: Executor
-) -> tuple[list[Artifact], list[Artifact], list[ArtifactRef], Artifact]:
-    """The sources' plans, the embedded parts, more crops of these, and the index of them all."""
+def _scan(settings: BuildSettings, sources: Sequence[Source], executor: Executor) -> list[Artifact]:
+    """The sources' plans."""
     plans = [
-        cast(
-            Artifact,
-            executor.look(
-                scan.NAME,
-                _scan_config(settings, source),
-                scan.Inputs(),
-            ),
-        )
+        cast(Artifact, executor.look(scan.NAME, _scan_config(settings, source), scan.Inputs()))
         for source in sources
     ]
     if told := early_checks.all_are_taken(settings.per_category, plans):
         executor.warn(told)
-    parts = [
+    return plans
+
+
+def _parts(plans: Sequence[Artifact]) -> list[PartOfPlan]:
+    return [
         PartOfPlan(plan.ref, number) for plan in plans for number in range(len(plan_parts(plan)))
     ]
-    _check_before_reading(settings, configs, plans, parts[-1], executor)
+
+
+def _index(
+    settings: BuildSettings, configs: _Configs, plans: Sequence[Artifact], executor: Executor
+) -> tuple[list[Artifact], list[ArtifactRef], Artifact]:
+    """The embedded parts, more crops of these, and the index of them all."""
+    parts = _parts(plans)
     sizes = [part["items"] for plan in plans for part in plan_parts(plan)]
     embedded = _embed(configs.embed_images, settings.bit_depth, parts, sizes, executor)
     crops = _embed_crops(settings, configs, embedded, executor)
@@ -238,21 +232,22 @@ def _index_corpus(
         )
     )
     index = executor.one(build_index.NAME, configs.index, inputs)
-    return plans, embedded, list(crops.values()), index
+    return embedded, list(crops.values()), index
 
 
 def _check_before_reading(
     settings: BuildSettings,
     configs: _Configs,
+    categories: Sequence[tuple[str, TextRow]],
     plans: Sequence[Artifact],
-    last: PartOfPlan,
     executor: Executor,
 ) -> None:
     """Look for what would stop the build later, unless all is embedded already: it takes seconds,
     and what comes after embedding finds the same by itself."""
-    store = executor.store
+    store, last = executor.store, _parts(plans)[-1]
     if store.find(embed_images.locate(configs.embed_images, last, store)) is None:
         clip, selfmask = configs.models
+        early_checks.check_texts(categories, store)
         early_checks.check_index(settings.index, settings.index_search, clip, plans)
         early_checks.check_selfmask(settings.selfmask, selfmask)
 
@@ -314,31 +309,38 @@ def _scan_config(settings: BuildSettings, source: Source) -> scan.Config:
     )
 
 
+def _texts(
+    config: embed_text.Config, vocabulary: Vocabulary, executor: Executor
+) -> list[tuple[str, TextRow]]:
+    """The categories' names and where the rows of their texts are, in the vocabulary's order."""
+    texts = [embed_text.Text(category_prompts(c, TEMPLATES)) for c in vocabulary.categories]
+    rows = _text_rows(config, texts, executor)
+    return [
+        (category.name, rows[text.text_id])
+        for category, text in zip(vocabulary.categories, texts, strict=True)
+    ]
+
+
 def _retrieve(
     settings: BuildSettings,
     configs: _Configs,
-    vocabulary: Vocabulary,
+    categories: Sequence[tuple[str, TextRow]],
     index: Artifact,
     executor: Executor,
 ) -> tuple[Artifact, list[ArtifactRef]]:
-    texts = [embed_text.Text(category_prompts(c, TEMPLATES)) for c in vocabulary.categories]
-    rows = _text_rows(configs.embed_text, texts, executor)
+    rows = list(dict.fromkeys(row for _, row in categories))
     config = search_index.Config(
         k=settings.per_category,
         texts_prefix=configs.embed_text.recipe.prefix,
         device=configs.embed_images.clip.device,
     )
-    searches = _searches(config, index, list(rows.values()), executor)
-    categories = tuple(
-        retrieve.CategoryQuery(number, category.name, rows[text.text_id], searches[text.text_id])
-        for number, (category, text) in enumerate(
-            zip(vocabulary.categories, texts, strict=True), start=1
-        )
+    searches = _searches(config, index, rows, executor)
+    queries = tuple(
+        retrieve.CategoryQuery(number, name, row, searches[row.text_id])
+        for number, (name, row) in enumerate(categories, start=1)
     )
-    retrieval = executor.one(
-        retrieve.NAME, configs.retrieve, retrieve.Inputs(index.ref, categories)
-    )
-    used = [ArtifactRef(embed_text.NAME, row.key) for row in rows.values()]
+    retrieval = executor.one(retrieve.NAME, configs.retrieve, retrieve.Inputs(index.ref, queries))
+    used = [ArtifactRef(embed_text.NAME, row.key) for row in rows]
     used += [ArtifactRef(search_index.NAME, key) for key in searches.values()]
     return retrieval, list(dict.fromkeys(used))
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NAMED = 5  # categories in a sentence
+
 BARE_NAME = ("{}",)
 """Template of what the segmentation network of the reference compares with."""
 
@@ -132,6 +134,27 @@ def equal_rows(rows: npt.NDArray[np.floating]) -> tuple[int, ...]:
     which = which.reshape(-1)
     twice = np.sort(first[np.bincount(which) > 1])
     return tuple(np.flatnonzero(which == which[twice[0]]).tolist()) if len(twice) else ()
+
+
+def refuse_equal_texts(
+    categories: Sequence[tuple[str, str]], rows: npt.NDArray[np.floating]
+) -> None:
+    """Prompts that differ beyond what CLIP reads, or in what it doesn't tell apart.
+
+    Args:
+        categories: name and text_id of each; equal ids are one text on purpose.
+        rows: [k, d], their texts' embeddings.
+
+    Raises:
+        VocabularyError: different texts have equal rows.
+    """
+    equal = [categories[i] for i in equal_rows(rows)]
+    if len({text_id for _, text_id in equal}) > 1:
+        names = " and ".join(repr(name) for name, _ in equal[:_NAMED])
+        raise VocabularyError(
+            f"CLIP reads the prompts of the categories {names} as one text, so that they would "
+            "find the same images: shorten them to what tells them apart, or delete one."
+        )
 
 
 def _equal_sentences(categories: Sequence[Category], embeddings: Tensor) -> list[str]:

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
-from storage.errors import ConfigError, CorpusError, VocabularyError
+from storage.errors import ConfigError, CorpusError
 from storage.fingerprints import Recipe, unless_default
 from storage.records import read_parquet, write_parquet
-from tasks.category_texts import equal_rows
+from tasks.category_texts import refuse_equal_texts
 from tasks.index_rows import IndexRows, load_index_rows, records_at
 from tasks.layout import NEIGHBOURS, RETRIEVAL, RETRIEVED_IMAGES
 from tasks.logits import Logits
@@ -36,7 +36,6 @@ _THRESHOLDS = ("min_score", "min_probability", "min_margin")
 _ROWS_AT_ONCE = 16_384
 # Images whose scores say how scores are spread; evenly spaced, so that no seed is needed.
 _SAMPLED = 4_096
-_NAMED = 5  # categories in a sentence
 _LOCATION = ["uri", "member", "offset", "length", "height", "width", "format", "conversion"]
 
 
@@ -136,7 +135,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     rows, _ = load_index_rows(index, store)
     positions, which = np.unique(table["position"].to_numpy(), return_inverse=True)
     texts, logits = load_text_rows([category.text for category in inputs.categories], store)
-    _refuse_equal_texts(inputs.categories, texts)
+    refuse_equal_texts([(each.name, each.text.text_id) for each in inputs.categories], texts)
     column = table["column"].to_numpy()
     sampled = np.unique(np.linspace(0, len(rows) - 1, _SAMPLED).astype(np.int64))
     read = np.union1d(positions, sampled)  # at once: on object stores each part is a few requests
@@ -166,17 +165,6 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
                     "images": len(kept_positions)},
             notes={"not_found": _not_found(inputs.categories, table, background, len(rows))},
         )  # fmt: skip
-
-
-def _refuse_equal_texts(categories: Sequence[CategoryQuery], texts: np.ndarray) -> None:
-    """Prompts that differ beyond what CLIP reads, or in what it doesn't tell apart."""
-    equal = [categories[i] for i in equal_rows(texts)]
-    if len({category.text.text_id for category in equal}) > 1:
-        names = " and ".join(repr(category.name) for category in equal[:_NAMED])
-        raise VocabularyError(
-            f"CLIP reads the prompts of the categories {names} as one text, so that they would "
-            "find the same images: shorten them to what tells them apart, or delete one."
-        )
 
 
 def _check_that_some_are_kept(ranked: pa.Table) -> None:

@@ -15,7 +15,7 @@ from stages import Stages
 
 from flows import early_checks
 from storage.artifacts import ArtifactStore
-from storage.errors import ConfigError, WeightsError
+from storage.errors import ConfigError, VocabularyError, WeightsError
 
 
 @pytest.fixture
@@ -58,6 +58,15 @@ def test_a_file_of_another_network_stops_before_any_image(
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match=r"other\.pt.* can't be loaded as selfmask"):
         build_here(settings(selfmask=str(tmp_path / "other.pt")))
+    assert fake_clip.calls["images"] == 0
+
+
+def test_names_that_clip_reads_as_one_stop_before_any_image(
+    settings: Any, fake_clip: FakeClip, tmp_path: Path
+) -> None:
+    write_vocabulary(tmp_path / "v.txt", ["red", "red thing"])
+    with pytest.raises(VocabularyError, match="'red' and 'red thing' as one text"):
+        build_here(settings())
     assert fake_clip.calls["images"] == 0
 
 
