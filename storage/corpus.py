@@ -229,7 +229,7 @@ def _canonical(uri: str) -> str:
     if is_web(uri):
         return uri
     file_system, path = resolve(uri)
-    return remote_namer(uri, file_system)(path)
+    return remote_namer(file_system)(path)
 
 
 def _kind(uri: str, uri_column: str) -> SourceKind:

@@ -173,5 +173,5 @@ def _add_remote(folder: str, names: list[str], builder: ListingBuilder) -> None:
 def _remote_uris(folder: str) -> Callable[[str], str]:
     """The function from a name in a remote folder to its URI."""
     file_system, root = resolve(folder)
-    uri_of = remote_namer(folder, file_system)
+    uri_of = remote_namer(file_system)
     return lambda name: uri_of(posixpath.normpath(f"{root}/{name}"))

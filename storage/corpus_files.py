@@ -176,7 +176,7 @@ def _remote(pattern: str) -> Iterator[_Match]:
         file_system, path = resolve(pattern)
         file_system.invalidate_cache()
         matches = file_system.glob(path, detail=True)
-    uri_of = remote_namer(pattern, file_system)
+    uri_of = remote_namer(file_system)
     for name, info in sorted(matches.items()):
         if not name.endswith("/"):  # object stores mark folders by empty objects of this name
             yield uri_of(name), info.get("type") == "directory", info

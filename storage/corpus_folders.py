@@ -171,7 +171,7 @@ def _identity(result: os.stat_result) -> _FolderId:
 
 def _list_remote_folder(uri: str, builder: ListingBuilder, *, choosy: bool = True) -> None:
     file_system, root = resolve(uri)
-    uri_of = remote_namer(uri, file_system)
+    uri_of = remote_namer(file_system)
     pending, seen = [root], {_bare(root)}
     while pending:
         path = pending.pop()
@@ -228,15 +228,11 @@ def _remote_details(file_system: Any, path: str, uri: str) -> list[dict[str, Any
         return details
 
 
-def remote_namer(uri: str, file_system: Any) -> Callable[[str], str]:
-    """The function from a path in `uri`'s file system to its URI.
-
-    A chained URI such as `zip://::s3://bucket/photos.zip` keeps its chain.
-    """
-    _, chained, rest = uri.partition("::")
+def remote_namer(file_system: Any) -> Callable[[str], str]:
+    """The function from a path in a remote file system to its URI."""
 
     def uri_of(path: str) -> str:
-        return f"{file_system.unstrip_protocol(path)}{chained}{rest}"
+        return str(file_system.unstrip_protocol(path))
 
     return uri_of
 

@@ -27,7 +27,8 @@ from storage.filesystems import (
     parent_uri,
     translated_errors,
 )
-from storage.reject_reasons import COMPRESSED_TAR, CREDENTIALS_IN_URI, NO_URI
+from storage.protocols import is_spoken, protocol_of
+from storage.reject_reasons import COMPRESSED_TAR, CREDENTIALS_IN_URI, NO_URI, UNSUPPORTED_ADDRESS
 
 _COLUMNS = {"uri": pa.string(), "size": pa.int64(), "etag": pa.string()}
 _ROWS_PER_BATCH = 16_384
@@ -64,12 +65,14 @@ def list_table(uri: str, builder: ListingBuilder, column: str = "") -> None:
 
     Raises:
         CorpusError: the table is damaged, or has no column of places, or several.
-        StorageError: it can't be read, or it names files of a protocol that can't be spoken.
+        StorageError: it can't be read, or the package for a protocol that it names is missing.
     """
     base = _Base(uri)
     for where, name, size, etag in list_rows(uri, column) if is_list(uri) else _rows(uri, column):
         if name and carries_password(name):
             builder.reject(f"{uri}#{where}", CREDENTIALS_IN_URI)
+        elif name and not is_spoken(name):
+            builder.reject(f"{uri}#{where}", UNSUPPORTED_ADDRESS)
         elif name:
             _add_row(name, base.uri_of(name), size, etag, builder)
         else:
@@ -116,8 +119,8 @@ class _Base:
         return name
 
     def _check_protocol(self, uri: str) -> None:
-        # A protocol that can't be spoken is found here, and not after hours of reading.
-        protocol = uri.partition("://")[0].partition("::")[0]
+        # A protocol whose package is missing is found here, and not after hours of reading.
+        protocol = protocol_of(uri)
         if protocol in self._protocols:
             return
         with translated_errors("read", uri):

@@ -32,8 +32,6 @@ def file_name(uri: str) -> str:
             uri = urlsplit(uri).path
         except ValueError:  # such as an unclosed bracket in the host's name
             return ""
-    elif "://" in uri and not uri.startswith("/"):
-        uri = uri.partition("::")[0]  # a chain such as `zip://a/b.jpg::s3://bucket/photos.zip`
     return uri.rstrip("/").rpartition("/")[2]
 
 

@@ -4,7 +4,7 @@ A URI is a string that is valid UTF-8, so that it fits into Arrow and JSON:
 
 - a local file is its plain absolute path (`/data/a b.jpg`), or, where its name is not valid UTF-8,
   a percent-encoded `file:///` URL; `local_uri` and `local_path` convert;
-- anything else is what fsspec understands (`s3://bucket/key`, `https://…`, `memory://…`).
+- anything else is read through fsspec, where `storage.protocols` lets it (`s3://bucket/key`, …).
 
 Local files are read directly; they never pass through fsspec.
 """
@@ -27,6 +27,7 @@ from fsspec.implementations.local import LocalFileSystem
 from storage.credentials import masked, refuse_password
 from storage.errors import ImageRejected, StorageError, ZutisError
 from storage.file_kinds import is_web
+from storage.protocols import is_spoken, protocol_of
 
 # The few names that matter: what a library raises here is about the way to the file, such as
 # refused credentials, and not about the file itself.
@@ -103,25 +104,25 @@ def parent_uri(uri: str) -> str:
     """The URI of the folder that the file or folder is in; that of a root is the root itself."""
     if is_local(uri):
         return local_uri(posixpath.dirname(local_path(uri)))
-    protocol, path, chain = _split(uri)
-    return f"{protocol}{path.rstrip('/').rpartition('/')[0]}{chain}"
+    protocol, path = _split(uri)
+    return f"{protocol}{path.rstrip('/').rpartition('/')[0]}"
 
 
 def join_uri(folder: str, name: str) -> str:
     """The URI of `name`, a relative path that may hold slashes, in `folder`."""
     if is_local(folder):
         return local_uri(posixpath.join(local_path(folder), name))
-    protocol, path, chain = _split(folder)
-    return f"{protocol}{posixpath.join(path, name)}{chain}"
+    protocol, path = _split(folder)
+    return f"{protocol}{posixpath.join(path, name)}"
 
 
 def pattern_folder(pattern: str) -> str:
     """The URI of the innermost folder that a pattern with wildcards or braces names in full."""
-    protocol, path, chain = ("", local_path(pattern), "") if is_local(pattern) else _split(pattern)
+    protocol, path = ("", local_path(pattern)) if is_local(pattern) else _split(pattern)
     fixed = re.match(r"[^*?\[{]*", path)
     assert fixed is not None  # it may be empty
     folder = fixed.group().rpartition("/")[0]
-    return f"{protocol}{folder}{chain}" if protocol else local_uri(folder or "/")
+    return f"{protocol}{folder}" if protocol else local_uri(folder or "/")
 
 
 def name_within(folder: str, uri: str) -> str:
@@ -136,13 +137,10 @@ def name_within(folder: str, uri: str) -> str:
     return path.removeprefix(f"{start.rstrip('/')}/")
 
 
-def _split(uri: str) -> tuple[str, str, str]:
-    """Protocol with `://`, path, and what follows in a chain; a web address loses its query."""
+def _split(uri: str) -> tuple[str, str]:
+    """Protocol with `://`, and path; a web address loses its query."""
     protocol, separator, path = uri.partition("://")
-    if is_web(uri):
-        return protocol + separator, path.partition("?")[0], ""
-    path, chained, rest = path.partition("::")
-    return protocol + separator, path, chained + rest
+    return protocol + separator, path.partition("?")[0] if is_web(uri) else path
 
 
 def display(uri: str) -> str:
@@ -157,17 +155,29 @@ def resolve(uri: str) -> tuple[Any, str]:
 
     Raises:
         ConfigError: the address carries a password.
-        UnreachableError: the protocol is unknown, or the package that speaks it is missing.
+        UnreachableError: its protocol is none of `PROTOCOLS`, or the package for it is missing.
     """
     if is_local(uri):
         return LocalFileSystem(), local_path(uri)
     refuse_password(uri)
+    if not is_spoken(uri):
+        raise UnreachableError(
+            f"The address {display(uri)} is of a kind that is neither read nor written: name a "
+            "local path, or an address that begins with s3://, gs://, az://, http:// or https://; "
+            "unpack archives first."
+        )
+    protocol = protocol_of(uri)
+    uri = f"{protocol}://{uri.partition('://')[2]}"
     with translated_errors("open", uri):
         try:
-            file_system, path = fsspec.core.url_to_fs(uri, **_patience(uri))
+            # Not fsspec's `url_to_fs`, which takes `::` in an address for a chain of file systems.
+            spoken_by = fsspec.get_filesystem_class(protocol)
+            options = spoken_by._get_kwargs_from_urls(uri) | _patience(uri)
+            file_system = fsspec.filesystem(protocol, **options)
+            path = spoken_by._strip_protocol(uri)
             if _is_s3(uri):  # how often s3fs asks for a body that has ended early; five by itself
                 file_system.retries = _tries()
-        except ValueError as error:  # unknown protocol, or an address that can't be parsed
+        except ValueError as error:  # an address that can't be parsed
             raise UnreachableError(f"Could not open {display(uri)}: {_line(error)}.") from error
         return file_system, cast(str, path)
 

@@ -298,7 +298,7 @@ def test_a_foreign_error_that_repeats_the_address_is_masked(monkeypatch):
     def refuse(*_, **__):
         raise ConnectionError(f"401, message='Unauthorized', url='https://u:{SECRET}@host/x'")
 
-    monkeypatch.setattr("storage.filesystems.fsspec.core.url_to_fs", refuse)
+    monkeypatch.setattr("storage.filesystems.fsspec.filesystem", refuse)
     with pytest.raises(ZutisError) as failed:
         open_binary("https://host/x")
     assert SECRET not in str(failed.value)

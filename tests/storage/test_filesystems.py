@@ -63,7 +63,7 @@ def test_parents_and_children():
     assert parent_uri("s3://bucket/a/c.json") == "s3://bucket/a"
     assert join_uri("s3://bucket/a", "b/c.jpg") == "s3://bucket/a/b/c.jpg"
     assert parent_uri("https://host/a/t.csv?key=a/b") == "https://host/a"
-    assert join_uri("zip://a::s3://bucket/x.zip", "b.jpg") == "zip://a/b.jpg::s3://bucket/x.zip"
+    assert join_uri("s3://bucket/a::b", "c.jpg") == "s3://bucket/a::b/c.jpg"
 
 
 def test_remote_files():
