@@ -60,9 +60,7 @@ def nothing_is_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["corpus", "store", "file", "exists", "range"],
 )
 def test_whoever_names_one_is_told_what_is_read(use, uri):
-    with pytest.raises(
-        UnreachableError, match="neither read nor written: name a local path"
-    ):
+    with pytest.raises(UnreachableError, match="neither read nor written: name a local path"):
         use(uri)
 
 
