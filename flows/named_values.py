@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from storage.errors import ConfigError
+from storage.plain_yaml import load_plain_yaml
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
@@ -75,7 +76,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _parsed(text: str, what: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return load_plain_yaml(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"There is a mistake in {what}: {reason}.") from error

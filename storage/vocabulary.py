@@ -20,6 +20,7 @@ from typing import Any, Final
 import yaml
 
 from storage.errors import VocabularyError
+from storage.plain_yaml import compose_plain_yaml, load_plain_yaml
 
 BACKGROUND: Final = "background"
 
@@ -240,10 +241,10 @@ def _from_yaml(path: Path, text: str) -> Vocabulary:
 def _parse_yaml(path: Path, text: str) -> tuple[Any, list[yaml.Node]]:
     """The document, and the node of each item of `categories`: where it is, and how written."""
     try:
-        document = yaml.safe_load(text)
+        document = load_plain_yaml(text)
         # The plain values carry no line numbers; the composed nodes do.
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        node = compose_plain_yaml(text)
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
