@@ -74,7 +74,7 @@ def test_the_workers_of_a_killed_process_end() -> None:
         [sys.executable, "-c", _KILLED_AT_ONCE],
         cwd=Path(__file__).parents[2],
         capture_output=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
