@@ -19,7 +19,7 @@ from made_world.kinds import KINDS
 
 pytestmark = pytest.mark.slow
 
-DEADLINE = 280
+DEADLINE = 700
 
 
 def environment(folder: Path) -> dict[str, str]:
