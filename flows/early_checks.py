@@ -79,8 +79,8 @@ def check_selfmask(selfmask: str, model: ModelConfig) -> None:
 def all_are_taken(per_category: int, plans: Sequence[Artifact]) -> str:
     """A sentence where every category is offered every image, so that they can only differ in
     their thresholds; empty otherwise."""
-    listed = at_most(plans)
-    if listed is None or listed >= per_category:
+    listed = _listed(plans)
+    if listed >= per_category or any(map(_has_tars, plans)):  # plans are read where they matter
         return ""
     return (
         f"per_category is {per_category:,} and the corpus lists {listed:,} images: every"
@@ -94,6 +94,10 @@ def at_most(plans: Sequence[Artifact]) -> int | None:
     entry each."""
     if any(map(_has_tars, plans)):
         return None
+    return _listed(plans)
+
+
+def _listed(plans: Sequence[Artifact]) -> int:
     return sum(int(plan.counts["entries"]) for plan in plans)
 
 
