@@ -24,7 +24,7 @@ from rich.progress import (
 )
 
 from flows.stages import UNITS
-from flows.waiting import shows_bars, waiting_for
+from flows.waiting import repeating, shows_bars, waiting_for
 
 # Seconds after which a stage is first spoken of where no bar shows it, and between such lines:
 # a log of hours needs fewer of them than a test run of a minute.
@@ -258,19 +258,9 @@ class Watchers:
 @contextmanager
 def refreshing(progress: StageProgress, watcher: Watcher, seconds: float = 1.0) -> Iterator[None]:
     """Refresh the watcher from a thread while the block runs in this one."""
-    over = threading.Event()
-
-    def refresh() -> None:
-        while not over.wait(seconds):
-            watcher.refresh(progress)
-
-    thread = threading.Thread(target=refresh, name=f"progress-{progress.stage}", daemon=True)
-    thread.start()
-    try:
+    name = f"progress-{progress.stage}"
+    with repeating(lambda: watcher.refresh(progress), seconds, seconds, name):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _duration(seconds: float) -> str:

@@ -130,7 +130,7 @@ def _spinning(console: Console, wait: Wait) -> Iterator[None]:
         get_time=time.monotonic,
     )
     bar = bars.add_task(escape(wait.what), total=wait.total or None)
-    with bars, _repeating(lambda: bars.update(bar, completed=wait.done), 0.2, 0.2):
+    with bars, repeating(lambda: bars.update(bar, completed=wait.done), 0.2, 0.2):
         yield
 
 
@@ -141,12 +141,14 @@ def _telling(console: Console, wait: Wait, patience: float, every: float) -> Ite
 
     if patience <= 0:
         tell()
-    with _repeating(tell, patience or every, every):
+    with repeating(tell, patience or every, every):
         yield
 
 
 @contextmanager
-def _repeating(call: Callable[[], object], first: float, then: float) -> Iterator[None]:
+def repeating(
+    call: Callable[[], object], first: float, then: float, thread_name: str = "waiting"
+) -> Iterator[None]:
     """Call from a thread of its own, after `first` seconds and then every `then`, until the block
     is over."""
     over = threading.Event()
@@ -157,7 +159,7 @@ def _repeating(call: Callable[[], object], first: float, then: float) -> Iterato
             call()
             pause = then
 
-    thread = threading.Thread(target=repeat, name="waiting", daemon=True)
+    thread = threading.Thread(target=repeat, name=thread_name, daemon=True)
     thread.start()
     try:
         yield
