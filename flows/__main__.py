@@ -5,6 +5,6 @@ from flows.safe_path import forget_working_folder
 if __name__ == "__main__":
     forget_working_folder()
 
-    from flows.cli import main
+    from flows.launcher import main
 
     main()

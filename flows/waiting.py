@@ -106,10 +106,11 @@ def waiting_for(
 def loading() -> AbstractContextManager[Wait]:
     """Wait for a command's own modules, some of which take seconds on a busy machine.
 
-    Of several processes that work together, the first one alone says so.
+    It goes where errors go: what a command writes for other programs stays whole. Of several
+    processes that work together, the first one alone says so.
     """
     others = os.environ.get("RANK", "0") != "0"
-    return waiting_for(Console(quiet=others), "Loading the program")
+    return waiting_for(Console(stderr=True, quiet=others), "Loading the program")
 
 
 def shows_bars(console: Console) -> bool:
