@@ -59,6 +59,9 @@ from storage.reject_reasons import (
 WHOLE_FILE = -1
 MAX_BYTES = 512 * 2**20
 
+# Read between a tar's end mark and the end of its file, or the next tar.
+_ZEROS_AT_ONCE = 2**18
+
 # A long name or a set of attributes; only damage or malice makes a larger one.
 _MAX_EXTENDED_HEADER = 2**20
 _EXTENDED_HEADERS = frozenset(
@@ -248,6 +251,7 @@ class _TarReader:
         self._selection = selection
         self._size = 0
         self._names: set[str] = set()
+        self._names_here: set[str] = set()  # of one of the tars that are written end to end
         self._photographs: set[str] = set()
         self._may_be_label_maps: list[tarfile.TarInfo] = []
 
@@ -289,30 +293,47 @@ class _TarReader:
             if end > self._size:  # a seek as far as a header claims may be an error of the disk
                 raise tarfile.ReadError("ends early")
             info = tar.next()
-            if info is None:
-                self._check_end(tar.offset)
+            if info is None and self._goes_on(tar) and (info := tar.next()) is None:
+                raise tarfile.ReadError("no tar behind the end mark")
             # Sizes that lead back are endless loops, and places are recorded as 64-bit numbers.
-            elif not end <= info.offset < tar.offset < 2**62:
+            if info is not None and not end <= info.offset < tar.offset < 2**62:
                 raise tarfile.ReadError("impossible size")
             return info
 
-    def _check_end(self, offset: int) -> None:
-        # tarfile takes a bad header, and a missing one, for the end. The end is a block of zeros.
-        self._file.seek(offset)
+    def _goes_on(self, tar: tarfile.TarFile) -> bool:
+        """Whether another tar follows the end mark, to which `tar` is moved then.
+
+        Tars that are written end to end (`cat a.tar b.tar`) are common where shards are put
+        together. tarfile takes a bad header, and a missing one, for the end, and would with
+        `ignore_zeros` pass over whatever it can't read; the end is a block of zeros and no less.
+        """
+        self._file.seek(tar.offset)
         if self._file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("no end mark")
+        start = tar.offset + tarfile.BLOCKSIZE
+        while chunk := self._file.read(_ZEROS_AT_ONCE):
+            if any(chunk):
+                zeros = len(chunk) - len(chunk.lstrip(b"\0"))
+                tar.offset = start + zeros // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+                tar.pax_headers = {}  # those of a whole tar end with it
+                self._names_here = set()
+                return True
+            start += len(chunk)
+        return False
 
     def _is_image(self, info: tarfile.TarInfo) -> bool:
         """Whether the member is an image; else it is counted, unless it is a folder."""
         if info.isreg() and (is_image(info.name) or self._begins_as_image(info)):
             return True
-        if info.isreg() or info.issym() or info.islnk():
+        if not info.isdir():
             self._count_other(info)
         return False
 
     def _count_other(self, info: tarfile.TarInfo) -> None:
-        if not info.isreg():
+        if info.issym() or info.islnk():
             self._others["link"] += 1
+        elif not info.isreg():
+            self._others["pipe or device"] += 1
         elif any(is_hidden(part) for part in posixpath.normpath(info.name).split("/")):
             self._others["hidden file"] += 1
         else:
@@ -367,8 +388,9 @@ class _TarReader:
         if info.name.startswith("/") or ".." in info.name.split("/"):
             raise ImageRejected(UNSAFE_MEMBER_NAME)
         name = posixpath.normpath(info.name)
-        if name in self._names:
+        if name in self._names_here:
             raise ImageRejected(DUPLICATE_MEMBER)
+        self._names_here.add(name)
         self._names.add(name)
         if any(is_hidden(part) for part in name.split("/")):
             raise ImageRejected(HIDDEN_MEMBER)

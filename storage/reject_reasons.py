@@ -62,7 +62,7 @@ REJECT_REASONS: Final[dict[str, str]] = {
     EMPTY_FILE: "the file holds no bytes",
     FILE_TOO_LARGE: "the file is larger than the limit on bytes",
     NOT_A_TAR: "the file ends in .tar and is no (uncompressed) tar",
-    TRUNCATED_TAR: "the tar ends early or is damaged; images before that place are kept",
+    TRUNCATED_TAR: "the tar is cut, damaged or followed by what is no tar; images before are kept",
     UNSAFE_MEMBER_NAME: "the tar member's name is absolute or leads out of the tar by `..`",
     DUPLICATE_MEMBER: "the tar holds a member of this name already; the first one is kept",
     LABEL_MAP: "the tar member is the label map of a photograph in the same tar",

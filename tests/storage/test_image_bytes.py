@@ -107,6 +107,64 @@ def test_label_maps_of_a_cut_tar_are_found_too(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("between", [b"", bytes(512), bytes(2**20)], ids=len)
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_tars_that_are_written_end_to_end_are_read_to_the_last(tmp_path, place, between):
+    tars = [tar_bytes([(f"{n}.jpg", jpeg(n)), (f"{n}.txt", b"x"), ("same.jpg", jpeg(10 + n))])
+            for n in range(3)]  # fmt: skip
+    data = between.join(tars)
+    uri = str(write(tmp_path / "t.tar", data))
+    if place == "memory":
+        uri = "memory://image_bytes/end_to_end.tar"
+        fsspec.filesystem("memory").pipe(uri, data)
+    others = Counter[str]()
+    items = list(iter_entry(uri, "tar", others=others))
+    assert reasons(items) == [None] * 6
+    assert [item.member for item in items[::2]] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert [item.data for item in items] == [jpeg(n + of) for n in range(3) for of in (0, 10)]
+    assert others == {"txt": 3}
+    for item in items:  # also by their places
+        assert read_image_bytes(uri, item.offset, item.length) == item.data
+
+
+def test_a_photograph_and_its_label_map_may_be_in_two_tars_written_end_to_end(tmp_path):
+    data = tar_bytes([("a.png", palette_png())]) + tar_bytes([("a.jpg", jpeg())])
+    assert by_member(in_tar(tmp_path / "t.tar", data)) == {"a.jpg": None, "a.png": "label_map"}
+
+
+def test_attributes_of_all_of_a_tar_end_with_it(tmp_path):
+    first = io.BytesIO()
+    attributes = {"path": "of-the-first.jpg"}
+    with tarfile.open(
+        fileobj=first, mode="w", format=tarfile.PAX_FORMAT, pax_headers=attributes
+    ) as tar:
+        info = tarfile.TarInfo("a.jpg")
+        info.size = len(jpeg())
+        tar.addfile(info, io.BytesIO(jpeg()))
+    items = in_tar(tmp_path / "t.tar", first.getvalue() + tar_bytes([("b.jpg", jpeg(1))]))
+    assert [item.member for item in items] == ["of-the-first.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    "tail", [b"x", b"x" * 512, HTML, jpeg(), tar_bytes([("b.jpg", jpeg(1))])[:200]]
+)
+def test_what_is_no_tar_behind_a_tar_is_told(tmp_path, tail):
+    items = in_tar(tmp_path / "t.tar", tar_bytes([("a.jpg", jpeg())]) + tail)
+    assert reasons(items) == [None, "truncated_tar"]
+
+
+def test_a_second_tar_that_is_cut_or_damaged_is_told(tmp_path):
+    first, second = (tar_bytes([(f"{n}{i}.jpg", jpeg(i)) for i in range(3)]) for n in "ab")
+    cut = in_tar(tmp_path / "cut.tar", first + second[: second.rindex(b"b2.jpg") + 700])
+    assert [item.member for item in cut if item.data] == ["a0.jpg", "a1.jpg", "a2.jpg", "b0.jpg",
+                                                          "b1.jpg"]  # fmt: skip
+    assert reasons(cut)[-1] == "truncated_tar"
+    damaged = bytearray(second)
+    damaged[second.rindex(b"b1.jpg")] ^= 1
+    bad = in_tar(tmp_path / "bad.tar", first + damaged)
+    assert reasons(bad) == [None] * 4 + ["truncated_tar"]
+
+
 def test_other_members_are_counted_and_those_without_extension_looked_into(tmp_path):
     members = [("1.jpg", jpeg()), ("1.json", b"{}"), ("1.txt", b"x"), ("2.TXT", b"x"), ("2", b"x"),
                ("deep/3f2a", jpeg(1)), ("empty", b""), ("x.jpg_large", jpeg(2)), ("5.cls", b"1"),
@@ -148,11 +206,16 @@ def test_links_folders_and_devices_are_no_images(tmp_path):
             ("s.jpg", tarfile.SYMTYPE),
             ("h.jpg", tarfile.LNKTYPE),
             ("p.jpg", tarfile.FIFOTYPE),
+            ("c.jpg", tarfile.CHRTYPE),
+            ("b.jpg", tarfile.BLKTYPE),
+            ("unknown.jpg", b"Y"),
         ]:
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "../../etc/passwd"
             tar.addfile(info)
-    assert in_tar(tmp_path / "t.tar", file.getvalue()) == []
+    path, others = write(tmp_path / "t.tar", file.getvalue()), Counter[str]()
+    assert list(iter_entry(str(path), "tar", others=others)) == []
+    assert others == {"link": 2, "pipe or device": 4}
 
 
 def test_sparse_members_are_not_one_range_of_bytes(tmp_path):
