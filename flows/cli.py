@@ -24,6 +24,7 @@ from flows.predict_command import predict_pictures
 from flows.safe_path import protect_children
 from flows.selfmask_command import selfmask_app
 from flows.serve_command import serve_command
+from flows.server_refusals import refusal_of_server
 from flows.settings import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildSettings
 from flows.status_command import status_command
 from flows.typed_options import typed
@@ -343,25 +344,7 @@ def _sentence_for(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and not (error.filename is None and error.errno is None):
         return f"The system refused: {error.strerror or error} ({error.filename or 'disk'})."
-    return _refusal_of_prefect(error)
-
-
-def _refusal_of_prefect(error: Exception) -> str | None:
-    """What a Prefect server that refuses a request means, as a sentence; None for other errors.
-
-    Prefect is not imported for it: an error of Prefect's comes from where it has been.
-    """
-    exceptions = sys.modules.get("prefect.exceptions")
-    if exceptions is None or not isinstance(error, exceptions.PrefectHTTPStatusError):
-        return None
-    response = error.response
-    where = f"{response.url.scheme}://{response.url.netloc.decode()}"
-    if response.status_code in (401, 403):
-        return (
-            f"The Prefect server at {where} refuses us: set PREFECT_API_AUTH_STRING=USER:PASSWORD "
-            "as the server has it."
-        )
-    return f"The Prefect server at {where} answered {response.status_code}: look at its log."
+    return refusal_of_server(error)
 
 
 def _say(sentence: str) -> int:

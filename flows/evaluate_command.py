@@ -11,6 +11,7 @@ from flows.evaluation_settings import EvaluationSettings
 from flows.executors import LOOKING, CachedExecutor, NotCached
 from flows.prefect_settings import STARTING_PREFECT, prepare_prefect, server_is_configured
 from flows.progress import TerminalWatcher
+from flows.server_refusals import require_configured_server
 from flows.training_pipeline import Evaluated, evaluate_model, find_model
 from flows.waiting import waiting_for
 from storage.artifacts import ArtifactStore
@@ -70,6 +71,7 @@ def _run_flow(
 ) -> Evaluated:
     require_device(settings.device)
     prepare_prefect()
+    require_configured_server()
     with TerminalWatcher(console, awaiting=STARTING_PREFECT) as watcher:
         from flows.caller import calling
         from flows.evaluate_zutis import FLOW, evaluate_zutis

@@ -85,9 +85,16 @@ def _print_runs(console: Console, announced: Sequence[Lease]) -> None:
 
 
 def _print_prefect(console: Console) -> None:
-    api = _api_url()
-    if api is None:
-        console.print("No Prefect server answers.", style="dim")
+    configured = server_is_configured()
+    api = _configured_api() if configured else read_notice()
+    if api is None or not _answers(api):
+        where = (
+            f" at {display(api or '')}, which PREFECT_API_URL or a profile names"
+            if configured
+            else ""
+        )
+        console.print(f"No Prefect server answers{where}.", style="yellow" if where else "dim",
+                      markup=False, highlight=False, soft_wrap=True)  # fmt: skip
         return
     try:
         runs = _flow_runs(api)
@@ -107,18 +114,15 @@ def _print_prefect(console: Console) -> None:
     console.print(table)
 
 
-def _api_url() -> str | None:
-    """Of a Prefect server that answers: the configured one, or that of a `zutis serve` here."""
+def _answers(api: str) -> bool:
+    """Whether a Prefect server is there and well."""
     import httpx
 
-    api = _configured_api() if server_is_configured() else read_notice()
-    if api is None:
-        return None
     try:
         answer = httpx.get(f"{api.rstrip('/')}/health", timeout=2.0)
-    except (httpx.HTTPError, httpx.InvalidURL):
-        return None
-    return api if answer.is_success and answer.text.strip() == "true" else None
+    except Exception:  # what a user may write as an address, or as that of a proxy, has no end
+        return False
+    return answer.is_success and answer.text.strip() == "true"
 
 
 def _configured_api() -> str:

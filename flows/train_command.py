@@ -15,6 +15,7 @@ from flows.devices import require_device
 from flows.executors import LOOKING, CachedExecutor, LocalExecutor, NotCached
 from flows.prefect_settings import STARTING_PREFECT, prepare_prefect, server_is_configured
 from flows.progress import TerminalWatcher
+from flows.server_refusals import require_configured_server
 from flows.training_pipeline import find_dataset, train_model
 from flows.training_settings import (
     TrainingSettings,
@@ -90,6 +91,7 @@ def _find(settings: TrainingSettings, dataset: str, store: str) -> Artifact | No
 def _run_flow(settings: TrainingSettings, dataset: str, store: str, console: Console) -> Artifact:
     require_device(settings.device)
     prepare_prefect()
+    require_configured_server()
     with TerminalWatcher(console, awaiting=STARTING_PREFECT) as watcher:
         from flows.caller import calling
         from flows.train_zutis import FLOW, train_zutis

@@ -163,11 +163,21 @@ def test_prefects_runs_are_shown_where_a_server_answers(
     assert "other-run" not in text
 
 
-def test_a_configured_server_that_does_not_answer_stops_nothing(store):
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PREFECT_API_URL": "http://127.0.0.1:9/api"},
+        {"PREFECT_API_URL": "ftp://127.0.0.1/api"},
+        {"PREFECT_API_URL": "http://a..b/api"},
+        {"PREFECT_API_URL": "http://127.0.0.1:9/api", "ALL_PROXY": "socks5://127.0.0.1:9"},
+    ],
+    ids=["nobody", "ftp", "no host", "socks"],
+)
+def test_a_configured_server_that_does_not_answer_stops_nothing(store, environment):
     publish(store, "train", b"x", iterations=1)
-    done = run_apart(store, PREFECT_API_URL="http://127.0.0.1:9/api")
+    done = run_apart(store, **environment)
     assert done.returncode == 0, done.stderr
-    assert "No Prefect server answers" in done.stdout
+    assert f"No Prefect server answers at {environment['PREFECT_API_URL']}" in done.stdout
     assert "Latest trainings" in done.stdout
 
 
