@@ -23,16 +23,17 @@ from storage.corpus_selection import ALL, Selection
 from storage.corpus_tables import check_table, list_table
 from storage.credentials import refuse_secrets
 from storage.errors import ConfigError, CorpusError
+from storage.file_heads import read_heads
 from storage.file_kinds import extension_of, is_compressed_tar, is_image, is_table, is_tar, is_web
 from storage.filesystems import (
     MissingFileError,
     display,
+    exists,
     is_local,
     local_path,
     local_uri,
     parent_uri,
     pattern_folder,
-    read_heads,
     resolve,
     translated_errors,
 )
@@ -284,9 +285,9 @@ def _file_type(uri: str) -> Literal["file", "directory"] | None:
 
 
 def _remote_type(uri: str) -> Literal["file", "directory"] | None:
-    file_system, path = resolve(uri)
     if is_web(uri):  # which knows files only
-        return "file" if file_system.exists(path) else None
+        return "file" if exists(uri) else None
+    file_system, path = resolve(uri)
     file_system.invalidate_cache()
     return "directory" if file_system.info(path)["type"] == "directory" else "file"
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.corpus_listing import IMAGE, UNKNOWN, Listing
-from storage.filesystems import name_within, read_heads
+from storage.file_heads import read_heads
+from storage.filesystems import name_within
 from storage.label_maps import HEAD_BYTES, is_palette_png, label_map_keys, photograph_keys
 
 _FILES_AT_ONCE = 1_024

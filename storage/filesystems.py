@@ -15,8 +15,7 @@ import errno
 import os
 import posixpath
 import re
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote, unquote_to_bytes
@@ -28,6 +27,15 @@ from storage.credentials import masked, refuse_password
 from storage.errors import ImageRejected, StorageError, ZutisError
 from storage.file_kinds import is_web
 from storage.protocols import is_spoken, protocol_of
+from storage.web_patience import WebTroubleError
+from storage.web_requests import (
+    TooLongError,
+    new_session,
+    open_web_file,
+    read_web_file,
+    read_web_range,
+    web_facts,
+)
 
 # The few names that matter: what a library raises here is about the way to the file, such as
 # refused credentials, and not about the file itself.
@@ -54,6 +62,15 @@ _S3_TRIES = 7
 _SERVER_TROUBLE = (getattr(errno, "EREMOTEIO", 121), errno.EBUSY)  # the first is Linux's
 
 
+# Of S3's answers, those that are about whoever asks, and for every file the same.
+# fmt: off
+_REFUSED_KEYS = frozenset({
+    "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken",
+    "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired",
+})
+# fmt: on
+
+
 class MissingFileError(StorageError):
     """The file does not exist."""
 
@@ -68,6 +85,21 @@ class ShortReadError(StorageError):
 
 class UnreachableError(StorageError):
     """The file system itself can't be used: no connection, no credentials, no package for it."""
+
+
+class PassingError(UnreachableError):
+    """A web server's trouble that may pass; another run may read the file.
+
+    Attributes:
+        reason: one of `reject_reasons.PASSING`.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:  # what parts raise comes back from other processes
+        return type(self), (str(self), self.reason)
 
 
 def is_local(uri: str) -> bool:
@@ -172,7 +204,7 @@ def resolve(uri: str) -> tuple[Any, str]:
         try:
             # Not fsspec's `url_to_fs`, which takes `::` in an address for a chain of file systems.
             spoken_by = fsspec.get_filesystem_class(protocol)
-            options = spoken_by._get_kwargs_from_urls(uri) | _patience(uri)
+            options = spoken_by._get_kwargs_from_urls(uri) | _options(uri)
             file_system = fsspec.filesystem(protocol, **options)
             path = spoken_by._strip_protocol(uri)
             if _is_s3(uri):  # how often s3fs asks for a body that has ended early; five by itself
@@ -186,8 +218,8 @@ def _is_s3(uri: str) -> bool:
     return uri.startswith(("s3://", "s3a://"))
 
 
-def _patience(uri: str) -> dict[str, Any]:
-    """Options with which a request survives a server in trouble.
+def _options(uri: str) -> dict[str, Any]:
+    """Options with which a request survives a server in trouble, or ends in time.
 
     botocore gives up a request after the fifth try, which one in 240 reaches where a third of all
     fail. Ours are told so only after about half a minute of no answer at all.
@@ -195,7 +227,7 @@ def _patience(uri: str) -> dict[str, Any]:
     if _is_s3(uri) and "AWS_MAX_ATTEMPTS" not in os.environ:
         again = {"mode": "standard", "max_attempts": _tries() - 1}
         return {"config_kwargs": {"retries": again}}
-    return {}
+    return {"get_client": new_session} if is_web(uri) else {}
 
 
 def _tries() -> int:
@@ -214,13 +246,35 @@ def open_binary(uri: str) -> BinaryIO:
         if is_local(uri):
             return open(local_path(uri), "rb")  # noqa: PTH123 - see local_uri
         file_system, path = resolve(uri)
+        if is_web(uri):
+            return cast(BinaryIO, open_web_file(file_system, path))
         return cast(BinaryIO, file_system.open(path, "rb"))
 
 
-def read_bytes(uri: str) -> bytes:
-    """The whole file.
+def describe(uri: str) -> dict[str, Any]:
+    """fsspec's description of a remote file; of one on a web server `size` (None where that does
+    not tell) and `ETag` alone.
 
     Raises:
+        StorageError: as `translated_errors`.
+    """
+    with translated_errors("read", uri):
+        file_system, path = resolve(uri)
+        if not is_web(uri):
+            return dict(file_system.info(path))
+        facts = web_facts(file_system, path)
+        return {"size": facts.size if facts.size >= 0 else None, "ETag": facts.etag}
+
+
+def read_bytes(uri: str, *, at_most: int | None = None) -> bytes:
+    """The whole file.
+
+    Args:
+        uri: of the file.
+        at_most: of a file on a web server, the bytes that are wanted: it ends the transfer.
+
+    Raises:
+        TooLongError: the file on a web server has more than `at_most` bytes.
         StorageError: as `translated_errors`.
     """
     with translated_errors("read", uri):
@@ -228,6 +282,8 @@ def read_bytes(uri: str) -> bytes:
             with open(local_path(uri), "rb") as file:  # noqa: PTH123 - see local_uri
                 return file.read()
         file_system, path = resolve(uri)
+        if is_web(uri):
+            return read_web_file(file_system, path, at_most=at_most)
         return cast(bytes, file_system.cat_file(path))
 
 
@@ -252,7 +308,7 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
         elif length == 0:
             data = b""  # an empty range can't be said in HTTP
         else:
-            data = _remote_range(uri, offset, offset + length)
+            data = read_remote_range(uri, offset, offset + length)
     if len(data) != length:
         raise ShortReadError(
             f"Could not read {length} bytes at {offset} of {display(uri)}: the file ends after "
@@ -261,59 +317,16 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
     return data
 
 
-def read_heads(uris: Sequence[str], length: int) -> list[bytes]:
-    """The first `length` bytes of files, fewer of shorter ones; of remote files in one batch.
-
-    Args:
-        uris: all local, or all of one remote file system.
-        length: >= 1.
-
-    Returns:
-        one item a file, in order; empty for what can't be read, and for what is no regular file.
-
-    Raises:
-        UnreachableError: the file system can't be used at all.
-    """
-    if not uris or is_local(uris[0]):
-        return [_local_head(local_path(uri), length) for uri in uris]
-    file_system, _ = resolve(uris[0])
-    paths = [resolve(uri)[1] for uri in uris]
-    starts, ends = [0] * len(paths), [length] * len(paths)
-    with translated_errors("read", uris[0]):
-        heads = file_system.cat_ranges(paths, starts, ends, on_error="return")
-    return [_head_or_nothing(*pair) for pair in zip(uris, heads, strict=True)]
-
-
-def _local_head(path: str, length: int) -> bytes:
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a pipe would be waited for
-            return b""
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see local_uri
-            return file.read(length)
-    except OSError:
-        return b""
-
-
-def _head_or_nothing(uri: str, head: bytes | Exception) -> bytes:
-    if not isinstance(head, Exception):
-        return head
-    try:
-        with translated_errors("read", uri):
-            raise head
-    except UnreachableError:
-        raise
-    except StorageError:
-        return b""
-
-
-def _remote_range(uri: str, start: int, end: int) -> bytes:
+def read_remote_range(uri: str, start: int, end: int) -> bytes:
+    """Bytes `start` to `end` of a remote file, fewer where it ends before; errors are foreign."""
     file_system, path = resolve(uri)
+    if is_web(uri):
+        return read_web_range(file_system, path, start, end)
     try:
         return cast(bytes, file_system.cat_file(path, start=start, end=end))
     except OSError as error:
         # S3 refuses a range of which it has no byte, where others send none.
-        answer = getattr(error.__cause__, "response", None) or {}
-        if answer.get("Error", {}).get("Code") not in ("InvalidRange", "416"):
+        if _s3_answer(error)[0] not in ("InvalidRange", "416"):
             raise
         return b""
 
@@ -349,6 +362,9 @@ def exists(uri: str) -> bool:
                 os.stat(local_path(uri))  # noqa: PTH116 - see local_uri
                 return True
             file_system, path = resolve(uri)
+            if is_web(uri):
+                web_facts(file_system, path)
+                return True
             return bool(file_system.exists(path))
     except MissingFileError:
         return False
@@ -370,7 +386,7 @@ def translated_errors(what: str, uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ZutisError, ImageRejected):
+    except (ZutisError, ImageRejected, TooLongError):
         raise
     except Exception as error:
         translated = _translate(f"Could not {what} {display(uri)}", error)
@@ -399,17 +415,31 @@ def _translate(failure: str, error: Exception) -> StorageError | None:
 
 
 def _translate_os_error(failure: str, error: OSError) -> StorageError:
+    if isinstance(error, WebTroubleError):
+        return PassingError(f"{failure}: {_line(error)}; try again later.", error.reason)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return MissingFileError(f"{failure}: it does not exist.")
     if error.errno == errno.ENAMETOOLONG:
         return MissingFileError(f"{failure}: no file can have a name as long as this.")
-    if error.errno in _SERVER_TROUBLE:
+    code, status = _s3_answer(error)
+    if error.errno in _SERVER_TROUBLE or status >= 500 or status in (408, 429):
         return UnreachableError(f"{failure}: its server has trouble ({_line(error)}).")
+    if code in _REFUSED_KEYS:
+        return UnreachableError(f"{failure}: {_line(error)} (check the credentials and the clock).")
     advice = "permission denied; check its owner and its mode"  # s3fs sets no errno
     if not isinstance(error, PermissionError):
         advice = _ADVICE.get(error.errno or 0) or _line(error)
     refused = isinstance(error, PermissionError) or error.errno in _REFUSALS
     return (RefusedError if refused else StorageError)(f"{failure}: {advice}.")
+
+
+def _s3_answer(error: OSError) -> tuple[str, int]:
+    """Code and status of the answer that s3fs has made an error of; empty and 0 for others."""
+    answer = getattr(error.__cause__, "response", None)
+    if not isinstance(answer, dict):
+        return "", 0
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return str(answer.get("Error", {}).get("Code", "")), int(status)
 
 
 def _line(error: Exception) -> str:

@@ -22,8 +22,10 @@ from storage.errors import ImageRejected, StorageError
 from storage.file_kinds import extension_of, is_hidden, is_image, is_web
 from storage.filesystems import (
     MissingFileError,
+    PassingError,
     ShortReadError,
     UnreachableError,
+    describe,
     is_local,
     local_path,
     open_binary,
@@ -51,10 +53,12 @@ from storage.reject_reasons import (
     MISSING,
     NOT_A_FILE,
     NOT_A_TAR,
+    PASSING,
     TRUNCATED_TAR,
     UNREADABLE,
     UNSAFE_MEMBER_NAME,
 )
+from storage.web_requests import TooLongError
 
 WHOLE_FILE = -1
 MAX_BYTES = 512 * 2**20
@@ -138,8 +142,9 @@ def read_image_bytes(uri: str, offset: int, length: int) -> bytes:
     """The image's bytes once more, by the place that `iter_entry` gave.
 
     Raises:
-        ImageRejected: `missing`, `unreadable`, or `changed` where the file no longer holds as
-            many bytes. Whether they are the same bytes is for the caller to check by image_id.
+        ImageRejected: `missing`, `unreadable`, one of `PASSING`, or `changed` where the file no
+            longer holds as many bytes. Whether they are the same bytes is for the caller to check
+            by image_id.
         StorageError: the file system can't be used at all.
     """
     if not is_local(uri):
@@ -163,6 +168,10 @@ def _rejected_where_unreadable(uri: str) -> Iterator[None]:
         raise ImageRejected(MISSING, str(error)) from error
     except ShortReadError as error:
         raise ImageRejected(CHANGED, str(error)) from error
+    except PassingError as error:
+        raise ImageRejected(error.reason, str(error)) from error
+    except TooLongError as error:
+        raise ImageRejected(FILE_TOO_LARGE, str(error)) from error
     except UnreachableError as error:
         # Each web address has a server of its own; an object store that is down is no reason to
         # record its images as bad.
@@ -180,7 +189,7 @@ def _whole_file(uri: str, size: int, max_bytes: int) -> ImageBytes:
             size = _file_size(uri, size)
             if size > max_bytes:
                 raise ImageRejected(FILE_TOO_LARGE)
-            data = read_bytes(uri)
+            data = read_bytes(uri, at_most=max_bytes)
         if not data:
             raise ImageRejected(EMPTY_FILE)
     except ImageRejected as rejected:
@@ -190,13 +199,12 @@ def _whole_file(uri: str, size: int, max_bytes: int) -> ImageBytes:
 
 
 def _file_size(uri: str, known: int) -> int:
-    """Bytes, -1 where the server does not tell."""
+    """Bytes, -1 where the server does not tell or would have to be asked for that alone."""
     if is_local(uri):
         return _regular_size(uri)
-    if known >= 0:
+    if known >= 0 or is_web(uri):
         return known
-    file_system, path = resolve(uri)
-    size = file_system.info(path).get("size")
+    size = describe(uri).get("size")
     return -1 if size is None else int(size)
 
 
@@ -262,7 +270,7 @@ class _TarReader:
             while (info := self._next(tar, end)) is not None:
                 if self._is_image(info) and (image := self._image(info)) is not None:
                     yield image
-                    if image.reject_reason == TRUNCATED_TAR:
+                    if image.reject_reason == TRUNCATED_TAR or image.reject_reason in PASSING:
                         break
                 end = tar.offset
         except ImageRejected as rejected:

@@ -31,6 +31,15 @@ DUPLICATE_MEMBER: Final = "duplicate_member"
 LABEL_MAP: Final = "label_map"
 HIDDEN_MEMBER: Final = "hidden_member"
 
+# While reading from a web server: trouble of its own, which may have passed by the next run.
+TIMED_OUT: Final = "timed_out"
+TOO_MANY_REQUESTS: Final = "too_many_requests"
+SERVER_ERROR: Final = "server_error"
+CONNECTION_LOST: Final = "connection_lost"
+
+PASSING: Final = frozenset({TIMED_OUT, TOO_MANY_REQUESTS, SERVER_ERROR, CONNECTION_LOST})
+"""No property of the image: whoever keeps what was read asks again for these."""
+
 # While decoding.
 NOT_AN_IMAGE: Final = "not_an_image"
 TRUNCATED: Final = "truncated"
@@ -67,6 +76,10 @@ REJECT_REASONS: Final[dict[str, str]] = {
     DUPLICATE_MEMBER: "the tar holds a member of this name already; the first one is kept",
     LABEL_MAP: "the tar member is the label map of a photograph in the same tar",
     HIDDEN_MEMBER: "the tar member, or a folder of its name, is hidden",
+    TIMED_OUT: "the web server did not send the file in time; the next run asks again",
+    TOO_MANY_REQUESTS: "the web server wants fewer requests (429); the next run asks again",
+    SERVER_ERROR: "the web server answered with an error of its own (5xx); the next run asks again",
+    CONNECTION_LOST: "no connection, or one that broke; the next run asks again",
     NOT_AN_IMAGE: "the bytes are of no known image format, such as HTML saved as .jpg",
     TRUNCATED: "the image's bytes end early",
     CORRUPT: "the image's bytes are damaged",

@@ -13,10 +13,18 @@ import os
 import shutil
 import uuid
 from pathlib import Path
+from typing import BinaryIO
 
 import platformdirs
 
-from storage.filesystems import display, is_local, local_path, resolve, translated_errors
+from storage.filesystems import (
+    describe,
+    display,
+    is_local,
+    local_path,
+    open_binary,
+    translated_errors,
+)
 
 CACHE_VARIABLE = "ZUTIS_CACHE"
 # Left free on the disk: it is shared with whatever else runs here.
@@ -49,16 +57,14 @@ def local_copy(uri: str) -> str:
     """
     if is_local(uri):
         return local_path(uri)
-    with translated_errors("read", uri):
-        file_system, path = resolve(uri)
-        info = file_system.info(path)
+    info = describe(uri)
     facts = [uri, info["size"], *(str(info.get(stamp)) for stamp in _STAMPS)]
     copy = cache_folder() / f"{hashlib.sha256(repr(facts).encode()).hexdigest()}.tar"
     if copy.is_file():
         return str(copy)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(copy.parent).free < info["size"] + _SPARE_BYTES:
+        if shutil.disk_usage(copy.parent).free < (info["size"] or 0) + _SPARE_BYTES:
             log.warning("%s has no room for %s, which is read where it is", copy.parent, uri)
             return uri
         _copy(uri, copy)
@@ -70,20 +76,15 @@ def local_copy(uri: str) -> str:
 
 def _copy(uri: str, target: Path) -> None:
     part = target.with_name(f"{target.name}.{uuid.uuid4().hex[:12]}.part")
-    file_system, path = resolve(uri)
     try:
-        with part.open("wb") as file:
-            with translated_errors("read", uri):
-                source = file_system.open(path, "rb")
-            with source:
-                while chunk := _read(source, uri):
-                    file.write(chunk)
+        with part.open("wb") as file, open_binary(uri) as source:
+            while chunk := _read(source, uri):
+                file.write(chunk)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _read(source: object, uri: str) -> bytes:
+def _read(source: BinaryIO, uri: str) -> bytes:
     with translated_errors("read", uri):
-        data: bytes = source.read(_CHUNK)  # type: ignore[attr-defined]
-    return data
+        return source.read(_CHUNK)

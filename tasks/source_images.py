@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from storage.errors import CorpusError, ImageRejected
+from storage.errors import CorpusError, ImageRejected, StorageError
 from storage.filesystems import display
 from storage.image_bytes import read_image_bytes
-from storage.reject_reasons import CHANGED, REJECT_REASONS
+from storage.reject_reasons import CHANGED, PASSING, REJECT_REASONS
 
 
 def read_source_image(record: Mapping[str, Any]) -> bytes:
@@ -18,12 +18,18 @@ def read_source_image(record: Mapping[str, Any]) -> bytes:
     Raises:
         CorpusError: if the file is gone or changed. That is no property of the image, so it must
             not be recorded as one: the next scan notices and plans anew.
+        StorageError: a server has trouble that may pass.
     """
     try:
         data = read_image_bytes(record["uri"], record["offset"], record["length"])
         if hashlib.sha256(data).hexdigest() != record["image_id"]:
             raise ImageRejected(CHANGED)
     except ImageRejected as rejected:
+        if rejected.reason in PASSING:
+            raise StorageError(
+                f"{rejected.detail} What is finished is kept: the same command goes on from here. "
+                "If that never helps, take the file out of the corpus."
+            ) from rejected
         raise CorpusError(
             f"{display(record['uri'])} can't be used any more: {REJECT_REASONS[rejected.reason]}. "
             "It was indexed before: run the same command again to index the corpus as it is now, "

@@ -144,6 +144,36 @@ def test_foreign_errors_become_one_sentence(error, kind, words):
     assert caught.value.__cause__ is error
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "is_about_the_file"),
+    [
+        ("SlowDown", 503, False),
+        ("Throttling", 429, False),
+        ("BadGateway", 502, False),
+        ("GatewayTimeout", 504, False),
+        ("RequestTimeout", 408, False),
+        ("InternalError", 500, False),
+        ("ExpiredToken", 400, False),
+        ("TokenRefreshRequired", 400, False),
+        ("RequestTimeTooSkewed", 403, False),
+        ("InvalidAccessKeyId", 403, False),
+        ("AccessDenied", 403, True),
+        ("InvalidObjectState", 403, True),
+        ("NoSuchKey", 404, True),
+    ],
+)
+def test_what_an_object_store_says_of_itself_is_nothing_of_the_file(
+    code, status, is_about_the_file
+):
+    errors = pytest.importorskip("s3fs.errors")
+    exceptions = pytest.importorskip("botocore.exceptions")
+    facts = {"Error": {"Code": code, "Message": "no"},
+             "ResponseMetadata": {"HTTPStatusCode": status}}  # fmt: skip
+    with pytest.raises(StorageError) as caught, translated_errors("read", "s3://bucket/a.jpg"):
+        raise errors.translate_boto_error(exceptions.ClientError(facts, "GetObject"))
+    assert isinstance(caught.value, UnreachableError) != is_about_the_file
+
+
 def test_own_mistakes_are_not_disguised():
     with pytest.raises(KeyError), translated_errors("read", "/x"):
         raise KeyError("x")

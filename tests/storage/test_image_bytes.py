@@ -9,8 +9,10 @@ from collections import Counter
 import fsspec
 import pytest
 from bad_images import HTML, encoded, jpeg, palette_png, picture, tar_bytes, write
+from bad_server import bad_server, hurried
+from loopback import unreachable_url
 
-from storage import filesystems, image_bytes
+from storage import image_bytes, web_requests
 from storage.errors import ImageRejected, StorageError
 from storage.image_bytes import ImageBytes, iter_entry, read_image_bytes
 from storage.reject_reasons import REJECT_REASONS
@@ -430,16 +432,25 @@ def test_an_object_store_that_is_down_stops_the_run(monkeypatch):
 
 
 def test_a_web_server_that_is_down_costs_its_image_only(monkeypatch):
-    class Web:
-        def cat_file(self, path, **kwargs):
-            raise ConnectionRefusedError("refused")
+    with hurried(monkeypatch):
+        uri = unreachable_url("/a.jpg")
+        assert reasons(list(iter_entry(uri, "image"))) == ["connection_lost"]
+        assert reasons(list(iter_entry(uri, "tar"))) == ["connection_lost"]
+        assert rejection(lambda: read_image_bytes(uri, -1, -1)) == "connection_lost"
 
-        def info(self, path):
-            return {"size": None}
 
-    for module in (filesystems, image_bytes):
-        monkeypatch.setattr(module, "resolve", lambda uri: (Web(), uri))
-    assert reasons(list(iter_entry("https://host/a.jpg", "image"))) == ["unreadable"]
+def test_a_web_servers_trouble_ends_a_tar_with_what_was_read(monkeypatch):
+    members = [(f"{n}.jpg", jpeg(n)) for n in range(20)]
+    data = tar_bytes(members)
+    monkeypatch.setattr(web_requests, "_BUFFER_BYTES", 8192)
+    with hurried(monkeypatch), bad_server() as server:
+        server.scripts["/t.tar"] = [data, data, data, 503]
+        items = list(iter_entry(server.url("/t.tar"), "tar"))
+        assert 0 < len(items) < 20
+        assert reasons(items) == [None] * (len(items) - 1) + ["server_error"]
+        server.scripts["/t.tar"] = [data, 503, data]  # and that passes
+        again = list(iter_entry(server.url("/t.tar"), "tar"))
+    assert [(item.member, item.data) for item in again] == members
 
 
 def test_a_missing_package_stops_the_run():

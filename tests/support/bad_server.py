@@ -1,0 +1,194 @@
+"""A web server that does what servers do on bad days, each path by a script of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from loopback import answering
+
+HANG, DRIP, CUT, RESET, REFUSE = "hang", "drip", "cut", "reset", "refuse"
+"""Nothing at all; a byte now and then; half of the body; a reset in mid-body; closed at once."""
+
+
+class BadServer(http.server.ThreadingHTTPServer):
+    """Answers each path by the first item of its script, which is taken off while others follow.
+
+    An item is a body (bytes), a status, a pair of a status and headers, or one of the words above;
+    the words about bodies send `body`.
+
+    Attributes:
+        scripts: what is done, by path; what has none is not there (404).
+        asked: paths, in the order of the requests.
+        most: how many requests were answered at a time, at most.
+        ranges: whether parts of files are sent.
+        body: what is sent by halves.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.scripts: dict[str, list[Any]] = {}
+        self.asked: list[str] = []
+        self.most = 0
+        self.ranges = True
+        self.body = b"x" * 1000
+        self.over = threading.Event()
+        self.gate: threading.Event | None = None
+        self._lock = threading.Lock()
+        self._answering = 0
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}{path}"
+
+    @property
+    def times(self) -> Counter[str]:
+        """How often each path was asked for."""
+        return Counter(self.asked)
+
+    def next(self, path: str) -> Any:
+        with self._lock:
+            self.asked.append(path)
+            script = self.scripts.get(path, [404])
+            return script.pop(0) if len(script) > 1 else script[0]
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        with self._lock:
+            self._answering += 1
+            self.most = max(self.most, self._answering)
+        try:
+            if self.gate is not None:
+                self.gate.wait(20)
+            yield
+        finally:
+            with self._lock:
+                self._answering -= 1
+
+    def handle_error(self, *_: object) -> None:
+        pass  # clients hang up
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: BadServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        with self.server.counted():
+            self._answer(self.server.next(self.path))
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def _answer(self, item: Any) -> None:
+        if isinstance(item, bytes):
+            self._send(item)
+        elif item == HANG:
+            self.server.over.wait(60)
+            self.close_connection = True
+        elif item == REFUSE:
+            self.close_connection = True
+        elif isinstance(item, str):
+            self._send_badly(item)
+        else:
+            status, headers = item if isinstance(item, tuple) else (item, {})
+            self.send_response(status)
+            for name, value in {"Content-Length": "0", **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+    def _send(self, body: bytes) -> None:
+        wanted = self.headers.get("Range")
+        start, end = 0, len(body)
+        if wanted and self.server.ranges:
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, end = int(first), min(len(body), int(last) + 1)
+            if start >= len(body):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(body)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(body)}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(end - start))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[start:end])
+
+    def _send_badly(self, how: str) -> None:
+        body = self.server.body
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.close_connection = True
+        if how == DRIP:
+            for place in range(len(body)):
+                self.wfile.write(body[place : place + 1])
+                if self.server.over.wait(0.05):
+                    return
+            return
+        self.wfile.write(body[: len(body) // 2])
+        if how == RESET:
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.connection.close()
+
+    def finish(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            super().finish()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def bad_server() -> Iterator[BadServer]:
+    """A server that answers until the block ends, whatever it hangs in."""
+    with BadServer() as server, answering(server):
+        try:
+            yield server
+        finally:
+            server.over.set()
+
+
+class Clock:
+    """Time that passes only while somebody sleeps, which takes none."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+@contextmanager
+def hurried(monkeypatch: pytest.MonkeyPatch, transfer: float = 0.5) -> Iterator[Clock]:
+    """Nobody sleeps, a transfer may take half a second, and no server is known from before."""
+    from fsspec.implementations.http import HTTPFileSystem
+
+    from storage import web_patience
+
+    clock = Clock()
+    monkeypatch.setattr(web_patience, "_clock", lambda: clock.now)
+    monkeypatch.setattr(web_patience, "_sleep", clock.sleep)
+    monkeypatch.setenv(web_patience.TRANSFER_VARIABLE, str(transfer))
+    HTTPFileSystem.clear_instance_cache()
+    web_patience.forget_hosts()
+    yield clock
+    web_patience.forget_hosts()
+    HTTPFileSystem.clear_instance_cache()
