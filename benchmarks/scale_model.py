@@ -36,11 +36,11 @@ INPUTS = {
 }
 # Requests to S3, HEAD, GET, PUT and LIST together, that one part adds to a build and to a build
 # that finds everything cached.
-REQUESTS_A_PART = {"embed_images": 39, "make_masks": 27}
-CACHED_REQUESTS_A_PART = {"embed_images": 5, "make_masks": 14}
-# A whole object is read with a HEAD and a GET: once to embed it; if retrieved, to mask it and to
+REQUESTS_A_PART = {"embed_images": 37, "make_masks": 24}
+CACHED_REQUESTS_A_PART = {"embed_images": 4, "make_masks": 12}
+# A whole object is read with one GET: once to embed it; if retrieved, to mask it and to
 # pack it too.
-REQUESTS_A_READ = 2
+REQUESTS_A_READ = 1
 SMALLEST_PART = {"embed_images": 1_024, "make_masks": 128}
 MOST_PARTS = 1_000
 # Arrow's 32-bit offsets, over the 64 characters of an image_id.

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from storage.errors import ConfigError
 from storage.plain_yaml import load_plain_yaml
+from storage.regular_files import UnsuitableFileError
+from storage.user_files import SETTINGS, read_path
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
@@ -62,8 +64,10 @@ def _sentence(error: ValidationError, kind: type[BaseModel], what: str) -> str:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_path(path, SETTINGS).decode("utf-8")
+    except UnsuitableFileError as error:
+        raise ConfigError(f"The file {path} can't be read: {error.strerror}.") from error
+    except (OSError, ValueError) as error:  # missing, no text, or no name that a file can have
         raise ConfigError(
             f"{str(path)!r} is neither NAME=VALUE nor a file that can be read; write for example "
             "iterations=1000, or name a YAML file."

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.serve_server import is_loopback
+from storage.user_files import user_path
 
 _NAME = "zutis-serve.url"
 _CONNECT_SECONDS = 0.5
@@ -20,7 +21,7 @@ _CONNECT_SECONDS = 0.5
 
 def prefect_home() -> Path:
     """Prefect's home folder, without importing Prefect."""
-    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    return user_path(os.environ.get("PREFECT_HOME") or "~/.prefect")
 
 
 @contextlib.contextmanager

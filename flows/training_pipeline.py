@@ -14,6 +14,7 @@ from storage.artifacts import Artifact, ArtifactStore
 from storage.errors import ArtifactError, ConfigError
 from storage.evaluation_data import EvaluationSet
 from storage.filesystems import is_local
+from storage.user_files import user_path
 from storage.vocabulary import Category
 from storage.weights import check
 from storage.weights_files import sha256_of
@@ -115,7 +116,7 @@ def checkpoint_place(name: str | Path, store: str) -> str:
         ConfigError: it is not on a local disk.
     """
     text = str(name)
-    is_place = Path(text).expanduser().exists()
+    is_place = user_path(text).exists()
     if is_place or not (text == LATEST or is_key(text)):
         return text
     training = find_model(ArtifactStore(store), "" if text == LATEST else text).training
@@ -204,7 +205,7 @@ def _digest(name: str) -> str:
     if name in ZUTIS:
         [found] = check(name)
         return sha256_of(found.path)
-    path = Path(name).expanduser()
+    path = user_path(name)
     return sha256_of(path / MODEL if path.is_dir() else path)
 
 

@@ -35,15 +35,23 @@ from storage.durable_files import (
     sync_folder,
 )
 from storage.errors import ArtifactError, ConfigError
-from storage.filesystems import is_local, list_folder, local_path, resolve, translated_errors
+from storage.filesystems import (
+    MissingFileError,
+    is_local,
+    list_folder,
+    local_path,
+    resolve,
+    translated_errors,
+)
 from storage.fingerprints import Recipe
 from storage.hashing_writer import HashingWriter
+from storage.manifests import FORMAT, parse_manifest
 from storage.software_versions import software_versions
+from storage.user_files import MANIFEST as MANIFEST_LIMIT
+from storage.user_files import read_uri
 from storage.work_clock import began
 
 MANIFEST = "manifest.json"
-_FORMAT = 1
-_MAPPINGS = ("config", "weights", "inputs", "counts", "notes")
 # What a file system may know of a file and changes when its content does. Not all know all of it.
 _STAMPS = ("mtime", "created", "ino", "ETag", "etag", "LastModified", "last_modified", "generation")
 # In one process two threads must not both find no manifest; between processes the store decides.
@@ -292,13 +300,14 @@ class ArtifactStore:
             ArtifactError: if the manifest is damaged, or of a format that this version can't read.
         """
         uri = f"{self.location(ref)}/{MANIFEST}"
-        with translated_errors("read", uri):
-            filesystem, path = resolve(uri)
-            try:
-                text = filesystem.cat_file(path)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-        return Artifact(self, ref, _parsed_manifest(text, ref, uri))
+        try:
+            text = read_uri(uri, MANIFEST_LIMIT)
+        except MissingFileError:
+            return None
+        try:
+            return Artifact(self, ref, parse_manifest(text, ref.stage, ref.key))
+        except ValueError as error:
+            raise damaged(ref, [f"{uri} {error}"]) from error
 
     def get(self, ref: ArtifactRef) -> Artifact:
         """The published artifact.
@@ -383,7 +392,7 @@ class ArtifactStore:
             The artifact: this attempt's, or that of whoever published first.
         """
         manifest = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "stage": attempt.ref.stage,
             "version": recipe.version,
             "key": attempt.ref.key,
@@ -462,35 +471,3 @@ def _root(root: str) -> str:
     refuse_secrets(root)
     stripped = root.rstrip("/")
     return f"{stripped}//" if stripped.endswith(":") else stripped  # all of `memory://`
-
-
-def _parsed_manifest(text: bytes, ref: ArtifactRef, uri: str) -> dict[str, Any]:
-    """A manifest that has everything its readers take for granted.
-
-    Raises:
-        ArtifactError: if it has not.
-    """
-    try:
-        manifest: dict[str, Any] = json.loads(text)
-        known = manifest["format"] == _FORMAT
-        whole = not known or (
-            (manifest["stage"], manifest["key"]) == (ref.stage, ref.key)
-            and isinstance(manifest["attempt"], str)
-            and all(isinstance(manifest[name], dict) for name in _MAPPINGS)
-            and all(_is_file_entry(entry) for entry in manifest["files"])
-        )
-    except (ValueError, KeyError, TypeError):
-        known, whole = True, False
-    if not known:
-        raise damaged(ref, [f"{uri} has a format that this version of zutis does not read"])
-    if not whole:
-        raise damaged(ref, [f"{uri} is not the manifest of {ref}"])
-    return manifest
-
-
-def _is_file_entry(entry: Mapping[str, Any]) -> bool:
-    return (
-        isinstance(entry["name"], str)
-        and isinstance(entry["size"], int)
-        and isinstance(entry["sha256"], str)
-    )

@@ -37,6 +37,7 @@ from storage.filesystems import (
     resolve,
     translated_errors,
 )
+from storage.user_files import user_path
 
 SourceKind = Literal["folder", "tars", "files", "table", "coco"]
 
@@ -211,7 +212,7 @@ def _sources(
 
 def _user_path(spec: str) -> str:
     path = local_path(spec)
-    return str(Path(path).expanduser()) if path.startswith("~") else path
+    return str(user_path(path)) if path.startswith("~") else path
 
 
 def _expand_braces(uri: str) -> list[str]:

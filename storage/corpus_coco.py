@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import posixpath
 from collections.abc import Callable
 from typing import Any
@@ -20,12 +18,12 @@ from storage.filesystems import (
     exists,
     is_local,
     join_uri,
-    open_binary,
     parent_uri,
     resolve,
-    translated_errors,
 )
+from storage.json_files import load_json
 from storage.reject_reasons import MISSING, NO_URI
+from storage.user_files import ANNOTATIONS
 
 # A first image that was deleted should not hide where the others are.
 _NAMES_TRIED = 20
@@ -113,13 +111,12 @@ def _images(uri: str) -> list[tuple[str | None, int | None]]:
         is_id = isinstance(own_id, int) and not isinstance(own_id, bool)
         return name, own_id if is_id else None
 
-    with open_binary(uri) as file, translated_errors("read", uri):
-        try:
-            document = json.load(io.TextIOWrapper(file, "utf-8-sig"), object_hook=reduce)
-        except (ValueError, RecursionError) as error:  # also where it is not UTF-8
-            raise CorpusError(
-                f"The file {display(uri)} is not valid JSON ({error}); download or write it again."
-            ) from error
+    try:
+        document = load_json(uri, ANNOTATIONS, object_hook=reduce)
+    except ValueError as error:
+        raise CorpusError(
+            f"The file {display(uri)} is not valid JSON ({error}); download or write it again."
+        ) from error
     images = document.get("images") if isinstance(document, dict) else None
     if not isinstance(images, list):
         raise CorpusError(

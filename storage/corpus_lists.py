@@ -12,6 +12,7 @@ from storage.corpus_columns import place_column
 from storage.errors import CorpusError
 from storage.file_kinds import extension_of
 from storage.filesystems import display, open_binary, translated_errors
+from storage.json_files import parse_json
 
 Row = tuple[str, str | None, int | None, str | None]
 """Where in the file (`line=3`); an image's place, size in bytes and ETag, None where unsaid."""
@@ -77,8 +78,8 @@ def _lines(uri: str) -> Iterator[tuple[int, str]]:
 
 def _json_object(uri: str, number: int, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(line)
+    except ValueError as error:
         why = str(error)
         if isinstance(error, json.JSONDecodeError):  # which would speak of line 1, always
             why = f"{error.msg}, character {error.pos + 1}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -48,7 +49,7 @@ def check_table(uri: str, column: str = "") -> None:
     if is_list(uri):
         check_list(uri, column)
         return
-    with open_binary(uri) as file, _table_errors(uri):
+    with _open_table(uri) as file, _table_errors(uri):
         place_column(uri, _column_names(uri, file), column)
 
 
@@ -140,7 +141,7 @@ def _batches(uri: str, column: str) -> Iterator[pa.RecordBatch]:
 
     The column of places is called `uri` in them, whatever the table calls it.
     """
-    with open_binary(uri) as file, _table_errors(uri):
+    with _open_table(uri) as file, _table_errors(uri):
         names = _column_names(uri, file)
         own_names = {name: name for name in _COLUMNS} | {"uri": place_column(uri, names, column)}
         file.seek(0)
@@ -154,20 +155,32 @@ def _batches(uri: str, column: str) -> Iterator[pa.RecordBatch]:
             yield pa.RecordBatch.from_pydict(rows)
 
 
-def _present_batches(uri: str, file: BinaryIO, columns: list[str]) -> Iterator[pa.RecordBatch]:
+@contextmanager
+def _open_table(uri: str) -> Iterator[Any]:
+    """The table's bytes. Arrow reads ahead in threads of its own, which end a process that ends
+    before they do unless they can do without Python: a local file is Arrow's own."""
+    with open_binary(uri) as file:
+        if not is_local(uri):
+            yield file
+            return
+        with pa.OSFile(os.fsencode(local_path(uri))) as own:
+            yield own
+
+
+def _present_batches(uri: str, file: Any, columns: list[str]) -> Iterator[pa.RecordBatch]:
     if extension_of(uri) == "parquet":
         yield from pq.ParquetFile(file).iter_batches(_ROWS_PER_BATCH, columns=columns)
     else:
         yield from _open_csv(uri, file, columns)
 
 
-def _column_names(uri: str, file: BinaryIO) -> list[str]:
+def _column_names(uri: str, file: Any) -> list[str]:
     if extension_of(uri) == "parquet":
         return list(pq.ParquetFile(file).schema_arrow.names)
     return list(_open_csv(uri, file, None).schema.names)
 
 
-def _open_csv(uri: str, file: BinaryIO, columns: list[str] | None) -> Any:
+def _open_csv(uri: str, file: Any, columns: list[str] | None) -> Any:
     return pa_csv.open_csv(
         file,
         # One thread: batches then hold the same rows each time, and workers share the cores.

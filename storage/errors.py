@@ -10,7 +10,14 @@ from __future__ import annotations
 
 
 class ZutisError(Exception):
-    """A failure that the user can act on; its text is a complete sentence."""
+    """A failure that the user can act on; its text is a complete sentence.
+
+    Names of files may hold bytes that are no UTF-8, and JSON half a pair of surrogates: here they
+    are escaped, so that terminals, logs and Prefect's API take the text.
+    """
+
+    def __str__(self) -> str:
+        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class ConfigError(ZutisError):

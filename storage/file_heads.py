@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Sequence
 
 from storage.errors import StorageError
@@ -16,6 +14,7 @@ from storage.filesystems import (
     resolve,
     translated_errors,
 )
+from storage.regular_files import open_regular
 
 
 def read_heads(uris: Sequence[str], length: int) -> list[bytes]:
@@ -45,11 +44,9 @@ def read_heads(uris: Sequence[str], length: int) -> list[bytes]:
 
 def _local_head(path: str, length: int) -> bytes:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a pipe would be waited for
-            return b""
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see local_uri
+        with open_regular(path) as file:
             return file.read(length)
-    except OSError:
+    except (OSError, ValueError):  # the second where no file can have this name
         return b""
 
 

@@ -27,6 +27,7 @@ from storage.credentials import masked, refuse_password
 from storage.errors import ImageRejected, StorageError, ZutisError
 from storage.file_kinds import is_web
 from storage.protocols import is_spoken, protocol_of
+from storage.regular_files import open_regular
 from storage.web_patience import WebTroubleError
 from storage.web_requests import (
     TooLongError,
@@ -244,7 +245,7 @@ def open_binary(uri: str) -> BinaryIO:
     """
     with translated_errors("open", uri):
         if is_local(uri):
-            return open(local_path(uri), "rb")  # noqa: PTH123 - see local_uri
+            return cast(BinaryIO, open_regular(local_path(uri)))
         file_system, path = resolve(uri)
         if is_web(uri):
             return cast(BinaryIO, open_web_file(file_system, path))
@@ -271,20 +272,26 @@ def read_bytes(uri: str, *, at_most: int | None = None) -> bytes:
 
     Args:
         uri: of the file.
-        at_most: of a file on a web server, the bytes that are wanted: it ends the transfer.
+        at_most: of a remote file, the bytes that are wanted: it ends the transfer.
 
     Raises:
-        TooLongError: the file on a web server has more than `at_most` bytes.
+        TooLongError: the remote file has more than `at_most` bytes.
         StorageError: as `translated_errors`.
     """
     with translated_errors("read", uri):
         if is_local(uri):
-            with open(local_path(uri), "rb") as file:  # noqa: PTH123 - see local_uri
+            with open_regular(local_path(uri)) as file:
                 return file.read()
         file_system, path = resolve(uri)
         if is_web(uri):
             return read_web_file(file_system, path, at_most=at_most)
-        return cast(bytes, file_system.cat_file(path))
+        if at_most is None:
+            return cast(bytes, file_system.cat_file(path))
+        # A range takes s3fs one request; before it reads a whole object it asks for its size.
+        data = read_remote_range(uri, 0, at_most + 1)
+        if len(data) > at_most:
+            raise TooLongError(f"it has more than {at_most} bytes")
+        return data
 
 
 def read_range(uri: str, offset: int, length: int) -> bytes:
@@ -298,7 +305,7 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
         raise ValueError(f"a byte range needs offset and length >= 0, not {offset} and {length}")
     with translated_errors("read", uri):
         if is_local(uri):
-            with open(local_path(uri), "rb", buffering=0) as file:  # noqa: PTH123
+            with open_regular(local_path(uri)) as file:
                 data = os.pread(file.fileno(), length, offset)
                 # One call returns at most some 2 GiB, and fewer where a signal interrupts it.
                 while 0 < len(data) < length and (
@@ -409,7 +416,10 @@ def _translate(failure: str, error: Exception) -> StorageError | None:
         )
     if isinstance(error, OSError):
         return _translate_os_error(failure, error)
-    if isinstance(error, ValueError) and "null byte" in str(error):
+    # A null byte, or half of a surrogate pair that stands for no byte of a name.
+    if isinstance(error, UnicodeEncodeError) or (
+        isinstance(error, ValueError) and "null byte" in str(error)
+    ):
         return MissingFileError(f"{failure}: no file can have this name.")
     return None
 

@@ -27,9 +27,11 @@ from storage.hub_folders import (
     record_of,
     write_hub_record,
 )
+from storage.json_files import parse_json
 from storage.model_folders import CONFIG, check_config, open_model_folder, tokenizer_files
 from storage.open_clip_configs import hub_tokenizer
 from storage.state_dicts import looks_like_weights
+from storage.user_files import MODEL_CONFIG, read_path
 from storage.web_files import DownloadError, receive
 from storage.weights_files import digest_of, publishing, sha256_of
 from storage.weights_registry import LOCAL_DIR, ClipSpec
@@ -130,8 +132,8 @@ def _write_config(model: HubFolder, path: Path, expected: str | None = None) -> 
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return parse_json(read_path(path, MODEL_CONFIG))
+    except (OSError, ValueError) as error:
         raise DownloadError(f"its {CONFIG} is no JSON ({error})") from error
 
 
@@ -157,7 +159,7 @@ def _list(repository: str) -> _Repository:
     content = io.BytesIO()
     try:
         receive(url, content, repository, False)
-        listing = json.loads(content.getvalue())
+        listing = parse_json(content.getvalue())
         files = {
             str(file["rfilename"]): (file.get("lfs") or {}).get("sha256")
             for file in listing["siblings"]

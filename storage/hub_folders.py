@@ -10,15 +10,16 @@ last; from then on nothing is asked of the network. What disagrees with its reco
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from storage.errors import WeightsError
+from storage.json_files import parse_json
 from storage.model_folders import CONFIG, WEIGHTS, ModelFolder, open_model_folder
 from storage.open_clip_configs import architecture_config, hub_tokenizer
+from storage.user_files import RECORD, read_path
 from storage.weights_files import weights_folder, write_json
 from storage.weights_registry import (
     HF_HUB,
@@ -143,7 +144,7 @@ def record_of(name: str) -> Path:
 def read_hub_record(path: Path) -> HubRecord | None:
     """A record, or None if there is none; raises `WeightsError` where it can't be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_path(path, RECORD))
         files = {name: HubFile(**file) for name, file in content["files"].items()}
         return HubRecord(name=content["name"], files=files)
     except (FileNotFoundError, NotADirectoryError):

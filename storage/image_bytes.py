@@ -65,6 +65,8 @@ MAX_BYTES = 512 * 2**20
 
 # Read between a tar's end mark and the end of its file, or the next tar.
 _ZEROS_AT_ONCE = 2**18
+# What is written in blocks of gigabytes is no tar: zeros are not read for hours.
+_MOST_ZEROS = 2**28
 
 # A long name or a set of attributes; only damage or malice makes a larger one.
 _MAX_EXTENDED_HEADER = 2**20
@@ -152,7 +154,7 @@ def read_image_bytes(uri: str, offset: int, length: int) -> bytes:
     with _rejected_where_unreadable(uri):
         if offset != WHOLE_FILE:
             return read_range(uri, offset, length)
-        data = read_bytes(uri)
+        data = read_bytes(uri, at_most=max(length, MAX_BYTES))
     if length not in (-1, len(data)):
         raise ImageRejected(CHANGED, f"{len(data)} bytes instead of {length}")
     return data
@@ -327,6 +329,8 @@ class _TarReader:
                 self._names_here = set()
                 return True
             start += len(chunk)
+            if start - tar.offset > _MOST_ZEROS:
+                raise tarfile.ReadError("zeros without end behind the end mark")
         return False
 
     def _is_image(self, info: tarfile.TarInfo) -> bool:

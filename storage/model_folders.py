@@ -8,7 +8,6 @@ so the digest of a model is one of them all.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,8 +15,10 @@ from typing import Any, Final
 
 from storage.errors import WeightsError
 from storage.fingerprints import digest
+from storage.json_files import parse_json
 from storage.open_clip_configs import hub_text_tower, hub_tokenizer
 from storage.sentences import listed
+from storage.user_files import MODEL_CONFIG, read_path
 
 CONFIG: Final = "open_clip_config.json"
 WEIGHTS: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -161,7 +162,7 @@ def _weights_in(path: Path) -> Path:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_path(path, MODEL_CONFIG))
     except (OSError, ValueError) as error:
         raise WeightsError(
             f"{path} can't be read ({error}); take the file that was published with the weights."

@@ -25,6 +25,7 @@ from storage.filesystems import (
     open_binary,
     translated_errors,
 )
+from storage.user_files import user_path
 
 CACHE_VARIABLE = "ZUTIS_CACHE"
 # Left free on the disk: it is shared with whatever else runs here.
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 def cache_folder() -> Path:
     """Where copies are kept: `ZUTIS_CACHE`, or a folder in the user's cache."""
     named = os.environ.get(CACHE_VARIABLE)
-    base = Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("zutis"))
+    base = user_path(named) if named else Path(platformdirs.user_cache_dir("zutis"))
     return base / "shards"
 
 

@@ -31,12 +31,13 @@ from storage.filesystems import (
     join_uri,
     local_uri,
     open_binary,
-    read_bytes,
     read_range,
 )
+from storage.json_files import parse_json
 from storage.records import read_parquet
 from storage.shard_cache import local_copy
 from storage.shards import INDEX_SCHEMA, ignore_label
+from storage.user_files import DATASET_VOCABULARY, read_uri
 from storage.vocabulary import Category
 
 _INDEX, _VOCABULARY = "index.parquet", "vocabulary.json"
@@ -289,7 +290,7 @@ def _read_vocabulary(uri: str) -> dict[int, Category]:
         ArtifactError: the file is not a data set's vocabulary.
     """
     try:
-        rows: Sequence[dict[str, Any]] = json.loads(read_bytes(uri))
+        rows: Sequence[dict[str, Any]] = parse_json(read_uri(uri, DATASET_VOCABULARY))
         return {int(row["category_id"]): _category(row) for row in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(

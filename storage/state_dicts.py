@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage.errors import WeightsError
+from storage.user_files import WEIGHTS, open_limited
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,15 +28,29 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
         WeightsError: the file is missing or damaged, is a TorchScript archive, holds other objects
             than tensors, or holds no state dict.
     """
-    if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}; check the path.")
-    if not looks_like_weights(path):
+    require_weights(path)
+    content = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
+    return _state_dict(path, content)
+
+
+def require_weights(path: Path) -> None:
+    """Make sure, by a file's first bytes, that it is one of weights: hashing gigabytes of anything
+    else would take its time.
+
+    Raises:
+        WeightsError: it isn't, or can't be read.
+    """
+    try:
+        found = looks_like_weights(path)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError) as error:
+        raise WeightsError(f"There is no weights file {path}; check the path.") from error
+    except OSError as error:
+        raise WeightsError(f"The weights file {path} can't be read: {error.strerror}.") from error
+    if not found:
         raise WeightsError(
             f"{path} is no file of weights (neither safetensors nor what torch.save writes), or"
             f" its beginning is damaged; download it again."
         )
-    content = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
-    return _state_dict(path, content)
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -44,7 +59,7 @@ def _is_safetensors(path: Path) -> bool:
 
 def looks_like_weights(path: Path) -> bool:
     """Whether a file begins as safetensors or as anything that `torch.save` has ever written."""
-    with path.open("rb") as file:
+    with open_limited(path, WEIGHTS) as file:
         head = file.read(9)
     # torch.save writes a zip, long ago a bare pickle; safetensors has 8 bytes of length, then JSON.
     return head.startswith((b"PK\x03\x04", b"\x80")) or head[8:9] == b"{"

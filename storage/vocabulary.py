@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import os
 import re
 import string
 import unicodedata
@@ -21,6 +22,8 @@ import yaml
 
 from storage.errors import VocabularyError
 from storage.plain_yaml import compose_plain_yaml, load_plain_yaml
+from storage.regular_files import UnsuitableFileError
+from storage.user_files import VOCABULARY, read_path, user_path
 
 BACKGROUND: Final = "background"
 
@@ -152,10 +155,11 @@ def _count_fields(sentence: str, where: str, kind: str) -> int:
 
 
 def _locate(spec: str) -> Path:
-    path = Path(spec).expanduser()
+    path = user_path(spec)
     is_path = path.suffix.lower() in _SUFFIXES or len(path.parts) != 1
-    if is_path and path.is_file():
-        if path.suffix.lower() not in _SUFFIXES:
+    # os.path, since pathlib raises where a name is too long.
+    if is_path and os.path.exists(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112
+        if path.suffix.lower() not in _SUFFIXES and os.path.isfile(path):  # noqa: PTH113
             raise VocabularyError(
                 f"Vocabulary {spec}: the file's name must end in {_or(_SUFFIXES)}; rename it."
             )
@@ -179,12 +183,14 @@ def _locate(spec: str) -> Path:
 def _read_text(path: Path) -> str:
     try:
         # "utf-8-sig" also drops the byte order mark that Windows editors write.
-        return path.read_bytes().decode("utf-8-sig")
+        return read_path(path, VOCABULARY).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise VocabularyError(
             f"Vocabulary {path}, line {line}: the file is not UTF-8 text; save it as UTF-8."
         ) from error
+    except UnsuitableFileError as error:
+        raise VocabularyError(f"Vocabulary {path} can't be read: {error.strerror}.") from error
     except OSError as error:
         raise VocabularyError(
             f"Vocabulary {path} can't be read ({error.strerror}); check the file and its"

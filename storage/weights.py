@@ -15,7 +15,6 @@ more than weights are folders (`model_folders`, `hub_folders`), and resolve like
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +31,11 @@ from storage.hub_folders import (
     record_of,
     resolve_hub_folder,
 )
+from storage.json_files import parse_json
 from storage.model_folders import ModelFolder, open_model_folder
 from storage.open_clip_configs import architecture_of
+from storage.state_dicts import require_weights
+from storage.user_files import RECORD, read_path, user_path
 from storage.weights_activation import check_activation
 from storage.weights_files import digest_of, sha256_of, weights_folder, write_json
 from storage.weights_registry import (
@@ -109,7 +111,8 @@ def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
             architecture=_architecture(spec, model),
         )
     if is_path(spec.weights):
-        path = Path(spec.weights).expanduser()
+        path = user_path(spec.weights)
+        require_weights(path)
         digest = digest_of(path)
         if isinstance(spec, ClipSpec):
             check_activation(spec, path, digest, _recorded_names())
@@ -125,7 +128,7 @@ def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
 def _model_folder(spec: ClipSpec, digest_of: Callable[[Path], str]) -> ModelFolder | None:
     """The folder that a model is; None for one that is weights alone."""
     if spec.architecture == LOCAL_DIR:
-        return open_model_folder(Path(spec.weights).expanduser(), digest_of)
+        return open_model_folder(user_path(spec.weights), digest_of)
     return resolve_hub_folder(spec, digest_of) if is_hub_folder(spec) else None
 
 
@@ -221,7 +224,7 @@ def read_record(stem: str) -> Record | None:
     """
     path = record_path(stem)
     try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
+        return Record(**parse_json(read_path(path, RECORD)))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError) as error:
@@ -332,7 +335,7 @@ def check(name_or_path: str | None = None) -> list[CheckedWeights]:
 
 def _check_path(text: str) -> CheckedWeights | None:
     """What is found of a file or a folder; None for what is meant as a name."""
-    path = Path(text.removeprefix(f"{LOCAL_DIR}:")).expanduser()
+    path = user_path(text.removeprefix(f"{LOCAL_DIR}:"))
     if path.is_dir() or text.startswith(f"{LOCAL_DIR}:"):
         return _check_folder(path)
     if path.is_file():

@@ -17,13 +17,22 @@ from typing import IO, Any
 import platformdirs
 
 from storage.errors import StorageError, WeightsError
+from storage.json_files import parse_json
+from storage.regular_files import UnsuitableFileError
+from storage.user_files import (
+    RECORD,
+    WEIGHTS,
+    open_limited,
+    read_path,
+    user_path,
+)
 
 
 def weights_folder() -> Path:
     """Where published weights are kept: `ZUTIS_WEIGHTS`, or a folder in the user's cache."""
     override = os.environ.get("ZUTIS_WEIGHTS")
     if override:
-        return Path(override).expanduser()
+        return user_path(override)
     return Path(platformdirs.user_cache_dir("zutis")) / "weights"
 
 
@@ -34,14 +43,16 @@ def sha256_of(path: Path) -> str:
         WeightsError: the file is missing or can't be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_limited(path, WEIGHTS) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
         raise WeightsError(f"There is no weights file {path}; check the path.") from error
-    except OSError as error:
+    except UnsuitableFileError as error:
+        raise WeightsError(f"The weights file {path} can't be read: {error.strerror}.") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "no file can have this name"
         raise WeightsError(
-            f"The weights file {path} can't be read ({error.strerror}); check the path and its"
-            f" permissions."
+            f"The weights file {path} can't be read ({why}); check the path and its permissions."
         ) from error
 
 
@@ -53,14 +64,14 @@ def digest_of(path: Path) -> str:
     """
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return sha256_of(path)  # raises, with the reason
     location = str(path.absolute())
     name = hashlib.sha256(location.encode(errors="surrogateescape")).hexdigest()
     memory = weights_folder() / "digests" / f"{name}.json"
     key = [location, status.st_size, status.st_mtime_ns]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(memory.read_text(encoding="utf-8"))
+        known = parse_json(read_path(memory, RECORD))
         if known["file"] == key:
             return str(known["sha256"])
     digest = sha256_of(path)

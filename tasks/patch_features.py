@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +21,7 @@ from PIL import Image
 
 from storage.errors import WeightsError
 from storage.state_dicts import load_state_dict
+from storage.user_files import user_path
 from storage.weights_registry import seed_of
 from tasks.models import load_clip_model, require_patch_tokens, resolve_clip
 
@@ -124,7 +124,7 @@ def _dense_vit(architecture: str, weights: str, device: str, precision: str) -> 
             f" {architecture}:random:0."
         )
     seed = seed_of(weights)
-    state_dict = None if seed is not None else load_state_dict(Path(weights).expanduser())
+    state_dict = None if seed is not None else load_state_dict(user_path(weights))
     try:
         network = load_dense_vit(
             architecture,

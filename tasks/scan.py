@@ -11,7 +11,6 @@ import hashlib
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from storage.filesystems import display, is_local, local_path, local_uri
 from storage.fingerprints import Recipe, canonical_json, digest, unless_default
 from storage.records import read_parquet, write_parquet
 from storage.sentences import counted_kinds
+from storage.user_files import user_path
 from tasks.layout import ENTRIES, REJECTS
 from tasks.stage import Progress
 
@@ -87,7 +87,7 @@ def source_name(source: Source) -> str:
         return source.uris[0]
     if not is_local(source.spec):
         return source.spec
-    return local_uri(str(Path(local_path(source.spec)).expanduser()))
+    return local_uri(str(user_path(local_path(source.spec))))
 
 
 def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from storage.errors import CorpusError, ImageRejected, WeightsError
 from storage.image_decoding import decode
 from storage.state_dicts import load_state_dict
+from storage.user_files import PICTURE, read_path
 from storage.weights_registry import LOCAL_DIR
 from tasks.models import load_clip_model, resolve_clip
 
@@ -86,7 +87,7 @@ def _describe_folder(folder: Path, image: Image.Image | None) -> WeightsDescript
 
 def _read(picture: Path) -> Image.Image:
     try:
-        return decode(picture.read_bytes()).image
+        return decode(read_path(picture, PICTURE)).image
     except OSError as error:
         raise CorpusError(
             f"The picture {picture} can't be read ({error.strerror}); check the path."

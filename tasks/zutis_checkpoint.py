@@ -16,7 +16,6 @@ Dimensions:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import ConfigError, WeightsError
+from storage.json_files import parse_json
 from storage.state_dicts import load_state_dict
+from storage.user_files import (
+    MODEL_CONFIG,
+    open_limited,
+    read_path,
+    user_path,
+)
+from storage.user_files import (
+    TEXT_EMBEDDINGS as TEXT_EMBEDDINGS_LIMIT,
+)
 from storage.vocabulary import Category
 from storage.weights import check
 from storage.weights_registry import ZUTIS, parse_clip, seed_of
@@ -103,7 +112,7 @@ def open_checkpoint(spec: str | Path) -> ZutisCheckpoint:
         return _untrained(text)
     if text in ZUTIS:
         return _bare(_published(text), text)
-    path = Path(spec).expanduser()
+    path = user_path(text)
     folder = path.parent if path.name == MODEL else path
     if (folder / DESCRIPTION).is_file():
         return _artifact(folder)
@@ -242,7 +251,7 @@ def learned_categories(description: Mapping[str, Any]) -> tuple[Category, ...]:
 def _description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = parse_json(read_path(path, MODEL_CONFIG))
         types = {"architecture": str, "num_heads": int, "num_queries": int, "categories": list}
         wrong = [key for key, kind in types.items() if not isinstance(description.get(key), kind)]
     except (OSError, ValueError, AttributeError) as error:
@@ -269,7 +278,9 @@ def _text_embeddings(folder: Path, num_categories: int) -> NDArray[np.float32] |
     if not path.is_file():
         return None
     try:
-        embeddings = np.load(path, allow_pickle=False)
+        open_limited(path, TEXT_EMBEDDINGS_LIMIT).close()
+        # Mapped first: of a shape that the file does not hold, no memory is asked for.
+        embeddings = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise WeightsError(f"{path} can't be read ({error}); train again.") from error
     if embeddings.dtype != np.float32 or embeddings.shape[:-1] != (num_categories + 1,):

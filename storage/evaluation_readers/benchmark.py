@@ -9,6 +9,19 @@ from pathlib import Path
 
 from storage.errors import CorpusError
 from storage.evaluation_readers.evaluation_set import EvaluationSet
+from storage.user_files import FILE_LIST, read_path
+
+
+def read_list(path: Path) -> str:
+    """The text of one of a data set's lists, whatever is no UTF-8 in it replaced.
+
+    Raises:
+        CorpusError: it can't be read, or is too large to be one.
+    """
+    try:
+        return read_path(path, FILE_LIST).decode("utf-8", errors="replace")
+    except OSError as error:
+        raise CorpusError(f"The list {path} can't be read: {error.strerror}.") from error
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.errors import CorpusError
-from storage.evaluation_readers.benchmark import Benchmark, Needed
+from storage.evaluation_readers.benchmark import Benchmark, Needed, read_list
 from storage.evaluation_readers.coco import open_coco_layout
 from storage.evaluation_readers.evaluation_set import EvaluationSet
 
@@ -37,7 +37,7 @@ def open_coco20k(folder: Path) -> EvaluationSet:
 
 
 def _image_ids(path: Path) -> frozenset[int]:
-    names = path.read_text(encoding="utf-8", errors="replace").split()
+    names = read_list(path).split()
     found = [_ID.search(name) for name in names]
     bad = [name for name, match in zip(names, found, strict=True) if match is None]
     if bad or not names:

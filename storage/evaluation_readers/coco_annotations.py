@@ -11,8 +11,6 @@ Masks are rasterised by pycocotools.
 
 from __future__ import annotations
 
-import io
-import json
 import math
 from array import array
 from collections.abc import Collection, Mapping
@@ -25,8 +23,10 @@ from numpy.typing import NDArray
 
 from storage.errors import CorpusError
 from storage.evaluation_readers.evaluation_set import InstanceTruth, LabelMap, Rle
-from storage.filesystems import display, open_binary, translated_errors
+from storage.filesystems import display
 from storage.fingerprints import canonical_json
+from storage.json_files import load_json
+from storage.user_files import ANNOTATIONS
 
 LEFT_OUT: Final = object()
 """Stands for an annotation of an image that is not wanted."""
@@ -131,14 +131,12 @@ def parse_annotations(uri: str, wanted: Collection[int] | None) -> Any:
             return LEFT_OUT
         return _annotation(value)
 
-    with open_binary(uri) as file, translated_errors("read", uri):
-        try:
-            text = io.TextIOWrapper(file, "utf-8-sig")
-            return json.load(text, object_hook=reduce, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:  # also where it is not UTF-8
-            raise CorpusError(
-                f"The file {display(uri)} is not valid JSON ({error}); download or write it again."
-            ) from error
+    try:
+        return load_json(uri, ANNOTATIONS, object_hook=reduce, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise CorpusError(
+            f"The file {display(uri)} is not valid JSON ({error}); download or write it again."
+        ) from error
 
 
 def _refuse_constant(word: str) -> None:

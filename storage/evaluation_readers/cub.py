@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from storage.errors import CorpusError
-from storage.evaluation_readers.benchmark import Benchmark, Needed
+from storage.evaluation_readers.benchmark import Benchmark, Needed, read_list
 from storage.evaluation_readers.evaluation_set import EvaluationSet
 from storage.evaluation_readers.label_maps import (
     MaskCoding,
@@ -86,10 +86,7 @@ def _test_images(folder: Path) -> dict[int, str]:
 
 def _numbered(path: Path) -> dict[int, str]:
     """A file of lines `NUMBER TEXT`, in the order of the numbers."""
-    rows = [
-        line.split(maxsplit=1)
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-    ]
+    rows = [line.split(maxsplit=1) for line in read_list(path).splitlines()]
     rows = [row for row in rows if row]
     bad = [row for row in rows if len(row) != 2 or not row[0].isdecimal()]
     if bad:

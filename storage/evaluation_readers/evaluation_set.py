@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from storage.errors import CorpusError, ImageRejected
-from storage.filesystems import display, read_bytes
+from storage.filesystems import display
 from storage.fingerprints import canonical_json
 from storage.image_decoding import decode
+from storage.user_files import PICTURE, read_uri
 
 IGNORE: Final = 65_535
 """Label of pixels that don't count."""
@@ -129,7 +130,7 @@ class EvaluationImage:
             CorpusError: the picture can't be decoded, or has another size than its annotations.
             StorageError: the file can't be read.
         """
-        data = read_bytes(self.uri)
+        data = read_uri(self.uri, PICTURE)
         try:
             decoded = decode(data, min_side=1)
         except ImageRejected as rejected:

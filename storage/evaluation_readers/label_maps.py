@@ -37,8 +37,9 @@ from storage.evaluation_readers.evaluation_set import (
     LabelMap,
 )
 from storage.file_kinds import is_image
-from storage.filesystems import display, local_uri, read_bytes
+from storage.filesystems import display, local_uri
 from storage.fingerprints import canonical_json
+from storage.user_files import PICTURE, read_uri
 from storage.vocabulary import load_vocabulary
 
 _NAMES_FILE: Final = "names.txt"
@@ -156,11 +157,11 @@ class LabelFileTruth:
 
     def digest(self) -> str:
         """sha256 of the file's bytes and of how they are read."""
-        contents = sha256(read_bytes(self.uri)).hexdigest()
+        contents = sha256(read_uri(self.uri, PICTURE)).hexdigest()
         return sha256(canonical_json([contents, self.coding.facts()]).encode()).hexdigest()
 
     def _open(self) -> Image.Image:
-        data = read_bytes(self.uri)
+        data = read_uri(self.uri, PICTURE)
         try:
             return Image.open(io.BytesIO(data), formats=_FORMATS)
         except (OSError, ValueError, SyntaxError) as error:

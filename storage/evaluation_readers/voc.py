@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.errors import CorpusError
-from storage.evaluation_readers.benchmark import Benchmark, Needed
+from storage.evaluation_readers.benchmark import Benchmark, Needed, read_list
 from storage.evaluation_readers.category_names import shipped_names
 from storage.evaluation_readers.evaluation_set import EvaluationSet
 from storage.evaluation_readers.label_maps import (
@@ -35,9 +35,7 @@ def open_voc2012_val(folder: Path) -> EvaluationSet:
     Raises:
         CorpusError: the list is empty, or names files that are not there.
     """
-    stems = list(
-        dict.fromkeys((folder / _LIST).read_text(encoding="utf-8", errors="replace").split())
-    )
+    stems = list(dict.fromkeys(read_list(folder / _LIST).split()))
     if not stems:
         raise CorpusError(f"The list {folder / _LIST} is empty; unpack VOC 2012 again.")
     pictures = [folder / f"JPEGImages/{stem}.jpg" for stem in stems]

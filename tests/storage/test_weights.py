@@ -211,9 +211,9 @@ def test_digest_is_remembered_until_the_file_changes(tmp_path, monkeypatch, payl
     )
     assert resolve(spec) == resolve(spec)
     assert len(hashed) == 1
-    path.write_bytes(payload[::-1])  # the same size
+    path.write_bytes(payload[:9] + payload[:8:-1])  # the same size
     os.utime(path, ns=(1, 1))
-    assert resolve(spec).digest == sha256(payload[::-1])
+    assert resolve(spec).digest == sha256(payload[:9] + payload[:8:-1])
     assert len(hashed) == 2
 
 
