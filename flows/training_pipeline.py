@@ -14,7 +14,7 @@ from storage.artifacts import Artifact, ArtifactStore
 from storage.errors import ArtifactError, ConfigError
 from storage.evaluation_data import EvaluationSet
 from storage.filesystems import is_local
-from storage.user_files import user_path
+from storage.user_files import is_file, is_folder, user_path
 from storage.vocabulary import Category
 from storage.weights import check
 from storage.weights_files import sha256_of
@@ -116,7 +116,7 @@ def checkpoint_place(name: str | Path, store: str) -> str:
         ConfigError: it is not on a local disk.
     """
     text = str(name)
-    is_place = user_path(text).exists()
+    is_place = is_file(user_path(text)) or is_folder(user_path(text))
     if is_place or not (text == LATEST or is_key(text)):
         return text
     training = find_model(ArtifactStore(store), "" if text == LATEST else text).training
@@ -206,7 +206,7 @@ def _digest(name: str) -> str:
         [found] = check(name)
         return sha256_of(found.path)
     path = user_path(name)
-    return sha256_of(path / MODEL if path.is_dir() else path)
+    return sha256_of(path / MODEL if is_folder(path) else path)
 
 
 def _clip(settings: EvaluationSettings, model: TrainedModel) -> ModelConfig:

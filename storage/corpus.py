@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +42,11 @@ from storage.filesystems import (
 from storage.user_files import user_path
 
 SourceKind = Literal["folder", "tars", "files", "table", "coco"]
+
+# Files that one name with braces stands for; a shell would not take a tenth of them.
+_MOST_EXPANDED = 1_000_000
+_MOST_DIGITS = 18
+_RANGE = re.compile(r"\{(-?[0-9]+)\.\.(-?[0-9]+)(?:\.\.-?[0-9]+)?\}")
 
 _KINDS = (
     "a folder, an image, .tar files, a .parquet, .csv or .tsv table, a .txt or .jsonl list, or a "
@@ -218,10 +225,25 @@ def _user_path(spec: str) -> str:
 def _expand_braces(uri: str) -> list[str]:
     if "{" not in uri:
         return [uri]
-    try:
-        return list(braceexpand.braceexpand(uri, escape=False))
-    except ValueError:  # unbalanced braces
-        return [uri]
+    expanded: list[str] = []
+    # braceexpand makes a list of a range before it gives the first name.
+    if all(_range_length(*ends) <= _MOST_EXPANDED for ends in _RANGE.findall(uri)):
+        try:
+            expanded = list(islice(braceexpand.braceexpand(uri, escape=False), _MOST_EXPANDED + 1))
+        except (ValueError, RecursionError):  # unbalanced braces, or thousands in one another
+            return [uri]
+    if not 0 < len(expanded) <= _MOST_EXPANDED:
+        raise CorpusError(
+            f"The braces in {display(uri)} stand for more than {_MOST_EXPANDED:,} names; name a "
+            "folder, or a pattern with * in place of the numbers."
+        )
+    return expanded
+
+
+def _range_length(first: str, last: str) -> int:
+    if max(len(first), len(last)) > _MOST_DIGITS:
+        return _MOST_EXPANDED + 1
+    return abs(int(last) - int(first)) + 1
 
 
 def _canonical(uri: str) -> str:

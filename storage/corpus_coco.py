@@ -21,7 +21,7 @@ from storage.filesystems import (
     parent_uri,
     resolve,
 )
-from storage.json_files import load_json
+from storage.json_files import is_text, load_json
 from storage.reject_reasons import MISSING, NO_URI
 from storage.user_files import ANNOTATIONS
 
@@ -106,7 +106,7 @@ def _images(uri: str) -> list[tuple[str | None, int | None]]:
         if "images" in value:
             return value
         name, own_id = value.get("file_name"), value.get("id")
-        if not isinstance(name, str):
+        if not is_text(name):
             return None
         is_id = isinstance(own_id, int) and not isinstance(own_id, bool)
         return name, own_id if is_id else None

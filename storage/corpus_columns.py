@@ -23,8 +23,28 @@ def place_column(uri: str, names: Sequence[str], wanted: str = "") -> str:
         wanted: the one that the user names; else `uri`, or the only one of the usual names.
 
     Raises:
-        CorpusError: there is none, or there are several and no `uri` among them.
+        CorpusError: there is none, there are several and no `uri` among them, or it is there
+            twice.
     """
+    name = _place_column(uri, names, wanted)
+    require_one(uri, names, name)
+    return name
+
+
+def require_one(uri: str, names: Sequence[str], name: str) -> None:
+    """Refuse a column that is there more than once: nobody knows which one is meant.
+
+    Raises:
+        CorpusError: the table `uri`, whose columns are `names`, has several called `name`.
+    """
+    if (number := list(names).count(name)) > 1:
+        raise CorpusError(
+            f"The table {display(uri)} has {number} columns called {display(name)!r}; leave one of "
+            "them, or call the others something else."
+        )
+
+
+def _place_column(uri: str, names: Sequence[str], wanted: str) -> str:
     have = f"its columns are {', '.join(map(display, names)) or 'none'}"
     if wanted:
         if wanted in names:
@@ -36,7 +56,7 @@ def place_column(uri: str, names: Sequence[str], wanted: str = "") -> str:
     found = [name for name in names if name.casefold() in _PLACE_COLUMNS]
     if "uri" in found:
         return "uri"
-    if len(found) == 1:
+    if len(set(found)) == 1:
         return found[0]
     if found:
         raise CorpusError(

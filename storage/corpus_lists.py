@@ -12,7 +12,7 @@ from storage.corpus_columns import place_column
 from storage.errors import CorpusError
 from storage.file_kinds import extension_of
 from storage.filesystems import display, open_binary, translated_errors
-from storage.json_files import parse_json
+from storage.json_files import is_text, parse_json
 
 Row = tuple[str, str | None, int | None, str | None]
 """Where in the file (`line=3`); an image's place, size in bytes and ETag, None where unsaid."""
@@ -96,15 +96,17 @@ def _json_object(uri: str, number: int, line: str) -> dict[str, Any]:
 
 
 def _place(value: object) -> str | None:
-    return value.removeprefix("./") if isinstance(value, str) else None
+    return value.removeprefix("./") if is_text(value) else None
 
 
 def _etag(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    return value if is_text(value) else None
 
 
 def _size(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if isinstance(value, int) and not isinstance(value, bool) and value < 1 << 63:
+        return value
+    return None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from storage.corpus_columns import place_column
+from storage.corpus_columns import place_column, require_one
 from storage.corpus_listing import IMAGE, TAR, ListingBuilder
 from storage.corpus_lists import Row, check_list, list_rows
 from storage.credentials import carries_password
@@ -83,10 +83,26 @@ def list_table(uri: str, builder: ListingBuilder, column: str = "") -> None:
 def _rows(uri: str, column: str) -> Iterator[Row]:
     row = 0
     for batch in _batches(uri, column):
-        columns = [batch.column(name).to_pylist() for name in _COLUMNS]
+        columns = [_values(batch.column(name)) for name in _COLUMNS]
         for name, size, etag in zip(*columns, strict=True):
             yield f"row={row}", name, size, etag
             row += 1
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """The column's values; None for a text that is no UTF-8, at whose bytes Arrow doesn't look."""
+    try:
+        values: list[Any] = column.to_pylist()
+        return values
+    except UnicodeDecodeError:
+        return [_decoded(value) for value in column.view(pa.binary()).to_pylist()]
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def _add_row(
@@ -144,6 +160,8 @@ def _batches(uri: str, column: str) -> Iterator[pa.RecordBatch]:
     with _open_table(uri) as file, _table_errors(uri):
         names = _column_names(uri, file)
         own_names = {name: name for name in _COLUMNS} | {"uri": place_column(uri, names, column)}
+        for name in own_names.values():
+            require_one(uri, names, name)
         file.seek(0)
         present = [name for name in own_names.values() if name in names]
         for batch in _present_batches(uri, file, present):

@@ -8,16 +8,24 @@ error: it is an `ImageRejected`, which the stages count and record under its rea
 
 from __future__ import annotations
 
+import unicodedata
+
 
 class ZutisError(Exception):
     """A failure that the user can act on; its text is a complete sentence.
 
-    Names of files may hold bytes that are no UTF-8, and JSON half a pair of surrogates: here they
-    are escaped, so that terminals, logs and Prefect's API take the text.
+    What it names may hold line breaks, commands to terminals, bytes that are no UTF-8, and half a
+    pair of surrogates: they are escaped, so that terminals, logs and Prefect's API take the text.
     """
 
     def __str__(self) -> str:
-        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
+        return "".join(map(_shown, super().__str__()))
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in ("Cc", "Cs"):
+        return character
+    return character.encode("unicode_escape").decode("ascii")
 
 
 class ConfigError(ZutisError):

@@ -27,6 +27,7 @@ from storage.evaluation_readers.evaluation_set import (
 from storage.evaluation_readers.label_maps import open_folders
 from storage.evaluation_readers.registry import BENCHMARKS
 from storage.filesystems import display, is_local, local_uri
+from storage.user_files import is_folder
 
 __all__ = [
     "BENCHMARKS",
@@ -90,7 +91,7 @@ def data_folder(root: Path | None) -> Path:
         raise ConfigError(
             f"It is not known where the data sets are: give --data DIR, or set {DATA_VARIABLE}."
         )
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise ConfigError(f"The folder of data sets {folder} does not exist.")
     return folder
 

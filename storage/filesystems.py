@@ -129,8 +129,15 @@ def local_uri(path: str) -> str:
     try:
         absolute.encode("utf-8")
     except UnicodeEncodeError:
-        return "file://" + quote(os.fsencode(absolute))
+        return "file://" + quote(_name_bytes(absolute))
     return absolute
+
+
+def _name_bytes(path: str) -> bytes:
+    try:
+        return os.fsencode(path)
+    except UnicodeEncodeError:  # half a pair of surrogates, as JSON can have it
+        return path.encode("utf-8", "surrogatepass")
 
 
 def parent_uri(uri: str) -> str:
@@ -234,7 +241,7 @@ def _options(uri: str) -> dict[str, Any]:
 def _tries() -> int:
     """How often to ask an S3 server for something."""
     given = os.environ.get("AWS_MAX_ATTEMPTS", "")
-    return max(int(given), 1) if given.isdecimal() else _S3_TRIES
+    return max(int(given), 1) if re.fullmatch("[0-9]{1,4}", given) else _S3_TRIES
 
 
 def open_binary(uri: str) -> BinaryIO:
@@ -306,10 +313,12 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
     with translated_errors("read", uri):
         if is_local(uri):
             with open_regular(local_path(uri)) as file:
-                data = os.pread(file.fileno(), length, offset)
+                # No memory is asked for that the file can't fill.
+                length_here = min(length, max(os.fstat(file.fileno()).st_size - offset, 0))
+                data = os.pread(file.fileno(), length_here, offset)
                 # One call returns at most some 2 GiB, and fewer where a signal interrupts it.
-                while 0 < len(data) < length and (
-                    more := os.pread(file.fileno(), length - len(data), offset + len(data))
+                while 0 < len(data) < length_here and (
+                    more := os.pread(file.fileno(), length_here - len(data), offset + len(data))
                 ):
                     data += more
         elif length == 0:

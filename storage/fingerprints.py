@@ -38,7 +38,8 @@ def _as_plain(value: Any) -> Any:
 
 def digest(value: Any) -> str:
     """sha256, in hex, of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    # Half a pair of surrogates, as JSON may have it, is a text of its own.
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def unless_default(config: Any, *names: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from storage.errors import WeightsError
-from storage.json_files import parse_json
+from storage.json_files import is_text, parse_json
 from storage.model_folders import CONFIG, WEIGHTS, ModelFolder, open_model_folder
 from storage.open_clip_configs import architecture_config, hub_tokenizer
 from storage.user_files import RECORD, read_path
@@ -146,6 +146,9 @@ def read_hub_record(path: Path) -> HubRecord | None:
     try:
         content = parse_json(read_path(path, RECORD))
         files = {name: HubFile(**file) for name, file in content["files"].items()}
+        texts = (content["name"], *files, *(file.sha256 for file in files.values()))
+        if not all(map(is_text, texts)):
+            raise ValueError("its name, a file's or a sha256 is no text")
         return HubRecord(name=content["name"], files=files)
     except (FileNotFoundError, NotADirectoryError):
         return None

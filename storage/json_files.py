@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 from storage.user_files import Limit, iter_chunks
 
@@ -42,3 +42,14 @@ def parse_json(text: str | bytes, **hooks: Any) -> Any:
         return json.loads(text, **hooks)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether this is a text that UTF-8 can hold: JSON can have half a pair of surrogates."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

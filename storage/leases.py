@@ -33,6 +33,7 @@ from storage.artifacts import ArtifactStore
 from storage.errors import StorageError
 from storage.filesystems import is_local, list_folder, resolve, translated_errors
 from storage.inventory import modified
+from storage.json_files import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +154,7 @@ def _read(filesystem: Any, entry: dict[str, Any], now: float) -> Lease | None:
     except FileNotFoundError:
         return None
     try:
-        fields = json.loads(content)
+        fields = parse_json(content)
         text = {key: str(fields[key]) for key in ("what", "title", "host", "started")}
         pid = int(fields["pid"])
     except (ValueError, KeyError, TypeError):  # not one of ours, or damaged: it counts all the same

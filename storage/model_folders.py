@@ -18,7 +18,7 @@ from storage.fingerprints import digest
 from storage.json_files import parse_json
 from storage.open_clip_configs import hub_text_tower, hub_tokenizer
 from storage.sentences import listed
-from storage.user_files import MODEL_CONFIG, read_path
+from storage.user_files import MODEL_CONFIG, is_file, is_folder, read_path
 
 CONFIG: Final = "open_clip_config.json"
 WEIGHTS: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -72,19 +72,16 @@ def open_model_folder(path: Path, digest_of: Callable[[Path], str]) -> ModelFold
             f" {hub_tokenizer(config)} into it (tokenizer.json, tokenizer_config.json, …)."
         )
     files = {name: digest_of(path / name) for name in (CONFIG, weights.name, *tokenizer)}
-    return ModelFolder(
-        path=path,
-        config=config,
-        weights=weights,
-        files=files,
-        digest=digest(
-            {
-                "config": _deciding(_json(path / CONFIG)),
-                "weights": files[weights.name],
-                "tokenizer": {name: files[name] for name in tokenizer},
-            }
-        ),
-    )
+    facts = {
+        "config": _deciding(_json(path / CONFIG)),
+        "weights": files[weights.name],
+        "tokenizer": {name: files[name] for name in tokenizer},
+    }
+    try:
+        model_digest = digest(facts)
+    except ValueError as error:  # a number that is none
+        raise _unreadable(path / CONFIG, error) from error
+    return ModelFolder(path=path, config=config, weights=weights, files=files, digest=model_digest)
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
@@ -94,11 +91,11 @@ def read_config(path: Path) -> Mapping[str, Any]:
         WeightsError: there is no such folder or file, it says nothing of a model, or its text
             tower would have to be downloaded.
     """
-    if not path.is_dir():
+    if not is_folder(path):
         raise WeightsError(
             f"There is no folder {path}; give one that holds {CONFIG}, weights and a tokenizer."
         )
-    if not (path / CONFIG).is_file():
+    if not is_file(path / CONFIG):
         raise WeightsError(
             f"The folder {path} has no {CONFIG}, so that nothing says which model it holds; give a"
             " folder that open_clip has saved, or one file of weights as ARCHITECTURE:FILE."
@@ -164,9 +161,13 @@ def _json(path: Path) -> Any:
     try:
         return parse_json(read_path(path, MODEL_CONFIG))
     except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{path} can't be read ({error}); take the file that was published with the weights."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"{path} can't be read ({error}); take the file that was published with the weights."
+    )
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,9 +72,10 @@ def read_parquet(file: str | Path | IO[bytes], columns: Sequence[str] | None = N
         try:
             # By way of ParquetFile: read_table takes folder names such as `key=value` for columns.
             return pq.ParquetFile(file).read(columns=columns)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            why = (str(error).splitlines() or [type(error).__name__])[0]
             raise ArtifactError(
-                f"The table {display(_name(file))} is damaged ({str(error).splitlines()[0]}); "
+                f"The table {display(_name(file))} is damaged ({why}); "
                 "delete it or rebuild it with --repair."
             ) from error
 

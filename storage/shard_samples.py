@@ -41,6 +41,7 @@ from storage.user_files import DATASET_VOCABULARY, read_uri
 from storage.vocabulary import Category
 
 _INDEX, _VOCABULARY = "index.parquet", "vocabulary.json"
+_SCHEMA = pa.schema([("shard", pa.string()), *INDEX_SCHEMA])
 # Members in between that nobody asked for are read along where that is less than another request.
 _SMALL_GAP = 65_536
 
@@ -87,6 +88,7 @@ class ShardSamples:
         leave_out: Collection[str] = (),
     ) -> None:
         categories = {number: category.name for number, category in vocabulary.items()}
+        index = _checked_index(name, index)
         _check(name, index, categories)
         self.ignore_label = ignore_label(max(categories))
         self._new_labels = _new_labels(name, categories, leave_out, self.ignore_label)
@@ -292,7 +294,7 @@ def _read_vocabulary(uri: str) -> dict[int, Category]:
     try:
         rows: Sequence[dict[str, Any]] = parse_json(read_uri(uri, DATASET_VOCABULARY))
         return {int(row["category_id"]): _category(row) for row in rows}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ArtifactError(
             f"{display(uri)} is not a data set's vocabulary; rebuild it with --repair."
         ) from error
@@ -337,13 +339,36 @@ def _without(
     return rows, {new: categories[old] for new, old in enumerate(kept, start=1)}
 
 
-def _check(name: str, index: pa.Table, categories: dict[int, str]) -> None:
-    missing = {"shard", *INDEX_SCHEMA.names} - set(index.column_names)
+def _checked_index(name: str, index: pa.Table) -> pa.Table:
+    """The index with its own columns and types alone.
+
+    Raises:
+        ArtifactError: a column is missing, there twice, of another type, or lacks values.
+    """
+    missing = set(_SCHEMA.names) - set(index.column_names)
     if missing:
         raise ArtifactError(
             f"The index of {name} has no column {', '.join(sorted(missing))}; rebuild it with "
             "--repair."
         )
+    try:
+        index = index.select(_SCHEMA.names).cast(_SCHEMA)
+    except (pa.ArrowException, KeyError, ValueError) as error:  # KeyError where one is there twice
+        raise ArtifactError(
+            f"The index of {name} is not one of samples ({str(error).splitlines()[0]}); rebuild it "
+            "with --repair."
+        ) from error
+    places = index.select(INDEX_SCHEMA.names[1:])
+    if any(column.null_count for column in index.columns) or any(
+        pc.min(column).as_py() < 0 for column in places.columns if len(column)
+    ):
+        raise ArtifactError(
+            f"The index of {name} has samples without a place; rebuild it with --repair."
+        )
+    return index
+
+
+def _check(name: str, index: pa.Table, categories: dict[int, str]) -> None:
     if not len(index) or not categories:
         raise ArtifactError(
             f"{name} holds no sample; lower the demands on pictures and masks, or name a data set "

@@ -93,16 +93,26 @@ def _read_pickle(path: Path) -> object:
             f"{path} holds other objects than tensors, and reading those could run code; if you"
             f" trust its source, load it there and save its state dict as safetensors."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} is damaged or incomplete; download it again.") from error
+    except MemoryError:  # this machine's trouble, not the file's
+        raise
+    except Exception as error:  # of damaged files torch's unpickler raises nearly every type
+        raise _damaged(path) from error
 
 
 def _is_torchscript(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        # TARGET/constants.pkl is in every TorchScript archive and in nothing of torch.save's.
-        return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise _damaged(path) from error
+    # TARGET/constants.pkl is in every TorchScript archive and in nothing of torch.save's.
+    return any(name.partition("/")[2] == "constants.pkl" for name in names)
+
+
+def _damaged(path: Path) -> WeightsError:
+    return WeightsError(f"{path} is damaged or incomplete; download it again.")
 
 
 def _state_dict(path: Path, content: object) -> dict[str, Tensor]:

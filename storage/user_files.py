@@ -72,6 +72,17 @@ def user_path(text: str) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether a file is there; False where that can't be found out, as of a name that is too long,
+    where pathlib raises."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a folder is there; as `is_file`."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def read_path(path: str | Path, limit: Limit) -> bytes:
     """A local file's bytes.
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 import yaml
 
 from storage.errors import VocabularyError
+from storage.json_files import is_text
 from storage.plain_yaml import compose_plain_yaml, load_plain_yaml
 from storage.regular_files import UnsuitableFileError
 from storage.user_files import VOCABULARY, read_path, user_path
@@ -224,6 +225,7 @@ def _from_yaml(path: Path, text: str) -> Vocabulary:
         raise VocabularyError(
             f"Vocabulary {path}: `name` must be a word or a quoted text, not {_kind(name)}."
         )
+    _require_text(path, "`name`", name)
     items = document.get("categories")
     if not isinstance(items, list):
         raise VocabularyError(
@@ -303,6 +305,7 @@ def _category(path: Path, place: str, item: object) -> Category:
             f"Vocabulary {path}, {place}: `id` must be a whole number or a text, not"
             f" {_kind(external_id)}; write it in quotes."
         )
+    _require_text(path, place, str(external_id))
     return Category(name=name, prompts=prompts, synonyms=synonyms, external_id=external_id)
 
 
@@ -313,6 +316,7 @@ def _prompts(path: Path, place: str, item: dict[object, object]) -> Iterable[str
                 f"Vocabulary {path}, {place}: a prompt must be a text, not {_kind(prompt)}; write"
                 f" it in quotes."
             )
+        _require_text(path, place, prompt)
         _count_fields(prompt, f"Vocabulary {path}, {place}", "prompt")
         yield prompt
 
@@ -369,12 +373,21 @@ def _checked_name(path: Path, place: str, value: object) -> str:
     name = value.strip()
     if not name:
         raise VocabularyError(f"Vocabulary {path}, {place} has an empty name; fill or delete it.")
+    _require_text(path, place, name)
     if any(unicodedata.category(character) == "Cc" for character in name):
         raise VocabularyError(
             f"Vocabulary {path}, {place}: the name {name!r} has a line break, a tab or another"
             f" control character inside; write it on one line."
         )
     return name
+
+
+def _require_text(path: Path, place: str, text: str) -> None:
+    if not is_text(text):
+        raise VocabularyError(
+            f"Vocabulary {path}, {place}: {text!r} has half a pair of surrogates, which no text"
+            " encoder can read; write the character itself."
+        )
 
 
 def _refuse_list(path: Path, place: str, text: str) -> None:

@@ -31,11 +31,11 @@ from storage.hub_folders import (
     record_of,
     resolve_hub_folder,
 )
-from storage.json_files import parse_json
+from storage.json_files import is_text, parse_json
 from storage.model_folders import ModelFolder, open_model_folder
 from storage.open_clip_configs import architecture_of
 from storage.state_dicts import require_weights
-from storage.user_files import RECORD, read_path, user_path
+from storage.user_files import RECORD, is_file, is_folder, read_path, user_path
 from storage.weights_activation import check_activation
 from storage.weights_files import digest_of, sha256_of, weights_folder, write_json
 from storage.weights_registry import (
@@ -224,7 +224,10 @@ def read_record(stem: str) -> Record | None:
     """
     path = record_path(stem)
     try:
-        return Record(**parse_json(read_path(path, RECORD)))
+        record = Record(**parse_json(read_path(path, RECORD)))
+        if not all(is_text(each) for each in (record.name, record.file, record.sha256)):
+            raise ValueError("its name, file or sha256 is no text")
+        return record
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError) as error:
@@ -336,9 +339,9 @@ def check(name_or_path: str | None = None) -> list[CheckedWeights]:
 def _check_path(text: str) -> CheckedWeights | None:
     """What is found of a file or a folder; None for what is meant as a name."""
     path = user_path(text.removeprefix(f"{LOCAL_DIR}:"))
-    if path.is_dir() or text.startswith(f"{LOCAL_DIR}:"):
+    if is_folder(path) or text.startswith(f"{LOCAL_DIR}:"):
         return _check_folder(path)
-    if path.is_file():
+    if is_file(path):
         return CheckedWeights(
             name=str(path), path=path, status="unrecorded", sha256=sha256_of(path), recorded=None
         )

@@ -394,7 +394,7 @@ def seed_of(weights: str) -> int | None:
     head, colon, seed = weights.partition(":")
     if head != "random":
         return None
-    if not colon or not (seed.isascii() and seed.isdigit()) or int(seed) >= 1 << 63:
+    if not colon or not re.fullmatch("[0-9]{1,19}", seed) or int(seed) >= 1 << 63:
         raise WeightsError(
             f"{weights!r} has no usable seed; write random:SEED with a whole number from 0, such"
             f" as random:0."

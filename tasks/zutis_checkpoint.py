@@ -29,6 +29,8 @@ from storage.json_files import parse_json
 from storage.state_dicts import load_state_dict
 from storage.user_files import (
     MODEL_CONFIG,
+    is_file,
+    is_folder,
     open_limited,
     read_path,
     user_path,
@@ -114,14 +116,14 @@ def open_checkpoint(spec: str | Path) -> ZutisCheckpoint:
         return _bare(_published(text), text)
     path = user_path(text)
     folder = path.parent if path.name == MODEL else path
-    if (folder / DESCRIPTION).is_file():
+    if is_file(folder / DESCRIPTION):
         return _artifact(folder)
-    if path.is_dir():
+    if is_folder(path):
         raise WeightsError(
             f"The folder {path} holds no {DESCRIPTION}, so it is no trained model; give the folder"
             " of a training artifact, or a file of weights."
         )
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError(
             f"There is no checkpoint {text}; give the folder of a training artifact, a file of"
             f" weights, ARCHITECTURE:random:SEED, or one of {', '.join(ZUTIS)}."

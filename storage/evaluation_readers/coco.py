@@ -31,12 +31,15 @@ from storage.evaluation_readers.coco_annotations import (
 from storage.evaluation_readers.evaluation_set import EvaluationImage, EvaluationSet
 from storage.file_kinds import file_name
 from storage.filesystems import display, exists, is_local, join_uri, local_uri, parent_uri
+from storage.json_files import is_text
 from storage.sentences import listed
 from storage.vocabulary import BACKGROUND
 
 # A first image that was deleted should not hide where the others are.
 _NAMES_TRIED: Final = 20
 _FAULTS_NAMED: Final = 5
+# Of a picture that `image_decoding.decode` takes.
+_MAX_SIDE: Final = 16_384
 
 
 def open_coco2017_val(folder: Path) -> EvaluationSet:
@@ -178,7 +181,11 @@ class _InstanceFile:
         self, images: list[Any], wanted: Collection[int] | None
     ) -> dict[int, dict[str, Any]]:
         bad = [image for image in images if not _is_image(image)]
-        self._refuse(bad, images, "images lack an `id`, a `file_name`, a `height` or a `width`")
+        self._refuse(
+            bad,
+            images,
+            "images lack an `id`, a `file_name`, or a `height` and a `width` of 1 to 16,384",
+        )
         if wanted is not None:
             images = [image for image in images if image["id"] in wanted]
         by_id = {image["id"]: image for image in images}
@@ -306,16 +313,16 @@ def _are_labels(category_ids: Collection[int]) -> bool:
 
 def _is_category(value: Any) -> bool:
     match value:
-        case {"id": int(), "name": str()}:
-            return True
+        case {"id": int(), "name": str(name)}:
+            return is_text(name)
         case _:
             return False
 
 
 def _is_image(value: Any) -> bool:
     match value:
-        case {"id": int(), "file_name": str(), "height": int(height), "width": int(width)}:
-            return height > 0 and width > 0
+        case {"id": int(), "file_name": str(name), "height": int(height), "width": int(width)}:
+            return is_text(name) and 0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE
         case _:
             return False
 

@@ -23,7 +23,7 @@ from storage.evaluation_readers.evaluation_set import EvaluationSet
 
 _ANNOTATIONS: Final = "annotations/instances_train2014.json"
 _LIST: Final = "coco_20k_filenames.txt"
-_ID: Final = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)
+_ID: Final = re.compile(r"(?<![0-9])([0-9]{1,18})\.jpe?g$", re.IGNORECASE)
 
 
 def open_coco20k(folder: Path) -> EvaluationSet:

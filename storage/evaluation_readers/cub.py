@@ -17,6 +17,7 @@ names without number and underscores), and `cub200-bird` the one high-level name
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -32,6 +33,7 @@ from storage.evaluation_readers.label_maps import (
 
 _SEGMENTATIONS: Final = Needed("segmentations", elsewhere=("../segmentations",))
 _TEST: Final = "0"
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
 def open_cub200(name: str, folder: Path) -> EvaluationSet:
@@ -88,7 +90,7 @@ def _numbered(path: Path) -> dict[int, str]:
     """A file of lines `NUMBER TEXT`, in the order of the numbers."""
     rows = [line.split(maxsplit=1) for line in read_list(path).splitlines()]
     rows = [row for row in rows if row]
-    bad = [row for row in rows if len(row) != 2 or not row[0].isdecimal()]
+    bad = [row for row in rows if len(row) != 2 or not _NUMBER.fullmatch(row[0])]
     if bad:
         raise CorpusError(
             f"The list {path} has {len(bad):,} lines of {len(rows):,} that are no number and text;"

@@ -39,7 +39,7 @@ from storage.evaluation_readers.evaluation_set import (
 from storage.file_kinds import is_image
 from storage.filesystems import display, local_uri
 from storage.fingerprints import canonical_json
-from storage.user_files import PICTURE, read_uri
+from storage.user_files import PICTURE, is_file, is_folder, read_uri
 from storage.vocabulary import load_vocabulary
 
 _NAMES_FILE: Final = "names.txt"
@@ -148,7 +148,7 @@ class LabelFileTruth:
         with self._open() as picture:
             try:
                 return self.coding.labels(picture)
-            except (ValueError, OSError, SyntaxError) as error:
+            except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
                 raise self._unusable(error) from error
 
     def instances(self) -> None:
@@ -164,7 +164,7 @@ class LabelFileTruth:
         data = read_uri(self.uri, PICTURE)
         try:
             return Image.open(io.BytesIO(data), formats=_FORMATS)
-        except (OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> CorpusError:
@@ -234,7 +234,7 @@ def require_files(name: str, files: Mapping[str, list[Path]]) -> None:
         CorpusError: with the number of those that are not.
     """
     for what, paths in files.items():
-        absent = [path for path in paths if not path.is_file()]
+        absent = [path for path in paths if not is_file(path)]
         if absent:
             raise CorpusError(
                 f"The data set {name}: {len(absent):,} of {len(paths):,} {what} are missing (first:"
@@ -251,7 +251,7 @@ def open_folders(pictures: Path, labels: Path, names: Path | None = None) -> Eva
         VocabularyError: the names can't be used.
     """
     for folder in (pictures, labels):
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise ConfigError(f"There is no folder {folder} to evaluate on.")
     categories = load_vocabulary(str(names or _names_file(labels))).names
     name = pictures.resolve().name
@@ -302,7 +302,7 @@ def _binary_note(name: str, category: str) -> str:
 def _names_file(labels: Path) -> Path:
     places = [labels / _NAMES_FILE, labels.parent / _NAMES_FILE]
     for place in places:
-        if place.is_file():
+        if is_file(place):
             return place
     raise ConfigError(
         f"There is no list of names for the labels: {places[0]} and {places[1]} don't exist; write"

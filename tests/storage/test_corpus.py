@@ -809,3 +809,16 @@ def test_a_million_rows_stay_small(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) < 800  # MiB, the interpreter and its libraries among them
+
+
+@pytest.mark.parametrize(
+    "braces", ["{1..99999999999999}", "{1.." + "9" * 5_000 + "}", "{a,b}" * 40, "{-5..2000000..2}"]
+)
+def test_braces_that_stand_for_no_end_of_names(tmp_path, braces):
+    with pytest.raises(CorpusError, match="stand for more than 1,000,000 names; name a folder"):
+        open_sources([f"{tmp_path}/{braces}.jpg"])
+
+
+def test_braces_in_one_another_without_end_are_a_name(tmp_path):
+    with pytest.raises(CorpusError, match="does not exist"):
+        open_sources([f"{tmp_path}/" + "{" * 5_000 + "a,b" + "}" * 5_000])
