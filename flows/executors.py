@@ -29,15 +29,21 @@ class Executor(Protocol):
     """What a flow's wiring needs.
 
     `look` runs a stage that looks at what is there now (a corpus, the store) and has therefore no
-    key before it runs; `one` and `many` return a stage's artifacts, computed where missing.
+    key before it runs, `look_all` one of several parts; `one` and `many` return a stage's
+    artifacts, computed where missing; `made` are those of `many` that were missing.
     """
 
     store: ArtifactStore
+    made: set[ArtifactRef]
 
     def warn(self, sentence: str) -> None:
         """What a user has to know before the work goes on; told with the next stage."""
 
     def look(self, stage: str, config: Any, inputs: Any) -> Artifact | None: ...
+
+    def look_all(
+        self, stage: str, config: Any, inputs: Sequence[Any], sizes: Sequence[int]
+    ) -> list[Artifact | None]: ...
 
     def one(self, stage: str, config: Any, inputs: Any) -> Artifact: ...
 
@@ -52,12 +58,14 @@ class LocalExecutor:
 
     Attributes:
         store: where artifacts are.
+        made: what `many` found missing, and had made.
         reports: progress of every stage that was asked for, in order; stages asked for twice
             appear twice.
     """
 
     def __init__(self, store: ArtifactStore, watcher: Watcher | None = None) -> None:
         self.store = store
+        self.made: set[ArtifactRef] = set()
         self.reports: list[StageProgress] = []
         self._watcher = watcher or SilentWatcher()
         self._to_tell: list[str] = []
@@ -66,9 +74,14 @@ class LocalExecutor:
         self._to_tell.append(sentence)
 
     def look(self, stage: str, config: Any, inputs: Any) -> Artifact | None:
-        progress = StageProgress(stage, total=0, parts=1, cached_parts=0)
-        [artifact] = self._watched(progress, config, [inputs])
+        [artifact] = self.look_all(stage, config, [inputs], [0])
         return artifact
+
+    def look_all(
+        self, stage: str, config: Any, inputs: Sequence[Any], sizes: Sequence[int]
+    ) -> list[Artifact | None]:
+        progress = StageProgress(stage, total=sum(sizes), parts=len(inputs), cached_parts=0)
+        return self._watched(progress, config, inputs)
 
     def one(self, stage: str, config: Any, inputs: Any) -> Artifact:
         return self.many(stage, config, [inputs])[0]
@@ -84,10 +97,12 @@ class LocalExecutor:
             parts=len(found),
             cached_parts=len(found) - len(missing),
         )
-        made = iter(self._watched(progress, config, missing) if missing else [])
+        made = cast(list[Artifact], self._watched(progress, config, missing) if missing else [])
         if not missing:
             self._tell_cached(progress)
-        return [artifact or cast(Artifact, next(made)) for artifact in found]
+        self.made.update(artifact.ref for artifact in made)
+        others = iter(made)
+        return [artifact or next(others) for artifact in found]
 
     def _check_device(self, config: Any) -> None:
         """Make sure that this machine has the device that a stage is to compute on."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from flows import early_checks
+from flows.embedding import embed_parts
 from flows.executors import Executor
 from flows.settings import (
     BuildSettings,
@@ -99,7 +100,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     plans = _scan(settings, sources, executor)
     categories = _texts(configs.embed_text, vocabulary, executor)
     _check_before_reading(settings, configs, categories, plans, executor)
-    embedded, crops, index = _index(settings, configs, plans, executor)
+    embedded, beside, index = _index(settings, configs, plans, executor)
     retrieval, retrieval_inputs = _retrieve(settings, configs, categories, index, executor)
     masks = _mask(settings, configs, retrieval, executor)
     shard_plan, shards, dataset = _pack(settings, configs, vocabulary, retrieval, masks, executor)
@@ -107,7 +108,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     others = (
         *(a.ref for a in plans),
         *(a.ref for a in embedded),
-        *crops,
+        *beside,
         *retrieval_inputs,
         *masks,
         *shards,
@@ -220,10 +221,13 @@ def _parts(plans: Sequence[Artifact]) -> list[PartOfPlan]:
 def _index(
     settings: BuildSettings, configs: _Configs, plans: Sequence[Artifact], executor: Executor
 ) -> tuple[list[Artifact], list[ArtifactRef], Artifact]:
-    """The embedded parts, more crops of these, and the index of them all."""
+    """The embedded parts; artifacts beside them, more crops of them or what they continue; and the
+    index of them all."""
     parts = _parts(plans)
     sizes = [part["items"] for plan in plans for part in plan_parts(plan)]
-    embedded = _embed(configs.embed_images, settings.bit_depth, parts, sizes, executor)
+    embedded, continued = embed_parts(
+        configs.embed_images, settings.bit_depth, parts, sizes, executor
+    )
     crops = _embed_crops(settings, configs, embedded, executor)
     inputs = build_index.Inputs(
         tuple(
@@ -232,7 +236,7 @@ def _index(
         )
     )
     index = executor.one(build_index.NAME, configs.index, inputs)
-    return embedded, list(crops.values()), index
+    return embedded, [*crops.values(), *continued], index
 
 
 def _check_before_reading(
@@ -250,29 +254,6 @@ def _check_before_reading(
         early_checks.check_texts(categories, store)
         early_checks.check_index(settings.index, settings.index_search, clip, plans)
         early_checks.check_selfmask(settings.selfmask, selfmask)
-
-
-def _embed(
-    config: embed_images.Config,
-    bit_depth: int,
-    parts: Sequence[PartOfPlan],
-    sizes: Sequence[int],
-    executor: Executor,
-) -> list[Artifact]:
-    """Embed all parts, and those again whose pictures of many bits have to be read differently."""
-    embedded = executor.many(embed_images.NAME, config, parts, sizes)
-    wrong = [n for n, part in enumerate(embedded)
-             if embed_images.reads_depth_wrongly(part, bit_depth)]  # fmt: skip
-    if wrong:
-        again = executor.many(
-            embed_images.NAME,
-            replace(config, bit_depth=bit_depth),
-            [parts[number] for number in wrong],
-            [sizes[number] for number in wrong],
-        )
-        for number, part in zip(wrong, again, strict=True):
-            embedded[number] = part
-    return embedded
 
 
 def _embed_crops(

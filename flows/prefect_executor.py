@@ -140,6 +140,7 @@ class PrefectExecutor(LocalExecutor):
 _WATCHED_STAGES = {
     "scan",
     "embed_images",
+    "ask_again",
     "embed_crops",
     "embed_text",
     "build_index",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from tasks import (
+    ask_again,
     assemble_dataset,
     build_index,
     embed_crops,
@@ -28,6 +29,7 @@ STAGES: dict[str, ModuleType] = {
     for module in (
         scan,
         embed_images,
+        ask_again,
         embed_crops,
         build_index,
         embed_text,
@@ -48,6 +50,7 @@ STAGES: dict[str, ModuleType] = {
 UNITS = {
     "scan": "files",
     "embed_images": "images",
+    "ask_again": "images",
     "embed_crops": "images",
     "build_index": "images",
     "embed_text": "names",

@@ -14,7 +14,7 @@ from rich.table import Table
 from flows.pipeline import Build
 from flows.progress import StageProgress
 from storage.artifacts import Artifact
-from storage.reject_reasons import REJECT_REASONS
+from storage.reject_reasons import PASSING, REJECT_REASONS
 from storage.sentences import counted_kinds, listed
 from tasks.layout import CARD, SHARD_INDEX
 
@@ -67,6 +67,11 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
     if "elongated" in index:
         facts["elongated"] = _elongated(index, build.embedded)
     facts |= _odd_pictures(build.embedded)
+    if passing := {reason: n for reason, n in index["rejects"].items() if reason in PASSING}:
+        facts["asked again"] = (
+            f"{sum(passing.values()):,} images could not be had because of trouble that may pass "
+            f"({counted_kinds(passing)}): the next run of this command asks for them again"
+        )
     if "recall" in index:
         facts["recall"] = f"{index['recall']:.4f} at {index['recall_k']} against exact search"
     if ignored := _ignored(build):

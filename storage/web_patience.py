@@ -43,6 +43,10 @@ _GIVEN_UP: Final = 8
 _REST_SECONDS: Final = 60.0
 """For which such a host is left alone, where each request takes long or is too many."""
 
+_FIRST_PROBE: Final = 16
+"""Of the files that are not asked for meanwhile, this one is, and the 32nd, the 64th and so on: or
+a few files that are never sent would hide all behind them, in each run anew."""
+
 _clock: Callable[[], float] = time.monotonic
 _sleep: Callable[[float], None] = time.sleep
 
@@ -124,7 +128,9 @@ class _Host:
         self.places = threading.BoundedSemaphore(AT_A_TIME)
         self._lock = threading.Lock()
         self._given_up = 0
-        self._not_before = 0.0
+        self._not_before = 0.0  # as the server asks
+        self._rests_until = 0.0
+        self._skipped = 0
         self._last: WebTroubleError | None = None
 
     def wait(self) -> None:
@@ -134,13 +140,16 @@ class _Host:
             WebTroubleError: the last one, where that is longer than anybody waits.
         """
         with self._lock:
-            pause, last = self._not_before - _clock(), self._last
-            rests = self._given_up >= _GIVEN_UP
-        if pause <= 0:
-            return
-        if last is not None and (rests or pause > _LONGEST_PAUSE):
+            now, last = _clock(), self._last
+            pause = self._not_before - now
+            skip = pause > _LONGEST_PAUSE
+            if not skip and now < self._rests_until:
+                self._skipped += 1
+                skip = self._skipped < _FIRST_PROBE or self._skipped.bit_count() > 1
+        if skip and last is not None:
             raise WebTroubleError(last.reason, f"{last}, and its server is not asked again so soon")
-        _sleep(pause)
+        if pause > 0:
+            _sleep(min(pause, _LONGEST_PAUSE))
 
     def pause_after(self, trouble: WebTroubleError, tries: int) -> float | None:
         """Seconds until the next try; None for none."""
@@ -160,11 +169,12 @@ class _Host:
             self._given_up += 1
             self._last = trouble
             if self._given_up >= _GIVEN_UP and trouble.reason in (TIMED_OUT, TOO_MANY_REQUESTS):
-                self._not_before = max(self._not_before, _clock() + _REST_SECONDS)
+                self._rests_until = _clock() + _REST_SECONDS
 
     def answered(self) -> None:
         with self._lock:
-            self._given_up = 0
+            self._given_up = self._skipped = 0
+            self._rests_until = 0.0
 
 
 _hosts: dict[str, _Host] = {}

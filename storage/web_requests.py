@@ -164,7 +164,8 @@ class _Ranges(io.RawIOBase):
         return self._place
 
     def readinto(self, buffer: Any) -> int:
-        end = min(self._place + len(buffer), self._size)
+        # No more at a time than comes within the time of one request.
+        end = min(self._place + min(len(buffer), _BUFFER_BYTES), self._size)
         if end <= self._place:
             return 0
         data = read_web_range(self._file_system, self._uri, self._place, end)

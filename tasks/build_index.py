@@ -20,6 +20,7 @@ from storage.corpus_listing import EXCLUDED
 from storage.errors import ConfigError, CorpusError
 from storage.fingerprints import Recipe
 from storage.records import read_parquet, write_parquet
+from storage.reject_reasons import PASSING
 from storage.sentences import counted_kinds
 from tasks.elongated import is_elongated
 from tasks.index_rows import IndexRows
@@ -278,7 +279,10 @@ def _nothing_usable(counts: dict[str, object], ignored: Counter[str]) -> str:
             "images."
         )
     reasons = ", ".join(f"{count} {reason}" for reason, count in rejects.items())
+    advice = "look at the files that --corpus names."
+    if PASSING & rejects.keys():
+        advice = "run the same command again once the web server sends them."
     return (
-        f"None of the {sum(rejects.values())} images of the corpus can be used ({reasons}): look "
-        "at the files that --corpus names."
+        f"None of the {sum(rejects.values())} images of the corpus can be used ({reasons}): "
+        f"{advice}"
     )

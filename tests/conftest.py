@@ -21,7 +21,7 @@ from fakes import FakeClip, FakeSelfMask
 def fake_clip(monkeypatch: pytest.MonkeyPatch) -> FakeClip:
     """Every CLIP that a stage loads is this one."""
     clip = FakeClip()
-    for module in ("tasks.embed_images", "tasks.embed_crops", "tasks.embed_text",
+    for module in ("tasks.embed_images", "tasks.ask_again", "tasks.embed_crops", "tasks.embed_text",
                    "flows.search_command"):  # fmt: skip
         monkeypatch.setattr(f"{module}.load_clip_model", lambda config: clip)
     return clip

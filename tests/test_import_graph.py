@@ -26,7 +26,8 @@ ALLOWED = {
 NOT_STAGES = {
     "layout", "logits", "stage", "models", "coverage", "index_rows", "text_rows", "source_images",
     "weights_check", "source_names", "score_background", "category_texts", "dense_segmenter",
-    "class_matching", "elongated", "evaluation_doubts", "evaluation_images", "evaluation_report",
+    "class_matching", "elongated", "embedding_parts",
+    "evaluation_doubts", "evaluation_images", "evaluation_report",
     "evaluation_scores", "label_regions", "overlays", "picture_ids", "predict", "sample_rendering",
     "score_table",
     "patch_features", "saliency_scores", "saliency_votes", "selfmask_batches", "selfmask_corpus",

@@ -82,8 +82,10 @@ def test_a_connection_that_is_closed_without_an_answer_is_made_again(server, clo
     ],
 )
 def test_what_does_not_pass_is_given_up_under_a_reason_of_its_own(
-    server, clock, trouble, reason, tries
+    server, clock, monkeypatch, trouble, reason, tries
 ):
+    if trouble in (HANG, DRIP):
+        monkeypatch.setenv(web_patience.TRANSFER_VARIABLE, "0.3")
     server.scripts["/a"] = [trouble]
     assert reason_of(lambda: read_bytes(server.url("/a"))) == reason
     assert server.asked == ["/a"] * tries
@@ -94,7 +96,6 @@ def test_a_server_that_hangs_is_asked_twice_where_silence_comes_before_the_whole
     server, clock, monkeypatch
 ):
     monkeypatch.setattr(web_requests, "SILENCE_SECONDS", 0.2)
-    monkeypatch.setenv(web_patience.TRANSFER_VARIABLE, "20")
     server.scripts["/a"] = [HANG]
     assert reason_of(lambda: read_bytes(server.url("/a"))) == "timed_out"
     assert server.asked == ["/a"] * 2
@@ -168,14 +169,24 @@ def test_a_host_that_never_sends_is_left_alone_for_a_minute(server, clock, monke
     server.scripts = {f"/{n}": [HANG] for n in range(30)} | {"/good": [GOOD]}
     for n in range(30):
         assert reason_of(lambda n=n: read_bytes(server.url(f"/{n}"))) == "timed_out"
-    assert len(server.asked) == 8
-    monkeypatch.setenv(web_patience.TRANSFER_VARIABLE, "5")
+    assert server.asked == [f"/{n}" for n in [*range(8), 8 + 15]]
+    monkeypatch.setenv(web_patience.TRANSFER_VARIABLE, "20")
     clock.now += 60
     assert read_bytes(server.url("/good")) == GOOD
 
 
-def test_a_host_is_asked_by_eight_at_a_time(server, clock, monkeypatch):
+def test_files_that_are_never_sent_do_not_hide_those_behind_them(server, clock, monkeypatch):
+    monkeypatch.setenv(web_patience.TRANSFER_VARIABLE, "0.05")
+    server.scripts = {f"/{n}": [HANG] for n in range(8)} | {"/good": [GOOD]}
+    for n in range(8):
+        reason_of(lambda n=n: read_bytes(server.url(f"/{n}")))
     monkeypatch.setenv(web_patience.TRANSFER_VARIABLE, "20")
+    for _ in range(15):
+        assert reason_of(lambda: read_bytes(server.url("/good"))) == "timed_out"
+    assert [read_bytes(server.url("/good")) for _ in range(5)] == [GOOD] * 5
+
+
+def test_a_host_is_asked_by_eight_at_a_time(server, clock):
     server.gate = threading.Event()
     server.scripts = {f"/{n}": [GOOD] for n in range(40)}
     with ThreadPoolExecutor(40) as pool:
@@ -195,12 +206,21 @@ def test_a_file_that_is_too_large_is_not_received(server, clock):
 
 
 def test_a_large_file_may_take_longer_than_an_image_if_it_keeps_coming(server, clock, monkeypatch):
-    monkeypatch.setattr(web_requests, "_LEAST_BYTES", 4)
+    monkeypatch.setattr(web_requests, "_LEAST_BYTES", 1)
+    monkeypatch.setenv(web_patience.TRANSFER_VARIABLE, "1")
     server.ranges = False
-    server.body = b"y" * 30  # a byte each 0.05 s: three times as long as an image may take
+    server.body = b"y" * 30  # a byte each 0.05 s: longer than an image may take
     server.scripts["/t.csv"] = [server.body, DRIP]
     with open_binary(server.url("/t.csv")) as file:
         assert file.read() == server.body
+
+
+def test_a_long_read_of_a_stream_is_several_requests(server, clock, monkeypatch):
+    monkeypatch.setattr(web_requests, "_BUFFER_BYTES", 512)
+    server.scripts["/a"] = [GOOD]
+    with open_binary(server.url("/a")) as file:
+        assert file.read(2000) == GOOD[:2000]
+    assert len(server.asked) >= 1 + 4
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -252,7 +272,9 @@ def test_trouble_does_not_make_a_corpus_disappear(server, clock, tmp_path):
     [(503, "server_error"), (429, "too_many_requests"), (HANG, "timed_out"), (DRIP, "timed_out"),
      (CUT, "connection_lost"), (404, "missing"), (410, "missing"), (403, "unreadable")],
 )  # fmt: skip
-def test_an_image_has_the_reason(server, clock, trouble, reason):
+def test_an_image_has_the_reason(server, clock, monkeypatch, trouble, reason):
+    if trouble in (HANG, DRIP):
+        monkeypatch.setenv(web_patience.TRANSFER_VARIABLE, "0.3")
     server.scripts["/a.jpg"] = [trouble]
     [item] = iter_entry(server.url("/a.jpg"), "image")
     assert (item.data, item.reject_reason) == (None, reason)

@@ -177,8 +177,8 @@ class Clock:
 
 
 @contextmanager
-def hurried(monkeypatch: pytest.MonkeyPatch, transfer: float = 0.5) -> Iterator[Clock]:
-    """Nobody sleeps, a transfer may take half a second, and no server is known from before."""
+def hurried(monkeypatch: pytest.MonkeyPatch, transfer: float = 20.0) -> Iterator[Clock]:
+    """Nobody sleeps, a transfer may take `transfer` seconds, and no server is known from before."""
     from fsspec.implementations.http import HTTPFileSystem
 
     from storage import web_patience

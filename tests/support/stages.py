@@ -11,6 +11,7 @@ from builds import clip, selfmask
 from storage.artifacts import Artifact, ArtifactStore
 from storage.corpus import open_sources
 from tasks import (
+    ask_again,
     build_index,
     embed_images,
     embed_text,
@@ -42,6 +43,13 @@ class Stages:
     def embed(self, plan: Artifact, part: int = 0, **settings: Any) -> Artifact:
         config = embed_images.Config(clip=clip(), **settings)
         return embed_images.run(config, PartOfPlan(plan.ref, part), self.store, SilentProgress())
+
+    def ask_again(self, plan: Artifact, first: Artifact, part: int = 0) -> Artifact | None:
+        """What asking again for a part makes of what is known of it, by the stage's own look-up."""
+        config = ask_again.Config(clip=clip())
+        known = ask_again.latest(config, first, self.store)
+        inputs = ask_again.Inputs(PartOfPlan(plan.ref, part), first.ref, known.ref)
+        return ask_again.run(config, inputs, self.store, SilentProgress())
 
     def index(self, *plans: Artifact, **settings: Any) -> Artifact:
         """Embeds every part of the plans on the way."""

@@ -34,13 +34,13 @@ from flows.repair import repair_store
 from flows.stages import STAGES as ALL_STAGES
 from storage.artifacts import ArtifactStore
 from storage.errors import ArtifactError, CorpusError
-from tasks import embed_crops, evaluate, plan_shards, train
+from tasks import ask_again, embed_crops, evaluate, plan_shards, train
 
-# Those of a build by default; more crops have tests of their own.
+# Those of a build by default; more crops, and asking again, have tests of their own.
 STAGES = {
     name: stage
     for name, stage in ALL_STAGES.items()
-    if name not in (embed_crops.NAME, train.NAME, evaluate.NAME)
+    if name not in (ask_again.NAME, embed_crops.NAME, train.NAME, evaluate.NAME)
 }
 NAMES = ["red", "green", "blue"]
 
@@ -95,9 +95,9 @@ class Reads:
             monkeypatch.setattr(image_bytes, function, self._noting(getattr(image_bytes, function)))
 
     def _noting(self, function: Any) -> Any:
-        def noting(uri: str, *arguments: Any) -> Any:
+        def noting(uri: str, *arguments: Any, **settings: Any) -> Any:
             self.names.append(Path(uri).name)
-            return function(uri, *arguments)
+            return function(uri, *arguments, **settings)
 
         return noting
 
