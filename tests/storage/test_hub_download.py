@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bad_server import hurried
 from loopback import Server, serving, unreachable_url
 from safetensors.torch import save
 from siglip import CONFIG as SIGLIP
@@ -32,6 +33,12 @@ FILES = {
     "modeling.py": b"raise SystemExit",
 }
 TOKENIZER = {"tokenizer.json": b"{}", "tokenizer_config.json": b'{"a": 1}', "config.json": b"{}"}
+
+
+@pytest.fixture(autouse=True)
+def nobody_sleeps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with hurried(monkeypatch):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import pytest
 import torch
+from bad_server import hurried
 from loopback import Server, serving, unreachable_url
 
 from storage import weights_registry
@@ -21,6 +22,12 @@ from storage.weights_download import fetch
 from storage.weights_registry import Download, PublishedWeights, parse_selfmask
 
 TENSORS = {"a.weight": torch.arange(4.0), "b": torch.ones(2, 2, dtype=torch.float16)}
+
+
+@pytest.fixture(autouse=True)
+def nobody_sleeps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with hurried(monkeypatch):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ HANG, DRIP, CUT, RESET, REFUSE = "hang", "drip", "cut", "reset", "refuse"
 class BadServer(http.server.ThreadingHTTPServer):
     """Answers each path by the first item of its script, which is taken off while others follow.
 
-    An item is a body (bytes), a status, a pair of a status and headers, or one of the words above;
-    the words about bodies send `body`.
+    An item is a body (bytes), a status, a pair of a status and headers, `("retag", etag, body)`, or
+    one of the words above; the words about bodies send `body`.
 
     Attributes:
         scripts: what is done, by path; what has none is not there (404).
@@ -31,6 +31,8 @@ class BadServer(http.server.ThreadingHTTPServer):
         most: how many requests were answered at a time, at most.
         ranges: whether parts of files are sent.
         body: what is sent by halves.
+        etag: the version of all files; empty for none.
+        sent: bytes of the bodies that were sent on purpose.
     """
 
     daemon_threads = True
@@ -43,6 +45,8 @@ class BadServer(http.server.ThreadingHTTPServer):
         self.most = 0
         self.ranges = True
         self.body = b"x" * 1000
+        self.etag = ""
+        self.sent: list[int] = []
         self.over = threading.Event()
         self.gate: threading.Event | None = None
         self._lock = threading.Lock()
@@ -100,6 +104,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
         elif isinstance(item, str):
             self._send_badly(item)
+        elif isinstance(item, tuple) and item[0] == "retag":
+            self.server.etag = item[1]
+            self._send(item[2])
         else:
             status, headers = item if isinstance(item, tuple) else (item, {})
             self.send_response(status)
@@ -107,12 +114,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.end_headers()
 
+    def _end_head(self) -> None:
+        if self.server.etag:
+            self.send_header("ETag", self.server.etag)
+        self.end_headers()
+
     def _send(self, body: bytes) -> None:
         wanted = self.headers.get("Range")
+        if self.headers.get("If-Range") not in (None, self.server.etag):
+            wanted = None
         start, end = 0, len(body)
         if wanted and self.server.ranges:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
-            start, end = int(first), min(len(body), int(last) + 1)
+            start, end = int(first), min(len(body), int(last) + 1) if last else len(body)
             if start >= len(body):
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{len(body)}")
@@ -124,7 +138,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.send_response(200)
         self.send_header("Content-Length", str(end - start))
-        self.end_headers()
+        self._end_head()
+        self.server.sent.append(end - start)
         if self.command != "HEAD":
             self.wfile.write(body[start:end])
 
@@ -132,7 +147,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = self.server.body
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
+        self._end_head()
         self.close_connection = True
         if how == DRIP:
             for place in range(len(body)):
@@ -140,6 +155,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 if self.server.over.wait(0.05):
                     return
             return
+        self.server.sent.append(len(body) // 2)
         self.wfile.write(body[: len(body) // 2])
         if how == RESET:
             linger = struct.pack("ii", 1, 0)
