@@ -21,6 +21,7 @@ from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ArtifactError
 from storage.inventory import take_inventory, total_size
 from storage.leases import COLLECTING, RUNNING, Lease, collecting, forget, leases
+from storage.numbers import check_named_numbers
 from storage.pins import pin, pinned, unpin
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def gc_command(
     # It knows all stages, which take most of the time that this program's start takes.
     from flows.collect_garbage import find_garbage, freed_bytes
 
+    check_named_numbers({"older_than_hours": older_than_hours, "keep_builds": keep_builds})
     artifacts = ArtifactStore(store)
     before = time.time() - older_than_hours * 3600
     with collecting(artifacts) if delete else nullcontext(leases(artifacts)) as announced:

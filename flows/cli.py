@@ -21,6 +21,7 @@ from flows.corpus_options import ExcludeOption, IncludeOption, UriColumnOption
 from flows.demo_command import demo_command
 from flows.demo_train_app import demo_train_app
 from flows.predict_command import predict_pictures
+from flows.prefect_values import refusal_of_value
 from flows.safe_path import protect_children
 from flows.selfmask_command import selfmask_app
 from flows.serve_command import serve_command
@@ -344,7 +345,7 @@ def _sentence_for(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and not (error.filename is None and error.errno is None):
         return f"The system refused: {error.strerror or error} ({error.filename or 'disk'})."
-    return refusal_of_server(error)
+    return refusal_of_server(error) or refusal_of_value(error)
 
 
 def _say(sentence: str) -> int:

@@ -31,6 +31,7 @@ from made_world.captions import caption
 from made_world.kinds import KINDS
 from made_world.pictures import MadePicture, corpus_picture, scene_picture
 from storage.errors import ConfigError
+from storage.numbers import check_named_numbers
 from storage.weights import resolve
 from storage.weights_registry import ClipSpec
 from tasks.clip_pictures import CaptionedPicture
@@ -249,6 +250,7 @@ def _reporting(console: Console) -> Iterator[Callable[[Stretch, ClipStep], None]
 def _check(out: Path, seed: int, pictures: int, minutes: float) -> None:
     if out.suffix != ".safetensors":
         raise ConfigError(f"out is {out}: choose a name that ends with .safetensors.")
+    check_named_numbers({"seed": seed, "pictures": pictures, "minutes": minutes})
     for name, value, least in (
         ("seed", seed, 0),
         ("pictures", pictures, 1),

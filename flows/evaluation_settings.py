@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from flows.recipes import RecipeName, with_recipe
 from flows.run_form import DataSetName, DeviceName, Precision
 from storage.evaluation_data import EvaluationSet, open_evaluation_set
+from storage.numbers import LARGEST
 from storage.vocabulary import Category, load_vocabulary
 from tasks.class_matching import in_the_order_of
 from tasks.segmenter import InstanceSettings
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 
 
 class EvaluationSettings(BaseModel):
@@ -52,12 +53,12 @@ class EvaluationSettings(BaseModel):
     """auto, cpu, cuda or cuda:N."""
     precision: Precision = "auto"
     """auto (bfloat16 on a GPU, float32 elsewhere), float32 or bfloat16."""
-    image_size: Annotated[int, Field(ge=0)] = 1024
+    image_size: Annotated[int, Field(ge=0, le=LARGEST)] = 1024
     """Longer side that the network sees at most, pixels; 0: no limit."""
     upright: bool = False
     """The data was annotated on pictures turned upright by their EXIF orientation, and not as they
     are stored."""
-    limit: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     """The first images alone, for trials; 0: all."""
 
     threshold: Probability = 0.5
@@ -70,7 +71,7 @@ class EvaluationSettings(BaseModel):
     """IoU that hard and linear suppression still allow."""
     sigma: Positive = 0.5
     """Of gaussian suppression."""
-    score_threshold: Annotated[float, Field(ge=0)] = 0.001
+    score_threshold: Annotated[float, Field(ge=0, le=LARGEST)] = 0.001
     """What suppression leaves below it is dropped."""
     min_score: Probability = 0.0
     """Instances below it are left out; 0 for scores such as AP."""

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from storage.errors import ConfigError
+from storage.numbers import shown
 from storage.plain_yaml import load_plain_yaml
 from storage.regular_files import UnsuitableFileError
 from storage.user_files import SETTINGS, read_path
@@ -59,7 +60,7 @@ def _sentence(error: ValidationError, kind: type[BaseModel], what: str) -> str:
         return f"There is no setting {name} of the {what}, only {', '.join(kind.model_fields)}."
     if first["type"] == "missing":
         return f"The setting {name} of the {what} is not given: give {name}=VALUE."
-    return f"{name} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    return f"{name} is {shown(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."
 
 
 def _read_file(path: Path) -> dict[str, Any]:

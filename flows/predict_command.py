@@ -15,6 +15,7 @@ from flows.settings import DEFAULT_STORE, clip_model
 from flows.waiting import CountedProgress, waiting_for
 from storage.corpus_selection import Selection
 from storage.errors import ConfigError, CorpusError, VocabularyError
+from storage.numbers import check_named_numbers
 from storage.reject_reasons import REJECT_REASONS
 from storage.sentences import listed
 from storage.vocabulary import Category, load_vocabulary
@@ -107,6 +108,7 @@ def predict_pictures(
         sigma=nms_sigma,
         min_score=min_score,
     )
+    check_named_numbers({"batch": batch, "image_size": image_size})
     if batch < 1:
         raise ConfigError(f"batch is {batch}: use at least 1.")
     device = require_device(device)

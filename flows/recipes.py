@@ -157,7 +157,8 @@ def with_recipe(part: Part, given: Values) -> dict[str, Any]:
 
     A name that there is not is left for the settings' own check.
     """
-    recipe = _RECIPES.get(given.get("recipe", ""))
+    name = given.get("recipe", "")
+    recipe = _RECIPES.get(name) if isinstance(name, str) else None
     return {**(getattr(recipe, part) if recipe else {}), **given}
 
 

@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema
 
 from flows.settings import DEFAULT_CLIP
 from storage.evaluation_data import BENCHMARKS
+from storage.numbers import LARGEST
 from storage.vocabulary import known_vocabularies
 from storage.weights_registry import RECOMMENDED_CLIP, SELFMASK, SIGLIP
 
@@ -54,10 +55,10 @@ DataSetName = Annotated[str, Suggest(lambda: BENCHMARKS, "coco:… or folder:…
 DeviceName = Annotated[str, Suggest(lambda: ("auto", "cpu", "cuda"), "cuda:N")]
 Precision = Literal["auto", "float32", "bfloat16"]
 
-AtLeastOne = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1, le=LARGEST)]
+NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Margin = Annotated[float, Field(ge=-1, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 MaskSize = Annotated[int, Field(ge=32, le=4096)]
 """As `make_masks.Config` allows it."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from flows.settings import DEFAULT_CLIP
 from storage.errors import ConfigError
+from storage.numbers import check_numbers
 
 _RATE_FROM_NOTHING: Final = 1e-3
 _RATE_FROM_WEIGHTS: Final = 6e-6
@@ -104,6 +105,7 @@ class SelfMaskSettings:
         return _RATE_FROM_WEIGHTS if self.start else _RATE_FROM_NOTHING
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.out.suffix != ".safetensors":
             raise ConfigError(f"out is {self.out}: choose a name that ends with .safetensors.")
         self._check_recipe()

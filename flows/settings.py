@@ -10,6 +10,7 @@ from flows.devices import choose_device
 from storage import weights_registry
 from storage.credentials import refuse_secrets
 from storage.errors import ConfigError
+from storage.numbers import check_numbers
 from storage.weights import resolve
 from storage.weights_registry import parse_selfmask
 from tasks.models import ModelConfig, resolve_clip
@@ -95,6 +96,7 @@ class BuildSettings:
     store: str = DEFAULT_STORE
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not self.corpus:
             raise ConfigError("No corpus is given: name one with --corpus DIR.")
         for address in (*self.corpus, self.store):

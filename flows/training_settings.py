@@ -11,14 +11,19 @@ from flows.recipes import RecipeName, departures, with_recipe
 from flows.run_form import ClipName, DeviceName, Precision
 from flows.settings import DEFAULT_TRAINING_CLIP, clip_model
 from storage.category_splits import expand_names
+from storage.numbers import LARGEST, LARGEST_SEED
 from tasks import train
 from tasks.training_samples import SampleRecipe
 from tasks.training_step import Optimisation
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-AtLeast0 = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+AtLeast0 = Annotated[float, Field(ge=0, le=LARGEST)]
+
+MOST_PIXELS = 16_384
+"""Along a side of any picture that is read."""
+MOST_PROCESSES = 1_024
 
 
 class TrainingSettings(BaseModel):
@@ -67,7 +72,7 @@ class TrainingSettings(BaseModel):
     ce_scale: Positive = 1.0
     """What cosines with the text embeddings are multiplied with before the cross entropy."""
 
-    crop: Annotated[int, Field(ge=16)] = 384
+    crop: Annotated[int, Field(ge=16, le=MOST_PIXELS)] = 384
     """Rows and columns of a training sample, pixels."""
     min_objects: Annotated[int, Field(ge=1, le=255)] = 1
     """Objects of a sample, at least."""
@@ -102,14 +107,14 @@ class TrainingSettings(BaseModel):
     """Attention heads of the decoder."""
     stop_gradient: bool = True
     """The instance branch does not train the encoder."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     """Of the initial weights and the samples."""
     leave_out: tuple[str, ...] = ()
     """Categories that training is not to know; names, or coco-65-15 or voc2012-15-5."""
     missing_categories: Literal["train", "stop"] = "train"
     """Train although a category has no sample, or stop."""
 
-    workers: Annotated[int, Field(ge=0)] = 2
+    workers: Annotated[int, Field(ge=0, le=MOST_PROCESSES)] = 2
     """Processes that make samples."""
     micro_batch: Count | None = None
     """Images that are learned at once; none: all of a batch."""

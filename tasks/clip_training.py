@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import ConfigError
+from storage.numbers import check_numbers
 from tasks.timed_schedule import check_loss, learning_rate, share_done
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class ClipTrainingConfig:
     tiles: int = 1
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name in ("steps", "learning_rate", "max_gradient_norm"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}: choose more than 0.")

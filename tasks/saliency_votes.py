@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from storage.errors import ConfigError
+from storage.numbers import check_numbers
 from tasks.patch_features import Pixels
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class VoteConfig:
     least_agreement: float = 0.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not self.cluster_counts or min(self.cluster_counts) < 2:
             raise ConfigError(f"cluster_counts is {self.cluster_counts}: choose numbers from 2.")
         if not 16 <= self.patches <= 4096:

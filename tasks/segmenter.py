@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from storage.errors import ConfigError, VocabularyError, WeightsError
+from storage.numbers import check_numbers
 from storage.prompt_templates import TEMPLATES
 from storage.vocabulary import Category
 from storage.weights_registry import HF_HUB, LOCAL_DIR, parse_clip
@@ -75,6 +76,7 @@ class InstanceSettings:
     min_score: float = 0.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name in ("threshold", "suppression_threshold", "min_score"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: choose 0 to 1.")

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import ConfigError, CorpusError
+from storage.numbers import check_numbers
 from tasks.models import ModelConfig, load_selfmask_model
 from tasks.saliency_votes import Mask, PseudoMask, VoteConfig, pseudo_masks
 from tasks.selfmask_batches import Pixels, Views, selfmask_batches
@@ -85,6 +86,7 @@ class SelfMaskTrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name in ("steps", "batch_size", "learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}: choose more than 0.")

@@ -19,6 +19,7 @@ from storage.embeddings import write_embeddings
 from storage.errors import ConfigError, CorpusError, WeightsError
 from storage.filesystems import is_local
 from storage.fingerprints import Recipe
+from storage.numbers import check_numbers
 from storage.sentences import listed
 from storage.shard_samples import ShardSamples
 from storage.vocabulary import BACKGROUND, Category, category_prompts
@@ -91,6 +92,7 @@ class Config:
     compiled: bool = False
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name, least in (
             ("num_queries", 1), ("num_decoder_layers", 1), ("num_heads", 1), ("seed", 0),
             ("workers", 0), ("micro_batch", 1), ("checkpoint_every", 1), ("keep_checkpoints", 1),

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage.errors import ConfigError
+from storage.numbers import check_numbers
 from storage.shard_samples import ShardSamples
 from zutis_model.copy_paste import uniform_index
 
@@ -76,6 +77,7 @@ class SampleRecipe:
     max_sigma: float = 2.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if self.crop < _SMALLEST_CROP:
             raise ConfigError(f"crop must be at least {_SMALLEST_CROP}, not {self.crop}.")
         if not 1 <= self.min_objects <= self.max_objects <= _MOST_OBJECTS:

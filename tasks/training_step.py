@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from storage.errors import ConfigError, ZutisError
+from storage.numbers import check_numbers
 from tasks.training_processes import Processes
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Optimisation:
     ce_scale: float = 1.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name in ("iterations", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: choose 1 or more.")
