@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from PIL import Image
 from storage.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from zutis_model.instance_prediction import Instances
@@ -37,17 +38,40 @@ IMAGE_SIZE = 1024
 _SMALLEST_SIDE = 32
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Segmentation:
     """What a picture shows.
 
+    Args:
+        labels: see `narrow_labels`.
+        instances: see the attributes.
+
     Attributes:
-        labels: int64 [h, w]: 0 background, 1..k categories.
-        instances: by falling score, on the CPU, with masks [h, w] and category ids in 1..k.
+        narrow_labels: integers of any type, [h, w]: 0 background, 1..k categories.
+        instances: by falling score, on the CPU, with masks [h, w] and category ids in 1..k. Those
+            of large pictures are kept as run lengths: see `Instances.each_mask`.
     """
 
-    labels: NDArray[np.int64]
-    instances: Instances
+    def __init__(self, *, labels: NDArray[np.integer[Any]], instances: Instances) -> None:
+        self.narrow_labels = labels
+        self.instances = instances
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """int64 [h, w], eight bytes a pixel, which are made each time: 0 background, 1..k."""
+        return self.narrow_labels.astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NetworkInput:
+    """A picture as the network sees it.
+
+    Attributes:
+        pixels: uint8 [H, W, 3], RGB.
+        size: (h, w) of the picture, which the result has.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
 
 
 class Segmenter(Protocol):
@@ -101,47 +125,59 @@ class DenseSegmenter(ABC):
         Together or apart, results are the same up to rounding. Arguments and errors are those of
         `segment`; results come in the order of the pictures.
         """
-        groups: dict[tuple[int, int], list[int]] = {}
-        for index, pixels in enumerate(pictures):
+        for pixels in pictures:
             _check_pixels(pixels)
-            height, width, _ = pixels.shape
-            size = network_size(height, width, self.image_size)
-            groups.setdefault(size, []).append(index)
-        results: dict[int, Segmentation] = {}
-        for size, indices in groups.items():
-            group = [pictures[index] for index in indices]
-            results |= zip(indices, self._segment_group(group, size), strict=True)
-        return [results[index] for index in range(len(pictures))]
+        return self.segment_inputs([self.input_of(Image.fromarray(each)) for each in pictures])
 
-    def _segment_group(
-        self, pictures: list[NDArray[np.uint8]], size: tuple[int, int]
-    ) -> list[Segmentation]:
+    def input_of(self, picture: Image.Image) -> NetworkInput:
+        """What the network sees of a picture, RGB and upright: all that `segment_inputs` needs, so
+        that a large picture needn't be in memory any more by then."""
+        height, width = network_size(picture.height, picture.width, self.image_size)
+        seen = picture
+        if picture.size != (width, height):
+            seen = picture.resize((width, height), Image.Resampling.BILINEAR)
+        return NetworkInput(pixels=np.asarray(seen), size=(picture.height, picture.width))
+
+    def segment_inputs(self, inputs: Sequence[NetworkInput]) -> list[Segmentation]:
+        """As `segment_batch`, of pictures that `input_of` has prepared."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, seen in enumerate(inputs):
+            groups.setdefault(seen.pixels.shape, []).append(index)
+        results: dict[int, Segmentation] = {}
+        for indices in groups.values():
+            group = [inputs[index] for index in indices]
+            results |= zip(indices, self._segment_group(group), strict=True)
+        return [results[index] for index in range(len(inputs))]
+
+    def _segment_group(self, inputs: list[NetworkInput]) -> list[Segmentation]:
+        """Pictures that the network sees at one size."""
         import torch
 
-        images = torch.from_numpy(np.stack([_resized(pixels, size) for pixels in pictures]))
-        sizes = [(pixels.shape[0], pixels.shape[1]) for pixels in pictures]
+        images = torch.from_numpy(np.stack([seen.pixels for seen in inputs]))
         try:
             with torch.inference_mode():
-                return self._segment_images(images.permute(0, 3, 1, 2).contiguous(), sizes)
+                return self._segment_images(
+                    images.permute(0, 3, 1, 2).contiguous(), [seen.size for seen in inputs]
+                )
         except torch.OutOfMemoryError as error:
+            height, width, _ = inputs[0].pixels.shape
             raise ConfigError(
-                f"The device's memory is too small for {len(pictures)} pictures of {size[1]} x"
-                f" {size[0]} at a time: use a smaller batch or image size, or the device cpu."
+                f"The device's memory is too small for {len(inputs)} pictures of {width} x"
+                f" {height} at a time: use a smaller batch or image size, or the device cpu."
             ) from error
+
+    def _label_type(self) -> torch.dtype:
+        """The narrowest that holds all labels."""
+        import torch
+
+        fits = len(self.categories) <= torch.iinfo(torch.int16).max
+        return torch.int16 if fits else torch.int32
 
     def _at_least(self, min_score: float, instances: Instances) -> Instances:
         """The instances with that score or more, on the CPU."""
-        from zutis_model.instance_prediction import Instances
-
         if len(instances.scores):
             self.highest_score = max(self.highest_score or 0.0, float(instances.scores.max()))
-        kept = instances.scores >= min_score
-        return Instances(
-            category_ids=instances.category_ids[kept].cpu(),
-            scores=instances.scores[kept].cpu(),
-            masks=instances.masks[kept].cpu(),
-            boxes=instances.boxes[kept].cpu(),
-        )
+        return instances.chosen(instances.scores >= min_score).cpu()
 
     @abstractmethod
     def _segment_images(self, images: Tensor, sizes: list[tuple[int, int]]) -> list[Segmentation]:
@@ -166,11 +202,3 @@ def network_size(height: int, width: int, image_size: int) -> tuple[int, int]:
 def _check_pixels(pixels: NDArray[np.uint8]) -> None:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise ValueError(f"pixels must be uint8 [h, w, 3], got {pixels.dtype} {pixels.shape}")
-
-
-def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    if pixels.shape[:2] == size:
-        return pixels
-    height, width = size
-    image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image)

@@ -291,9 +291,9 @@ class Scores:
 
 def _painted_prediction(image: LoadedImage, found: Segmentation) -> LabelMap:
     painted = np.zeros(image.pixels.shape[:2], dtype=np.int64)
-    masks, labels = found.instances.masks.cpu().numpy(), found.instances.category_ids.tolist()
-    for mask, label in zip(masks[::-1], labels[::-1], strict=True):
-        painted[mask] = label
+    labels = found.instances.category_ids.tolist()
+    for mask, label in zip(found.instances.each_mask(), labels, strict=True):
+        painted[mask & (painted == 0)] = label  # the surer ones come first
     return painted
 
 

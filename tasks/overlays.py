@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import colorsys
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Colour = tuple[int, int, int]
 _Box = tuple[float, float, float, float]
+_Value = TypeVar("_Value", bound=np.generic)
 
 LARGEST_8_BIT_LABEL = 254
 """With more categories a label map has 16 bits; the highest value stands for "ignore"."""
@@ -54,7 +55,7 @@ def colours_of(num_categories: int) -> NDArray[np.uint8]:
     return np.array(colours, dtype=np.uint8)
 
 
-def encode_label_map(labels: NDArray[np.int64], num_categories: int) -> bytes:
+def encode_label_map(labels: NDArray[np.integer[Any]], num_categories: int) -> bytes:
     """A PNG whose values are the labels.
 
     Args:
@@ -72,13 +73,22 @@ def encode_label_map(labels: NDArray[np.int64], num_categories: int) -> bytes:
     return buffer.getvalue()
 
 
+def shown(picture: Image.Image) -> NDArray[np.uint8]:
+    """A picture, RGB, at the size at which it is shown: uint8 [rows, columns, 3], up to 2,048 a
+    side. Drawn on, it gives what the whole picture does."""
+    height, width = _shown_size(picture.height, picture.width)
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(picture)
+
+
 def draw_overlay(
     pixels: NDArray[np.uint8], segmentation: Segmentation, names: Sequence[str], *, remark: str = ""
 ) -> Image.Image:
     """Labels and instances of a picture, side by side.
 
     Args:
-        pixels: uint8 [h, w, 3], RGB.
+        pixels: uint8 [h, w, 3], RGB, or as `shown` gives them.
         segmentation: of the picture.
         names: k of them; label i is `names[i - 1]`.
         remark: written below, such as that the weights are untrained.
@@ -87,7 +97,7 @@ def draw_overlay(
         RGB, twice as wide as the picture. Small pictures are enlarged and large ones reduced.
     """
     panels = [
-        draw_labels(pixels, segmentation.labels, names),
+        draw_labels(pixels, segmentation.narrow_labels, names),
         draw_instances(pixels, segmentation, names),
     ]
     width, height = panels[0].size
@@ -102,17 +112,17 @@ def draw_overlay(
 
 
 def draw_labels(
-    pixels: NDArray[np.uint8], labels: NDArray[np.int64], names: Sequence[str]
+    pixels: NDArray[np.uint8], labels: NDArray[np.integer[Any]], names: Sequence[str]
 ) -> Image.Image:
     """A picture with its labels in colours, each named at its most inner pixel.
 
     Args:
-        pixels: uint8 [h, w, 3], RGB.
+        pixels: uint8 [h, w, 3], RGB, or as `shown` gives them.
         labels: int [h, w] in 0..k.
         names: k of them.
     """
-    height, width, _ = pixels.shape
-    small = _nearest(labels.astype(np.int32), _shown_size(height, width))
+    height, width = labels.shape
+    small = _nearest(labels, _shown_size(height, width)).astype(np.int32)
     colours = colours_of(len(names))
     image = _tinted(pixels, small, colours)
     areas = np.bincount(small.ravel(), minlength=len(names) + 1)
@@ -133,7 +143,7 @@ def draw_instances(
     Where they overlap, the one of higher score lies on top.
 
     Args:
-        pixels: uint8 [h, w, 3], RGB.
+        pixels: uint8 [h, w, 3], RGB, or as `shown` gives them.
         segmentation: of the picture.
         names: k of them.
     """
@@ -141,7 +151,7 @@ def draw_instances(
     category_ids = instances.category_ids.tolist()
     return draw_named_masks(
         pixels,
-        instances.masks.numpy(),
+        instances.each_mask(),
         category_ids,
         [
             f"{names[category - 1]} {score:.2f}"
@@ -152,7 +162,7 @@ def draw_instances(
 
 def draw_named_masks(
     pixels: NDArray[np.uint8],
-    masks: NDArray[np.bool_],
+    masks: Iterable[NDArray[np.bool_]],
     category_ids: Sequence[int],
     texts: Sequence[str],
     *,
@@ -162,13 +172,14 @@ def draw_named_masks(
 
     Args:
         pixels: uint8 [h, w, 3], RGB.
-        masks: bool [n, h, w]; where they overlap, the earlier one lies on top.
+        masks: n of bool [h, w], looked at one after the other; where they overlap, the earlier one
+            lies on top.
         category_ids: n of them, from 1.
         texts: n of them.
         font_size: pixels, of the drawn picture; 0 goes by its size.
     """
-    shown = _shown_size(*pixels.shape[:2])
-    top = _nearest(_topmost(masks), shown)
+    size = _shown_size(*pixels.shape[:2])
+    top = _topmost((_nearest(mask, size) for mask in masks), size)
     colours = colours_of(max(category_ids, default=0))
     own_colours = np.concatenate([np.zeros((1, 3), np.uint8), colours[list(category_ids)]])
     image = _tinted(pixels, top + 1, own_colours)
@@ -239,11 +250,11 @@ def _shown_size(height: int, width: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _nearest(values: NDArray[np.int32], size: tuple[int, int]) -> NDArray[np.int32]:
+def _nearest(values: NDArray[_Value], size: tuple[int, int]) -> NDArray[_Value]:
     """Values [h, w] at another size."""
     rows = (np.arange(size[0]) + 0.5) * values.shape[0] / size[0]
     columns = (np.arange(size[1]) + 0.5) * values.shape[1] / size[1]
-    found: NDArray[np.int32] = values[rows.astype(int)[:, None], columns.astype(int)]
+    found: NDArray[_Value] = values[rows.astype(int)[:, None], columns.astype(int)]
     return found
 
 
@@ -255,10 +266,9 @@ def _tinted(
     Region i has `colours[i]`; 0 is left as it is.
     """
     height, width = regions.shape
-    image = Image.fromarray(pixels)
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    canvas = np.array(image)
+    canvas = pixels.copy()
+    if pixels.shape[:2] != (height, width):
+        canvas = np.array(shown(Image.fromarray(pixels)))
     inside = regions > 0
     tint = colours[regions[inside]]
     canvas[inside] = np.rint((1 - _OPACITY) * canvas[inside] + _OPACITY * tint)
@@ -278,11 +288,12 @@ def _outline(regions: NDArray[np.int32], thickness: int) -> NDArray[np.bool_]:
     return edge
 
 
-def _topmost(masks: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Of masks [n, h, w], best first, the index of the best one at each pixel; -1 for none."""
-    if len(masks) == 0:
-        return np.full(masks.shape[1:], _NOTHING, dtype=np.int32)
-    return np.where(masks.any(axis=0), masks.argmax(axis=0), _NOTHING).astype(np.int32)
+def _topmost(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.int32]:
+    """Of masks [h, w], best first, the index of the best one at each pixel; -1 for none."""
+    topmost = np.full(size, _NOTHING, dtype=np.int32)
+    for index, mask in enumerate(masks):
+        topmost[mask & (topmost == _NOTHING)] = index
+    return topmost
 
 
 def _innermost(mask: NDArray[np.bool_]) -> tuple[float, float]:

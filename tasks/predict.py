@@ -45,12 +45,12 @@ from storage.image_decoding import decode
 from storage.reject_reasons import UNREADABLE
 from storage.sentences import counted_kinds
 from storage.vocabulary import Category
-from tasks.overlays import draw_overlay, encode_label_map
+from tasks.overlays import draw_overlay, encode_label_map, shown
 from tasks.picture_ids import PictureIds
 from tasks.stage import Progress, SilentProgress
 
 if TYPE_CHECKING:
-    from tasks.dense_segmenter import DenseSegmenter, Segmentation
+    from tasks.dense_segmenter import DenseSegmenter, NetworkInput, Segmentation
 
 PREDICTIONS = "predictions.json"
 RESULTS = "results.json"
@@ -203,21 +203,27 @@ def predict(
         for row in _rows(listing.rejects):
             writer.reject(display(row["uri"]), row["reason"])
             progress.advance(rejected=row["reason"])
-        pictures = _read(listing, _Tars(selection, ignored), writer, progress, image_ids)
+        tars = _Tars(selection, ignored)
+        pictures = _read(listing, tars, segmenter, writer, progress, image_ids)
         for some in _in_parts(pictures, batch):
-            segmentations = segmenter.segment_batch([picture.pixels for picture in some])
-            for picture, segmentation in zip(some, segmentations, strict=True):
-                writer.write(picture, segmentation)
-                progress.advance()
+            _predict_some(some, segmenter, writer, progress)
         writer.finish()
     return replace(writer.summary, ignored=dict(sorted(ignored.items())))
 
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
+    """What is needed of a picture, of which a hundred megapixels are not.
+
+    Attributes:
+        seen: by the network.
+        shown: to people, as `tasks.overlays.shown` gives it.
+    """
+
     file_name: str
     image_id: int
-    pixels: NDArray[np.uint8]
+    seen: NetworkInput
+    shown: NDArray[np.uint8]
 
 
 class _Writer:
@@ -254,12 +260,12 @@ class _Writer:
 
         categories = self._segmenter.categories
         name = f"{self._names.take(picture.file_name)}.png"
-        label_map = encode_label_map(segmentation.labels, len(categories))
+        label_map = encode_label_map(segmentation.narrow_labels, len(categories))
         (self._out / LABELS / name).write_bytes(label_map)
         remark = self._segmenter.label if self._segmenter.untrained else ""
-        overlay = draw_overlay(picture.pixels, segmentation, categories, remark=remark)
+        overlay = draw_overlay(picture.shown, segmentation, categories, remark=remark)
         overlay.save(self._out / OVERLAYS / name)
-        height, width, _ = picture.pixels.shape
+        height, width = picture.seen.size
         self._images.append(
             {
                 "id": picture.image_id,
@@ -363,6 +369,16 @@ def _without(listing: Listing, folder: str) -> Listing:
     return Listing(kept(listing.entries), kept(listing.rejects), listing.ignored)
 
 
+def _predict_some(
+    pictures: Sequence[_Picture], segmenter: DenseSegmenter, writer: _Writer, progress: Progress
+) -> None:
+    """Nothing of these pictures is in memory any more when the next ones are read."""
+    segmentations = segmenter.segment_inputs([picture.seen for picture in pictures])
+    for picture, segmentation in zip(pictures, segmentations, strict=True):
+        writer.write(picture, segmentation)
+        progress.advance()
+
+
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
     for some in table.to_batches():
         yield from some.to_pylist()
@@ -379,6 +395,7 @@ class _Tars:
 def _read(
     listing: Listing,
     tars: _Tars,
+    segmenter: DenseSegmenter,
     writer: _Writer,
     progress: Progress,
     ids: PictureIds | None,
@@ -390,19 +407,25 @@ def _read(
         for item in iter_entry(row["uri"], row["kind"], size=row["size"], **vars(tars)):
             name = _name_within(root, item)
             try:
-                pixels = _decoded(item)
+                seen, to_show = _looked_at(item, segmenter)
             except ImageRejected as rejected:
                 writer.reject(name, rejected.reason)
                 progress.advance(rejected=rejected.reason)
                 continue
             number += 1
-            yield _Picture(name, ids.take(item.uri, item.member) if ids else number, pixels)
+            image_id = ids.take(item.uri, item.member) if ids else number
+            del item  # half a gigabyte, it may be, while the picture is predicted
+            yield _Picture(name, image_id, seen, to_show)
 
 
-def _decoded(item: ImageBytes) -> NDArray[np.uint8]:
+def _looked_at(
+    item: ImageBytes, segmenter: DenseSegmenter
+) -> tuple[NetworkInput, NDArray[np.uint8]]:
+    """A picture as the network sees it and as people are shown it."""
     if item.data is None:
         raise ImageRejected(item.reject_reason or UNREADABLE)
-    return np.asarray(decode(item.data).image)
+    image = decode(item.data).image
+    return segmenter.input_of(image), shown(image)
 
 
 def _common_folder(listing: Listing) -> str:

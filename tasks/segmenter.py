@@ -122,7 +122,9 @@ class ZutisSegmenter(DenseSegmenter):
         from zutis_model.normalisation import normalise
 
         output = self._network(normalise(images.to(self._network.device)))
-        proposals, tokens = output.mask_proposals, output.patch_tokens
+        # Of the last layer alone, and without what the network needed on the way to it.
+        proposals, tokens = output.mask_proposals[:, -1], output.patch_tokens
+        del output
         return [
             self._segmentation(proposals[i : i + 1], tokens[i : i + 1], size)
             for i, size in enumerate(sizes)
@@ -135,7 +137,7 @@ class ZutisSegmenter(DenseSegmenter):
         from zutis_model.semantic_prediction import semantic_labels
 
         chosen = self._settings
-        (labels,) = semantic_labels(tokens, self._text_embeddings, size)
+        (labels,) = semantic_labels(tokens, self._text_embeddings, size, dtype=self._label_type())
         (instances,) = predict_instances(
             proposals,
             tokens,
@@ -189,7 +191,7 @@ class MaskClipSegmenter(DenseSegmenter):
     def _segmentation(self, tokens: Tensor, size: tuple[int, int]) -> Segmentation:
         from zutis_model.semantic_prediction import semantic_labels
 
-        (labels,) = semantic_labels(tokens, self._text_embeddings, size)
+        (labels,) = semantic_labels(tokens, self._text_embeddings, size, dtype=self._label_type())
         certainty = label_probabilities(
             tokens,
             self._text_embeddings,

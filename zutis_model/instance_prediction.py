@@ -18,44 +18,113 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from zutis_model.mask_suppression import Suppression, check_suppression, suppress_overlapping
-from zutis_model.mask_upsampling import upsampled_masks
+from zutis_model.mask_suppression import (
+    Suppression,
+    check_suppression,
+    intersections_within_categories,
+    suppress_by_intersections,
+    suppress_overlapping,
+)
+from zutis_model.mask_upsampling import blocks_of_masks, upsampled_masks
 from zutis_model.precision import autocast
+from zutis_model.run_length_masks import RunLengthMasks, RunLengths
 from zutis_model.semantic_prediction import check_embeddings, check_size
 
 BoxFormat = Literal["xywh", "xyxy"]
 _Value = TypeVar("_Value", int, str)
 
 _BACKGROUND = 0
+MOST_PIXELS = 2**28
+"""Of all masks of an image: 256 MiB. Above, they are never held together."""
+
+_BYTES_AT_ONCE = 2**25
 
 
-@dataclass(frozen=True, kw_only=True)
+class _Settings(TypedDict):
+    """Of suppression, by the names of its arguments."""
+
+    suppression: Suppression | None
+    suppression_threshold: float
+    sigma: float
+    score_threshold: float
+
+
 class Instances:
     """The instances of one image, by falling score; equal scores by category, then by query.
+
+    Args:
+        category_ids, scores, boxes: see the attributes.
+        masks: bool [n, H, W]; or as run lengths, where that is too much to hold.
 
     Attributes:
         category_ids: int64 [n] in 1..k-1: rows of the text embeddings.
         scores: float32 [n] in 0..1.
-        masks: bool [n, H, W], none of them empty; they may overlap.
         boxes: float32 [n, 4]: x1, y1, x2, y2 of the outermost pixels, inclusive, so a mask of one
             pixel has x1 = x2 and y1 = y2.
     """
 
-    category_ids: Tensor
-    scores: Tensor
-    masks: Tensor
-    boxes: Tensor
+    def __init__(
+        self, *, category_ids: Tensor, scores: Tensor, masks: Tensor | RunLengthMasks, boxes: Tensor
+    ) -> None:
+        self.category_ids = category_ids
+        self.scores = scores
+        self.boxes = boxes
+        self._masks = masks
+
+    @property
+    def masks(self) -> Tensor:
+        """bool [n, H, W], none of them empty; they may overlap. Of a large image, these are made
+        each time, and may be gigabytes: `each_mask` gives one after the other."""
+        return self._masks.tensor() if isinstance(self._masks, RunLengthMasks) else self._masks
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the masks."""
+        if isinstance(self._masks, RunLengthMasks):
+            return self._masks.size
+        _, height, width = self._masks.shape
+        return height, width
+
+    def each_mask(self) -> Iterator[npt.NDArray[np.bool_]]:
+        """The masks in their order, bool [H, W] each, of which one is held at a time."""
+        if isinstance(self._masks, RunLengthMasks):
+            yield from self._masks
+        else:
+            yield from self._masks.cpu().numpy()
+
+    def run_lengths(self) -> list[RunLengths]:
+        """The masks as COCO encodes them."""
+        if isinstance(self._masks, RunLengthMasks):
+            return list(self._masks.encoded)
+        return _encode(self._masks)
+
+    def chosen(self, which: Tensor) -> Instances:
+        """Some of the instances; `which`: bool [n], or int64 with their places."""
+        masks = self._masks
+        if isinstance(masks, RunLengthMasks):
+            places = which.nonzero()[:, 0] if which.dtype == torch.bool else which
+            masks = masks.chosen(places.tolist())
+        else:
+            masks = masks[which]
+        return Instances(category_ids=self.category_ids[which], scores=self.scores[which],
+                         masks=masks, boxes=self.boxes[which])  # fmt: skip
+
+    def cpu(self) -> Instances:
+        """The same, on the CPU."""
+        masks = self._masks if isinstance(self._masks, RunLengthMasks) else self._masks.cpu()
+        return Instances(category_ids=self.category_ids.cpu(), scores=self.scores.cpu(),
+                         masks=masks, boxes=self.boxes.cpu())  # fmt: skip
 
 
 @torch.no_grad()
@@ -76,8 +145,9 @@ def predict_instances(
 
     A score is the mean of the proposal inside its mask times sigmoid(temperature x cosine) of
     its category. Proposals with an empty mask and those of the background are dropped. Full
-    resolution is used for one image at a time: n masks of bool, and on a GPU 32 MiB of upsampled
-    proposals.
+    resolution is used for one image at a time: at most 256 MiB of masks, and on a GPU 32 MiB of
+    upsampled proposals, or one. Of an image whose objects' proposals would have more, one mask is
+    held at a time, and on a GPU those of the proposals as bits; the result is the same.
 
     Args:
         mask_proposals: float [b, q, h, w], or [b, l, q, h, w], of which the last layer is used;
@@ -113,18 +183,21 @@ def predict_instances(
     category_ids, scores = _classify(
         proposals, patch_tokens.float(), text_embeddings.float(), threshold, temperature
     )
-    binarise = partial(_binarise, size=size, threshold=threshold)
-    suppress = partial(
-        suppress_overlapping,
-        suppression=suppression,
-        suppression_threshold=suppression_threshold,
-        sigma=sigma,
-        score_threshold=score_threshold,
-    )
-    return [
-        _instances_of_image(*image, binarise, suppress)
-        for image in zip(proposals, category_ids, scores, strict=True)
-    ]
+    suppression_settings: _Settings = {
+        "suppression": suppression,
+        "suppression_threshold": suppression_threshold,
+        "sigma": sigma,
+        "score_threshold": score_threshold,
+    }
+    found = []
+    for image in zip(proposals, category_ids, scores, strict=True):
+        candidates = _objects(*image)
+        height, width = size or candidates.proposals.shape[1:]
+        if size is None or len(candidates.scores) * height * width <= MOST_PIXELS:
+            found.append(_instances(candidates, size, threshold, suppression_settings))
+        else:
+            found.append(_large_instances(candidates, size, threshold, suppression_settings))
+    return found
 
 
 def coco_predictions(
@@ -170,7 +243,7 @@ def coco_predictions(
         instances.category_ids.tolist(),
         instances.scores.tolist(),
         boxes.tolist(),
-        _encode(instances.masks),
+        instances.run_lengths(),
         strict=True,
     ):
         category_id = label
@@ -178,7 +251,7 @@ def coco_predictions(
             category_id = _look_up(category_of_label, label, "category_of_label")
         prediction = {
             "image_id": image_id,
-            "image_size": list(instances.masks.shape[1:]),
+            "image_size": list(instances.size),
             "category_id": category_id,
             "segmentation": {
                 "size": run_lengths["size"],
@@ -246,26 +319,38 @@ def _classify(
     return category_ids, mean_proposals * torch.sigmoid(best_cosines * temperature)
 
 
-def _instances_of_image(
-    proposals: Tensor,
-    category_ids: Tensor,
-    scores: Tensor,
-    binarise: Callable[[Tensor], Tensor],
-    suppress: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
-) -> Instances:
-    """From proposals [q, h, w] with categories and scores [q]."""
-    objects = category_ids != _BACKGROUND
-    category_ids, scores = category_ids[objects], scores[objects]
-    masks = binarise(proposals[objects])
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Candidates:
+    """Proposals of an object: float32 [n, h, w], with int64 categories and float32 scores [n]."""
 
-    kept, scores = suppress(masks, scores, category_ids)
+    proposals: Tensor
+    category_ids: Tensor
+    scores: Tensor
+
+
+def _objects(proposals: Tensor, category_ids: Tensor, scores: Tensor) -> _Candidates:
+    objects = category_ids != _BACKGROUND
+    return _Candidates(
+        proposals=proposals[objects], category_ids=category_ids[objects], scores=scores[objects]
+    )
+
+
+def _instances(
+    candidates: _Candidates,
+    size: tuple[int, int] | None,
+    threshold: float,
+    settings: _Settings,
+) -> Instances:
+    category_ids, scores = candidates.category_ids, candidates.scores
+    masks = _binarise(candidates.proposals, size, threshold)
+
+    kept, scores = suppress_overlapping(masks, scores, category_ids, **settings)
     # A mask can be lost on the way to the result's size. As in the reference it is dropped after
     # suppression, in which it may have been the best of its category.
     visible = masks.flatten(1).any(dim=1)[kept]
     kept, scores = kept[visible], scores[visible]
 
-    by_category = category_ids[kept].argsort(stable=True)
-    order = by_category[scores[by_category].argsort(descending=True, stable=True)]
+    order = _order(category_ids[kept], scores)
     masks = masks[kept[order]]
     return Instances(
         category_ids=category_ids[kept[order]],
@@ -273,6 +358,48 @@ def _instances_of_image(
         masks=masks,
         boxes=_boxes(masks),
     )
+
+
+def _large_instances(
+    candidates: _Candidates, size: tuple[int, int], threshold: float, settings: _Settings
+) -> Instances:
+    """The same as `_instances`, without ever holding all masks: pixels that masks have in common
+    are counted a block of the image at a time, and those that are kept are made once more."""
+    proposals, category_ids = candidates.proposals, candidates.category_ids
+    common = np.zeros((len(proposals), len(proposals)), dtype=np.int64)
+    if settings["suppression"] is not None:
+        blocks = blocks_of_masks(proposals, size, threshold, bytes_at_once=_BYTES_AT_ONCE)
+        for block in blocks:
+            common += intersections_within_categories(block, category_ids)
+    kept, scores = suppress_by_intersections(common, candidates.scores, category_ids, **settings)
+    masks = RunLengthMasks.of(
+        (
+            _binarise(proposals[[index]], size, threshold)[0].cpu().numpy()
+            for index in kept.tolist()
+        ),
+        size,
+    )
+    visible = torch.from_numpy(masks.areas() > 0).to(kept.device)
+    masks, kept, scores = (
+        masks.chosen(visible.nonzero()[:, 0].tolist()),
+        kept[visible],
+        scores[visible],
+    )
+
+    order = _order(category_ids[kept], scores)
+    masks = masks.chosen(order.tolist())
+    return Instances(
+        category_ids=category_ids[kept[order]],
+        scores=scores[order],
+        masks=masks,
+        boxes=masks.boxes().to(kept.device),
+    )
+
+
+def _order(category_ids: Tensor, scores: Tensor) -> Tensor:
+    """By falling score, equal ones by category, then by query: int64 [n]."""
+    by_category = category_ids.argsort(stable=True)
+    return by_category[scores[by_category].argsort(descending=True, stable=True)]
 
 
 def _binarise(proposals: Tensor, size: tuple[int, int] | None, threshold: float) -> Tensor:
@@ -298,13 +425,13 @@ def _first_and_last(occupied: Tensor) -> tuple[Tensor, Tensor]:
     return first, last
 
 
-def _encode(masks: Tensor) -> list[dict[str, Any]]:
+def _encode(masks: Tensor) -> list[RunLengths]:
     """Run-length encodings of bool [n, H, W]."""
     if len(masks) == 0:
         return []
     # pycocotools wants [H, W, n] in column-major order.
     columns_first = np.asfortranarray(masks.permute(1, 2, 0).cpu().numpy().astype(np.uint8))
-    encodings: list[dict[str, Any]] = coco_mask.encode(columns_first)
+    encodings: list[RunLengths] = coco_mask.encode(columns_first)
     return encodings
 
 

@@ -23,6 +23,7 @@ from zutis_model.precision import autocast
 
 Suppression = Literal["hard", "linear", "gaussian"]
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 # The reference adds it to the union, so that two empty masks overlap by 0.
 _EPSILON = 1e-7
@@ -72,10 +73,47 @@ def suppress_overlapping(
     """
     check_suppression(suppression, suppression_threshold, sigma, score_threshold)
     _check_candidates(masks, scores, category_ids)
-    if suppression is None:
-        return torch.arange(len(masks), device=masks.device), scores.float()
+    # Where all are kept, nobody asks how much they overlap.
+    count = _no_intersections if suppression is None else intersections_within_categories
+    return suppress_by_intersections(
+        count(masks, category_ids),
+        scores,
+        category_ids,
+        suppression=suppression,
+        suppression_threshold=suppression_threshold,
+        sigma=sigma,
+        score_threshold=score_threshold,
+    )
 
-    iou = _iou_within_categories(masks, category_ids)
+
+def suppress_by_intersections(
+    intersections: IntArray,
+    scores: Tensor,
+    category_ids: Tensor,
+    *,
+    suppression: Suppression | None = "hard",
+    suppression_threshold: float = 0.3,
+    sigma: float = 0.5,
+    score_threshold: float = 0.001,
+) -> tuple[Tensor, Tensor]:
+    """`suppress_overlapping`, for masks whose common pixels are counted already.
+
+    Args:
+        intersections: int64 [n, n], of all blocks of the masks' pixels together, as
+            `intersections_within_categories` counts them.
+        scores, category_ids, and the settings: as of `suppress_overlapping`.
+
+    Returns:
+        As `suppress_overlapping`.
+
+    Raises:
+        ValueError: as `suppress_overlapping`.
+    """
+    check_suppression(suppression, suppression_threshold, sigma, score_threshold)
+    if suppression is None:
+        return torch.arange(len(scores), device=scores.device), scores.float()
+
+    iou = _iou(torch.from_numpy(intersections)).numpy()
     weights = _weights(iou, suppression, suppression_threshold, sigma)
     kept, lowered = _choose_greedily(
         # The reference multiplies in double precision too.
@@ -84,8 +122,28 @@ def suppress_overlapping(
         weights,
         score_threshold,
     )
-    indices = torch.from_numpy(kept).to(masks.device)
-    return indices, torch.from_numpy(lowered[kept]).to(masks.device, torch.float32)
+    indices = torch.from_numpy(kept).to(scores.device)
+    return indices, torch.from_numpy(lowered[kept]).to(scores.device, torch.float32)
+
+
+def intersections_within_categories(masks: Tensor, category_ids: Tensor) -> IntArray:
+    """Common pixels of all pairs of masks, or of one block of their pixels.
+
+    Counts of blocks add up to those of the whole masks.
+
+    Args:
+        masks: bool [n, ...], of one image.
+        category_ids: int [n].
+
+    Returns:
+        int64 [n, n]; 0 for masks of different categories, whose overlap nobody asks for.
+    """
+    counted = _no_intersections(masks, category_ids)
+    for category in torch.unique(category_ids):
+        members = torch.nonzero(category_ids == category)[:, 0]
+        places = members.cpu().numpy()
+        counted[np.ix_(places, places)] = _intersections(masks[members]).cpu().numpy()
+    return counted
 
 
 def pairwise_iou(masks: Tensor) -> Tensor:
@@ -97,20 +155,19 @@ def pairwise_iou(masks: Tensor) -> Tensor:
     Returns:
         float64 [n, n] in 0..1, on the same device; 0 for two empty masks, also on the diagonal.
     """
+    return _iou(_intersections(masks))
+
+
+def _no_intersections(masks: Tensor, category_ids: Tensor) -> IntArray:
+    return np.zeros((len(masks), len(category_ids)), dtype=np.int64)
+
+
+def _intersections(masks: Tensor) -> Tensor:
+    """Common pixels of all pairs of masks, bool [n, ...]: int64 [n, n] on their device."""
     flat = masks.flatten(1)
     if masks.device.type == "cpu":
-        return _iou(torch.from_numpy(_intersections_of_bits(flat.numpy())))
-    return _iou(_intersections_by_products(flat))
-
-
-def _iou_within_categories(masks: Tensor, category_ids: Tensor) -> FloatArray:
-    """`pairwise_iou`, where nobody asks for the overlap of masks of different categories: 0."""
-    iou = np.zeros((len(masks), len(masks)))
-    for category in torch.unique(category_ids):
-        members = torch.nonzero(category_ids == category)[:, 0]
-        places = members.cpu().numpy()
-        iou[np.ix_(places, places)] = pairwise_iou(masks[members]).cpu().numpy()
-    return iou
+        return torch.from_numpy(_intersections_of_bits(flat.numpy()))
+    return _intersections_by_products(flat)
 
 
 def _iou(intersection: Tensor) -> Tensor:
@@ -120,7 +177,7 @@ def _iou(intersection: Tensor) -> Tensor:
     return intersection.double() / (union.double() + _EPSILON)
 
 
-def _intersections_of_bits(flat: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+def _intersections_of_bits(flat: npt.NDArray[np.bool_]) -> IntArray:
     """Common pixels of all pairs of masks [n, pixels]: eight pixels a byte, eight bytes a word."""
     n, pixels = flat.shape
     words = -(-pixels // 64)

@@ -12,6 +12,8 @@ Dimensions:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -41,15 +43,64 @@ def upsampled_masks(proposals: Tensor, size: tuple[int, int], threshold: float) 
     """
     if proposals.device.type != "cpu":
         return _in_blocks(proposals, size, threshold)
+    return _rows_of_masks(proposals, size, threshold, 0, size[0])
+
+
+@torch.no_grad()
+def blocks_of_masks(
+    proposals: Tensor, size: tuple[int, int], threshold: float, *, bytes_at_once: int
+) -> Iterator[Tensor]:
+    """`upsampled_masks` piece by piece, for images whose masks are too many to hold.
+
+    Args:
+        proposals, size, threshold: as of `upsampled_masks`.
+        bytes_at_once: of a piece, at most, unless one row of each mask has more. On a GPU, all
+            masks are held as bits.
+
+    Yields:
+        bool [n, pixels]: the same pixels of all masks, and all of them once.
+    """
+    n, (height, width) = len(proposals), size
+    if proposals.device.type != "cpu":
+        yield from _blocks_of_bits(proposals, size, threshold, bytes_at_once)
+        return
+    step = max(1, bytes_at_once // max(1, n * width))
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        yield _rows_of_masks(proposals, size, threshold, top, bottom).flatten(1)
+
+
+def _rows_of_masks(
+    proposals: Tensor, size: tuple[int, int], threshold: float, top: int, bottom: int
+) -> Tensor:
+    """The rows of masks from `top` up to `bottom`: bool [n, bottom - top, W], on a CPU."""
     values = np.ascontiguousarray(proposals.float().numpy())
-    masks = np.zeros((len(values), *size), dtype=np.bool_)
+    masks = np.zeros((len(values), bottom - top, size[1]), dtype=np.bool_)
     if values.size:
         rows, row_weights = _neighbours(values.shape[1], size[0])
         columns, column_weights = _neighbours(values.shape[2], size[1])
         _interpolate_where_mixed(
-            values, np.float32(threshold), rows, row_weights, columns, column_weights, masks
-        )
+            values, np.float32(threshold),
+            rows[top:bottom], row_weights[top:bottom], columns, column_weights, masks,
+        )  # fmt: skip
     return torch.from_numpy(masks)
+
+
+def _blocks_of_bits(
+    proposals: Tensor, size: tuple[int, int], threshold: float, bytes_at_once: int
+) -> Iterator[Tensor]:
+    """Of each proposal all pixels are upsampled at once, and an eighth of their bytes is kept."""
+    places = torch.arange(8, dtype=torch.uint8, device=proposals.device)
+    n, pixels = len(proposals), size[0] * size[1]
+    packed = torch.zeros((n, -(-pixels // 8)), dtype=torch.uint8, device=proposals.device)
+    for bits, proposal in zip(packed, proposals, strict=True):
+        mask = upsample(proposal[None, None], size).flatten() > threshold
+        mask = torch.nn.functional.pad(mask, (0, 8 * len(bits) - pixels)).view(-1, 8)
+        bits.copy_((mask.byte() << places).sum(dim=1, dtype=torch.uint8))
+    step = max(1, bytes_at_once // max(1, 8 * n))
+    for start in range(0, packed.shape[1], step):
+        part = packed[:, start : start + step, None]
+        yield ((part >> places) & 1).bool().flatten(1)[:, : pixels - 8 * start]
 
 
 def _in_blocks(proposals: Tensor, size: tuple[int, int], threshold: float) -> Tensor:

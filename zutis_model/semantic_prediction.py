@@ -15,6 +15,8 @@ Dimensions:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
@@ -22,6 +24,7 @@ from torch import Tensor
 from zutis_model.precision import autocast
 
 _LOGITS_AT_ONCE = 2**23  # of `semantic_labels`: 32 MiB
+_SHORTEST_OF_STRIPS = 128
 
 
 @torch.no_grad()
@@ -50,22 +53,27 @@ def semantic_logits(
 
 @torch.no_grad()
 def semantic_labels(
-    patch_tokens: Tensor, text_embeddings: Tensor, size: tuple[int, int] | None = None
+    patch_tokens: Tensor,
+    text_embeddings: Tensor,
+    size: tuple[int, int] | None = None,
+    *,
+    dtype: torch.dtype = torch.int64,
 ) -> Tensor:
     """The most similar category of every pixel; the first of equally similar ones.
 
     Equals `semantic_logits(...).argmax(dim=1)`. Held at once are the k maps at the tokens'
-    resolution, the result, and 32 MiB of full-resolution maps (or one map for each image, if
-    that is more).
+    resolution, the result, and 32 MiB of full-resolution maps, of large images some columns of
+    one map.
 
     Args:
         patch_tokens: float [b, h, w, d], unit norm along d.
         text_embeddings: float [k, d], unit rows, on the same device.
         size: (H, W) of the result, rows first; None: the tokens' (h, w).
+        dtype: of the result, one that holds k - 1: int64 is what PyTorch indexes and counts with,
+            and int16 a quarter of its memory.
 
     Returns:
-        int64 [b, H, W] in 0..k-1: the type doesn't depend on k, and it is the one that PyTorch
-        indexes and counts with. Cast it before storing.
+        `dtype` [b, H, W] in 0..k-1.
 
     Raises:
         ValueError: as `semantic_logits`.
@@ -76,6 +84,8 @@ def semantic_labels(
     height, width = grid if size is None else size
     step = max(1, _LOGITS_AT_ONCE // max(1, b * height * width))
 
+    if takes_strips((height, width), b):
+        return _labels_in_strips(similarities, (height, width), dtype)
     best = similarities.new_full((b, height, width), -torch.inf)
     labels = torch.zeros((b, height, width), dtype=torch.int64, device=best.device)
     for start in range(0, k, step):
@@ -85,7 +95,55 @@ def semantic_labels(
         better = top > best
         best = torch.where(better, top, best)
         labels = torch.where(better, index.add_(start), labels)
+    return labels.to(dtype)
+
+
+def _labels_in_strips(similarities: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """`semantic_labels` of similarities [b, k, h, w], some columns after the others."""
+    labels = torch.zeros((len(similarities), *size), dtype=dtype, device=similarities.device)
+    for columns, maps in upsampled_strips(similarities, size):
+        here = labels[..., columns]
+        best = torch.full(here.shape, -torch.inf, device=labels.device)
+        for label, top in enumerate(maps):
+            here.masked_fill_(top > best, label)
+            torch.maximum(best, top, out=best)
     return labels
+
+
+def takes_strips(size: tuple[int, int], images: int = 1) -> bool:
+    """Whether maps of that (H, W) are so large that `upsampled_strips` is for them.
+
+    Where a side is short, PyTorch's interpolation has another kernel, with other roundings.
+    """
+    return images * size[0] * size[1] > _LOGITS_AT_ONCE and min(size) >= _SHORTEST_OF_STRIPS
+
+
+def upsampled_strips(
+    maps: Tensor, size: tuple[int, int]
+) -> Iterator[tuple[slice, Iterator[Tensor]]]:
+    """`upsample` of maps that are too large at that size, some columns and one map at a time.
+
+    The same values to the last bit: along rows first, for each map alone, and then along a strip's
+    columns, where the strip's place makes no difference.
+
+    Args:
+        maps: float32 [b, c, h, w].
+        size: (H, W), of which `takes_strips` is true.
+
+    Yields:
+        The columns, and for these one after the other of the c maps: float32 [b, H, columns].
+    """
+    height, width = size
+    step = max(1, _LOGITS_AT_ONCE // max(1, len(maps) * height))
+    for left in range(0, width, step):
+        columns = slice(left, min(left + step, width))
+        yield columns, (_strip(one, size, columns) for one in torch.split(maps, 1, dim=1))
+
+
+def _strip(one: Tensor, size: tuple[int, int], columns: slice) -> Tensor:
+    """Columns of one map each, [b, 1, h, w]: float32 [b, H, columns]."""
+    wide = upsample(one, (one.shape[2], size[1]))[..., columns].contiguous()
+    return upsample(wide, (size[0], wide.shape[3]))[:, 0]
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:

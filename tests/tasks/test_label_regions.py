@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
+from scipy import ndimage
 
+from tasks import label_regions
 from tasks.label_regions import label_probabilities, regions_as_instances
+from zutis_model import instance_prediction, semantic_prediction
 
 LABELS = np.array(
     [
@@ -47,3 +51,38 @@ def test_probabilities_are_those_of_a_softmax_over_all_categories(monkeypatch):
     # Large enough that not all categories are looked at together.
     found = label_probabilities(tokens, texts, (1500, 1100), scale=10)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("bias", [None, -3.0])
+def test_probabilities_of_large_pictures_are_found_in_strips(bias, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.nn.functional.normalize(torch.randn(1, 3, 4, 8, generator=generator), dim=-1)
+    texts = torch.nn.functional.normalize(torch.randn(5, 8, generator=generator), dim=-1)
+    monkeypatch.setattr(label_regions, "_LOGITS_AT_ONCE", 200 * 300)  # a category at a time
+    expected = label_probabilities(tokens, texts, (200, 300), scale=10, bias=bias)
+    monkeypatch.setattr(semantic_prediction, "_LOGITS_AT_ONCE", 200 * 70)
+    found = label_probabilities(tokens, texts, (200, 300), scale=10, bias=bias)
+    # PyTorch's exp and log differ in a last bit by a value's place in its array.
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("pixels_at_once", [1, 700, 10**9])
+def test_scores_are_the_means_of_scipy_to_the_last_bit(pixels_at_once, monkeypatch):
+    monkeypatch.setattr(label_regions, "_PIXELS_AT_ONCE", pixels_at_once)
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, (60, 70))
+    certainty = random.random(labels.shape, dtype=np.float32)
+    regions, categories = label_regions._regions(labels)
+    numbers = np.arange(1, len(categories) + 1)
+    expected = np.asarray(ndimage.mean(certainty, regions, numbers))
+    assert np.array_equal(label_regions._means(certainty, regions, len(numbers)), expected)
+
+
+def test_regions_of_large_pictures_are_kept_as_run_lengths(monkeypatch):
+    certainty = np.linspace(0, 1, LABELS.size, dtype=np.float32).reshape(LABELS.shape)
+    expected = regions_as_instances(LABELS, certainty)
+    monkeypatch.setattr(instance_prediction, "MOST_PIXELS", 0)
+    found = regions_as_instances(LABELS.astype(np.int16), certainty)
+    assert torch.equal(found.masks, expected.masks)
+    assert torch.equal(found.boxes, expected.boxes)
+    assert found.run_lengths() == expected.run_lengths()

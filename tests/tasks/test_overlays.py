@@ -16,8 +16,10 @@ from tasks.overlays import (
     draw_labels,
     draw_overlay,
     encode_label_map,
+    shown,
 )
 from zutis_model.instance_prediction import Instances
+from zutis_model.run_length_masks import RunLengthMasks
 
 HEIGHT, WIDTH = 400, 500
 
@@ -130,3 +132,29 @@ def test_nothing_found_leaves_the_picture_as_it_is(grey):
     overlay = np.asarray(draw_overlay(grey, segmentation(), ["a"]))
     assert np.array_equal(overlay[:, :WIDTH], grey)
     assert np.array_equal(overlay[:, -WIDTH:], grey)
+
+
+@pytest.mark.parametrize("size", [(16, 40), (100, 5000), (300, 2000), (3000, 2001), (700, 701)])
+def test_a_picture_at_the_size_that_is_shown_gives_what_the_whole_one_does(size):
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (*size, 3), dtype=np.uint8)
+    labels = np.zeros(size, np.int64)
+    labels[: size[0] // 2] = 1
+    masks = torch.from_numpy(np.stack([labels == 1, labels >= 0]))
+    instances = Instances(
+        category_ids=torch.tensor([1, 2]),
+        scores=torch.tensor([0.9, 0.3]),
+        masks=masks,
+        boxes=torch.zeros(2, 4),
+    )
+    whole = draw_overlay(pixels, Segmentation(labels=labels, instances=instances), ["a", "b"])
+    compact = Instances(
+        category_ids=instances.category_ids,
+        scores=instances.scores,
+        masks=RunLengthMasks.of(masks.numpy(), size),
+        boxes=instances.boxes,
+    )
+    narrow = Segmentation(labels=labels.astype(np.int16), instances=compact)
+    drawn = draw_overlay(shown(Image.fromarray(pixels)), narrow, ["a", "b"])
+    assert np.array_equal(np.asarray(drawn), np.asarray(whole))
+    assert encode_label_map(narrow.narrow_labels, 2) == encode_label_map(labels, 2)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -283,3 +286,59 @@ class TestFolder:
 def test_a_batch_of_nothing_is_refused(segmenter, folder, tmp_path):
     with pytest.raises(ConfigError, match="batch is 0"):
         run(segmenter, [folder], tmp_path / "out", batch=0)
+
+
+_PREDICT_A_LARGE_PICTURE = """
+import sys
+from pathlib import Path
+import torch
+from fakes import FakeClip
+from colour_network import ColourNetwork
+from storage.vocabulary import Category
+from tasks.category_texts import embed_categories
+from tasks.predict import find_pictures, predict, prepare_folder
+from tasks.segmenter import ZutisSegmenter
+
+class HundredQueries(ColourNetwork):
+    def forward(self, images):
+        output = super().forward(images)
+        logits = output.mask_logits[:, :, [0]].expand(-1, -1, 100, -1, -1)
+        return type(output)(mask_logits=logits, patch_tokens=output.patch_tokens)
+
+def status(name):
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[name].split()[0]) * 1024
+
+def run(picture, out):
+    prepare_folder(Path(out), overwrite=False)
+    predict(find_pictures([picture]), segmenter, Path(out))
+
+names = ("red", "green", "blue")
+texts = embed_categories(FakeClip(), [Category(name=name) for name in names])
+segmenter = ZutisSegmenter(HundredQueries(), texts, names)
+small, large, out = sys.argv[1:]
+run(small, out + "-small")  # compiles, imports
+before = status("VmRSS")
+run(large, out)
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_a_large_picture_takes_memory_for_itself_and_not_for_all_its_proposals(tmp_path):
+    picture("red", 0, (96, 64)).save(tmp_path / "small.jpg")
+    size = (4000, 3000)
+    picture("red", 0, (96, 64)).resize(size).save(tmp_path / "large.jpg")
+    paths = [str(tmp_path / name) for name in ("small.jpg", "large.jpg", "out")]
+    ended = subprocess.run(
+        [sys.executable, "-c", _PREDICT_A_LARGE_PICTURE, *paths],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    # The picture is 4 bytes a pixel; a bit of 100 proposals would be another 12, a byte 100.
+    assert int(ended.stdout) < 25 * size[0] * size[1]
+    assert len(read(tmp_path / "out")["annotations"]) == 1

@@ -1,5 +1,6 @@
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -362,3 +363,56 @@ def test_gpu_agrees(suppression, inputs):
         assert torch.equal(a.category_ids.cpu(), e.category_ids)
         torch.testing.assert_close(a.scores.cpu(), e.scores, atol=1e-5, rtol=0)
         assert (a.masks.cpu() != e.masks).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("suppression", ["hard", "linear", "gaussian", None])
+@pytest.mark.parametrize("bytes_at_once", [1, 5 * SIZE[1] * 3, 10**9])
+def test_large_images_give_the_same_by_blocks(suppression, bytes_at_once, inputs, monkeypatch):
+    expected = predict_instances(*inputs, size=SIZE, suppression=suppression)
+    monkeypatch.setattr(instance_prediction, "MOST_PIXELS", 0)
+    monkeypatch.setattr(instance_prediction, "_BYTES_AT_ONCE", bytes_at_once)
+    actual = predict_instances(*inputs, size=SIZE, suppression=suppression)
+    for a, e in zip(actual, expected, strict=True):
+        for name in ("category_ids", "scores", "masks", "boxes"):
+            assert torch.equal(getattr(a, name), getattr(e, name)), name
+        assert coco_predictions(a, 1) == coco_predictions(e, 1)
+
+
+def test_masks_lost_on_the_way_to_the_size_of_a_large_image_are_dropped(monkeypatch):
+    monkeypatch.setattr(instance_prediction, "MOST_PIXELS", 0)
+    proposals = box_image((3, 3, 3, 3), (0, 0, 10, 10))
+    (small,) = predict_instances(proposals, tokens_of(in_columns(1)), torch.eye(4), size=(3, 4))
+    assert small.boxes.tolist() == [[0, 0, 2, 2]]
+
+
+def test_all_masks_of_a_large_image_are_never_held():
+    proposals = torch.full((1, 100, 12, 16), 0.1)
+    proposals[..., 2:9, 3:12] = 0.9
+    arguments = proposals, tokens_of(in_columns(1)), torch.eye(4)
+    predict_instances(*arguments, size=(30, 40))  # compiles
+    tracemalloc.start()
+    try:
+        (instances,) = predict_instances(*arguments, size=(1500, 2000))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(instances.scores) == 1  # they are one mask, a hundred times
+    assert peak < 100 * 2**20 < 100 * 1500 * 2000
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_instances_are_chosen_and_looked_at_one_by_one(large, inputs, monkeypatch):
+    if large:
+        monkeypatch.setattr(instance_prediction, "MOST_PIXELS", 0)
+    instances = predict_instances(*inputs, size=SIZE)[0]
+    assert instances.size == SIZE
+    assert np.array_equal(np.stack(list(instances.each_mask())), instances.masks.numpy())
+    for which in (instances.scores < instances.scores.median(), torch.tensor([2, 0])):
+        chosen = instances.chosen(which).cpu()
+        assert len(chosen.scores) == len(chosen.run_lengths()) > 0
+        assert torch.equal(chosen.masks, instances.masks[which])
+        assert torch.equal(chosen.boxes, instances.boxes[which])
+        assert torch.equal(chosen.category_ids, instances.category_ids[which])
+    nothing = instances.chosen(instances.scores > 1)
+    assert nothing.masks.shape == (0, *SIZE)
+    assert list(nothing.each_mask()) == nothing.run_lengths() == []

@@ -7,7 +7,12 @@ import torch
 from torch.nn.functional import interpolate
 
 from zutis_model import mask_upsampling
-from zutis_model.mask_upsampling import _in_blocks, upsampled_masks
+from zutis_model.mask_upsampling import (
+    _blocks_of_bits,
+    _in_blocks,
+    blocks_of_masks,
+    upsampled_masks,
+)
 
 SIZES = [
     ((6, 8), (48, 64)),
@@ -66,3 +71,29 @@ def test_a_gpu_would_upsample_a_few_at_a_time(pixels_at_once, monkeypatch):
     assert torch.equal(_in_blocks(proposals, size, 0.5), expected)
     assert sum(seen) == 20
     assert max(seen) <= max(1, pixels_at_once // (48 * 64))
+
+
+@pytest.mark.parametrize("bytes_at_once", [1, 1000, 10**9])
+@pytest.mark.parametrize(("grid", "size"), SIZES)
+def test_blocks_are_the_masks_in_pieces(grid, size, bytes_at_once):
+    proposals = smooth(grid)
+    blocks = list(blocks_of_masks(proposals, size, 0.5, bytes_at_once=bytes_at_once))
+    expected = upsampled_masks(proposals, size, 0.5).flatten(1)
+    assert torch.equal(torch.cat(blocks, dim=1), expected)
+    a_row = 20 * size[1]
+    assert max(block.numel() for block in blocks) <= max(bytes_at_once, a_row)
+
+
+@pytest.mark.parametrize("bytes_at_once", [1, 1000, 10**9])
+@pytest.mark.parametrize(("grid", "size"), SIZES)
+def test_a_gpu_would_keep_bits(grid, size, bytes_at_once):
+    proposals = smooth(grid)
+    blocks = list(_blocks_of_bits(proposals, size, 0.5, bytes_at_once))
+    expected = _in_blocks(proposals, size, 0.5).flatten(1)
+    assert torch.equal(torch.cat(blocks, dim=1), expected)
+    assert max(block.numel() for block in blocks) <= max(bytes_at_once, 20 * 8)
+
+
+def test_no_proposals_have_empty_blocks():
+    for block in blocks_of_masks(torch.zeros(0, 4, 4), (8, 8), 0.5, bytes_at_once=10):
+        assert len(block) == 0

@@ -5,7 +5,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zutis_model import semantic_prediction
-from zutis_model.semantic_prediction import semantic_labels, semantic_logits
+from zutis_model.semantic_prediction import semantic_labels, semantic_logits, upsampled_strips
 
 SIZE = (93, 131)  # of the fixture's results with a size
 
@@ -16,15 +16,17 @@ def unit_tokens(*shape, seed=0):
 
 
 class LargestResult(TorchDispatchMode):
-    """Remembers the largest number of values that an operation gave."""
+    """Remembers the largest number of values that an operation gave, of any type and of float."""
 
-    values = 0
+    values = floats = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         results = func(*args, **(kwargs or {}))
         for result in results if isinstance(results, (tuple, list)) else (results,):
             if isinstance(result, torch.Tensor):
                 self.values = max(self.values, result.numel())
+                if result.is_floating_point():
+                    self.floats = max(self.floats, result.numel())
         return results
 
 
@@ -157,3 +159,24 @@ def test_gpu_agrees(fixture):
     labels = semantic_labels(tokens, text, SIZE)
     assert labels.is_cuda
     assert (labels.cpu() != fixture["semantic_full_labels"]).float().mean() <= 1e-3
+
+
+@pytest.mark.parametrize("size", [(300, 257), (128, 1000), (640, 128)])
+@pytest.mark.parametrize("logits_at_once", [1, 5000, 50_000])
+def test_labels_of_large_images_are_found_in_strips(size, logits_at_once, monkeypatch):
+    tokens, text = unit_tokens(2, 9, 7, 8), unit_tokens(11, 8, seed=1)
+    expected = semantic_logits(tokens, text, size)
+    monkeypatch.setattr(semantic_prediction, "_LOGITS_AT_ONCE", logits_at_once)
+    labels = semantic_labels(tokens, text, size, dtype=torch.int16)
+    assert labels.dtype == torch.int16
+    assert torch.equal(labels.long(), expected.argmax(dim=1))
+    for columns, maps in upsampled_strips(semantic_logits(tokens, text), size):
+        assert torch.equal(torch.stack(list(maps), dim=1), expected[..., columns])  # every bit
+
+
+def test_no_map_of_a_large_image_is_held_whole():
+    tokens, text = unit_tokens(1, 16, 16, 8), unit_tokens(3, 8, seed=1)
+    with LargestResult() as largest:
+        labels = semantic_labels(tokens, text, (3000, 4000))
+    assert labels.shape == (1, 3000, 4000)
+    assert largest.floats <= 2**23 < 3000 * 4000
