@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from storage.reject_reasons import IMAGE_WARNINGS
 from storage.sentences import counted_kinds
 
 IncludeOption = Annotated[
@@ -28,4 +29,15 @@ def tell_other_files(console: Console, ignored: Mapping[str, int]) -> None:
     if ignored:
         console.print(
             f"Other files: {counted_kinds(ignored)}.", highlight=False, markup=False, soft_wrap=True
+        )
+
+
+def tell_warnings(console: Console, warnings: Mapping[str, int]) -> None:
+    """Print how many pictures are used although something is odd about their files."""
+    for word, number in warnings.items():
+        console.print(
+            f"{number:,} used, {word}: {IMAGE_WARNINGS[word]}.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from flows.corpus_options import ExcludeOption, IncludeOption, UriColumnOption, tell_other_files
+from flows.corpus_options import (
+    ExcludeOption,
+    IncludeOption,
+    UriColumnOption,
+    tell_other_files,
+    tell_warnings,
+)
 from flows.devices import require_device
 from flows.settings import DEFAULT_STORE, clip_model
 from flows.waiting import CountedProgress, waiting_for
@@ -250,6 +256,7 @@ def _report(
             markup=False,
             soft_wrap=True,
         )
+    tell_warnings(console, summary.warnings)
     tell_other_files(console, summary.ignored)
     if segmenter.untrained:
         console.print("[bold yellow]Untrained weights: the predictions mean nothing.[/]")

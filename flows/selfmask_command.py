@@ -14,7 +14,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flows.corpus_options import ExcludeOption, IncludeOption, UriColumnOption, tell_other_files
+from flows.corpus_options import (
+    ExcludeOption,
+    IncludeOption,
+    UriColumnOption,
+    tell_other_files,
+    tell_warnings,
+)
 from flows.devices import require_device
 from flows.selfmask_settings import PAPER, SelfMaskFigures, SelfMaskSettings
 from flows.settings import DEFAULT_CLIP, selfmask_model
@@ -262,6 +268,7 @@ def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
             f"{number:,} left out, {reason}: {REJECT_REASONS[reason]}.",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
+    tell_warnings(console, sample.warnings)
     tell_other_files(console, sample.ignored)
     return sample
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from flows.pipeline import Build
 from flows.progress import StageProgress
 from storage.artifacts import Artifact
-from storage.reject_reasons import PASSING, REJECT_REASONS
+from storage.reject_reasons import IMAGE_WARNINGS, PASSING, REJECT_REASONS
 from storage.sentences import counted_kinds, listed
 from tasks.layout import CARD, SHARD_INDEX
 
@@ -126,6 +126,12 @@ def _odd_pictures(embedded: Sequence[Artifact]) -> dict[str, str]:
         facts["deep pictures"] = (
             f"{sum(depths.values()):,} images have more than 8 bits a channel and are scaled by "
             f"the range that they use: {listed(by_depth, _MOST_NAMES)}{several}"
+        )
+    odd = sum((Counter(part.counts.get("warnings", {})) for part in embedded), Counter[str]())
+    if odd:
+        facts["odd files"] = listed(
+            [f"{n:,} {word} ({IMAGE_WARNINGS[word]})" for word, n in sorted(odd.items())],
+            _MOST_NAMES,
         )
     if few:
         facts["few colours"] = (

@@ -7,7 +7,6 @@ Divided by the range of the file, such a picture is black.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -82,46 +81,20 @@ def scaled(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     return np.asarray((cut * 510 + largest) // (2 * largest), dtype=np.uint8)
 
 
-def deep_colours(
-    picture: Image.Image, reopen: Callable[[], ImageFile.ImageFile], bit_depth: int
-) -> tuple[Image.Image, int]:
-    """A loaded picture whose colours or alpha had 16 bits, by the range that they use, and its
-    bits.
-
-    PIL keeps the high bytes alone. Where they are all small, the low ones are read as well, by
-    telling PIL that the bytes lie in the other order.
-
-    Args:
-        picture: mode RGB, RGBA or the like, 8 bits a channel: the high bytes.
-        reopen: opens the same file once more, not yet loaded.
-        bit_depth: bits to scale by; 0 for those in use.
-    """
-    high = np.asarray(picture)
-    colours = high[..., :3]
-    largest = int(colours.max(initial=0))
-    if (not bit_depth and largest >= _NEEDS_SIXTEEN) or bit_depth == 16:
-        return picture, 16
-    low = _low_bytes(reopen())
-    if low is None or low.shape != high.shape:
-        return picture, 16
-    values = high.astype(np.uint16) << 8 | low
-    bits = bit_depth or bits_used(int(values[..., :3].max(initial=0)))
-    channels = [scaled(values[..., :3], bits)]
-    if high.shape[2] > 3:
-        alpha = values[..., 3:]
-        channels.append(scaled(alpha, bits_used(int(alpha.max(initial=0)))))
-    return Image.fromarray(np.concatenate(channels, axis=2), picture.mode), bits
+def deep_scale(largest: int, bit_depth: int) -> bool:
+    """Whether colours of 16 bits need their low bytes, by the largest of their high ones."""
+    return bit_depth != 16 and (bit_depth > 0 or largest < _NEEDS_SIXTEEN)
 
 
-def _low_bytes(picture: ImageFile.ImageFile) -> NDArray[np.uint8] | None:
-    """uint8 `[h, w, c]`, None where PIL can't be brought to read them."""
+def low_bytes(picture: ImageFile.ImageFile) -> Image.Image | None:
+    """The low bytes of a file that isn't loaded yet; None where PIL can't be brought to them."""
     with picture:
         picture.tile = [tile._replace(args=_in_other_order(tile.args)) for tile in picture.tile]
         try:
             picture.load()
         except (ValueError, OSError):  # `unknown raw mode`: LA has one order only
             return None
-        return np.asarray(picture)
+        return picture
 
 
 def _in_other_order(args: Any) -> Any:

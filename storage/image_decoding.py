@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -23,8 +23,12 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from storage.bit_depth import bits_used, deep_colours, has_deep_planes, scaled, stated_bits
+from storage.bit_depth import has_deep_planes, stated_bits
+from storage.decoding_costs import decoding_bytes
 from storage.errors import ImageRejected
+from storage.image_colours import deep_colours, flattened, grey_as_rgb
+from storage.memory_budget import DECODING, give_back_at_once
+from storage.pillow_warnings import noted_warnings, watch_pillow
 from storage.reject_reasons import (
     ALPHA,
     ANIMATED,
@@ -42,7 +46,7 @@ from storage.reject_reasons import (
     UNSUPPORTED_COLOURS,
 )
 
-__all__ = ["HEAD_BYTES", "REJECT_REASONS", "DecodedImage", "decode", "looks_like_image"]
+__all__ = ["HEAD_BYTES", "REJECT_REASONS", "DecodedImage", "decode", "decoded", "looks_like_image"]
 
 # The formats that are tried, in this order, and no others: nothing here starts another program or
 # follows references, as PIL's readers of EPS and the like do. Importing a plugin registers it.
@@ -57,6 +61,8 @@ _PLUGINS: Final = {
     "BMP": BmpImagePlugin,
     "PPM": PpmImagePlugin,
 }
+watch_pillow()
+give_back_at_once()
 # Two letters at the start make these, and some texts begin with them.
 _WEAK_SIGNATURES: Final = frozenset({"BMP", "PPM"})
 
@@ -81,7 +87,6 @@ _EIGHT_BIT_MODES: Final = frozenset(
 # What PIL reduces to 8 bits while decoding, by leaving out the low bytes.
 _HALVED_COLOURS: Final = frozenset({"PNG", "TIFF"})
 _COLOUR_MODES: Final = frozenset({"RGB", "RGBX", "RGBA", "RGBa"})
-_ALPHA_MODES: Final = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 
 # Photographs have thousands; label maps, masks and broken scans have fewer than this.
 _FEW_COLOURS: Final = 20
@@ -105,6 +110,8 @@ class DecodedImage:
         bits: of integers of more than 8 bits a channel those that the scaling to 8 bits went by, 8
             to 16; None for other images.
         few_colours: `image` has fewer than 20 distinct colours, which no photograph has.
+        warnings: what the decoder found odd and read all the same: words of
+            `reject_reasons.IMAGE_WARNINGS`, sorted.
     """
 
     image: Image.Image
@@ -115,6 +122,7 @@ class DecodedImage:
     turned: bool
     bits: int | None
     few_colours: bool
+    warnings: tuple[str, ...] = ()
 
 
 def decode(
@@ -129,9 +137,12 @@ def decode(
     """Decodes an image file.
 
     Unusual images are converted so: CMYK to RGB without a colour profile; more than 8 bits per
-    channel scaled by the range that the values use (see `_eight_bit` and `storage.bit_depth`);
+    channel scaled by the range that the values use (see `image_colours` and `bit_depth`);
     palettes expanded; of an animation or a file of several pages the first frame; transparency
     laid on white.
+
+    Threads that decode at the same time share `memory_budget.DECODING`; where they go on to hold
+    what they have decoded, `decoded` is for them.
 
     Args:
         data: the file's bytes.
@@ -146,11 +157,82 @@ def decode(
     Raises:
         ImageRejected: whatever is wrong with the bytes; the reason is one of REJECT_REASONS.
     """
+    limits = _Limits(max_pixels, max_side, min_side)
+    with _decoded(data, unusual, limits, bit_depth, None) as image:
+        return image
+
+
+@contextmanager
+def decoded(
+    data: bytes,
+    *,
+    unusual: Literal["convert", "reject"] = "convert",
+    bit_depth: int = 0,
+    besides: Callable[[int, int], int] | None = None,
+) -> Iterator[DecodedImage]:
+    """`decode`, for a block that makes the image small or is done with it at its end.
+
+    Until then, its memory counts as held: other threads wait with theirs where it would be too
+    much together. After it, `image` is closed. Blocks don't lie within one another.
+
+    Args:
+        data, unusual, bit_depth: as of `decode`.
+        besides: bytes that the block itself will need, of height and width.
+
+    Raises:
+        ImageRejected: as `decode`.
+    """
+    with _decoded(data, unusual, _Limits(), bit_depth, besides) as image:
+        try:
+            yield image
+        finally:
+            # Before others get the memory, and whoever still has a name for the image.
+            image.image.close()
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """As arguments of `decode`."""
+
+    max_pixels: int = 100_000_000
+    max_side: int = 16_384
+    min_side: int = 16
+
+
+@contextmanager
+def _decoded(
+    data: bytes,
+    unusual: Literal["convert", "reject"],
+    limits: _Limits,
+    bit_depth: int,
+    besides: Callable[[int, int], int] | None,
+) -> Iterator[DecodedImage]:
     if not data:
         raise ImageRejected(EMPTY_FILE)
-    file_format, picture = _open(data)
+    with noted_warnings() as words:
+        file_format, picture = _open(data)
+        _check_size(picture, limits)
+        needed = decoding_bytes(picture, deep=_is_deep(picture), turned=_will_be_turned(picture))
+    needed += besides(picture.height, picture.width) if besides else 0
+    with DECODING.hold(needed):
+        with noted_warnings(words):
+            try:
+                image = _load(data, file_format, picture, unusual, bit_depth)
+            finally:
+                # Its pixels may be others than the image's, and an error's traceback or a cycle
+                # of references would keep them.
+                picture.close()
+        yield replace(image, warnings=tuple(sorted(words)))
+
+
+def _load(
+    data: bytes,
+    file_format: str,
+    picture: ImageFile.ImageFile,
+    unusual: Literal["convert", "reject"],
+    bit_depth: int,
+) -> DecodedImage:
     with picture:
-        _check_size(picture, max_pixels, max_side, min_side)
         conversion = _conversion(picture)
         try:
             image, bits = _to_rgb(picture, data, bit_depth)
@@ -201,15 +283,15 @@ def _open(data: bytes) -> tuple[str, ImageFile.ImageFile]:
     raise failure
 
 
-def _check_size(picture: Image.Image, max_pixels: int, max_side: int, min_side: int) -> None:
+def _check_size(picture: Image.Image, limits: _Limits) -> None:
     width, height = picture.size
     size = f"{width} x {height}"
-    if min(width, height) < min_side:
-        raise ImageRejected(TOO_SMALL, f"{size}, the limit is {min_side}")
-    if max(width, height) > max_side:
-        raise ImageRejected(TOO_LARGE, f"{size}, the limit is {max_side}")
-    if width * height > max_pixels:
-        raise ImageRejected(TOO_MANY_PIXELS, f"{size}, the limit is {max_pixels}")
+    if min(width, height) < limits.min_side:
+        raise ImageRejected(TOO_SMALL, f"{size}, the limit is {limits.min_side}")
+    if max(width, height) > limits.max_side:
+        raise ImageRejected(TOO_LARGE, f"{size}, the limit is {limits.max_side}")
+    if width * height > limits.max_pixels:
+        raise ImageRejected(TOO_MANY_PIXELS, f"{size}, the limit is {limits.max_pixels}")
 
 
 def _rejection(data: bytes, file_format: str, error: Exception) -> ImageRejected:
@@ -283,47 +365,15 @@ def _to_rgb(
     deep, stated = _is_deep(picture), stated_bits(picture)
     picture.load()
     if picture.mode.startswith(("I", "F")):
-        grey, bits = _eight_bit(np.asarray(picture), stated or bit_depth)
-        return Image.fromarray(grey).convert("RGB"), bits
+        return grey_as_rgb(picture, stated or bit_depth)
     if picture.mode not in _EIGHT_BIT_MODES:
         raise ImageRejected(UNSUPPORTED_COLOURS, picture.mode)
     if not deep:
-        return _flattened(picture), None
+        return flattened(picture), None
     if picture.format not in _HALVED_COLOURS or picture.mode not in _COLOUR_MODES:
-        return _flattened(picture), 16
+        return flattened(picture), 16
     image, bits = deep_colours(picture, lambda: _open(data)[1], stated or bit_depth)
-    return _flattened(image), bits
-
-
-def _flattened(picture: Image.Image) -> Image.Image:
-    """An 8-bit image of any mode as RGB, laid on white where it has transparency."""
-    if picture.mode in _ALPHA_MODES or picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    image = picture.convert("RGB")  # a copy also where it is RGB already
-    image.info = {}
-    return image
-
-
-def _eight_bit(values: NDArray[Any], bit_depth: int) -> tuple[NDArray[np.uint8], int | None]:
-    """Grey values `[h, w]` of any type, scaled to 0 … 255, and for integers the bits gone by.
-
-    The range is that of the narrowest usual encoding that holds them: for integers 8, 10, 12, 14
-    or 16 bits, or `bit_depth`; 0 … 1, 0 … 255 or 0 … 65535 for floats. Where none does, it is from
-    the least to the greatest value. Scaling each image by its own range always would turn a dark
-    image into a noisy one.
-    """
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values, posinf=0, neginf=0)
-    low, high = float(values.min()), float(values.max())
-    if low >= 0 and high <= 65535:
-        if values.dtype.kind != "f":
-            bits = bit_depth or bits_used(int(high))
-            return scaled(values, bits), bits
-        low, high = 0.0, 1.0 if high <= 1 else 255.0 if high <= 255 else 65535.0
-    span = (high - low) or 1.0
-    return np.rint((values.astype(np.float64) - low) * (255.0 / span)).astype(np.uint8), None
+    return flattened(image), bits
 
 
 def _turn(picture: Image.Image) -> Image.Transpose | None:
@@ -337,6 +387,14 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
     except Exception:  # damaged metadata say nothing, and the pixels are good
         return None
     return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+
+
+def _will_be_turned(picture: ImageFile.ImageFile) -> bool:
+    """The same of a picture that isn't loaded, as far as its header tells."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        # Not by `getexif`, which would remember it when PIL has turned the picture.
+        return bool(picture.tag_v2.get(_ORIENTATION_TAG, 1) != 1)
+    return "exif" in picture.info and _turn(picture) is not None
 
 
 def _is_animated(picture: Image.Image) -> bool:

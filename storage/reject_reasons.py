@@ -93,3 +93,12 @@ REJECT_REASONS: Final[dict[str, str]] = {
     ANIMATED: "more than one frame",
     ALPHA: "transparency",
 }
+
+# What is odd about images that are used all the same; counted, never a reason to leave one out.
+DAMAGED_METADATA: Final = "damaged_metadata"
+ODD_FILE: Final = "odd_file"
+
+IMAGE_WARNINGS: Final[dict[str, str]] = {
+    DAMAGED_METADATA: "EXIF data or TIFF tags are damaged; the pixels are good",
+    ODD_FILE: "the file doesn't keep to its format; its pixels can be read all the same",
+}

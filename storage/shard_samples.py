@@ -34,6 +34,7 @@ from storage.filesystems import (
     read_range,
 )
 from storage.json_files import parse_json
+from storage.pillow_warnings import noted_warnings
 from storage.records import read_parquet
 from storage.shard_cache import local_copy
 from storage.shards import INDEX_SCHEMA, ignore_label
@@ -271,7 +272,8 @@ class ShardSamples:
     def _decoding(self, i: int, what: str) -> Iterator[None]:
         """PIL raises nearly every type there is on damaged files."""
         try:
-            yield
+            with noted_warnings():  # counted when the picture was embedded
+                yield
         except MemoryError:  # this machine's trouble, not the sample's
             raise
         except Exception as error:

@@ -123,7 +123,7 @@ def encode_label_map(mask: np.ndarray, label: int, largest_label: int) -> bytes:
     assert 0 < label <= largest_label <= _MAX_16_BIT_LABEL, (label, largest_label)
     dtype = np.dtype(np.uint8 if largest_label <= _MAX_8_BIT_LABEL else np.uint16)
     buffer = io.BytesIO()
-    Image.fromarray(np.where(mask, label, 0).astype(dtype)).save(buffer, "PNG")
+    Image.fromarray(np.multiply(mask, label, dtype=dtype)).save(buffer, "PNG")
     return buffer.getvalue()
 
 

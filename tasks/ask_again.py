@@ -124,6 +124,7 @@ def run(
                 ignored=Counter(known.counts.get("ignored", {})) + got.ignored,
                 few_colours=known.counts.get("few_colours", 0) + got.few_colours,
                 bit_depths=Counter(known.counts.get("bit_depths", {})) + got.bit_depths,
+                warnings=Counter(known.counts.get("warnings", {})) + got.warnings,
             ),
             notes=known.notes,
         )  # fmt: skip

@@ -18,7 +18,8 @@ import pyarrow as pa
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.embeddings import to_float16_rows, write_embeddings
 from storage.fingerprints import Recipe
-from storage.image_decoding import decode
+from storage.image_decoding import decoded
+from storage.memory_budget import room_for_file
 from storage.records import read_parquet, write_parquet
 from tasks.elongated import crop_boxes, is_elongated
 from tasks.layout import CROPS, EMBEDDINGS, RECORDS
@@ -141,16 +142,22 @@ def _prepare_all(
     """Images with their crops' pixels, in order, read ahead of the model a few at a time."""
 
     def prepare(image: dict[str, Any]) -> list[Tensor]:
-        picture = decode(read_source_image(image), bit_depth=config.bit_depth).image
-        return [
-            clip.preprocess(picture.crop((left, top, left + side, top + side)))
-            for left, top, side in _boxes(image, clip)
-        ]
+        with room_for_file(image["length"]):
+            data = read_source_image(image)
+            with decoded(data, bit_depth=config.bit_depth, besides=_bytes_of_crop) as found:
+                return [
+                    clip.preprocess(found.image.crop((left, top, left + side, top + side)))
+                    for left, top, side in _boxes(image, clip)
+                ]
 
     with ThreadPoolExecutor(config.read_threads, thread_name_prefix="read") as pool:
         for start in range(0, len(images), config.batch_size):
             here = images[start : start + config.batch_size]
             yield from zip(here, pool.map(prepare, here), strict=True)
+
+
+def _bytes_of_crop(height: int, width: int) -> int:
+    return 4 * min(height, width) ** 2
 
 
 def _embed(clip: Clip, pixels: list[Tensor]) -> np.ndarray:

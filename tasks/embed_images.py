@@ -52,8 +52,9 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
 
     Publishes `records.parquet` and `rejects.parquet` (`RECORD_SCHEMA`) and `embeddings.npy`
     (float16 [n, d], L2-normalised, row-aligned with the records). The counts say by how many bits
-    pictures of more than 8 were scaled (`bit_depths`), and how many have so few colours that they
-    are hardly photographs (`few_colours`), where there are any.
+    pictures of more than 8 were scaled (`bit_depths`), how many have so few colours that they are
+    hardly photographs (`few_colours`), and what else the decoder found odd (`warnings`), where
+    there are any.
     """
     with waiting(progress, "loading CLIP"):
         clip = load_clip_model(config.clip)

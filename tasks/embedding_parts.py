@@ -7,7 +7,7 @@ send.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,11 +24,13 @@ from storage.embeddings import to_float16_rows, write_embeddings
 from storage.errors import ConfigError, ImageRejected
 from storage.fingerprints import Recipe, unless_default
 from storage.image_bytes import ImageBytes, iter_entry
-from storage.image_decoding import decode
+from storage.image_decoding import decoded
+from storage.memory_budget import room_for_file
 from storage.records import RECORD_SCHEMA, read_parquet, write_parquet
 from storage.reject_reasons import PASSING, SIXTEEN_BIT
 from tasks.layout import EMBEDDINGS, ENTRIES, RECORDS, REJECTS
 from tasks.models import ModelConfig
+from tasks.reading_ahead import in_order
 from tasks.stage import Progress
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 STAGE: Final = "embed_images"
 VERSION: Final = 1
+_LARGEST_MODEL: Final = 512  # pixels of a side, of CLIPs in use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +146,7 @@ def part_counts(
     ignored: Counter[str],
     few_colours: int,
     bit_depths: Counter[str],
+    warnings: Counter[str],
 ) -> dict[str, Any]:
     """The counts of an embedded part's manifest."""
     conversions = Counter(record["conversion"] for record in records)
@@ -159,6 +163,8 @@ def part_counts(
         counts["few_colours"] = few_colours
     if SIXTEEN_BIT in conversions:
         counts["bit_depths"] = {bits: bit_depths[bits] for bits in sorted(bit_depths, key=int)}
+    if warnings:
+        counts["warnings"] = dict(sorted(warnings.items()))
     if ignored:  # of tars alone: what else is in folders is counted where these are listed
         counts["ignored"] = dict(sorted(ignored.items()))
     return counts
@@ -172,6 +178,7 @@ class _Prepared:
     pixels: Tensor | None
     bits: int | None = None
     few_colours: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -186,6 +193,7 @@ class EmbeddedPart:
     ignored: Counter[str] = field(default_factory=Counter)
     bit_depths: Counter[str] = field(default_factory=Counter)
     few_colours: int = 0
+    warnings: Counter[str] = field(default_factory=Counter)
 
     def file(self, image: _Prepared) -> bool:
         """Put an image under records or rejects; True if it is one that is to be embedded."""
@@ -194,6 +202,7 @@ class EmbeddedPart:
             return False
         self.records.append(image.record)
         self.few_colours += image.few_colours
+        self.warnings.update(image.warnings)
         if image.bits is not None:
             self.bit_depths[str(image.bits)] += 1
         if image.record["image_id"] in self.row_of:
@@ -219,6 +228,7 @@ class EmbeddedPart:
             ignored=self.ignored,
             few_colours=self.few_colours,
             bit_depths=self.bit_depths,
+            warnings=self.warnings,
         )
 
 
@@ -251,25 +261,21 @@ def _prepare_all(
         return _prepare(image, reading)
 
     def prepare_file(entry: dict[str, Any]) -> _Prepared:
-        return prepare(next(iter_entry(entry["uri"], entry["kind"], size=entry["size"])))
+        with room_for_file(entry["size"]):
+            return prepare(next(iter_entry(entry["uri"], entry["kind"], size=entry["size"])))
 
-    def submit_all(pool: ThreadPoolExecutor) -> Iterator[Future[_Prepared]]:
+    def submit_all(pool: ThreadPoolExecutor) -> Iterator[tuple[Future[_Prepared], int]]:
         for entry in entries:
             if entry["kind"] == "image":  # remote files wait for the network in the pool
-                yield pool.submit(prepare_file, entry)
-            else:  # a tar is read once, in order
+                yield pool.submit(prepare_file, entry), 0
+            else:  # a tar is read once, in order, and its members wait in memory
                 for image in _images_of_tar(entry["uri"], reading, ignored):
-                    yield pool.submit(prepare, image)
+                    yield pool.submit(prepare, image), len(image.data or b"")
 
     with ThreadPoolExecutor(config.read_threads, thread_name_prefix="read") as pool:
-        window: deque[Future[_Prepared]] = deque()
         try:
-            for future in submit_all(pool):
-                window.append(future)
-                if len(window) > 2 * config.batch_size + config.read_threads:
-                    yield window.popleft().result()
-            while window:
-                yield window.popleft().result()
+            ahead = 2 * config.batch_size + config.read_threads
+            yield from in_order(submit_all(pool), ahead=ahead)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -302,14 +308,25 @@ def _prepare(image: ImageBytes, reading: Reading) -> _Prepared:
     if image.data is None:
         return _Prepared(record, None)
     try:
-        decoded = decode(image.data, unusual=config.unusual_images, bit_depth=config.bit_depth or 0)
+        with decoded(
+            image.data,
+            unusual=config.unusual_images,
+            bit_depth=config.bit_depth or 0,
+            besides=_bytes_in_between,
+        ) as found:
+            record |= {
+                "height": found.height,
+                "width": found.width,
+                "format": found.format,
+                "conversion": found.conversion,
+            }
+            pixels = reading.clip().preprocess(found.image)
+            return _Prepared(record, pixels, found.bits, found.few_colours, found.warnings)
     except ImageRejected as rejected:
         return _Prepared(record | {"reject_reason": rejected.reason}, None)
-    record |= {
-        "height": decoded.height,
-        "width": decoded.width,
-        "format": decoded.format,
-        "conversion": decoded.conversion,
-    }
-    pixels = reading.clip().preprocess(decoded.image)
-    return _Prepared(record, pixels, decoded.bits, decoded.few_colours)
+
+
+def _bytes_in_between(height: int, width: int) -> int:
+    """Of an image whose shorter side has been brought to a model's, before the crop: an elongated
+    one, of few pixels, may have a hundred times as many then."""
+    return 4 * _LARGEST_MODEL**2 * max(height, width) // min(height, width)

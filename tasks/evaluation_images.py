@@ -6,9 +6,8 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import CorpusError
+from tasks.reading_ahead import in_order
 
 if TYPE_CHECKING:
     from storage.evaluation_data import EvaluationImage, InstanceTruth
 
 # Pictures that threads read ahead of the network.
 _AHEAD, _READERS = 4, 2
+_PIXELS_BYTES = 5  # of a picture, and of a label
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,15 +81,16 @@ def read_ahead(
     images: Sequence[EvaluationImage], *, upright: bool = False
 ) -> Iterator[LoadedImage]:
     """The images in their order, as `load_image` gives them, a few of them read beforehand."""
-    waiting: deque[Future[LoadedImage]] = deque()
     with ThreadPoolExecutor(_READERS, thread_name_prefix="evaluate") as pool:
         try:
-            for image in images:
-                waiting.append(pool.submit(load_image, image, upright=upright))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            futures = (
+                (
+                    pool.submit(load_image, image, upright=upright),
+                    _PIXELS_BYTES * image.height * image.width,
+                )
+                for image in images
+            )
+            yield from in_order(futures, ahead=_AHEAD)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.errors import ConfigError, ImageRejected
 from storage.fingerprints import Recipe, unless_default
-from storage.image_decoding import decode
+from storage.image_decoding import decoded
+from storage.memory_budget import DECODING, room_for_file
 from storage.records import read_parquet, write_parquet
 from tasks.layout import MASK_PLAN, MASKS
 from tasks.models import ModelConfig, load_selfmask_model
@@ -46,6 +47,8 @@ TOO_ELONGATED = "too_elongated"
 # high would take the memory of sixty ordinary ones.
 _MOST_ELONGATED = 8.0
 _THRESHOLD = 0.5
+# A pixel of a mask of full size: as it is resized, as it is kept, and column by column.
+_MASKS_BYTES = 4
 
 RefineInput = Literal["original", "reference"]
 
@@ -209,15 +212,16 @@ def _load_all(
 
 def _load(image: dict[str, Any], config: Config) -> _Loaded | dict[str, Any]:
     image_id = str(image["image_id"])
-    data = read_source_image(image)
-    try:
-        decoded = decode(data, bit_depth=config.bit_depth or 0)
-        if max(decoded.image.size) > _MOST_ELONGATED * min(decoded.image.size):
-            raise ImageRejected(TOO_ELONGATED)
-    except ImageRejected as rejected:
-        return _row(image_id, reject_reason=rejected.reason)
-    pixels = np.asarray(_resize_shorter_side(decoded.image, config.mask_size))
-    return _Loaded(image_id, decoded.height, decoded.width, pixels)
+    with room_for_file(image["length"]):
+        data = read_source_image(image)
+        try:
+            with decoded(data, bit_depth=config.bit_depth or 0) as found:
+                if max(found.image.size) > _MOST_ELONGATED * min(found.image.size):
+                    raise ImageRejected(TOO_ELONGATED)
+                pixels = np.asarray(_resize_shorter_side(found.image, config.mask_size))
+                return _Loaded(image_id, found.height, found.width, pixels)
+        except ImageRejected as rejected:
+            return _row(image_id, reject_reason=rejected.reason)
 
 
 def _resize_shorter_side(image: Image.Image, size: int) -> Image.Image:
@@ -288,23 +292,30 @@ def _refine(prediction: _Prediction) -> dict[str, Any]:
     if prediction.guide is not None:
         refined = refine_mask(np.ascontiguousarray(prediction.guide), unrefined) > _THRESHOLD
     assert refined is not None, "whatever has no guide is refined already"
-    mask = _resize_nearest(refined, image.height, image.width)
-    if not mask.any() or mask.all():
-        reason = FULL_MASK if mask.any() else BLANK_MASK
-        return _row(image.image_id, height=image.height, width=image.width, objectness=objectness,
-                    area=float(mask.any()), reject_reason=reason)  # fmt: skip
     statistics = mask_statistics(refined, unrefined)
-    return _row(
-        image.image_id,
-        height=image.height,
-        width=image.width,
-        counts=_encode(mask),
-        objectness=objectness,
-        area=float(mask.mean()),
-        border_contact=statistics.border_contact,
-        components=statistics.components,
-        refiner_agreement=statistics.refiner_agreement,
-    )
+    with DECODING.hold(_MASKS_BYTES * image.height * image.width):
+        mask = _resize_nearest(refined, image.height, image.width)
+        if not mask.any() or mask.all():
+            reason = FULL_MASK if mask.any() else BLANK_MASK
+            return _row(
+                image.image_id,
+                height=image.height,
+                width=image.width,
+                objectness=objectness,
+                area=float(mask.any()),
+                reject_reason=reason,
+            )
+        return _row(
+            image.image_id,
+            height=image.height,
+            width=image.width,
+            counts=_encode(mask),
+            objectness=objectness,
+            area=float(mask.mean()),
+            border_contact=statistics.border_contact,
+            components=statistics.components,
+            refiner_agreement=statistics.refiner_agreement,
+        )
 
 
 def _resize_nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:

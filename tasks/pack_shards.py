@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +14,13 @@ from PIL import Image
 
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
 from storage.fingerprints import Recipe
-from storage.image_decoding import decode
+from storage.image_decoding import decoded
+from storage.memory_budget import room_for_file
+from storage.pillow_warnings import noted_warnings
 from storage.records import read_parquet, write_parquet
 from storage.shards import Sample, ShardWriter, encode_jpeg, ignore_label
 from tasks.layout import MASKS, SAMPLES, SHARD, SHARD_INDEX
+from tasks.reading_ahead import in_order
 from tasks.source_images import read_source_image
 from tasks.stage import PartOfPlan, Progress, plan_parts
 
@@ -115,14 +117,15 @@ def _in_order(
 ) -> Iterator[Sample]:
     """Make samples ahead in threads, and yield them in the order of the plan."""
     with ThreadPoolExecutor(config.threads, thread_name_prefix="pack") as pool:
-        ahead: deque[Future[Sample]] = deque()
         try:
-            for row in samples:
-                ahead.append(pool.submit(_make_sample, row, masks[row["image_id"]], config))
-                if len(ahead) > 4 * config.threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+            futures = (
+                (
+                    pool.submit(_make_sample, row, masks[row["image_id"]], config),
+                    row["height"] * row["width"] + max(0, row["length"]),
+                )
+                for row in samples
+            )
+            yield from in_order(futures, ahead=4 * config.threads)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -131,7 +134,8 @@ def _make_sample(row: dict[str, Any], mask: dict[str, Any], config: Config) -> S
     from pycocotools.mask import decode as decode_rle
 
     size = [mask["height"], mask["width"]]
-    jpeg, original = _as_jpeg(read_source_image(row), row, config.bit_depth)
+    with room_for_file(row["length"]):
+        jpeg, original = _as_jpeg(read_source_image(row), row, config.bit_depth)
     facts = {
         "image_id": row["image_id"],
         **_source(row),
@@ -150,7 +154,7 @@ def _make_sample(row: dict[str, Any], mask: dict[str, Any], config: Config) -> S
         "artifacts": {"embed_images": row["embedded"], "make_masks": row["masked"]},
     }
     pixels = decode_rle({"size": size, "counts": mask["counts"].encode("ascii")})
-    return Sample(row["image_id"], jpeg, pixels.astype(np.bool_), row["label"], facts)
+    return Sample(row["image_id"], jpeg, pixels.view(np.bool_), row["label"], facts)
 
 
 def _source(row: dict[str, Any]) -> dict[str, str]:
@@ -165,12 +169,13 @@ def _as_jpeg(data: bytes, row: dict[str, Any], bit_depth: int) -> tuple[bytes, b
     the source's own: those of an upright RGB or grey JPEG are kept."""
     if row["format"] == "JPEG" and not row["conversion"] and _is_upright(data):
         return data, True
-    return encode_jpeg(decode(data, bit_depth=bit_depth).image), False
+    with decoded(data, bit_depth=bit_depth) as found:
+        return encode_jpeg(found.image), False
 
 
 def _is_upright(data: bytes) -> bool:
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        with noted_warnings(), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             return bool(image.getexif().get(_ORIENTATION_TAG, 1) == 1)
     except Exception:  # damaged EXIF: decode() took the picture as it lies, so do readers
         return True

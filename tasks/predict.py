@@ -41,7 +41,7 @@ from storage.errors import ConfigError, CorpusError, ImageRejected
 from storage.file_kinds import file_name
 from storage.filesystems import display, is_local, local_path, local_uri
 from storage.image_bytes import ImageBytes, iter_entry
-from storage.image_decoding import decode
+from storage.image_decoding import decoded
 from storage.reject_reasons import UNREADABLE
 from storage.sentences import counted_kinds
 from storage.vocabulary import Category
@@ -69,12 +69,14 @@ class Summary:
         instances: found in all of them.
         rejects: pictures that could not be used, by reason.
         ignored: other files, and what is left out by its name, by kind as in `Listing.ignored`.
+        warnings: pictures that were segmented although the decoder found something odd, by what.
     """
 
     pictures: int
     instances: int
     rejects: dict[str, int]
     ignored: dict[str, int] = field(default_factory=dict)
+    warnings: dict[str, int] = field(default_factory=dict)
 
 
 def find_pictures(
@@ -237,6 +239,7 @@ class _Writer:
         self._images: list[dict[str, Any]] = []
         self._rejected: list[dict[str, str]] = []
         self._instances = 0
+        self.warnings: Counter[str] = Counter()
         self._annotations = _ListFile(out / PREDICTIONS, '{"annotations": [')
         self._results = _ListFile(out / RESULTS, "[")
 
@@ -250,7 +253,12 @@ class _Writer:
     @property
     def summary(self) -> Summary:
         reasons = Counter(rejected["reason"] for rejected in self._rejected)
-        return Summary(pictures=len(self._images), instances=self._instances, rejects=dict(reasons))
+        return Summary(
+            pictures=len(self._images),
+            instances=self._instances,
+            rejects=dict(reasons),
+            warnings=dict(sorted(self.warnings.items())),
+        )
 
     def reject(self, name: str, reason: str) -> None:
         self._rejected.append({"file_name": name, "reason": reason})
@@ -407,7 +415,7 @@ def _read(
         for item in iter_entry(row["uri"], row["kind"], size=row["size"], **vars(tars)):
             name = _name_within(root, item)
             try:
-                seen, to_show = _looked_at(item, segmenter)
+                seen, to_show = _looked_at(item, segmenter, writer.warnings)
             except ImageRejected as rejected:
                 writer.reject(name, rejected.reason)
                 progress.advance(rejected=rejected.reason)
@@ -419,13 +427,14 @@ def _read(
 
 
 def _looked_at(
-    item: ImageBytes, segmenter: DenseSegmenter
+    item: ImageBytes, segmenter: DenseSegmenter, warnings: Counter[str]
 ) -> tuple[NetworkInput, NDArray[np.uint8]]:
     """A picture as the network sees it and as people are shown it."""
     if item.data is None:
         raise ImageRejected(item.reject_reason or UNREADABLE)
-    image = decode(item.data).image
-    return segmenter.input_of(image), shown(image)
+    with decoded(item.data) as found:
+        warnings.update(found.warnings)
+        return segmenter.input_of(found.image), shown(found.image)
 
 
 def _common_folder(listing: Listing) -> str:

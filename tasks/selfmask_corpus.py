@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from storage.errors import CorpusError, ImageRejected
 from storage.file_kinds import file_name
 from storage.filesystems import display
 from storage.image_bytes import ImageBytes, iter_entry
-from storage.image_decoding import decode
+from storage.image_decoding import decoded
 from storage.reject_reasons import UNREADABLE
 from tasks.predict import find_pictures
 from tasks.stage import Progress, SilentProgress
@@ -48,11 +48,13 @@ class CorpusSample:
         rejects: how many could not be used, by reason.
         ignored: other files, and what is left out by its name, by kind as in `Listing.ignored`;
             of tars, as far as they were read.
+        warnings: pictures that are used although the decoder found something odd, by what.
     """
 
     pictures: tuple[CorpusPicture, ...]
     rejects: dict[str, int]
     ignored: dict[str, int]
+    warnings: dict[str, int] = field(default_factory=dict)
 
 
 def read_sample(
@@ -83,11 +85,12 @@ def read_sample(
     listing = find_pictures(specs, selection=selection, uri_column=uri_column)
     ignored = Counter(listing.ignored)
     rejects = Counter(listing.rejects["reason"].to_pylist())
+    warnings: Counter[str] = Counter()
     pictures: list[CorpusPicture] = []
     order = np.random.default_rng(seed).permutation(listing.entries.num_rows)
     for item in _items(listing.entries.take(order).to_pylist(), selection, ignored):
         try:
-            pictures.append(_picture(item, shorter_side))
+            pictures.append(_picture(item, shorter_side, warnings))
         except ImageRejected as rejected:
             rejects[rejected.reason] += 1
         progress.advance()
@@ -98,7 +101,10 @@ def read_sample(
         raise CorpusError(f"None of the pictures can be used ({reasons or 'there are none'}).")
     pictures.sort(key=lambda picture: picture.name)
     return CorpusSample(
-        pictures=tuple(pictures), rejects=dict(rejects), ignored=dict(sorted(ignored.items()))
+        pictures=tuple(pictures),
+        rejects=dict(rejects),
+        ignored=dict(sorted(ignored.items())),
+        warnings=dict(sorted(warnings.items())),
     )
 
 
@@ -111,12 +117,14 @@ def _items(
         )
 
 
-def _picture(item: ImageBytes, shorter_side: int) -> CorpusPicture:
+def _picture(item: ImageBytes, shorter_side: int, warnings: Counter[str]) -> CorpusPicture:
     if item.data is None:
         raise ImageRejected(item.reject_reason or UNREADABLE)
-    image = decode(item.data).image
-    share = shorter_side / min(image.size)
-    if share < 1:
-        width, height = (max(1, round(side * share)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
-    return CorpusPicture(file_name(display(item.member or item.uri)), np.asarray(image))
+    with decoded(item.data) as found:
+        image = found.image
+        share = shorter_side / min(image.size)
+        if share < 1:
+            width, height = (max(1, round(side * share)) for side in image.size)
+            image = image.resize((width, height), Image.Resampling.LANCZOS)
+        warnings.update(found.warnings)
+        return CorpusPicture(file_name(display(item.member or item.uri)), np.asarray(image))

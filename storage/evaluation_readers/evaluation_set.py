@@ -25,6 +25,7 @@ from storage.errors import CorpusError, ImageRejected
 from storage.filesystems import display
 from storage.fingerprints import canonical_json
 from storage.image_decoding import decode
+from storage.pillow_warnings import noted_warnings
 from storage.user_files import PICTURE, read_uri
 
 IGNORE: Final = 65_535
@@ -225,5 +226,5 @@ class EvaluationSet:
 
 
 def _as_stored(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data)) as picture:
+    with noted_warnings(), Image.open(io.BytesIO(data)) as picture:
         return picture.convert("RGB")

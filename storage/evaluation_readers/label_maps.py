@@ -39,6 +39,7 @@ from storage.evaluation_readers.evaluation_set import (
 from storage.file_kinds import is_image
 from storage.filesystems import display, local_uri
 from storage.fingerprints import canonical_json
+from storage.pillow_warnings import noted_warnings
 from storage.user_files import PICTURE, is_file, is_folder, read_uri
 from storage.vocabulary import load_vocabulary
 
@@ -163,7 +164,8 @@ class LabelFileTruth:
     def _open(self) -> Image.Image:
         data = read_uri(self.uri, PICTURE)
         try:
-            return Image.open(io.BytesIO(data), formats=_FORMATS)
+            with noted_warnings():
+                return Image.open(io.BytesIO(data), formats=_FORMATS)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise self._unusable(error) from error
 

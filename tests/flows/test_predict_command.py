@@ -12,6 +12,7 @@ import pytest
 import typer
 from colour_network import ColourNetwork
 from fakes import FakeClip
+from pictures import picture as coloured
 from pictures import write_corpus
 from typer.testing import CliRunner
 
@@ -62,15 +63,18 @@ def annotations(out: Path) -> list[dict]:
 
 def test_a_run_says_what_it_did(colours, folder, tmp_path):
     (folder / "page.jpg").write_text("<html>")
+    cut = b"Exif\0\0II*\0\x08\0\0\0\xff\xff"
+    coloured("red", 7, (64, 48)).save(folder / "odd.jpg", exif=cut)
     out = tmp_path / "out"
     output = run(
         folder, "--checkpoint", UNTRAINED, "--categories", "red, blue", "--out", out,
         "--min-score", 0,
     )  # fmt: skip
-    assert "4 pictures, 4 instances of 2 categories, by made-ViT-8:random:0 (untrained)" in output
+    assert "1 used, damaged_metadata: EXIF data or TIFF tags are damaged" in output
+    assert "5 pictures, 5 instances of 2 categories, by made-ViT-8:random:0 (untrained)" in output
     assert "1 left out, not_an_image: the bytes are of no known image format" in output
     assert "Untrained weights" in output
-    assert len(list((out / "labels").iterdir())) == 4
+    assert len(list((out / "labels").iterdir())) == 5
 
 
 def test_a_corpus_is_narrowed_down_and_the_rest_told(colours, folder, tmp_path):

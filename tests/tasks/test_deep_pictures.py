@@ -126,3 +126,12 @@ def test_pictures_of_few_colours_are_counted(
     write(corpus / "drawing.png", encoded(Image.new("RGB", (40, 40), (0, 0, 200)), "PNG"))
     fact = summarise(build_here(settings()), []).facts["few colours"]
     assert fact.startswith("5 images have fewer than 20 colours")
+
+
+def test_odd_files_are_told_in_the_summary(
+    settings: Any, corpus: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
+) -> None:
+    cut = b"Exif\0\0II*\0\x08\0\0\0\xff\xff"
+    write(corpus / "odd.jpg", encoded(Image.new("RGB", (40, 40), (0, 0, 200)), "JPEG", exif=cut))
+    fact = summarise(build_here(settings()), []).facts["odd files"]
+    assert fact == ("1 damaged_metadata (EXIF data or TIFF tags are damaged; the pixels are good)")

@@ -220,3 +220,18 @@ def test_a_grey_and_a_coloured_picture_differ(
     write(corpus / "grey.jpg", encoded(coloured("red", 0).convert("L"), "JPEG"))
     [record] = rows_of(stages.embed(stages.scan(corpus)), RECORDS)
     assert record["conversion"] == ""
+
+
+def test_what_is_odd_about_images_is_counted_and_they_are_used(
+    stages: Stages, corpus: Path, fake_clip: FakeClip, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write(corpus / "good.jpg", jpeg(seed=1))
+    for seed in (2, 3):  # EXIF data that ends early
+        damaged = encoded(picture(seed=seed), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
+        write(corpus / f"odd{seed}.jpg", damaged)
+    part = stages.embed(stages.scan(corpus))
+    assert part.counts["images"] == 3
+    assert part.counts["rejects"] == {}
+    assert part.counts["warnings"] == {"damaged_metadata": 2}
+    printed = capfd.readouterr()
+    assert "EXIF" not in printed.err + printed.out

@@ -288,6 +288,15 @@ def test_a_batch_of_nothing_is_refused(segmenter, folder, tmp_path):
         run(segmenter, [folder], tmp_path / "out", batch=0)
 
 
+def test_odd_pictures_are_segmented_and_counted(segmenter, folder, tmp_path, capfd):
+    cut = b"Exif\0\0II*\0\x08\0\0\0\xff\xff"
+    picture("red", 7, (64, 48)).save(folder / "odd.jpg", exif=cut)
+    summary = run(segmenter, [folder], tmp_path / "out")
+    assert summary.pictures == 5
+    assert summary.warnings == {"damaged_metadata": 1}
+    assert "EXIF" not in capfd.readouterr().err
+
+
 _PREDICT_A_LARGE_PICTURE = """
 import sys
 from pathlib import Path
