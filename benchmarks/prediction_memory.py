@@ -86,6 +86,7 @@ def measure(
     from tasks.segmenter import InstanceSettings, ZutisSegmenter
     from tasks.zutis_checkpoint import load_network, open_checkpoint
 
+    Image.MAX_IMAGE_PIXELS = None
     with Image.open(picture) as image:
         seen = network_size(image.height, image.width, IMAGE_SIZE)
     checkpoint = open_checkpoint(f"{architecture}:random:0")
