@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from bad_images import jpeg, tar_bytes, write
@@ -224,6 +225,30 @@ def test_a_file_that_may_be_read_by_now_is(
     assert ask_again.unanswered(part, first, stages.store) == 0
     may_be_read["now"] = True
     assert ask_again.unanswered(part, first, stages.store) == 1
+    second = stages.ask_again(plan, first)
+    assert second is not None
+    assert second.counts["images"] == 2
+
+
+def test_an_object_that_may_be_read_by_now_is(
+    stages: Stages, fake_clip: FakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = fsspec.filesystem("memory")
+    for n in range(2):
+        memory.pipe(f"/ask_again/{n}.jpg", jpeg(n))
+    read = image_bytes.read_bytes
+
+    def refused(uri: str, **settings: int) -> bytes:
+        if uri.endswith("/0.jpg"):
+            raise PermissionError("Access Denied")  # as s3fs has it
+        return read(uri, **settings)
+
+    plan = stages.scan("memory://ask_again")
+    with monkeypatch.context() as policy:
+        policy.setattr(image_bytes, "read_bytes", refused)
+        first = stages.embed(plan)
+    assert first.counts["rejects"] == {"unreadable": 1}
+    assert ask_again.unanswered(PartOfPlan(plan.ref, 0), first, stages.store) == 1
     second = stages.ask_again(plan, first)
     assert second is not None
     assert second.counts["images"] == 2
