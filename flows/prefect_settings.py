@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from flows.prefect_values import import_prefect, may_be_refused
+
 TAG: Final = "zutis"
 """Of all our runs: the automation of `zutis serve` looks after these and no others."""
 
@@ -19,6 +21,7 @@ def server_is_configured() -> bool:
         return True
     if not _has_prefect_profile():
         return False
+    import_prefect()
     from prefect.settings import PREFECT_API_URL
 
     return bool(PREFECT_API_URL.value())
@@ -35,6 +38,7 @@ def prepare_prefect() -> None:
 
     Its log goes to its API; the terminal has our own progress and one line for an error.
     """
+    doubtful = may_be_refused()
     defaults = {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -48,3 +52,5 @@ def prepare_prefect() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    if doubtful:
+        import_prefect()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from typing import Any
@@ -9,6 +11,9 @@ from typing import Any
 from storage.numbers import shown
 
 _PREFIX = "PREFECT_"
+_ANY_TEXT = frozenset(
+    f"{_PREFIX}{name}" for name in ("API_URL", "API_KEY", "API_AUTH_STRING", "HOME", "PROFILE")
+)
 
 
 def refusal_of_value(error: Exception) -> str | None:
@@ -50,3 +55,26 @@ def _variable(name: str, value: Any) -> str | None:
 def _subclasses(kind: Any) -> set[Any]:
     found = set(kind.__subclasses__())
     return found.union(*(_subclasses(each) for each in found))
+
+
+def may_be_refused() -> bool:
+    """Whether somebody has set a variable of Prefect's for which not every text will do."""
+    return any(key.startswith(_PREFIX) and key not in _ANY_TEXT for key in os.environ)
+
+
+def import_prefect() -> None:
+    """Import Prefect; where it can't use its settings, raise that error and print nothing.
+
+    By itself Prefect prints what pydantic says of them, several lines, and goes on to fail later.
+
+    Raises:
+        pydantic.ValidationError: see `refusal_of_value`.
+    """
+    if "prefect" in sys.modules:
+        return
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
+        from prefect.settings import get_current_settings
+
+    get_current_settings()
+    sys.stderr.write(printed.getvalue())

@@ -39,6 +39,7 @@ from storage.filesystems import (
     resolve,
     translated_errors,
 )
+from storage.regular_files import open_regular
 from storage.user_files import user_path
 
 SourceKind = Literal["folder", "tars", "files", "table", "coco"]
@@ -282,6 +283,9 @@ def _kind(uri: str, uri_column: str) -> SourceKind:
         return "coco"
     if is_image(uri) or _begins_as_image(uri):
         return "files"
+    if is_local(uri):
+        with translated_errors("read", uri):  # a pipe, such as a shell's <(…), says what it is
+            open_regular(local_path(uri)).close()
     raise CorpusError(f"A corpus is {_KINDS}, and {display(uri)} is none of these.")
 
 

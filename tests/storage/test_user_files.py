@@ -11,6 +11,7 @@ import pytest
 from special_files import SPECIAL, make_huge, make_pipe
 
 from storage import user_files
+from storage.corpus import list_corpus
 from storage.errors import StorageError, VocabularyError
 from storage.filesystems import read_bytes
 from storage.json_files import load_json, parse_json
@@ -181,3 +182,10 @@ def test_errors_can_be_written_whatever_they_name() -> None:
     error = VocabularyError("There is no caf\udce9.yaml of a \ud83d.")
     assert str(error) == "There is no caf\\udce9.yaml of a \\ud83d."
     str(error).encode("utf-8")
+
+
+@pytest.mark.parametrize("name", ["x", "x.json", "x.txt", "x.dat"])
+def test_a_pipe_as_a_corpus_says_what_to_do(tmp_path: Path, name: str) -> None:
+    make_pipe(tmp_path / name)
+    with pytest.raises(StorageError, match=r"it is a pipe.*; write its content to a file, and name"):
+        list_corpus([str(tmp_path / name)])
