@@ -7,6 +7,7 @@ Prefect.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from flows.vocabularies_commands import list_vocabularies
 from flows.waiting import loading
 from flows.weights_commands import weights_app
 from storage.errors import ZutisError
+from storage.filesystems import utf8_place
 
 if TYPE_CHECKING:
     from flows.next_steps import NextSteps
@@ -172,7 +174,7 @@ def build_command(
             then, training, [*follows, *evaluation] if evaluation else [], work_pool
         )
     lists = {"corpus": corpus, "include": include, "exclude": exclude}
-    tuples = {name: tuple(values or ()) for name, values in lists.items()}
+    tuples = {name: tuple(map(utf8_place, values or ())) for name, values in lists.items()}
     run(BuildSettings(**{**settings, **tuples}), steps)
 
 
@@ -317,6 +319,10 @@ def search_command(
 def main() -> None:
     """Entry point: errors for users become one line and exit code 2."""
     protect_children()
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # it may have to name files whose names are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(exit_code_of(app))
 
 

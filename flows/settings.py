@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 from flows.devices import choose_device
 from storage import weights_registry
 from storage.credentials import refuse_secrets
 from storage.errors import ConfigError
+from storage.json_files import is_text
 from storage.numbers import check_numbers
 from storage.weights import resolve
 from storage.weights_registry import parse_selfmask
@@ -97,6 +98,7 @@ class BuildSettings:
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        self._check_texts()
         if not self.corpus:
             raise ConfigError("No corpus is given: name one with --corpus DIR.")
         for address in (*self.corpus, self.store):
@@ -110,6 +112,18 @@ class BuildSettings:
                 f"name is {self.name!r}: shards are named after it, so use letters, digits, "
                 "- and _ only."
             )
+
+    def _check_texts(self) -> None:
+        """Manifests, Prefect and its database hold UTF-8 alone."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            texts = value if isinstance(value, tuple) else (value,)
+            wrong = [text for text in texts if isinstance(text, str) and not is_text(text)]
+            if wrong:
+                raise ConfigError(
+                    f"{each.name} is {wrong[0]!r}, whose bytes are no UTF-8: give another name; for"
+                    " a file or folder, a link will do."
+                )
 
     @property
     def cluster(self) -> str:

@@ -37,6 +37,7 @@ from storage.durable_files import (
 from storage.errors import ArtifactError, ConfigError
 from storage.filesystems import (
     MissingFileError,
+    display,
     is_local,
     list_folder,
     local_path,
@@ -45,6 +46,7 @@ from storage.filesystems import (
 )
 from storage.fingerprints import Recipe
 from storage.hashing_writer import HashingWriter
+from storage.json_files import is_text
 from storage.manifests import FORMAT, parse_manifest
 from storage.software_versions import software_versions
 from storage.user_files import MANIFEST as MANIFEST_LIMIT
@@ -467,7 +469,13 @@ def _root(root: str) -> str:
     if not root.strip():
         raise ConfigError("The store has no name: give a folder or an address.")
     if is_local(root):
-        return str(Path(local_path(root)).absolute())
+        path = str(Path(local_path(root)).absolute())
+        if not is_text(path):
+            raise ConfigError(
+                f"The store {display(path)} has a name that is no UTF-8, as manifests and Prefect"
+                " need it: give another folder, or a link to it."
+            )
+        return path
     refuse_secrets(root)
     stripped = root.rstrip("/")
     return f"{stripped}//" if stripped.endswith(":") else stripped  # all of `memory://`

@@ -81,7 +81,7 @@ def _make(factory: str, dimension: int) -> Any:
         raise ConfigError(f"{failure}: {fatal[0]} is too few; choose another --index, or exact.")
     try:
         return faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:  # the latter where it is no text in UTF-8
         raise ConfigError(f"{failure}: {_reason(error)}; choose another --index, or exact.") from (
             error
         )
@@ -154,11 +154,11 @@ def _set_parameters(index: Any, parameters: str) -> None:
     try:
         space: Any = faiss.ParameterSpace()
         space.set_index_parameters(index, parameters)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:  # the latter where they are no text in UTF-8
         raise _wrong_parameters(parameters, error) from error
 
 
-def _wrong_parameters(parameters: str, error: RuntimeError) -> ConfigError:
+def _wrong_parameters(parameters: str, error: Exception) -> ConfigError:
     return ConfigError(
         f"FAISS can't search this index with the parameters {parameters!r}: {_reason(error)}; "
         "give --index-search others, such as nprobe=16 (IVF) or efSearch=128 (HNSW)."
@@ -177,7 +177,7 @@ def _set_seed(index: Any, seed: int) -> None:
         ivf.cp.seed = seed
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """FAISS's own words, without the C++ signature and source line in front of them."""
     text = " ".join(str(error).split())
     text = re.sub(r"^Error in .*? at \S+:\d+: ", "", text)

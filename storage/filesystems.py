@@ -133,6 +133,15 @@ def local_uri(path: str) -> str:
     return absolute
 
 
+def utf8_place(spec: str) -> str:
+    """A path as a user has typed it, in UTF-8: a `file://` URL where its bytes are none."""
+    try:
+        spec.encode("utf-8")
+    except UnicodeEncodeError:
+        return local_uri(spec) if is_local(spec) else spec
+    return spec
+
+
 def _name_bytes(path: str) -> bytes:
     try:
         return os.fsencode(path)

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import ConfigError, WeightsError
-from storage.json_files import parse_json
+from storage.json_files import is_text, parse_json
+from storage.numbers import LARGEST
 from storage.state_dicts import load_state_dict
 from storage.user_files import (
     MODEL_CONFIG,
@@ -254,14 +255,41 @@ def _description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     try:
         description = parse_json(read_path(path, MODEL_CONFIG))
-        types = {"architecture": str, "num_heads": int, "num_queries": int, "categories": list}
-        wrong = [key for key, kind in types.items() if not isinstance(description.get(key), kind)]
+        wrong = _wrong_keys(description)
     except (OSError, ValueError, AttributeError) as error:
         raise WeightsError(f"{path} can't be read ({error}); train again.") from error
     if wrong:
-        raise WeightsError(f"{path} lacks {', '.join(wrong)}, so it is not of a trained model.")
+        raise WeightsError(
+            f"{path} lacks {', '.join(wrong)}, or has another kind of value there, so it is not of"
+            " a trained model."
+        )
     result: dict[str, Any] = description
     return result
+
+
+def _wrong_keys(description: dict[str, Any]) -> list[str]:
+    """The keys of a `model.json` that are missing or of another type."""
+    found: dict[str, bool] = {
+        "architecture": is_text(description.get("architecture")),
+        "num_heads": _is_count(description.get("num_heads")),
+        "num_queries": _is_count(description.get("num_queries")),
+        "categories": _are_texts(description.get("categories")),
+        "clip": is_text(description.get("clip", "")),
+        "clip_digest": is_text(description.get("clip_digest", "")),
+    }
+    prompts = description.get("prompts") or []
+    found["prompts"] = isinstance(prompts, list) and all(map(_are_texts, prompts))
+    if all(found.values()) and prompts and len(prompts) != len(description["categories"]):
+        found["prompts"] = False
+    return [key for key, right in found.items() if not right]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_text, value))
 
 
 def _check_agreement(checkpoint: ZutisCheckpoint, description: Mapping[str, Any]) -> None:
@@ -283,8 +311,11 @@ def _text_embeddings(folder: Path, num_categories: int) -> NDArray[np.float32] |
         open_limited(path, TEXT_EMBEDDINGS_LIMIT).close()
         # Mapped first: of a shape that the file does not hold, no memory is asked for.
         embeddings = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise WeightsError(f"{path} can't be read ({error}); train again.") from error
+    except MemoryError:  # this machine's trouble, not the file's
+        raise
+    except Exception as error:  # of damaged heads numpy raises what Python's parser does
+        why = " ".join(str(error).split())
+        raise WeightsError(f"{path} can't be read ({why}); train again.") from error
     if embeddings.dtype != np.float32 or embeddings.shape[:-1] != (num_categories + 1,):
         raise WeightsError(
             f"{path} holds {embeddings.dtype} {list(embeddings.shape)} and not one row of float32"

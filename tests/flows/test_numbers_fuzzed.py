@@ -22,6 +22,7 @@ from flows.recipes import RECIPE_NAMES, build_recipe_for_defaults, published_rec
 from flows.selfmask_settings import SelfMaskSettings
 from flows.settings import BuildSettings, clip_model, file_name_of, selfmask_model
 from flows.training_settings import TrainingSettings, training_config
+from storage.artifacts import ArtifactStore
 from storage.errors import ConfigError
 from storage.numbers import check_named_numbers
 from tasks.segmenter import InstanceSettings
@@ -183,3 +184,12 @@ def test_the_command_ends_in_a_sentence(tmp_path: Path, options: list[str]) -> N
     usual = ["--corpus", str(tmp_path), "--vocabulary", str(words)]
     usual += ["--store", str(tmp_path / "store"), "--clip", CLIP, "--selfmask", SELFMASK]
     assert exit_code_of(lambda: app(["build", *usual, *options])) == 2
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    for name in ("vocabulary", "store", "clip", "selfmask", "include"):
+        wrong = ("a\udce9",) if name == "include" else "a\udce9"
+        with pytest.raises(ConfigError, match=rf"{name} is 'a\\udce9', whose bytes are no UTF-8"):
+            BuildSettings(**{"corpus": ("x",), "vocabulary": "voc2012", name: wrong})
+    with pytest.raises(ConfigError, match="has a name that is no UTF-8"):
+        ArtifactStore(str(tmp_path / "a\udce9"))

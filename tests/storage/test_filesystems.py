@@ -24,6 +24,7 @@ from storage.filesystems import (
     read_range,
     resolve,
     translated_errors,
+    utf8_place,
 )
 
 ODD_NAMES = [b"a b.jpg", b"two\nlines.jpg", b"a.b.c.jpg", b"100%.jpg", b"q?x#y.jpg", b"caf\xe9.jpg"]
@@ -188,3 +189,10 @@ def test_long_local_reads_are_put_together(tmp_path, monkeypatch):
         filesystems.os, "pread", lambda fd, length, offset: pread(fd, min(length, 3), offset)
     )
     assert read_range(str(tmp_path / "x"), 1, 8) == b"12345678"
+
+
+def test_places_as_typed_are_utf8():
+    assert utf8_place("/a/ü") == "/a/ü"
+    assert utf8_place("s3://a/b") == "s3://a/b"
+    assert utf8_place(os.fsdecode(b"/a/caf\xe9")) == "file:///a/caf%E9"
+    assert local_uri("/a/\ud83d.jpg") == "file:///a/%ED%A0%BD.jpg"

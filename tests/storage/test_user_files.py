@@ -187,5 +187,5 @@ def test_errors_can_be_written_whatever_they_name() -> None:
 @pytest.mark.parametrize("name", ["x", "x.json", "x.txt", "x.dat"])
 def test_a_pipe_as_a_corpus_says_what_to_do(tmp_path: Path, name: str) -> None:
     make_pipe(tmp_path / name)
-    with pytest.raises(StorageError, match=r"it is a pipe.*; write its content to a file, and name"):
+    with pytest.raises(StorageError, match=r"it is a pipe.*; write its content to a file"):
         list_corpus([str(tmp_path / name)])
