@@ -83,7 +83,7 @@ VOCABULARY = {
 }
 
 
-@few(150)
+@few(50)
 @given(near_json(VOCABULARY))
 def test_vocabularies_in_yaml(folder: Path, content: bytes) -> None:
     (folder / "v.yaml").write_bytes(content)  # JSON is YAML
@@ -99,7 +99,7 @@ def test_vocabularies_in_lines(folder: Path, content: bytes) -> None:
     harmless(lambda: load_vocabulary(str(folder / "v.txt")))
 
 
-@few(150)
+@few(60)
 @given(texts)
 def test_names_of_everything(text: str) -> None:
     for read in (load_vocabulary, parse_clip, parse_selfmask, published, check):
@@ -113,7 +113,7 @@ def test_names_of_everything(text: str) -> None:
     harmless(lambda: Selection.of([text], [text]).takes("a/b.jpg"))
 
 
-@few(100)
+@few(50)
 @given(st.lists(texts, min_size=1, max_size=2), texts)
 def test_corpora_by_any_name(specs: list[str], column: str) -> None:
     harmless(lambda: list_corpus(specs, uri_column=column))
@@ -185,7 +185,7 @@ def test_parquet_of_any_columns(folder: Path, columns: Any, column: str) -> None
     harmless(lambda: list_corpus([str(folder / "t.parquet")], uri_column=column))
 
 
-@few(150)
+@few(100)
 @given(st.data())
 def test_parquet_that_is_damaged(folder: Path, data: st.DataObject) -> None:
     buffer = io.BytesIO()
@@ -219,7 +219,7 @@ def coco(folder: Path) -> dict[str, Any]:
     }
 
 
-@few(200)
+@few(120)
 @given(st.data())
 def test_coco_files(folder: Path, coco: dict[str, Any], data: st.DataObject) -> None:
     file = folder / "c.json"
@@ -353,7 +353,7 @@ def _pickled() -> bytes:
     return buffer.getvalue()
 
 
-@few(150)
+@few(90)
 @given(st.data())
 def test_files_of_weights(folder: Path, data: st.DataObject) -> None:
     whole = {"w.safetensors": save({"a": torch.zeros(2)}), "w.pt": _pickled(),
@@ -403,7 +403,7 @@ def test_leases(folder: Path, content: bytes) -> None:
     harmless(lambda: leases(ArtifactStore(str(folder / "leases"))))
 
 
-@few(150)
+@few(70)
 @given(st.data())
 def test_data_sets(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     place = write_dataset(tmp_path_factory.mktemp("d"), [stored_sample(0, 1)], {1: "owl"})
@@ -469,7 +469,7 @@ def _tar() -> bytes:
     return buffer.getvalue()
 
 
-@few(300)
+@few(150)
 @given(damaged(_tar()))
 def test_tars(folder: Path, content: bytes) -> None:
     (folder / "t.tar").write_bytes(content)
