@@ -21,6 +21,7 @@ from flows.executors import run_stage
 from flows.progress import StageProgress
 from storage.artifacts import ArtifactRef, ArtifactStore
 from storage.errors import ConfigError, ZutisError
+from storage.roots import ROOTS_VARIABLE
 from tasks.stage import Progress
 
 if TYPE_CHECKING:
@@ -112,8 +113,11 @@ def run_on_cluster(call: StageCall, progress: Progress | None) -> ArtifactRef | 
     part = ray.remote(_run_part).options(**options)
     try:
         made, told = ray.get(
-            part.remote(call.stage, call.config, call.inputs, call.store, call.ref)
-        )
+            part.remote(
+                call.stage, call.config, call.inputs, call.store, call.ref,
+                os.environ.get(ROOTS_VARIABLE, ""),
+            )
+        )  # fmt: skip
     except ray.exceptions.RayTaskError as error:
         raise _cause(error, call) from error
     except ray.exceptions.RayError as error:
@@ -128,9 +132,14 @@ def run_on_cluster(call: StageCall, progress: Progress | None) -> ArtifactRef | 
 
 
 def _run_part(
-    stage: str, config: Any, inputs: Any, store: str, ref: ArtifactRef | None
+    stage: str, config: Any, inputs: Any, store: str, ref: ArtifactRef | None, allowed: str
 ) -> tuple[ArtifactRef | None, _Told]:
-    """On the worker. A part that a worker published before it died is found, not made again."""
+    """On the worker. A part that a worker published before it died is found, not made again.
+
+    `allowed` are the roots of the flow's process, if it has any: a worker is of one job.
+    """
+    if allowed:
+        os.environ[ROOTS_VARIABLE] = allowed
     progress = StageProgress(stage, total=0, parts=1, cached_parts=0)
     artifacts = ArtifactStore(store)
     artifact = artifacts.find(ref) if ref else None

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from storage.errors import ConfigError
+from storage.roots import ROOTS_VARIABLE, as_setting, roots
 
 if TYPE_CHECKING:
     from flows.serve_server import Address
@@ -33,6 +34,13 @@ def serve_command(
             "repeatable.",
         ),
     ] = None,
+    root: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder, or address such as s3://bucket/prefix: runs read and write nothing that "
+            "lies under none of them; repeatable.  [default: no limit]",
+        ),
+    ] = None,
 ) -> None:
     """Serve the flows as Prefect deployments, with a server and its UI if none answers.
 
@@ -40,10 +48,18 @@ def serve_command(
     """
     from flows.named_values import read_values
 
-    run(host=host, port=port, limit=limit, defaults=read_values(setting or []))
+    defaults = read_values(setting or [])
+    run(host=host, port=port, limit=limit, defaults=defaults, allowed=root or ())
 
 
-def run(*, host: str | None, port: int | None, limit: int, defaults: Mapping[str, Any]) -> None:
+def run(
+    *,
+    host: str | None,
+    port: int | None,
+    limit: int,
+    defaults: Mapping[str, Any],
+    allowed: Sequence[str] = (),
+) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
     Args:
@@ -51,10 +67,15 @@ def run(*, host: str | None, port: int | None, limit: int, defaults: Mapping[str
         port: likewise.
         limit: runs at a time.
         defaults: parameters of build-pseudolabels that a run need not name.
+        allowed: folders and addresses outside of which runs read and write nothing; none for those
+            of `ZUTIS_ROOTS`, and without these for no limit.
 
     Raises:
         ZutisError: one sentence, for the user.
     """
+    if allowed:
+        os.environ[ROOTS_VARIABLE] = as_setting(allowed)  # for the runs, which are our children
+    roots()  # raises where the variable is no list, before anything is started
     _prepare_settings()
     from flows.serve_notice import notice, prefect_home
     from flows.serve_server import running_server
@@ -172,6 +193,7 @@ def _tell(
         "[bold]Deployments[/]  build-pseudolabels, train-zutis, evaluate-zutis; at most "
         f"{limit} {runs} at a time, in {Path.cwd()}",
         f"[bold]Run form[/]     {address.ui_url}/deployments",
+        f"[bold]Roots[/]        {_roots()}",
         "",
         "In another terminal:",
         "",
@@ -183,6 +205,15 @@ def _tell(
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
     sys.stdout.flush()
+
+
+def _roots() -> str:
+    from rich.markup import escape
+
+    allowed = roots()
+    if allowed is None:
+        return "none: runs read and write whatever this user may (see --root)"
+    return f"runs read and write under {escape(', '.join(allowed))} alone"
 
 
 def _prefect() -> str:

@@ -48,6 +48,7 @@ from storage.fingerprints import Recipe
 from storage.hashing_writer import HashingWriter
 from storage.json_files import is_text
 from storage.manifests import FORMAT, parse_manifest
+from storage.roots import refuse_address, refuse_path
 from storage.software_versions import software_versions
 from storage.user_files import MANIFEST as MANIFEST_LIMIT
 from storage.user_files import read_uri
@@ -280,7 +281,7 @@ class ArtifactStore:
         root: path or URI; created when the first artifact is published.
 
     Raises:
-        ConfigError: the name is empty, or the URI carries a secret.
+        ConfigError: the name is empty, lies outside the roots, or carries a secret.
     """
 
     def __init__(self, root: str) -> None:
@@ -469,6 +470,7 @@ def _root(root: str) -> str:
     if not root.strip():
         raise ConfigError("The store has no name: give a folder or an address.")
     if is_local(root):
+        refuse_path(local_path(root), written=True)
         path = str(Path(local_path(root)).absolute())
         if not is_text(path):
             raise ConfigError(
@@ -477,5 +479,6 @@ def _root(root: str) -> str:
             )
         return path
     refuse_secrets(root)
+    refuse_address(root)
     stripped = root.rstrip("/")
     return f"{stripped}//" if stripped.endswith(":") else stripped  # all of `memory://`

@@ -32,10 +32,12 @@ from storage.filesystems import (
     display,
     exists,
     is_local,
+    is_outside,
     local_path,
     local_uri,
     parent_uri,
     pattern_folder,
+    refuse_outside,
     resolve,
     translated_errors,
 )
@@ -91,7 +93,7 @@ def open_sources(specs: Sequence[str], *, uri_column: str = "") -> list[Source]:
         Sources in an order that does not depend on that of the specs, each once.
 
     Raises:
-        ConfigError: a spec carries a secret.
+        ConfigError: a spec carries a secret, or lies outside the roots.
         CorpusError: nothing is there, or it is nothing that a corpus can be made of.
         StorageError: a file system can't be reached, or refuses.
     """
@@ -179,11 +181,12 @@ def _open_spec(spec: str, uri_column: str) -> Iterator[Source]:
     if not is_local(spec):
         refuse_secrets(spec)
     uri = local_uri(_user_path(spec)) if is_local(spec) else spec
-    if _file_type(uri) is not None:
+    if not is_outside(uri) and _file_type(uri) is not None:
         yield from _sources(spec, [_canonical(uri)], _canonical(parent_uri(uri)), uri_column)
         return
     named, found = [], Found()
     for pattern in _expand_braces(uri):
+        refuse_outside(pattern)
         # In a web address, a question mark begins the query.
         if is_web(uri) or not glob.has_magic(pattern):
             named.append(_canonical(pattern))
@@ -263,6 +266,7 @@ def _kind(uri: str, uri_column: str) -> SourceKind:
     Raises:
         CorpusError: nothing is there, or nothing that a corpus can be made of.
     """
+    refuse_outside(uri)  # a pattern may match a link
     file_type = _file_type(uri)
     if file_type is None:
         raise CorpusError(f"The corpus {display(uri)} does not exist; check the path.")

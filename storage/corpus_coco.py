@@ -17,12 +17,13 @@ from storage.filesystems import (
     display,
     exists,
     is_local,
+    is_outside,
     join_uri,
     parent_uri,
     resolve,
 )
 from storage.json_files import is_text, load_json
-from storage.reject_reasons import MISSING, NO_URI
+from storage.reject_reasons import MISSING, NO_URI, OUTSIDE_ROOTS
 from storage.user_files import ANNOTATIONS
 
 # A first image that was deleted should not hide where the others are.
@@ -51,8 +52,11 @@ def list_coco(uri: str, builder: ListingBuilder) -> None:
         for name in names:
             builder.add_local(join_uri(folder, name), IMAGE)
     elif is_web(uri):
-        for name in names:
-            builder.add(join_uri(folder, name), -1, "", IMAGE)
+        for place in (join_uri(folder, name) for name in names):
+            if is_outside(place):
+                builder.reject(place, OUTSIDE_ROOTS)
+            else:
+                builder.add(place, -1, "", IMAGE)
     else:
         _add_remote(folder, names, builder)
 
@@ -133,6 +137,8 @@ def _image_folder(uri: str, names: list[str]) -> str:
         for folder in folders:
             if exists(join_uri(folder, name)):
                 return folder
+    if all(is_outside(join_uri(folders[0], name)) for name in names):  # rejected one by one
+        return folders[0]
     raise CorpusError(
         f"The images of {display(uri)} (the first is {display(names[0])}) are in none of "
         f"{', '.join(map(display, folders))}; put the JSON file beside its images."
@@ -164,7 +170,7 @@ def _add_remote(folder: str, names: list[str], builder: ListingBuilder) -> None:
     builder.add_entries(named.set_column(named.schema.get_field_index("kind"), "kind", images))
     found = pc.is_in(wanted, entries["uri"].combine_chunks())
     for uri in wanted.filter(pc.invert(found)).to_pylist():
-        builder.reject(uri, MISSING)
+        builder.reject(uri, OUTSIDE_ROOTS if is_outside(uri) else MISSING)
 
 
 def _remote_uris(folder: str) -> Callable[[str], str]:

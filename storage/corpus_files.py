@@ -25,7 +25,8 @@ from storage.filesystems import (
     translated_errors,
 )
 from storage.label_maps import is_in_label_map_folder, is_label_map_beside
-from storage.reject_reasons import DUPLICATE_FOLDER, MISSING, UNREADABLE
+from storage.reject_reasons import DUPLICATE_FOLDER, MISSING, OUTSIDE_ROOTS, UNREADABLE
+from storage.roots import is_path_outside
 
 _Match = tuple[str, bool, Mapping[str, Any] | None]  # URI, whether it is a folder, what is known
 
@@ -40,6 +41,7 @@ class Found:
         others: URIs of all other files.
         hidden: how many are hidden.
         doubles: URIs of local folders that symbolic links show under another path already.
+        outside: URIs of local folders outside the roots to which symbolic links lead.
         infos: of remote files, what the file system said of them, by URI.
         spelled: parts of the patterns' paths, which are meant whatever they are called.
     """
@@ -49,6 +51,7 @@ class Found:
     others: list[str] = field(default_factory=list)
     hidden: int = 0
     doubles: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
     infos: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     spelled: set[str] = field(default_factory=set)
 
@@ -86,11 +89,12 @@ class Found:
 
     def _local(self, pattern: str) -> Iterator[_Match]:
         paths = sorted(glob.glob(local_path(pattern), recursive=True))  # noqa: PTH207
+        outside = set(filter(is_path_outside, _folders(paths)))
+        paths, left_out = _without(paths, outside)
+        self.outside += left_out
         if "**" in pattern:  # which goes round in a loop of links until the system stops it
-            doubles = _doubles({os.path.dirname(path) for path in paths})  # noqa: PTH120
-            paths = [path for path in paths if os.path.dirname(path) not in doubles]  # noqa: PTH120
-            outermost = (path for path in doubles if os.path.dirname(path) not in doubles)  # noqa: PTH120
-            self.doubles += map(local_uri, sorted(outermost))
+            paths, left_out = _without(paths, _doubles(_folders(paths)))
+            self.doubles += left_out
         for path in paths:
             try:
                 is_folder = S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - once per file
@@ -126,6 +130,8 @@ def list_files(uris: Sequence[str], root: str, found: Found | None) -> Listing:
     builder.add_ignored(_ignored(found))
     for uri in found.doubles:
         builder.reject(uri, DUPLICATE_FOLDER)
+    for uri in found.outside:
+        builder.reject(uri, OUTSIDE_ROOTS)
     return look_into_files(builder.finish(), root)
 
 
@@ -160,6 +166,17 @@ def _add(uri: str, kind: str, builder: ListingBuilder, found: Found | None) -> N
             raise
         except StorageError as error:
             builder.reject(uri, MISSING if isinstance(error, MissingFileError) else UNREADABLE)
+
+
+def _folders(paths: list[str]) -> set[str]:
+    return {os.path.dirname(path) for path in paths}  # noqa: PTH120
+
+
+def _without(paths: list[str], folders: set[str]) -> tuple[list[str], list[str]]:
+    """The paths that are in none of the folders, and the URIs of the outermost of these, sorted."""
+    kept = [path for path in paths if os.path.dirname(path) not in folders]  # noqa: PTH120
+    outermost = (path for path in folders if os.path.dirname(path) not in folders)  # noqa: PTH120
+    return kept, [local_uri(path) for path in sorted(outermost)]
 
 
 def _doubles(folders: set[str]) -> set[str]:

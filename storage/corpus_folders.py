@@ -22,7 +22,14 @@ from storage.filesystems import (
     translated_errors,
 )
 from storage.label_maps import is_in_label_map_folder, is_label_map_beside
-from storage.reject_reasons import DUPLICATE_FOLDER, MISSING, SYMLINK_LOOP, UNREADABLE_FOLDER
+from storage.reject_reasons import (
+    DUPLICATE_FOLDER,
+    MISSING,
+    OUTSIDE_ROOTS,
+    SYMLINK_LOOP,
+    UNREADABLE_FOLDER,
+)
+from storage.roots import is_path_outside
 
 _FolderId = tuple[int, int]  # device, inode
 
@@ -93,6 +100,9 @@ class _LocalWalk:
                 self._follow(link, parent)
 
     def _follow(self, link: str, parent: _Folder) -> None:
+        if is_path_outside(link):
+            self._builder.reject(local_uri(link), OUTSIDE_ROOTS)
+            return
         try:
             identity = _identity(os.stat(link))  # noqa: PTH116 - see _list
         except OSError:
@@ -146,6 +156,9 @@ class _LocalWalk:
             not is_root and is_in_label_map_folder(entry.path)
         ):
             self._builder.ignore_label_map()
+            return
+        if entry.is_symlink() and is_path_outside(entry.path):
+            self._builder.reject(local_uri(entry.path), OUTSIDE_ROOTS)
             return
         result: os.stat_result | OSError
         try:

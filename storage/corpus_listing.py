@@ -20,10 +20,11 @@ import pyarrow.compute as pc
 
 from storage.errors import StorageError
 from storage.file_kinds import extension_of, is_image, is_tar
-from storage.filesystems import MissingFileError, local_path, translated_errors
+from storage.filesystems import MissingFileError, is_outside, local_path, translated_errors
 from storage.reject_reasons import (
     MISSING,
     NOT_A_FILE,
+    OUTSIDE_ROOTS,
     SYMLINK_LOOP,
     UNREADABLE,
 )
@@ -142,7 +143,11 @@ class ListingBuilder:
             self.add(uri, result.st_size, str(result.st_mtime_ns), kind)
 
     def add_local(self, uri: str, kind: str) -> None:
-        """One local file that is named somewhere; it is stat'ed, and rejected if missing."""
+        """One local file that is named somewhere; it is stat'ed, and rejected if missing or outside
+        the roots."""
+        if is_outside(uri):
+            self.reject(uri, OUTSIDE_ROOTS)
+            return
         try:
             # os.stat and not pathlib: once per row of a table.
             self.add_local_stat(uri, kind, os.stat(local_path(uri)))  # noqa: PTH116

@@ -21,6 +21,7 @@ from storage.file_kinds import extension_of, is_compressed_tar, is_list, is_tar
 from storage.filesystems import (
     display,
     is_local,
+    is_outside,
     join_uri,
     local_path,
     local_uri,
@@ -29,7 +30,14 @@ from storage.filesystems import (
     translated_errors,
 )
 from storage.protocols import is_spoken, protocol_of
-from storage.reject_reasons import COMPRESSED_TAR, CREDENTIALS_IN_URI, NO_URI, UNSUPPORTED_ADDRESS
+from storage.reject_reasons import (
+    COMPRESSED_TAR,
+    CREDENTIALS_IN_URI,
+    NO_URI,
+    OUTSIDE_ROOTS,
+    UNSUPPORTED_ADDRESS,
+)
+from storage.roots import open_file_path
 
 _COLUMNS = {"uri": pa.string(), "size": pa.int64(), "etag": pa.string()}
 _ROWS_PER_BATCH = 16_384
@@ -113,6 +121,8 @@ def _add_row(
         return
     if is_compressed_tar(uri):
         builder.reject(uri, COMPRESSED_TAR)
+    elif is_outside(uri):
+        builder.reject(uri, OUTSIDE_ROOTS)
     elif is_local(uri):
         builder.add_local(uri, kind)
     else:
@@ -181,7 +191,8 @@ def _open_table(uri: str) -> Iterator[Any]:
         if not is_local(uri):
             yield file
             return
-        with pa.OSFile(os.fsencode(local_path(uri))) as own:
+        path = open_file_path(file.fileno(), local_path(uri))
+        with pa.OSFile(os.fsencode(path)) as own:
             yield own
 
 

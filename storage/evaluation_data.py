@@ -26,7 +26,8 @@ from storage.evaluation_readers.evaluation_set import (
 )
 from storage.evaluation_readers.label_maps import open_folders
 from storage.evaluation_readers.registry import BENCHMARKS
-from storage.filesystems import display, is_local, local_uri
+from storage.filesystems import display, is_local, local_uri, refuse_outside
+from storage.roots import refuse_path
 from storage.user_files import is_folder
 
 __all__ = [
@@ -55,7 +56,7 @@ def open_evaluation_set(spec: str, root: Path | None, *, skip_bad: bool = False)
 
     Raises:
         ConfigError: the spec is none of these, or there is no folder of data; or it has no
-            annotations to skip.
+            annotations to skip; or it lies outside the roots.
         CorpusError: the data set is not complete, or annotations and images don't match.
         StorageError: a file system refused.
         VocabularyError: own names can't be used.
@@ -83,7 +84,7 @@ def data_folder(root: Path | None) -> Path:
     """The folder of all data: `root`, or what ZUTIS_DATA names.
 
     Raises:
-        ConfigError: neither is given, or it is no folder.
+        ConfigError: neither is given, or it is no folder, or lies outside the roots.
     """
     named = os.environ.get(DATA_VARIABLE)
     folder = root if root is not None else Path(named) if named else None
@@ -91,6 +92,7 @@ def data_folder(root: Path | None) -> Path:
         raise ConfigError(
             f"It is not known where the data sets are: give --data DIR, or set {DATA_VARIABLE}."
         )
+    refuse_path(folder)
     if not is_folder(folder):
         raise ConfigError(f"The folder of data sets {folder} does not exist.")
     return folder
@@ -101,10 +103,14 @@ def _open_coco(place: str, skip_bad: bool) -> EvaluationSet:
     file = f"{file}.json" if separator else place
     if not file:
         raise ConfigError("The data set 'coco:' names no file; write coco:FILE.json[@IMAGES].")
+    for each in (file, images if separator else file):
+        refuse_outside(_uri(each))
     return open_coco_json(_uri(file), _uri(images) if separator else None, skip_bad=skip_bad)
 
 
 def _open_folders(place: str) -> EvaluationSet:
+    for each in filter(None, place.split("+")):
+        refuse_path(each)
     match place.split("+"):
         case [pictures, labels] if pictures and labels:
             return open_folders(Path(pictures), Path(labels))

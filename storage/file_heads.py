@@ -15,6 +15,7 @@ from storage.filesystems import (
     translated_errors,
 )
 from storage.regular_files import open_regular
+from storage.roots import OutsideRootsError
 
 
 def read_heads(uris: Sequence[str], length: int) -> list[bytes]:
@@ -46,7 +47,7 @@ def _local_head(path: str, length: int) -> bytes:
     try:
         with open_regular(path) as file:
             return file.read(length)
-    except (OSError, ValueError):  # the second where no file can have this name
+    except (OSError, ValueError, OutsideRootsError):  # ValueError: no file can have this name
         return b""
 
 
@@ -56,7 +57,7 @@ def _web_head(uri: str, length: int) -> bytes:
             return read_remote_range(uri, 0, length)
     except UnreachableError:
         raise
-    except StorageError:
+    except (StorageError, OutsideRootsError):  # the latter of a server that redirects
         return b""
 
 

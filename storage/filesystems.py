@@ -28,6 +28,14 @@ from storage.errors import ImageRejected, StorageError, ZutisError
 from storage.file_kinds import is_web
 from storage.protocols import is_spoken, protocol_of
 from storage.regular_files import open_regular
+from storage.roots import (
+    OutsideRootsError,
+    is_address_outside,
+    is_path_outside,
+    outside,
+    refuse_address,
+    refuse_path,
+)
 from storage.web_patience import WebTroubleError
 from storage.web_requests import (
     TooLongError,
@@ -199,16 +207,29 @@ def display(uri: str) -> str:
     return shown if shown.isprintable() else ascii(shown)[1:-1]
 
 
+def is_outside(uri: str) -> bool:
+    """Whether the file or folder lies outside the roots, as `storage.roots` has them."""
+    return is_path_outside(local_path(uri)) if is_local(uri) else is_address_outside(uri)
+
+
+def refuse_outside(uri: str) -> None:
+    """Raises OutsideRootsError where `is_outside`."""
+    if is_outside(uri):
+        raise outside(uri)
+
+
 def resolve(uri: str) -> tuple[Any, str]:
     """The fsspec file system of `uri` and the path in it.
 
     Raises:
-        ConfigError: the address carries a password.
+        ConfigError: the address carries a password, or lies outside the roots.
         UnreachableError: its protocol is none of `PROTOCOLS`, or the package for it is missing.
     """
     if is_local(uri):
+        refuse_path(local_path(uri))
         return LocalFileSystem(), local_path(uri)
     refuse_password(uri)
+    refuse_address(uri)
     if not is_spoken(uri):
         raise UnreachableError(
             f"The address {display(uri)} is of a kind that is neither read nor written: name a "
@@ -376,11 +397,13 @@ def list_folder(uri: str, *, detail: bool = False) -> list[Any]:
 
 
 def exists(uri: str) -> bool:
-    """Whether a file or folder is at `uri`.
+    """Whether a file or folder is at `uri`; False outside the roots, whatever is there.
 
     Raises:
         StorageError: as `translated_errors`, except that a missing file is an answer.
     """
+    if is_outside(uri):
+        return False
     try:
         with translated_errors("look for", uri):
             if is_local(uri):
@@ -391,7 +414,7 @@ def exists(uri: str) -> bool:
                 web_facts(file_system, path)
                 return True
             return bool(file_system.exists(path))
-    except MissingFileError:
+    except (MissingFileError, OutsideRootsError):  # the latter of a server that redirects
         return False
 
 

@@ -27,6 +27,7 @@ from storage.filesystems import (
     UnreachableError,
     describe,
     is_local,
+    is_outside,
     local_path,
     open_binary,
     read_bytes,
@@ -53,11 +54,13 @@ from storage.reject_reasons import (
     MISSING,
     NOT_A_FILE,
     NOT_A_TAR,
+    OUTSIDE_ROOTS,
     PASSING,
     TRUNCATED_TAR,
     UNREADABLE,
     UNSAFE_MEMBER_NAME,
 )
+from storage.roots import OutsideRootsError
 from storage.web_requests import TooLongError
 
 WHOLE_FILE = -1
@@ -132,6 +135,9 @@ def iter_entry(
     Raises:
         StorageError: the file system can't be used at all, which says nothing about the image.
     """
+    if is_outside(uri):
+        yield ImageBytes(uri, WHOLE_FILE, -1, None, OUTSIDE_ROOTS)
+        return
     if not is_local(uri):
         resolve(uri)  # a missing package ends the run, and does not reject every image
     if kind == "tar":
@@ -149,6 +155,8 @@ def read_image_bytes(uri: str, offset: int, length: int) -> bytes:
             by image_id.
         StorageError: the file system can't be used at all.
     """
+    if is_outside(uri):
+        raise ImageRejected(OUTSIDE_ROOTS)
     if not is_local(uri):
         resolve(uri)
     with _rejected_where_unreadable(uri):
@@ -168,6 +176,8 @@ def _rejected_where_unreadable(uri: str) -> Iterator[None]:
             yield
     except MissingFileError as error:
         raise ImageRejected(MISSING, str(error)) from error
+    except OutsideRootsError as error:  # a link, or what a server redirects to
+        raise ImageRejected(OUTSIDE_ROOTS, str(error)) from error
     except ShortReadError as error:
         raise ImageRejected(CHANGED, str(error)) from error
     except PassingError as error:

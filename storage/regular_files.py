@@ -12,6 +12,8 @@ import os
 import stat
 from typing import Final
 
+from storage.roots import refuse_open_file, refuse_path
+
 _KINDS: Final = (
     (stat.S_ISFIFO, "a pipe, which can't be read twice and may never end"),
     (stat.S_ISSOCK, "a socket"),
@@ -33,12 +35,15 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
 
     Raises:
         NotRegularError: it is a pipe, a socket or a device; `strerror` says which, and what to do.
+        OutsideRootsError: it lies outside the roots.
         OSError: as `open`.
         ValueError: no file can have this name.
     """
+    refuse_path(path)
     _require_regular(os.stat(path), path)  # noqa: PTH116 - once per image of a corpus
     file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
     try:
+        refuse_open_file(file.fileno(), path)
         _require_regular(os.fstat(file.fileno()), path)
     except BaseException:
         file.close()

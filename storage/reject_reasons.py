@@ -16,6 +16,7 @@ NOT_A_FILE: Final = "not_a_file"
 NO_URI: Final = "no_uri"
 CREDENTIALS_IN_URI: Final = "credentials_in_uri"
 UNSUPPORTED_ADDRESS: Final = "unsupported_address"
+OUTSIDE_ROOTS: Final = "outside_roots"
 COMPRESSED_TAR: Final = "compressed_tar"
 
 # While reading bytes; `missing` and `unreadable` also while listing.
@@ -63,6 +64,7 @@ REJECT_REASONS: Final[dict[str, str]] = {
     NOT_A_FILE: "a folder, pipe, socket or device where a file was expected",
     NO_URI: "the row of the table, or the image of the JSON file, names no file",
     UNSUPPORTED_ADDRESS: "neither a path nor an address of s3, gs, az or http(s)",
+    OUTSIDE_ROOTS: "outside the folders and addresses that `zutis serve --root` allows",
     CREDENTIALS_IN_URI: "the address carries a password; give it in the environment instead",
     COMPRESSED_TAR: "a compressed tar's members can't be read by range; decompress it first",
     MISSING: "the file does not exist",

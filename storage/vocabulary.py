@@ -24,6 +24,7 @@ from storage.errors import VocabularyError
 from storage.json_files import is_text
 from storage.plain_yaml import compose_plain_yaml, load_plain_yaml
 from storage.regular_files import UnsuitableFileError
+from storage.roots import refuse_path
 from storage.user_files import VOCABULARY, read_path, user_path
 
 BACKGROUND: Final = "background"
@@ -90,6 +91,7 @@ def load_vocabulary(spec: str) -> Vocabulary:
         The vocabulary; names are stripped of white space at their ends and otherwise untouched.
 
     Raises:
+        OutsideRootsError: the file lies outside the roots.
         VocabularyError: the file is missing or can't be read, is not UTF-8 or not YAML of the
             expected form, or its categories are not usable: none at all, too many, a name that is
             empty or occurs twice (ignoring case), or `background` elsewhere than in first place.
@@ -158,6 +160,8 @@ def _count_fields(sentence: str, where: str, kind: str) -> int:
 def _locate(spec: str) -> Path:
     path = user_path(spec)
     is_path = path.suffix.lower() in _SUFFIXES or len(path.parts) != 1
+    if is_path:
+        refuse_path(path)
     # os.path, since pathlib raises where a name is too long.
     if is_path and os.path.exists(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112
         if path.suffix.lower() not in _SUFFIXES and os.path.isfile(path):  # noqa: PTH113

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 from fsspec.asyn import sync
 
 from storage.reject_reasons import CONNECTION_LOST, TIMED_OUT
+from storage.roots import refuse_address
 from storage.web_patience import (
     CONNECT_SECONDS,
     SILENCE_SECONDS,
@@ -70,8 +71,20 @@ async def new_session(**settings: Any) -> aiohttp.ClientSession:
         total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
     )
     settings = {"timeout": timeout, **settings}
+    redirects = aiohttp.TraceConfig()
+    redirects.on_request_redirect.append(_refuse_redirect)
+    settings["trace_configs"] = [*settings.get("trace_configs", ()), redirects]
     # Requests are counted by host, in `web_patience`.
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), **settings)
+
+
+async def _refuse_redirect(_session: Any, _context: Any, redirect: Any) -> None:
+    """Raises OutsideRootsError where a server sends a request out of the roots."""
+    import yarl
+
+    headers = redirect.response.headers
+    target = headers.get("Location") or headers.get("URI") or ""
+    refuse_address(str(redirect.response.url.join(yarl.URL(target))))
 
 
 def read_web_file(file_system: Any, uri: str, *, at_most: int | None = None) -> bytes:

@@ -34,6 +34,7 @@ from storage.hub_folders import (
 from storage.json_files import is_text, parse_json
 from storage.model_folders import ModelFolder, open_model_folder
 from storage.open_clip_configs import architecture_of
+from storage.roots import refuse_path
 from storage.state_dicts import require_weights
 from storage.user_files import RECORD, is_file, is_folder, read_path, user_path
 from storage.weights_activation import check_activation
@@ -85,6 +86,7 @@ def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
     are recorded resolve without importing torch.
 
     Raises:
+        OutsideRootsError: it is the path of a file or folder outside the roots.
         WeightsError: the weights are unknown; or the file is missing (the text says where it would
             come from and where to put it), or its bytes are not those that were recorded.
     """
@@ -112,6 +114,7 @@ def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
         )
     if is_path(spec.weights):
         path = user_path(spec.weights)
+        refuse_path(path)
         require_weights(path)
         digest = digest_of(path)
         if isinstance(spec, ClipSpec):
@@ -128,6 +131,7 @@ def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
 def _model_folder(spec: ClipSpec, digest_of: Callable[[Path], str]) -> ModelFolder | None:
     """The folder that a model is; None for one that is weights alone."""
     if spec.architecture == LOCAL_DIR:
+        refuse_path(user_path(spec.weights))
         return open_model_folder(user_path(spec.weights), digest_of)
     return resolve_hub_folder(spec, digest_of) if is_hub_folder(spec) else None
 
@@ -339,6 +343,8 @@ def check(name_or_path: str | None = None) -> list[CheckedWeights]:
 def _check_path(text: str) -> CheckedWeights | None:
     """What is found of a file or a folder; None for what is meant as a name."""
     path = user_path(text.removeprefix(f"{LOCAL_DIR}:"))
+    if text.startswith(f"{LOCAL_DIR}:") or (":" not in text and is_path(text)):
+        refuse_path(path)
     if is_folder(path) or text.startswith(f"{LOCAL_DIR}:"):
         return _check_folder(path)
     if is_file(path):

@@ -19,6 +19,7 @@ import platformdirs
 from storage.errors import StorageError, WeightsError
 from storage.json_files import parse_json
 from storage.regular_files import UnsuitableFileError
+from storage.roots import refuse_path
 from storage.user_files import (
     RECORD,
     WEIGHTS,
@@ -61,7 +62,12 @@ def digest_of(path: Path) -> str:
 
     Hashing a gigabyte takes seconds, which a run that finds everything cached should not spend.
     Where bytes are to be checked, `sha256_of` reads them.
+
+    Raises:
+        OutsideRootsError: it lies outside the roots, also where it is remembered.
+        WeightsError: as `sha256_of`.
     """
+    refuse_path(path)
     try:
         status = path.stat()
     except (OSError, ValueError):

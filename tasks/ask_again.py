@@ -20,10 +20,10 @@ import numpy as np
 from storage.artifacts import Artifact, ArtifactRef, ArtifactStore, damaged
 from storage.embeddings import open_embeddings
 from storage.file_kinds import is_web
-from storage.filesystems import is_local, local_path
+from storage.filesystems import is_local, is_outside, local_path
 from storage.fingerprints import Recipe
 from storage.records import read_parquet
-from storage.reject_reasons import PASSING, UNREADABLE
+from storage.reject_reasons import OUTSIDE_ROOTS, PASSING, UNREADABLE
 from tasks.embedding_parts import (
     STAGE,
     Config,
@@ -45,6 +45,7 @@ __all__ = ["NAME", "Config", "Inputs", "latest", "run", "unanswered"]
 
 NAME = "ask_again"
 _CONTINUES = "continues"
+_WORTH_A_LOOK = PASSING | {UNREADABLE, OUTSIDE_ROOTS}
 
 
 @dataclass(frozen=True)
@@ -138,18 +139,21 @@ def _recipe(config: Config, first: ArtifactRef) -> Recipe:
 
 def _may_lack(part: Artifact) -> bool:
     """Whether a part has rejects that are worth a look, as its manifest says."""
-    return any(reason in PASSING or reason == UNREADABLE for reason in part.counts["rejects"])
+    return not _WORTH_A_LOOK.isdisjoint(part.counts["rejects"])
 
 
 def _may_pass(reject: Mapping[str, Any]) -> bool:
     """Whether a reject may be another one by now.
 
     Permissions change without a trace in a listing, and who reads that a file may not be read
-    mends them. Web servers forbid for good.
+    mends them. Web servers forbid for good. The roots of a run are part of no key, and a link or a
+    server's redirection may have led out of them.
     """
     reason, uri = reject["reject_reason"], reject["uri"]
     if reason in PASSING:
         return True
+    if reason == OUTSIDE_ROOTS:
+        return not is_outside(uri)
     if reason != UNREADABLE or reject["member"] or is_web(uri):
         return False
     return not is_local(uri) or os.access(local_path(uri), os.R_OK)

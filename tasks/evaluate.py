@@ -21,6 +21,7 @@ from storage.errors import ConfigError, CorpusError
 from storage.evaluation_data import EvaluationImage, EvaluationSet, open_evaluation_set
 from storage.fingerprints import Recipe, digest, unless_default
 from storage.prompt_templates import TEMPLATES
+from storage.roots import own_folder
 from storage.vocabulary import BACKGROUND, Category, category_prompts
 from tasks.category_texts import BARE_NAME, as_categories
 from tasks.class_matching import check_places
@@ -357,7 +358,7 @@ def _model_folder(training: Artifact) -> Iterator[Path]:
     if paths and paths[0] is not None:
         yield paths[0].parent
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, own_folder(folder):
         for name in names:
             with training.open(name) as file:
                 Path(folder, name).write_bytes(file.read())

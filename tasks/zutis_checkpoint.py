@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from storage.errors import ConfigError, WeightsError
 from storage.json_files import is_text, parse_json
 from storage.numbers import LARGEST
+from storage.roots import refuse_path
 from storage.state_dicts import load_state_dict
 from storage.user_files import (
     MODEL_CONFIG,
@@ -107,6 +108,7 @@ def open_checkpoint(spec: str | Path) -> ZutisCheckpoint:
             published weights, a file of weights, or ARCHITECTURE:random:SEED.
 
     Raises:
+        OutsideRootsError: it lies outside the roots.
         WeightsError: there is nothing of that name, it can't be read, or it is no ZUTIS network;
             the text says what it is instead.
     """
@@ -116,6 +118,7 @@ def open_checkpoint(spec: str | Path) -> ZutisCheckpoint:
     if text in ZUTIS:
         return _bare(_published(text), text)
     path = user_path(text)
+    refuse_path(path)
     folder = path.parent if path.name == MODEL else path
     if is_file(folder / DESCRIPTION):
         return _artifact(folder)

@@ -279,7 +279,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "from flows.serve_command import run\n"
         f"run(host=None, port={port}, limit=1, defaults={{\n"
         "    'corpus': 'pictures', 'vocabulary': 'colours.txt', 'per_category': 4,\n"
-        "    'clip': 'made-ViT-8:random:0', 'selfmask': 'random:0', 'mask_size': 48})\n"
+        "    'clip': 'made-ViT-8:random:0', 'selfmask': 'random:0', 'mask_size': 48},\n"
+        "    allowed=['.'])\n"
     )
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
@@ -332,6 +333,18 @@ def test_the_literal_command_runs_to_its_end(served: Served):
     records = list((served.folder / "zutis-store" / "record_build").glob("*/manifest.json"))
     assert len(records) == 1
     assert json.loads(records[0].read_text())
+
+
+@pytest.mark.slow
+def test_a_run_reads_nothing_outside_the_roots(served: Served, tmp_path: Path):
+    write_corpus(tmp_path / "others", ["red"], each=1)
+    before = len(served.ended_runs())
+    name, corpus = "build-pseudolabels/build-pseudolabels", f"corpus={tmp_path}/others"
+    done = served.prefect("deployment", "run", name, "--param", corpus)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ended = poll(lambda: (runs := served.ended_runs())[before:] and runs, 400)
+    assert "Failed" in ended, served.log.read_text()
+    assert f"{tmp_path}/others lies outside" in served.log.read_text()
 
 
 @pytest.mark.slow
