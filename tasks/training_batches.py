@@ -7,16 +7,14 @@ alone. The number of workers changes nothing.
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.connection
 import multiprocessing.context
-import os
-import signal
-import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 from storage.errors import ZutisError
+from tasks.shared_memory import send_tensors_through_pipes, shared_memory_holds
 from tasks.training_processes import Processes
+from tasks.worker_processes import outlast_sigterm
 
 
 class Samples(Protocol):
@@ -63,6 +61,9 @@ def batches_from(
         range(iteration * batch_size + share.start, iteration * batch_size + share.stop)
         for iteration in range(first_iteration, iterations)
     ]
+    through_pipes = bool(workers) and not shared_memory_holds(
+        samples, collate, numbers[0] if numbers else (), workers
+    )
     loader: DataLoader[Any] = DataLoader(
         _WithErrorsAsSamples(samples),  # type: ignore[arg-type]
         batch_sampler=numbers,  # type: ignore[arg-type]
@@ -70,7 +71,7 @@ def batches_from(
         multiprocessing_context=_worker_context() if workers else None,
         collate_fn=_Collate(collate),
         pin_memory=pin_memory,
-        worker_init_fn=_live_as_long_as_the_parent,
+        worker_init_fn=_begin_with_pipes if through_pipes else outlast_sigterm,
         # Starting workers draws a number, by default from torch's own random state, which would
         # then depend on how often a run was resumed.
         generator=torch.Generator(),
@@ -88,6 +89,11 @@ def _worker_context() -> multiprocessing.context.BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "tasks.sample_rendering"])
     return context
+
+
+def _begin_with_pipes(worker: int) -> None:
+    outlast_sigterm(worker)
+    send_tensors_through_pipes()
 
 
 class _WithErrorsAsSamples:
@@ -108,19 +114,3 @@ class _Collate:
     def __call__(self, samples: Sequence[Any]) -> Any:
         errors = (sample for sample in samples if isinstance(sample, ZutisError))
         return next(errors, None) or self._collate(samples)
-
-
-def _live_as_long_as_the_parent(worker: int) -> None:
-    """A scheduler's SIGTERM and a terminal's Ctrl-C reach the workers, too, but the parent needs
-    them until it has ended its iteration. They end with it: also when it is killed, which torch
-    would only see in a direct child of its, and these are the server's."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # this is a worker
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)

@@ -13,7 +13,10 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from types import FrameType
+from typing import Any
 
+from storage import stopping
 from storage.errors import ConfigError, ZutisError
 from tasks.stage import Progress
 from tasks.training_log import TrainingLog
@@ -56,12 +59,13 @@ def run_training(
     """Train to the end, from the latest checkpoint if there is one.
 
     Killed at any moment and run again, it ends on a CPU with the very bits of a run that nobody
-    disturbed. On SIGTERM it ends the iteration, keeps a checkpoint and stops. (Where it does not
-    run in the main thread, Python gives it no signals, and the last regular checkpoint has to do.)
+    disturbed. On SIGTERM, SIGINT and SIGHUP it ends the iteration, keeps a checkpoint and stops.
+    (Where it does not run in the main thread, Python gives it no signals, and the last regular
+    checkpoint has to do.)
 
     Raises:
         ZutisError: a loss or gradient is not finite, a sample can't be read, a worker process was
-            killed, the GPU is too small, or SIGTERM came. The latest checkpoint is kept.
+            killed, the GPU is too small, or a signal came. The latest checkpoint is kept.
     """
     _Loop(trainer, states, training_log, settings, progress).run(make_batches)
 
@@ -87,8 +91,8 @@ class _Loop:
         if self._done:
             return
         with (
-            _noticing_sigterm() as told_to_stop,
-            _naming_killed_workers(),
+            _noticing_signals(self._trainer.processes) as told_to_stop,
+            _naming_killed_workers(self._kept),
             closing(make_batches(self._trainer.steps_done)) as batches,
         ):
             self._learn(batches, told_to_stop)
@@ -152,6 +156,11 @@ class _Loop:
             f"{self._settings.iterations}; the same command goes on from there."
         )
 
+    def _kept(self) -> str:
+        if not self._saved:
+            return "no checkpoint was kept yet"
+        return f"the same command goes on from the checkpoint after iteration {self._saved}"
+
     def _diverged(self, result: StepResult) -> ZutisError:
         kept = f"the checkpoint after iteration {self._saved} is" if self._saved else "none is yet"
         return ZutisError(
@@ -186,21 +195,35 @@ def _summed(processes: Processes, trainer: Trainer, value: float) -> float:
 
 
 @contextmanager
-def _noticing_sigterm() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGTERM ends nothing; the function that is yielded tells whether it came."""
+def _noticing_signals(processes: Processes) -> Iterator[Callable[[], bool]]:
+    """Inside, a first SIGTERM, SIGINT or SIGHUP ends nothing; the function that is yielded tells
+    whether one came. Further ones do what they did before, unless torchrun sends them: it passes
+    on to its processes what they got themselves."""
     came = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield came.is_set
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: came.set())
+    before: dict[int, Any] = {}
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        again = came.is_set() and processes.size == 1
+        came.set()
+        if again and callable(before[number]):
+            before[number](number, frame)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number.value] = signal.signal(number, notice)
     try:
-        yield came.is_set
+        with stopping.finishing():
+            yield came.is_set
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextmanager
-def _naming_killed_workers() -> Iterator[None]:
+def _naming_killed_workers(kept: Callable[[], str]) -> Iterator[None]:
     """torch reports the death of a process that makes samples from wherever the main one is."""
     try:
         yield
@@ -208,6 +231,6 @@ def _naming_killed_workers() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise ZutisError(
-            "A process that makes training samples was killed, most likely because memory ran "
-            "out: use fewer workers; the same command goes on from the latest checkpoint."
+            "A process that makes training samples has died, most likely because memory, or a "
+            f"container's shared memory, ran out: use fewer workers, or --set workers=0; {kept()}."
         ) from error

@@ -34,7 +34,7 @@ NOT_STAGES = {
     "saliency_scores", "saliency_votes", "selfmask_batches", "selfmask_corpus",
     "selfmask_training", "clip_pictures", "clip_scores", "clip_stretches", "clip_training",
     "timed_schedule", "segmenter", "training_batches", "training_log", "training_loop",
-    "training_pictures",
+    "training_pictures", "worker_processes", "shared_memory",
     "training_processes", "training_samples", "training_state", "training_step",
     "zutis_checkpoint",
 }  # fmt: skip

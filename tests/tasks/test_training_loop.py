@@ -122,8 +122,40 @@ def test_a_damaged_sample_is_named_and_nothing_is_lost(store, undisturbed, worke
 
 
 def test_a_killed_worker_is_one_sentence(store):
-    with pytest.raises(ZutisError, match="A process that makes training samples was killed"):
-        train(store, small_trainer(), Samples(deadly=5), workers=1)
+    with pytest.raises(ZutisError, match="A process that makes training samples has died") as one:
+        train(store, small_trainer(), Samples(deadly=9), workers=1)
+    assert str(one.value).endswith(
+        "the same command goes on from the checkpoint after iteration 2."
+    )
+
+
+def test_a_worker_that_is_killed_at_once_leaves_no_checkpoint_to_name(store):
+    with pytest.raises(ZutisError, match=r"workers=0; no checkpoint was kept yet\.$"):
+        train(store, small_trainer(), Samples(deadly=1), workers=1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_other_signals_do_as_sigterm(store, undisturbed, number):
+    def interrupt(steps: int) -> None:
+        if steps == 3:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(ZutisError, match="after iteration 3 of 6; the same command goes on"):
+        train(store, small_trainer(), progress=CountingProgress(interrupt))
+    assert signal.getsignal(number) == before
+    assert TrainingStates(store, REF).steps() == [2, 3]
+
+
+def test_a_second_ctrl_c_does_what_it_did_before(store):
+    def insist(steps: int) -> None:
+        if steps == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(store, small_trainer(), progress=CountingProgress(insist))
+    assert TrainingStates(store, REF).steps() == [2]
 
 
 def test_a_full_gpu_is_remembered_by_the_checkpoint(store):
