@@ -11,9 +11,9 @@ from rich.console import Console
 from flows.devices import require_device
 from flows.executors import LOOKING, CachedExecutor, NotCached
 from flows.pipeline import Build, build
-from flows.prefect_settings import STARTING_PREFECT, prepare_prefect, server_is_configured
+from flows.prefect_settings import STARTING_PREFECT, server_is_configured
+from flows.prefect_start import begin_prefect
 from flows.progress import StageProgress, TerminalWatcher
-from flows.server_refusals import require_configured_server
 from flows.settings import BuildSettings
 from flows.summary import print_summary, summarise
 from flows.waiting import waiting_for
@@ -107,9 +107,8 @@ def _find_next(outcome: Outcome, steps: NextSteps, executor: CachedExecutor) -> 
 def _run_flow(settings: BuildSettings, steps: NextSteps | None, console: Console) -> Outcome:
     if not settings.cluster:
         require_device(settings.device)
-    prepare_prefect()
-    require_configured_server()
     with TerminalWatcher(console, awaiting=STARTING_PREFECT) as watcher:
+        begin_prefect()
         from flows import build_pseudolabels, evaluate_zutis, train_zutis
         from flows.next_steps import NextSteps
         from flows.train_command import telling_iterations

@@ -8,7 +8,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from flows.attached import end_with_announced_parent
 from flows.prefect_settings import TAG
+from flows.prefect_start import await_prefect
 from flows.progress import SilentWatcher, StageProgress, Watcher
 
 
@@ -28,6 +30,8 @@ class Caller:
     reports: list[StageProgress] = field(default_factory=list)
 
 
+end_with_announced_parent()  # every flow imports this module before it runs
+
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
@@ -38,9 +42,14 @@ def current_caller() -> Caller:
 
 @contextmanager
 def calling(watcher: Watcher) -> Iterator[Caller]:
-    """Flows that run inside the block report to the caller that it yields."""
+    """Flows that run inside the block report to the caller that it yields.
+
+    Raises:
+        ZutisError: the user has no Prefect server, and none can be started.
+    """
     from prefect import tags
 
+    await_prefect()
     caller = Caller(watcher)
     token = _caller.set(caller)
     try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from flows import interruption
 from flows.artifacts_commands import artifacts_app
 from flows.benchmark_commands import benchmark_app
 from flows.corpus_options import ExcludeOption, IncludeOption, UriColumnOption
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from flows.next_steps import NextSteps
 
 USER_ERROR = 2
-INTERRUPTED = 130
 
 app = typer.Typer(
     help="Segmentation training sets from unlabelled pictures and a list of names.",
@@ -317,28 +317,41 @@ def search_command(
 
 
 def main() -> None:
-    """Entry point: errors for users become one line and exit code 2."""
+    """Entry point: errors for users become one line and exit code 2, signals their own codes."""
+    interruption.listen()
     protect_children()
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # it may have to name files whose names are no text
+    if isinstance(sys.stdout, io.TextIOWrapper):  # it may name files whose names are no text
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(exit_code_of(app))
+    code = exit_code_of(app)
+    if interruption.interrupted() and code == interruption.exit_code():
+        interruption.end()  # Python would wait for threads that are at work
+    interruption.ended_well()
+    sys.exit(code)
 
 
 def exit_code_of(command: Callable[..., Any]) -> int:
     """Run a command and turn what it raises into an exit code and a line on standard error."""
     try:
+        return _exit_code_of(command)
+    except BaseException as error:
+        # Whatever it is: after a signal all kinds of things break.
+        if not interruption.interrupted() and not isinstance(error, KeyboardInterrupt):
+            raise
+        interruption.say(str(error) if isinstance(error, ZutisError) else "")
+        return interruption.exit_code()
+
+
+def _exit_code_of(command: Callable[..., Any]) -> int:
+    try:
         command()
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted; what is finished is kept.")
-        return INTERRUPTED
     except BrokenPipeError:  # the reader (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except SystemExit as stop:
+        if stop.code and interruption.interrupted():  # the parser of options makes 130 of it
+            raise
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:
-        sentence = _sentence_for(error)
+        sentence = None if interruption.interrupted() else _sentence_for(error)
         if sentence is None:
             raise
         return _say(sentence)

@@ -39,6 +39,7 @@ from tasks.clip_scores import maskclip_iou, retrieval_precision, similarities, z
 from tasks.clip_stretches import STRETCHES, Stretch, train_in_stretches, write_weights
 from tasks.clip_training import ClipStep
 from tasks.models import ModelConfig, load_clip_model
+from tasks.worker_processes import live_as_long_as_the_parent
 
 ARCHITECTURE: Final = "made-ViT-8"
 
@@ -185,7 +186,8 @@ def made_pictures(seed: int, count: int, workers: int = 0) -> Iterator[Captioned
     """
     chunks = [(_FIRST_SEED + seed, at, min(at + _CHUNK, count)) for at in range(0, count, _CHUNK)]
     processes = min(workers or os.cpu_count() or 1, len(chunks))
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, context, live_as_long_as_the_parent) as pool:
         for made in pool.map(_make, chunks):
             yield from made
 

@@ -9,9 +9,9 @@ from rich.console import Console
 from flows.devices import require_device
 from flows.evaluation_settings import EvaluationSettings
 from flows.executors import LOOKING, CachedExecutor, NotCached
-from flows.prefect_settings import STARTING_PREFECT, prepare_prefect, server_is_configured
+from flows.prefect_settings import STARTING_PREFECT, server_is_configured
+from flows.prefect_start import begin_prefect
 from flows.progress import TerminalWatcher
-from flows.server_refusals import require_configured_server
 from flows.training_pipeline import Evaluated, evaluate_model, find_model
 from flows.waiting import waiting_for
 from storage.artifacts import ArtifactStore
@@ -70,9 +70,8 @@ def _run_flow(
     settings: EvaluationSettings, checkpoint: str, store: str, console: Console
 ) -> Evaluated:
     require_device(settings.device)
-    prepare_prefect()
-    require_configured_server()
     with TerminalWatcher(console, awaiting=STARTING_PREFECT) as watcher:
+        begin_prefect()
         from flows.caller import calling
         from flows.evaluate_zutis import FLOW, evaluate_zutis
 

@@ -13,14 +13,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, TextIO
 
+from flows import interruption
+
 _PATIENCE: Final = 1.0
 _LOADING: Final = "Loading the program …"
 
 
 def main() -> None:
     """Entry point."""
-    with speaking_when_slow(sys.stderr):
-        from flows.cli import main as run_command_line
+    interruption.listen()
+    try:
+        with speaking_when_slow(sys.stderr):
+            from flows.cli import main as run_command_line
+    except BaseException:
+        if interruption.interrupted():
+            interruption.end()
+        raise
     run_command_line()
 
 

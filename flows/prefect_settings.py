@@ -6,10 +6,14 @@ import os
 from pathlib import Path
 from typing import Final
 
+from flows.prefect_home import choose_prefect_home, prefect_home
 from flows.prefect_values import import_prefect, may_be_refused
+from flows.temporary_server import is_ours
 
 TAG: Final = "zutis"
 """Of all our runs: the automation of `zutis serve` looks after these and no others."""
+
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 STARTING_PREFECT: Final = "Starting Prefect"
 """What is waited for until a flow's first stage begins."""
@@ -24,28 +28,32 @@ def server_is_configured() -> bool:
     import_prefect()
     from prefect.settings import PREFECT_API_URL
 
-    return bool(PREFECT_API_URL.value())
+    api_url = PREFECT_API_URL.value()
+    return bool(api_url) and not is_ours(str(api_url))
 
 
 def _has_prefect_profile() -> bool:
     """Whether a file could name a server; importing Prefect to ask takes two seconds."""
-    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
-    return any(path.exists() for path in (home / "profiles.toml", Path("prefect.toml")))
+    files = (prefect_home() / "profiles.toml", Path("prefect.toml"))
+    return any(os.access(path, os.R_OK) for path in files)
 
 
 def prepare_prefect() -> None:
     """Choose settings of an embedded Prefect, unless the user has chosen others.
 
     Its log goes to its API; the terminal has our own progress and one line for an error.
+
+    Raises:
+        ConfigError: no folder can be written for Prefect's files.
     """
     doubtful = may_be_refused()
+    choose_prefect_home()
+    keep_loopback_from_proxies()
     defaults = {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-        # A busy machine takes longer than the 20 s that Prefect waits for its own server.
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         # A run whose process has died is marked as crashed by the automation of `zutis serve`,
         # which waits for these signs of life.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
@@ -54,3 +62,11 @@ def prepare_prefect() -> None:
         os.environ.setdefault(name, value)
     if doubtful:
         import_prefect()
+
+
+def keep_loopback_from_proxies() -> None:
+    """Requests to this machine itself go to no proxy, which could not pass them on."""
+    for name in ("NO_PROXY", "no_proxy"):
+        known = [one.strip() for one in os.environ.get(name, "").split(",") if one.strip()]
+        if "*" not in known:
+            os.environ[name] = ",".join([*known, *(one for one in _LOOPBACK if one not in known)])

@@ -25,6 +25,7 @@ from rich.progress import (
 
 from flows.stages import UNITS
 from flows.waiting import repeating, shows_bars, waiting_for
+from storage import stopping
 
 # Seconds after which a stage is first spoken of where no bar shows it, and between such lines:
 # a log of hours needs fewer of them than a test run of a minute.
@@ -60,6 +61,8 @@ class StageProgress:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
+        """Count what is done, and give up here if this process is to stop."""
+        stopping.check()
         with self._lock:
             self.done += amount
             if rejected:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from storage import stopping
 from storage.errors import ConfigError
 from storage.roots import ROOTS_VARIABLE, as_setting, roots
 
@@ -77,7 +77,8 @@ def run(
         os.environ[ROOTS_VARIABLE] = as_setting(allowed)  # for the runs, which are our children
     roots()  # raises where the variable is no list, before anything is started
     _prepare_settings()
-    from flows.serve_notice import notice, prefect_home
+    from flows.prefect_home import prefect_home
+    from flows.serve_notice import notice
     from flows.serve_server import running_server
 
     console = Console()
@@ -94,6 +95,7 @@ def run(
 def _serve(
     address: Address, log: Path | None, limit: int, defaults: Mapping[str, Any], console: Console
 ) -> None:
+    from flows.attached import announce_to_children
     from flows.deployments import (
         install_automation,
         make_deployments,
@@ -106,6 +108,7 @@ def _serve(
     for deployment in make_deployments(defaults):
         runner.add_deployment(deployment)
     install_automation()
+    announce_to_children()
     _tell(address, log, limit, defaults, console)
     run_until_stopped(runner)
 
@@ -165,19 +168,16 @@ def _check_access() -> None:
 
 @contextlib.contextmanager
 def _until_told_to_stop() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, in every phase, and neither is an error."""
+    """SIGTERM ends the block as Ctrl-C does, in every phase, and neither is an error.
 
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
+    The server is given its time; only a second Ctrl-C ends all of it at once.
+    """
     try:
-        yield
+        with stopping.finishing():
+            yield
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code:
             raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _tell(

@@ -6,22 +6,16 @@ It lies in Prefect's own home folder, and holds a URL of this machine and nothin
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flows.prefect_home import prefect_home
 from flows.serve_server import is_loopback
-from storage.user_files import user_path
 
 _NAME = "zutis-serve.url"
 _CONNECT_SECONDS = 0.5
-
-
-def prefect_home() -> Path:
-    """Prefect's home folder, without importing Prefect."""
-    return user_path(os.environ.get("PREFECT_HOME") or "~/.prefect")
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flows import interruption
+from flows.attached import start_attached, stop_attached
 from storage.errors import ConfigError, ZutisError
 
 DEFAULT_HOST = "127.0.0.1"
@@ -125,7 +127,7 @@ def running_server(address: Address, log: Path) -> Iterator[bool]:
     try:
         _wait(process, address, log)
     except BaseException:
-        _stop(process)
+        stop_attached(process, _STOP_SECONDS)
         raise
     child = _Child(process, address, log)
     try:
@@ -151,7 +153,7 @@ class _Child:
     def stop(self) -> None:
         self._stopping.set()
         self._keeper.join()
-        _stop(self._process)
+        stop_attached(self._process, _STOP_SECONDS)
 
     def _keep(self) -> None:
         while not self._stopping.wait(_RESTART_SECONDS):
@@ -182,21 +184,21 @@ def _configured_address(api_url: str) -> Address:
 
 def _start(address: Address, log: Path) -> subprocess.Popen[bytes]:
     """In a session of its own: a Ctrl-C is for us, and the server has to outlive our last calls."""
-    command = [sys.executable, "-m", "prefect", "server", "start"]
-    command += ["--host", address.host, "--port", str(address.port), "--log-level", "WARNING"]
+    arguments = ["server", "start", "--host", address.host, "--port", str(address.port)]
+    arguments += ["--log-level", "WARNING"]
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            return subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PREFECT_API_URL": address.api_url},
-                start_new_session=True,
+            process = start_attached(
+                "prefect",
+                arguments,
+                output=output,
+                environment={**os.environ, "PREFECT_API_URL": address.api_url},
             )
     except OSError as error:
         raise ZutisError(f"The Prefect server can't be started: {error}.") from error
+    interruption.finally_do(process.kill)
+    return process
 
 
 def _wait(process: subprocess.Popen[bytes], address: Address, log: Path) -> None:
@@ -214,12 +216,3 @@ def _wait(process: subprocess.Popen[bytes], address: Address, log: Path) -> None
         f"The Prefect server did not answer at {address.ui_url} within {_STARTUP_SECONDS:.0f} s: "
         f"look at {log}."
     )
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:  # open websockets can hold it
-        process.kill()
-        process.wait()

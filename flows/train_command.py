@@ -13,9 +13,9 @@ from rich.markup import escape
 
 from flows.devices import require_device
 from flows.executors import LOOKING, CachedExecutor, LocalExecutor, NotCached
-from flows.prefect_settings import STARTING_PREFECT, prepare_prefect, server_is_configured
+from flows.prefect_settings import STARTING_PREFECT, server_is_configured
+from flows.prefect_start import begin_prefect
 from flows.progress import TerminalWatcher
-from flows.server_refusals import require_configured_server
 from flows.training_pipeline import find_dataset, train_model
 from flows.training_settings import (
     TrainingSettings,
@@ -90,9 +90,8 @@ def _find(settings: TrainingSettings, dataset: str, store: str) -> Artifact | No
 
 def _run_flow(settings: TrainingSettings, dataset: str, store: str, console: Console) -> Artifact:
     require_device(settings.device)
-    prepare_prefect()
-    require_configured_server()
     with TerminalWatcher(console, awaiting=STARTING_PREFECT) as watcher:
+        begin_prefect()
         from flows.caller import calling
         from flows.train_zutis import FLOW, train_zutis
 

@@ -86,7 +86,7 @@ def test_an_error_ends_it():
 def test_the_launcher_itself_loads_nothing_that_takes_long():
     code = (
         "import sys, flows.launcher\n"
-        "slow = {'flows.cli', 'typer', 'rich', 'numpy', 'storage', 'tasks'} & set(sys.modules)\n"
+        "slow = {'flows.cli', 'typer', 'rich', 'numpy', 'fsspec', 'tasks'} & set(sys.modules)\n"
         "assert not slow, slow\n"
     )
     done = subprocess.run(

@@ -10,8 +10,9 @@ import threading
 
 import pytest
 from loopback import answering, unreachable_url
+from rich.console import Console
 
-from flows import build_command, evaluate_command, train_command
+from flows import build_command, evaluate_command, prefect_start, train_command
 from flows.cli import exit_code_of
 from flows.server_refusals import refusal_of_server, require_configured_server
 from storage.errors import ConfigError
@@ -157,6 +158,6 @@ def test_every_command_that_runs_a_flow_asks_first(module, arguments, monkeypatc
     def refuse() -> None:
         raise ConfigError("No server.")
 
-    monkeypatch.setattr(module, "require_configured_server", refuse)
-    given = [Settings(), *[None] * (arguments - 1)]
+    monkeypatch.setattr(prefect_start, "require_configured_server", refuse)
+    given = [Settings(), *[None] * (arguments - 2), Console(quiet=True)]
     assert exit_code_of(lambda: module._run_flow(*given)) == 2

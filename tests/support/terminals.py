@@ -1,0 +1,128 @@
+"""Programs on a pseudo-terminal: what they write, keys that are pressed, and who outlives them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import select
+import signal
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+CTRL_C = "\x03"
+
+_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+_PATIENCE = 240.0  # a loaded machine takes a minute to start Prefect
+
+
+class Terminal:
+    """A program that leads a session on a terminal of its own, as a shell's foreground job does.
+
+    Args:
+        command: program and arguments.
+        environment: its variables, instead of this process's.
+        folder: where it runs.
+    """
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._mark = uuid.uuid4().hex
+        self._written = b""
+        self._status: int | None = None
+        ours = {"TERM": "xterm", "COLUMNS": "200", "TERMINAL_TEST": self._mark}
+        whole = {**(os.environ if environment is None else environment), **ours}
+        self.process, self._terminal = pty.fork()
+        if self.process == 0:
+            try:
+                os.chdir(folder)
+                os.execve(command[0], list(command), whole)
+            finally:
+                os._exit(127)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in [*self._processes(), self.process]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self.wait()
+        os.close(self._terminal)
+
+    @property
+    def text(self) -> str:
+        """All that it has written, without what moves the cursor and gives colours."""
+        return _CONTROLS.sub("", self._written.decode(errors="replace")).replace("\r", "\n")
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has written that."""
+        until = time.monotonic() + _PATIENCE
+        while text not in self.text:
+            assert self._read(), f"it ended without {text!r}: {self.text}"
+            assert time.monotonic() < until, f"no {text!r} in: {self.text}"
+
+    def wait_for_child(self, part_of_command: str) -> int:
+        """Wait until a process that it has started has this in its command line; its number."""
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            for process in self._processes():
+                with contextlib.suppress(OSError):
+                    if part_of_command in Path(f"/proc/{process}/cmdline").read_text():
+                        return process
+            self._read(0.01)
+        raise AssertionError(f"no process with {part_of_command!r}; {self.text}")
+
+    def press(self, keys: str) -> None:
+        os.write(self._terminal, keys.encode())
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the program, not to what it has started."""
+        os.kill(self.process, number)
+
+    def wait(self) -> int:
+        """Wait for its end; its exit code, less than 0 for a signal that has killed it."""
+        while self._read():
+            pass
+        if self._status is None:
+            self._status = os.waitpid(self.process, 0)[1]
+        return os.waitstatus_to_exitcode(self._status)
+
+    def survivors(self, seconds: float = 10.0) -> list[str]:
+        """Command lines of processes that it has started and that have not ended soon after it."""
+        until = time.monotonic() + seconds
+        while (found := self._processes()) and time.monotonic() < until:
+            time.sleep(0.05)
+        return [Path(f"/proc/{process}/cmdline").read_text() for process in found]
+
+    def _read(self, seconds: float = 0.1) -> bool:
+        """Take what is there; whether more can come."""
+        if not select.select([self._terminal], [], [], seconds)[0]:
+            return True
+        try:
+            piece = os.read(self._terminal, 65536)
+        except OSError:  # Linux's way to say that nobody holds the other end any more
+            return False
+        self._written += piece
+        return bool(piece)
+
+    def _processes(self) -> list[int]:
+        """By their environment, which those that have left the session keep, too."""
+        mark = f"TERMINAL_TEST={self._mark}\0".encode()
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                alive = (place / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+                if alive and mark in (place / "environ").read_bytes():
+                    found.append(int(place.name))
+        return found
