@@ -27,7 +27,8 @@ GRACE: Final = 2.0
 """Seconds between a signal and the end, unless something is being finished."""
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_ONE_KEY_PRESS: Final = 0.3  # whoever starts us, such as uv, may pass on what we got ourselves
+ONE_KEY_PRESS: Final = 0.3
+"""Seconds in which a second signal is the first: whoever has started us may pass it on, too."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -132,7 +133,7 @@ def _hear(reading: int) -> None:
         number = byte[0]
         if number not in _SIGNALS or _note_first(number):
             continue
-        again = time.monotonic() - _heard.when > _ONE_KEY_PRESS
+        again = time.monotonic() - _heard.when > ONE_KEY_PRESS
         if number == signal.SIGINT and again and not _has_companions():
             end()
 
