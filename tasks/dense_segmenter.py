@@ -170,8 +170,8 @@ class DenseSegmenter(ABC):
         """The narrowest that holds all labels."""
         import torch
 
-        fits = len(self.categories) <= torch.iinfo(torch.int16).max
-        return torch.int16 if fits else torch.int32
+        types = (torch.uint8, torch.int16, torch.int32)
+        return next(each for each in types if len(self.categories) <= torch.iinfo(each).max)
 
     def _at_least(self, min_score: float, instances: Instances) -> Instances:
         """The instances with that score or more, on the CPU."""

@@ -122,7 +122,7 @@ class Scores:
         larger, of the prediction the surer over the less sure. Crowds don't count then.
         """
         if image.labels is not None:
-            truth, predicted = image.labels.astype(np.int64), found.labels.astype(np.int64)
+            truth, predicted = image.labels.astype(np.int64), found.labels
         else:
             truth, predicted = self._painted_truth(image), _painted_prediction(image, found)
         assert truth.shape == predicted.shape, (truth.shape, predicted.shape)

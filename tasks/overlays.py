@@ -67,7 +67,7 @@ def encode_label_map(labels: NDArray[np.integer[Any]], num_categories: int) -> b
     if num_categories > LARGEST_8_BIT_LABEL:
         image = Image.fromarray(labels.astype(np.uint16))
     else:
-        image = Image.fromarray(labels.astype(np.uint8))
+        image = Image.fromarray(labels.astype(np.uint8, copy=False))
         image.putpalette(colours_of(num_categories).tobytes())
     image.save(buffer, "PNG")
     return buffer.getvalue()

@@ -137,7 +137,6 @@ class ZutisSegmenter(DenseSegmenter):
         from zutis_model.semantic_prediction import semantic_labels
 
         chosen = self._settings
-        (labels,) = semantic_labels(tokens, self._text_embeddings, size, dtype=self._label_type())
         (instances,) = predict_instances(
             proposals,
             tokens,
@@ -150,6 +149,8 @@ class ZutisSegmenter(DenseSegmenter):
             sigma=chosen.sigma,
             score_threshold=chosen.score_threshold,
         )
+        # After the instances, which need the pixels of a mask or two on the way.
+        (labels,) = semantic_labels(tokens, self._text_embeddings, size, dtype=self._label_type())
         return Segmentation(
             labels=labels.cpu().numpy(), instances=self._at_least(chosen.min_score, instances)
         )
