@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage.errors import WeightsError
+from storage.roots import open_file_path, roots
 from storage.user_files import WEIGHTS, open_limited
 
 if TYPE_CHECKING:
@@ -29,8 +32,21 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
             than tensors, or holds no state dict.
     """
     require_weights(path)
-    content = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
+    with _held(path) as place:
+        read = _read_safetensors if _is_safetensors(path) else _read_pickle
+        content = read(path, place)
     return _state_dict(path, content)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[Path]:
+    """Where libraries that open files by a name find this one: with roots, the file that was looked
+    at, whatever becomes of its name."""
+    if roots() is None:
+        yield path
+        return
+    with open_limited(path, WEIGHTS) as file:
+        yield Path(open_file_path(file.fileno(), str(path)))
 
 
 def require_weights(path: Path) -> None:
@@ -65,20 +81,20 @@ def looks_like_weights(path: Path) -> bool:
     return head.startswith((b"PK\x03\x04", b"\x80")) or head[8:9] == b"{"
 
 
-def _read_safetensors(path: Path) -> object:
+def _read_safetensors(path: Path, place: Path) -> object:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        return load_file(place)
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"{path} is not a complete safetensors file ({error}); download it again."
         ) from error
 
 
-def _read_pickle(path: Path) -> object:
-    if _is_torchscript(path):
+def _read_pickle(path: Path, place: Path) -> object:
+    if _is_torchscript(path, place):
         raise WeightsError(
             f"{path} is a TorchScript archive, which holds a program and not only weights; give a"
             f" safetensors file or a state dict. OpenAI's CLIP is there as such: `zutis weights"
@@ -87,7 +103,7 @@ def _read_pickle(path: Path) -> object:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(place, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds other objects than tensors, and reading those could run code; if you"
@@ -99,11 +115,11 @@ def _read_pickle(path: Path) -> object:
         raise _damaged(path) from error
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
+def _is_torchscript(path: Path, place: Path) -> bool:
+    if not zipfile.is_zipfile(place):
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(place) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise _damaged(path) from error

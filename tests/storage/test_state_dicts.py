@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from storage import state_dicts
 from storage.errors import WeightsError
+from storage.roots import ROOTS_VARIABLE, OutsideRootsError, as_setting
 from storage.state_dicts import load_state_dict
 
 TENSORS = {"a.weight": torch.arange(4.0), "b": torch.ones(2, 2, dtype=torch.float16)}
@@ -106,3 +108,33 @@ def test_no_state_dict(tmp_path, content, expected):
 def test_no_file(tmp_path):
     with pytest.raises(WeightsError, match="no weights file"):
         load_state_dict(tmp_path / "w.pt")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no way to an open file by a path")
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_with_roots_weights_are_read_from_the_file_that_was_looked_at(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever exchanges a link after the look gets nothing of what it then leads to."""
+    folders = {name: tmp_path / name for name in ("inside", "outside")}
+    for number, folder in enumerate(folders.values()):
+        folder.mkdir()
+        state = {"a": torch.full((2,), float(number))}
+        if suffix == ".pt":
+            torch.save(state, folder / f"a{suffix}")
+        else:
+            save_file(state, folder / f"a{suffix}")
+    link = folders["inside"] / f"link{suffix}"
+    link.symlink_to(f"a{suffix}")
+    monkeypatch.setenv(ROOTS_VARIABLE, as_setting([str(folders["inside"])]))
+    look = state_dicts._is_safetensors
+
+    def exchanged(path: Path) -> bool:
+        link.unlink()
+        link.symlink_to(folders["outside"] / f"a{suffix}")
+        return look(path)
+
+    monkeypatch.setattr(state_dicts, "_is_safetensors", exchanged)
+    assert load_state_dict(link)["a"].tolist() == [0.0, 0.0]
+    with pytest.raises(OutsideRootsError):
+        load_state_dict(link)
