@@ -26,7 +26,15 @@ from storage.corpus_tables import check_table, list_table
 from storage.credentials import refuse_secrets
 from storage.errors import ConfigError, CorpusError
 from storage.file_heads import read_heads
-from storage.file_kinds import extension_of, is_compressed_tar, is_image, is_table, is_tar, is_web
+from storage.file_kinds import (
+    UNREADABLE_IMAGE_EXTENSIONS,
+    extension_of,
+    is_compressed_tar,
+    is_image,
+    is_table,
+    is_tar,
+    is_web,
+)
 from storage.filesystems import (
     MissingFileError,
     display,
@@ -290,6 +298,11 @@ def _kind(uri: str, uri_column: str) -> SourceKind:
     if is_local(uri):
         with translated_errors("read", uri):  # a pipe, such as a shell's <(…), says what it is
             open_regular(local_path(uri)).close()
+    if extension_of(uri) in UNREADABLE_IMAGE_EXTENSIONS:
+        raise CorpusError(
+            f"{display(uri)} is a picture of a kind that is not read here: convert it to JPEG or "
+            "PNG."
+        )
     raise CorpusError(f"A corpus is {_KINDS}, and {display(uri)} is none of these.")
 
 

@@ -9,6 +9,10 @@ IMAGE_EXTENSIONS = frozenset({
     "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pnm",
     "avif", "jp2",
 })
+# Pictures that people have, and that Pillow does not read without help.
+UNREADABLE_IMAGE_EXTENSIONS = frozenset({
+    "heic", "heif", "jxl", "svg", "psd", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf",
+})
 # fmt: on
 TABLE_EXTENSIONS = frozenset({"parquet", "csv", "tsv"})
 LIST_EXTENSIONS = frozenset({"txt", "jsonl"})
