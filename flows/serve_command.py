@@ -14,6 +14,7 @@ from rich.console import Console
 
 from storage import stopping
 from storage.errors import ConfigError
+from storage.numbers import check_named_numbers
 from storage.roots import ROOTS_VARIABLE, as_setting, roots
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def run(
     Raises:
         ZutisError: one sentence, for the user.
     """
+    check_named_numbers({"limit": limit})
     if allowed:
         os.environ[ROOTS_VARIABLE] = as_setting(allowed)  # for the runs, which are our children
     roots()  # raises where the variable is no list, before anything is started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from flows import interruption
 from flows.attached import start_attached, stop_attached
 from storage.errors import ConfigError, ZutisError
+from storage.numbers import shown
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
@@ -24,6 +26,9 @@ DEFAULT_PORT = 4200
 _STARTUP_SECONDS = 300.0  # a migration on a slow disk takes a minute; a start 10 to 20 s
 _STOP_SECONDS = 20.0
 _RESTART_SECONDS = 3.0
+_LAST_PORT = 65_535
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,31}")
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?")
 _ALL_INTERFACES = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, never chosen
 
 
@@ -59,14 +64,28 @@ def choose_address(host: str | None, port: int | None, configured: str | None) -
         configured: Prefect's own setting of the API's URL, if there is one.
 
     Raises:
-        ConfigError: the configured URL is none.
+        ConfigError: the configured URL is none, the host is no name and no address, or there is no
+            such port.
     """
     if configured and host is None and port is None:
         return _configured_address(configured.rstrip("/"))
-    host, port = host or DEFAULT_HOST, port or DEFAULT_PORT
+    host, port = host or DEFAULT_HOST, DEFAULT_PORT if port is None else port
+    _check_listener(host, port)
     reached = _ALL_INTERFACES.get(host, host)
     reached = f"[{reached}]" if ":" in reached else reached
     return Address(f"http://{reached}:{port}/api", host, port)
+
+
+def _check_listener(host: str, port: int) -> None:
+    if not 1 <= port <= _LAST_PORT:
+        raise ConfigError(f"port is {shown(port)}: choose one from 1 to {_LAST_PORT}.")
+    if _IPV6.fullmatch(host):
+        with contextlib.suppress(ValueError):
+            ipaddress.IPv6Address(host)
+            return
+    elif _HOST_NAME.fullmatch(host):
+        return
+    raise ConfigError(f"host is {host!r}: give the name or the address of a network interface.")
 
 
 def is_loopback(host: str) -> bool:
@@ -89,7 +108,7 @@ def answers(address: Address) -> bool:
 
     try:
         response = httpx.get(f"{address.api_url}/health", timeout=5)
-    except httpx.HTTPError:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):  # the latter of a host's name
         return False
     if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
         return False

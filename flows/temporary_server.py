@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import tempfile
@@ -24,6 +25,7 @@ from storage.errors import ZutisError
 _STARTUP_SECONDS: Final = 300.0  # a migration on a slow disk takes a minute; a start 5 to 20 s
 _STOP_SECONDS: Final = 5.0
 _HOST: Final = "127.0.0.1"
+_ERROR: Final = re.compile(r"[\w.]+(Error|Exception)\b")
 
 
 class ServerEndedError(ZutisError):
@@ -107,12 +109,13 @@ class TemporaryServer:
             raise ZutisError(f"A Prefect server can't be started: {error}.") from error
 
     def last_words(self) -> str:
-        """The last line that it has written."""
+        """What it said of its end: the last error of its output, or the last line."""
         if isinstance(self._output, int):
             return "its output could not be kept, since there is no folder for temporary files."
         self._output.seek(0)
         lines = self._output.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing."
+        errors = [line for line in lines if _ERROR.match(line)]
+        return [*lines[-1:], *errors][-1].strip() if lines else "it said nothing."
 
 
 def _log() -> IO[bytes] | int:

@@ -18,8 +18,10 @@ from flows.evaluation_settings import EvaluationSettings
 from flows.named_values import make_settings, read_values
 from flows.next_steps import NextSteps
 from flows.pipeline import _check_settings
+from flows.predict_command import predict_pictures
 from flows.recipes import RECIPE_NAMES, build_recipe_for_defaults, published_recipe
 from flows.selfmask_settings import SelfMaskSettings
+from flows.serve_server import choose_address
 from flows.settings import BuildSettings, clip_model, file_name_of, selfmask_model
 from flows.training_settings import TrainingSettings, training_config
 from storage.artifacts import ArtifactStore
@@ -106,6 +108,35 @@ def test_settings_of_instances(values: dict[str, Any]) -> None:
 @given(changes(SelfMaskSettings))
 def test_numbers_of_selfmask(values: dict[str, Any]) -> None:
     harmless(lambda: SelfMaskSettings(corpus=("x",), out=Path("x.safetensors"), **values))
+
+
+@few(200)
+@given(
+    st.none() | texts | st.sampled_from(["::1", "fe80::1%eth0", "[::1]", "a b", "http://x", "0"]),
+    st.none() | st.integers() | st.integers(0, 70_000),
+    st.none() | texts | texts.map(lambda text: f"http://{text}/api"),
+)
+def test_where_a_server_listens(host: str | None, port: int | None, configured: str | None) -> None:
+    harmless(lambda: choose_address(host, port, configured))
+
+
+PREDICTING = {"nms_iou": 0.3, "nms_sigma": 0.5, "min_score": 0.5, "image_size": 96, "batch": 1}
+
+
+@few(100)
+@given(st.dictionaries(st.sampled_from(sorted(PREDICTING)), numbers, min_size=1, max_size=2))
+def test_numbers_of_a_prediction(
+    tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
+) -> None:
+    """Up to where pictures are looked for, of which there are none."""
+    folder = tmp_path_factory.getbasetemp()
+    given_numbers = {**PREDICTING, **values}
+    harmless(
+        lambda: predict_pictures(
+            [str(folder / "none")], checkpoint="x", out=folder / "out", categories="cat",
+            device="cpu", **given_numbers,
+        )
+    )  # fmt: skip
 
 
 @few(200)

@@ -66,6 +66,21 @@ def test_options_go_before_the_configured_address(given: tuple[Any, ...], url: s
     assert (address.api_url, address.host) == (url, host)
 
 
+@pytest.mark.parametrize(
+    ("host", "port", "sentence"),
+    [
+        (None, 0, "port is 0: choose one from 1 to 65535"),
+        (None, 99_999_999, "port is 99999999: choose"),
+        ("a/b", None, "host is 'a/b': give the name or the address"),
+        ("[::1", 4200, r"host is '\[::1'"),
+        ("fe80::1%x y", 4200, "host is 'fe80::1%x y'"),
+    ],
+)
+def test_a_place_where_nothing_can_listen_is_named(host: Any, port: Any, sentence: str):
+    with pytest.raises(ConfigError, match=sentence):
+        choose_address(host, port, None)
+
+
 @pytest.mark.parametrize("url", ["far:4200", "ftp://far/api", "http://far:port/api"])
 def test_a_configured_address_that_is_none_is_named(url: str):
     with pytest.raises(ConfigError, match="PREFECT_API_URL is"):
