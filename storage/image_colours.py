@@ -7,6 +7,7 @@ take as much again, or several times that in NumPy's wider numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,8 @@ from PIL import Image, ImageFile
 from storage.bit_depth import bits_used, deep_scale, low_bytes, scaled
 
 _ALPHA_MODES: Final = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
-_PIXELS_AT_ONCE: Final = 2**20
+# Of each thread, glibc keeps what such a step took: 50 MB for a million pixels.
+_PIXELS_AT_ONCE: Final = 2**18
 
 
 def has_alpha(picture: Image.Image) -> bool:
@@ -75,8 +77,17 @@ def deep_colours(
     if not deep_scale(largest, bit_depth):
         return picture, 16
     low = low_bytes(reopen())
-    if low is None or low.size != picture.size or low.getbands() != picture.getbands():
+    if low is None:
         return picture, 16
+    with closing(low):  # at once, and not when Python finds its cycles of references
+        if low.size != picture.size or low.getbands() != picture.getbands():
+            return picture, 16
+        bits = _scale_with_low_bytes(picture, low, bit_depth)
+    return _bare(picture), bits
+
+
+def _scale_with_low_bytes(picture: Image.Image, low: Image.Image, bit_depth: int) -> int:
+    """Overwrite a picture of high bytes with the values that both make; their bits."""
     channels = len(picture.getbands())
     maxima = [values.reshape(-1, channels).max(axis=0) for _, values in _deep(picture, low)]
     *colours, alpha = (
@@ -88,7 +99,7 @@ def deep_colours(
         if channels > 3:
             parts.append(scaled(values[..., 3:], bits_used(int(alpha))))
         picture.paste(Image.fromarray(np.concatenate(parts, axis=2), picture.mode), place)
-    return _bare(picture), bits
+    return bits
 
 
 def _in_rows(picture: Image.Image) -> Iterator[tuple[tuple[int, int], Image.Image]]:
