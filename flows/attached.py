@@ -15,11 +15,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Final
+
+from flows import interruption
 
 _PARENT: Final = "ZUTIS_SERVED_BY"
 _LOOK_SECONDS: Final = 0.5
+_UP_SECONDS: Final = 0.1
 _GRACE: Final = 2.0
 
 
@@ -44,7 +47,7 @@ def start_attached(
     Raises:
         OSError: it can't be started.
     """
-    return subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
         [sys.executable, "-P", "-m", __name__, module, *arguments],
         stdin=subprocess.PIPE,
         stdout=output,
@@ -53,6 +56,19 @@ def start_attached(
         pass_fds=pass_fds,
         start_new_session=True,
     )
+    interruption.finally_do(process.kill)
+    return process
+
+
+def comes_up(process: subprocess.Popen[bytes], is_up: Callable[[], bool], patience: float) -> bool:
+    """Wait until a server that is an attached program is up; whether it is, and has not ended
+    before or let `patience` seconds pass."""
+    until = time.monotonic() + patience
+    while process.poll() is None and time.monotonic() < until:
+        if is_up():
+            return True
+        time.sleep(_UP_SECONDS)
+    return False
 
 
 def stop_attached(process: subprocess.Popen[bytes], patience: float) -> None:

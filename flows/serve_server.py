@@ -9,14 +9,12 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flows import interruption
-from flows.attached import start_attached, stop_attached
+from flows.attached import comes_up, start_attached, stop_attached
 from storage.errors import ConfigError, ZutisError
 from storage.numbers import shown
 
@@ -208,7 +206,7 @@ def _start(address: Address, log: Path) -> subprocess.Popen[bytes]:
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            process = start_attached(
+            return start_attached(
                 "prefect",
                 arguments,
                 output=output,
@@ -216,21 +214,16 @@ def _start(address: Address, log: Path) -> subprocess.Popen[bytes]:
             )
     except OSError as error:
         raise ZutisError(f"The Prefect server can't be started: {error}.") from error
-    interruption.finally_do(process.kill)
-    return process
 
 
 def _wait(process: subprocess.Popen[bytes], address: Address, log: Path) -> None:
-    deadline = time.monotonic() + _STARTUP_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise ZutisError(
-                f"The Prefect server ended with exit code {process.returncode} before it answered "
-                f"at {address.ui_url}: the end of {log} says why."
-            )
-        if answers(address):
-            return
-        time.sleep(0.25)
+    if comes_up(process, lambda: answers(address), _STARTUP_SECONDS):
+        return
+    if process.returncode is not None:
+        raise ZutisError(
+            f"The Prefect server ended with exit code {process.returncode} before it answered "
+            f"at {address.ui_url}: the end of {log} says why."
+        )
     raise ZutisError(
         f"The Prefect server did not answer at {address.ui_url} within {_STARTUP_SECONDS:.0f} s: "
         f"look at {log}."

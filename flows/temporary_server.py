@@ -13,12 +13,10 @@ import re
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping
 from typing import IO, Final
 
-from flows import interruption
-from flows.attached import start_attached, stop_attached
+from flows.attached import comes_up, start_attached, stop_attached
 from flows.prefect_home import note, prefect_home, temporary_home
 from storage.errors import ZutisError
 
@@ -63,18 +61,20 @@ class TemporaryServer:
         """
         import httpx  # here, since every command would wait for it
 
-        until = time.monotonic() + _STARTUP_SECONDS
         with httpx.Client(trust_env=False, timeout=5.0) as client:  # no proxy leads to ourselves
-            while time.monotonic() < until:
+
+            def is_up() -> bool:
                 with contextlib.suppress(httpx.HTTPError):
-                    if client.get(f"{self.api_url}/health").status_code == httpx.codes.OK:
-                        return
-                if self._process.poll() is not None:
-                    raise ServerEndedError(
-                        "The temporary Prefect server ended with exit code "
-                        f"{self._process.returncode} before it answered: {self.last_words()}"
-                    )
-                time.sleep(0.1)
+                    return client.get(f"{self.api_url}/health").status_code == httpx.codes.OK
+                return False
+
+            if comes_up(self._process, is_up, _STARTUP_SECONDS):
+                return
+        if self._process.returncode is not None:
+            raise ServerEndedError(
+                "The temporary Prefect server ended with exit code "
+                f"{self._process.returncode} before it answered: {self.last_words()}"
+            )
         raise ZutisError(
             f"The temporary Prefect server did not answer at {self.api_url} within "
             f"{_STARTUP_SECONDS:.0f} s: {self.last_words()}"
@@ -83,10 +83,6 @@ class TemporaryServer:
     def stop(self) -> None:
         """End it."""
         stop_attached(self._process, _STOP_SECONDS)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
 
     def _start(self, listener: int) -> subprocess.Popen[bytes]:
         arguments = ["--factory", "prefect.server.api.server:create_app", "--fd", str(listener)]
@@ -166,7 +162,6 @@ def await_server() -> None:
 def _start_one(environment: Mapping[str, str]) -> None:
     server = TemporaryServer(environment)
     atexit.register(server.stop)
-    interruption.finally_do(server.kill)
     _servers.append(server)
     _use(server.api_url)
 

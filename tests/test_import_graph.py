@@ -113,32 +113,26 @@ def test_no_package_has_a_cycle(package):
         pytest.fail(" imports ".join(error.args[1]))
 
 
-@pytest.mark.parametrize("module", ["flows.cli", "flows.pipeline", "flows.executors"])
-def test_what_a_cached_build_needs_loads_nothing_heavy(module):
+def check_loads_none(module: str, slow: set[str]) -> None:
+    """Importing the module, in a process of its own, imports none of these."""
     code = (
-        f"import sys, {module}\n"
-        "heavy = {'torch', 'open_clip', 'faiss', 'prefect'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_the_command_line_says_something_before_it_loads_the_stages():
-    code = (
-        "import sys, flows.cli\n"
-        "slow = {'flows.stages', 'flows.evaluation_settings', 'scipy'} & set(sys.modules)\n"
-        "assert not slow, slow\n"
+        f"import sys, {module}\nloaded = {slow!r} & set(sys.modules)\nassert not loaded, loaded\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["flows.cli", "flows.pipeline", "flows.executors"])
+def test_what_a_cached_build_needs_loads_nothing_heavy(module):
+    check_loads_none(module, {"torch", "open_clip", "faiss", "prefect"})
+
+
+def test_the_command_line_says_something_before_it_loads_the_stages():
+    check_loads_none("flows.cli", {"flows.stages", "flows.evaluation_settings", "scipy"})
+
+
+def test_the_launcher_itself_loads_nothing_that_takes_long():
+    check_loads_none("flows.launcher", {"flows.cli", "typer", "rich", "numpy", "fsspec", "tasks"})

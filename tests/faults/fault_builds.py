@@ -18,6 +18,7 @@ from typing import Any
 import fault_nursery
 from fault_servers import PrefectServer
 from pictures import write_corpus
+from process_table import alive_with
 
 from storage.artifacts import ArtifactRef, ArtifactStore
 
@@ -209,17 +210,7 @@ class Run:
         return found
 
     def _processes(self) -> list[int]:
-        """By their session, or by their environment where they have left it."""
-        marker = f"FAULT_DIARY={self.diary}\0".encode()
-        found = []
-        for place in Path("/proc").glob("[0-9]*"):
-            # Whatever can't be read has ended, or is another user's.
-            with contextlib.suppress(OSError):
-                state, _, _, session = (place / "stat").read_text().rpartition(")")[2].split()[:4]
-                ours = int(session) == self.process.pid
-                if state != "Z" and (ours or marker in (place / "environ").read_bytes()):
-                    found.append(int(place.name))
-        return found
+        return alive_with("FAULT_DIARY", str(self.diary), session=self.process.pid)
 
 
 @dataclass(frozen=True)

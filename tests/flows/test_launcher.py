@@ -83,19 +83,6 @@ def test_an_error_ends_it():
     assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
 
 
-def test_the_launcher_itself_loads_nothing_that_takes_long():
-    code = (
-        "import sys, flows.launcher\n"
-        "slow = {'flows.cli', 'typer', 'rich', 'numpy', 'fsspec', 'tasks'} & set(sys.modules)\n"
-        "assert not slow, slow\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.parametrize(
     "start", [["-m", "flows"], ["-c", "from flows.launcher import main; main()"]]
 )

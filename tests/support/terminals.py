@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from process_table import alive_with
+
 CTRL_C = "\x03"
 
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -117,12 +119,4 @@ class Terminal:
         return bool(piece)
 
     def _processes(self) -> list[int]:
-        """By their environment, which those that have left the session keep, too."""
-        mark = f"TERMINAL_TEST={self._mark}\0".encode()
-        found = []
-        for place in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it has ended, or is another user's
-                alive = (place / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-                if alive and mark in (place / "environ").read_bytes():
-                    found.append(int(place.name))
-        return found
+        return alive_with("TERMINAL_TEST", self._mark)
