@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from flows import interruption
 from storage import stopping
 from storage.errors import ConfigError
 from storage.numbers import check_named_numbers
@@ -174,6 +175,7 @@ def _until_told_to_stop() -> Iterator[None]:
 
     The server is given its time; only a second Ctrl-C ends all of it at once.
     """
+    interruption.listen()  # whoever has called us: what is started here has to be ended
     try:
         with stopping.finishing():
             yield
