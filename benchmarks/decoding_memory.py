@@ -209,7 +209,7 @@ _MAKERS: dict[str, Callable[[Image.Image], bytes]] = {
 
 def measure(path: Path, readers: int, pictures: int) -> dict[str, float]:
     """Peak memory of a process that decodes a file so often, by so many threads, in MB."""
-    import storage.image_decoding  # noqa: F401 - before anything is measured
+    import storage.images.decoding  # noqa: F401 - before anything is measured
 
     data = path.read_bytes()
     before = memory_mb()
@@ -226,11 +226,11 @@ def measure(path: Path, readers: int, pictures: int) -> dict[str, float]:
 
 def _read(data: bytes) -> bytes:
     """What a stage does with a picture."""
-    from storage import image_decoding
+    from storage.images import decoding
 
-    if not hasattr(image_decoding, "decoded"):  # before it was bounded
-        return image_decoding.decode(data).image.resize((224, 224)).tobytes()
-    with image_decoding.decoded(data) as decoded:
+    if not hasattr(decoding, "decoded"):  # before it was bounded
+        return decoding.decode(data).image.resize((224, 224)).tobytes()
+    with decoding.decoded(data) as decoded:
         return decoded.image.resize((224, 224)).tobytes()
 
 

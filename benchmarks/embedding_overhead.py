@@ -31,7 +31,7 @@ from benchmarks.measuring import (
 )
 
 if TYPE_CHECKING:
-    from tasks.embed_images import Config
+    from tasks.indexing.embed_images import Config
 
 _MOST_OVERHEAD = 10.0  # per cent of the stage's clock time
 
@@ -81,8 +81,8 @@ class _Pieces:
     """Decoding, preprocessing and the forward pass of a corpus, each by itself."""
 
     def __init__(self, corpus: Sequence[Path], distinct: int, config: Config, threads: int) -> None:
-        from storage.image_decoding import decode
-        from tasks import embed_images
+        from storage.images.decoding import decode
+        from tasks.indexing import embed_images
 
         self._decode, self._threads, self._batch = decode, threads, config.batch_size
         self._clip = embed_images.load_clip_model(config.clip)
@@ -119,9 +119,9 @@ class _Pieces:
 
 def _measure_stage(folder: Path, images: int, config: Config) -> Stopwatch:
     """The stage on all images as one part, into a store of its own; planning is not counted."""
-    from storage.artifacts import ArtifactStore
-    from tasks import embed_images, scan
-    from tasks.stage import PartOfPlan, SilentProgress, plan_parts
+    from storage.artifacts.store import ArtifactStore
+    from tasks.indexing import embed_images, scan
+    from tasks.stage.contract import PartOfPlan, SilentProgress, plan_parts
 
     progress = SilentProgress()
     with tempfile.TemporaryDirectory() as root:
@@ -175,8 +175,8 @@ def main() -> None:
     use_cores(options.threads)
     load = load_average()
 
-    from flows.settings import clip_model
-    from tasks.embed_images import Config
+    from flows.settings.build import clip_model
+    from tasks.indexing.embed_images import Config
 
     config = Config(clip=clip_model(options.clip, "cpu", "float32"))
     sources = photographs.find(options.photographs, options.most)

@@ -37,7 +37,7 @@ from benchmarks.measuring import (
 )
 
 if TYPE_CHECKING:
-    from storage.embeddings import Block
+    from storage.embeddings.parts import Block
 
 _MOST_TIMES_FAISS = 2.0
 _MEMORY_BESIDE_A_QUARTER_MB = 500.0
@@ -77,14 +77,14 @@ def _unit_rows(generator: np.random.Generator, count: int, dimensions: int) -> n
 
 
 class Parts:
-    """Embedding parts on a disk, streamed one after another as `tasks.index_rows` does."""
+    """Embedding parts on a disk, streamed one after another as `tasks.indexing.index_rows` does."""
 
     def __init__(self, folder: Path) -> None:
         self.paths = sorted(folder.glob("part-*.npy"))
         self._starts = np.cumsum([0, *(len(self._open(path)) for path in self.paths)])
 
     def blocks(self) -> Iterator[Block]:
-        from storage.embeddings import Block, read_embeddings
+        from storage.embeddings.parts import Block, read_embeddings
 
         for start, path in zip(self._starts, self.paths, strict=False):
             position = int(start)
@@ -138,8 +138,8 @@ def _warm_up_faiss(queries: np.ndarray, k: int) -> None:
 
 def search_with_ours(folder: Path, k: int, searches: int) -> dict[str, Any]:
     """Seconds of every search, what it finds, and the memory of a process that only does this."""
-    from storage.embeddings import Block
-    from storage.exact_search import exact_search
+    from storage.embeddings.exact_search import exact_search
+    from storage.embeddings.parts import Block
 
     imported_mb = memory_mb()
     queries, parts = np.load(folder / _QUERIES), Parts(folder)

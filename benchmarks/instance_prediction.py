@@ -40,7 +40,7 @@ from benchmarks.measuring import (
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from zutis_model.mask_suppression import Suppression
+    from zutis_model.zutis.mask_suppression import Suppression
 
 Kind = Literal["reference", "ours"]
 Record = dict[str, Any]
@@ -164,8 +164,8 @@ def _distances(ellipses: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def predict_records(kind: Kind, scene: Scene, size: Size, mode: str) -> list[Record]:
     """COCO records of the scene, by the reference's loops or by ours."""
-    from benchmarks.reference_instance_prediction import reference_instances
-    from zutis_model.instance_prediction import coco_predictions, predict_instances
+    from benchmarks.reference.instance_prediction import reference_instances
+    from zutis_model.zutis.instance_prediction import coco_predictions, predict_instances
 
     output = scene.mask_proposals, scene.patch_tokens, scene.text_embeddings
     if kind == "reference":
@@ -227,8 +227,8 @@ def _timed(seconds: list[float], function: Callable[..., Any], *arguments: objec
 
 def predict_labels(kind: Kind, scene: Scene, size: Size) -> Tensor:
     """int64 [1, H, W]."""
-    from benchmarks.reference_instance_prediction import reference_labels
-    from zutis_model.semantic_prediction import semantic_labels
+    from benchmarks.reference.instance_prediction import reference_labels
+    from zutis_model.zutis.semantic_prediction import semantic_labels
 
     predict = reference_labels if kind == "reference" else semantic_labels
     return predict(scene.patch_tokens, scene.text_embeddings, size.image)
@@ -251,8 +251,8 @@ def measure_labels(scene: Scene, size: Size, rounds: int) -> Turns:
 def measure_labels_memory(kind: Kind, size: Size) -> dict[str, float]:
     """Peak memory, in MB, of a process that predicts once; and what it held before that."""
     # Imported before anything is measured.
-    import benchmarks.reference_instance_prediction  # noqa: F401
-    import zutis_model.semantic_prediction  # noqa: F401
+    import benchmarks.reference.instance_prediction  # noqa: F401
+    import zutis_model.zutis.semantic_prediction  # noqa: F401
 
     scene = make_scene(size, seed=0, noise=_NOISE_OF_MAPS)
     before = memory_mb()

@@ -76,7 +76,7 @@ def noisy_target(name: str, height: int, width: int) -> np.ndarray:
 class Work:
     """The photographs of a folder (None: the default), `most` at most, with noisy targets.
 
-    `side` is the shorter side's pixels, to which they are resized as by `tasks.make_masks`.
+    `side` is the shorter side's pixels, to which they are resized as by `tasks.masking.make_masks`.
     """
 
     folder: Path | None
@@ -96,8 +96,8 @@ class Work:
 def _decoded(folder: Path | None, most: int | None) -> list[tuple[Path, Any]]:
     # `find` leaves out grey and small ones. Here they belong: they are resized in any case, and
     # grey pixels lie on the edges of bins.
-    from storage.errors import ImageRejected
-    from storage.image_decoding import decode
+    from storage.errors.exceptions import ImageRejected
+    from storage.images.decoding import decode
 
     found = photographs.find(folder)
     kinds = {path.suffix for path in found}
@@ -117,8 +117,8 @@ def compare(work: Work, rounds: int) -> Samples:
 
     To be called in a fresh process: NumPy's BLAS counts its threads when it is first imported.
     """
-    from benchmarks.reference_bilateral_solver import second_output, soft_mask
-    from zutis_model.bilateral_solver import refine_mask
+    from benchmarks.reference.bilateral_solver import second_output, soft_mask
+    from zutis_model.refinement.bilateral_solver import refine_mask
 
     cases = work.cases()
     for solve in (soft_mask, refine_mask):
@@ -152,8 +152,8 @@ def measure_batched(work: Work, batch_size: int) -> list[Figure]:
     """Images a second of the solver in PyTorch, the batches on the device already."""
     import torch
 
-    from zutis_model.batched_bilateral_solver import refine_masks_batched
-    from zutis_model.bilateral_solver import refine_mask
+    from zutis_model.refinement.batched_bilateral_solver import refine_masks_batched
+    from zutis_model.refinement.bilateral_solver import refine_mask
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
@@ -195,7 +195,7 @@ def first_call_seconds(cache: str) -> float:
     """A process's first refinement, imports included, compiled code lying in the folder `cache`."""
     os.environ["NUMBA_CACHE_DIR"] = cache
     with Stopwatch() as watch:
-        from zutis_model.bilateral_solver import refine_mask
+        from zutis_model.refinement.bilateral_solver import refine_mask
 
         refine_mask(np.zeros((64, 64, 3), np.uint8), np.ones((64, 64)))
     return watch.wall

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from storage.artifacts import Artifact, ArtifactRef
-    from tasks import embed_images, embed_text
+    from storage.artifacts.store import Artifact, ArtifactRef
+    from tasks.indexing import embed_images
+    from tasks.retrieval import embed_text
 
 _MOST_MEMORY_MB = 2_000.0
 _DIMENSIONS = 512
@@ -69,10 +70,10 @@ def publish_embeddings(root: str, plan: ArtifactRef, seed: int) -> None:
     """Publish for every part of a plan what the embedding stage would have made of it."""
     import numpy as np
 
-    from storage.artifacts import ArtifactStore
-    from storage.records import read_parquet
-    from tasks.layout import ENTRIES
-    from tasks.stage import PartOfPlan
+    from storage.artifacts.store import ArtifactStore
+    from storage.images.records import read_parquet
+    from tasks.stage.contract import PartOfPlan
+    from tasks.stage.layout import ENTRIES
 
     store = ArtifactStore(root)
     generator = np.random.default_rng(seed)
@@ -87,14 +88,14 @@ def publish_embeddings(root: str, plan: ArtifactRef, seed: int) -> None:
 
 
 def _embedding_config() -> embed_images.Config:
-    from flows.settings import clip_model
-    from tasks.embed_images import Config
+    from flows.settings.build import clip_model
+    from tasks.indexing.embed_images import Config
 
     return Config(clip=clip_model(_CLIP, "cpu", "float32"))
 
 
 def _text_config() -> embed_text.Config:
-    from tasks.embed_text import Config
+    from tasks.retrieval.embed_text import Config
 
     return Config(clip=_embedding_config().clip)
 
@@ -110,7 +111,7 @@ def _records(entries: pa.Table) -> pa.Table:
     """Accepted images of `RECORD_SCHEMA`; the address decides the image_id."""
     import pyarrow as pa
 
-    from storage.records import RECORD_SCHEMA
+    from storage.images.records import RECORD_SCHEMA
 
     uris = entries["uri"].to_pylist()
     count = len(uris)
@@ -134,10 +135,10 @@ def _records(entries: pa.Table) -> pa.Table:
 def _publish_part(
     store: Any, config: embed_images.Config, inputs: Any, records: pa.Table, rows: np.ndarray
 ) -> None:
-    from storage.embeddings import write_embeddings
-    from storage.records import RECORD_SCHEMA, write_parquet
-    from tasks import embed_images
-    from tasks.layout import EMBEDDINGS, RECORDS, REJECTS
+    from storage.embeddings.parts import write_embeddings
+    from storage.images.records import RECORD_SCHEMA, write_parquet
+    from tasks.indexing import embed_images
+    from tasks.stage.layout import EMBEDDINGS, RECORDS, REJECTS
 
     with store.attempt(embed_images.locate(config, inputs, store)) as attempt:
         with attempt.create(RECORDS) as file:
@@ -158,12 +159,12 @@ def publish_texts(root: str, names: int, seed: int) -> list[Any]:
     import numpy as np
     import pyarrow as pa
 
-    from storage.artifacts import ArtifactStore
-    from storage.embeddings import write_embeddings
-    from storage.records import write_parquet
-    from tasks import embed_text
-    from tasks.layout import EMBEDDINGS, TEXTS
-    from tasks.text_rows import TextRow
+    from storage.artifacts.store import ArtifactStore
+    from storage.embeddings.parts import write_embeddings
+    from storage.images.records import write_parquet
+    from tasks.retrieval import embed_text
+    from tasks.retrieval.text_rows import TextRow
+    from tasks.stage.layout import EMBEDDINGS, TEXTS
 
     store, config = ArtifactStore(root), _text_config()
     texts = tuple(embed_text.Text((f"a photo of a thing number {n}.",)) for n in range(names))
@@ -199,9 +200,9 @@ def measure(folder: Path, records: int, names: int, k: int, seed: int) -> tuple[
     steps = Steps()
     steps.run("import", _import_stages)
 
-    from storage.artifacts import ArtifactStore
-    from tasks import scan
-    from tasks.stage import SilentProgress
+    from storage.artifacts.store import ArtifactStore
+    from tasks.indexing import scan
+    from tasks.stage.contract import SilentProgress
 
     table, store = folder / "corpus.parquet", ArtifactStore(str(folder / "store"))
     in_fresh_process(make_table, table, records)
@@ -221,13 +222,18 @@ def measure(folder: Path, records: int, names: int, k: int, seed: int) -> tuple[
 
 def _import_stages() -> None:
     """Import what the steps need, so that no step pays for it."""
-    for module in ("storage.exact_search", "tasks.scan", "tasks.search_index", "tasks.retrieve"):
+    for module in (
+        "storage.embeddings.exact_search",
+        "tasks.indexing.scan",
+        "tasks.retrieval.search_index",
+        "tasks.retrieval.retrieve",
+    ):
         import_module(module)
 
 
 def _index(plan: Artifact) -> Artifact:
-    from tasks import build_index, embed_images
-    from tasks.stage import SilentProgress
+    from tasks.indexing import build_index, embed_images
+    from tasks.stage.contract import SilentProgress
 
     config, store = _embedding_config(), plan.store
     parts = tuple(
@@ -239,14 +245,14 @@ def _index(plan: Artifact) -> Artifact:
 
 
 def _parts(plan: Artifact) -> Iterator[Any]:
-    from tasks.stage import PartOfPlan, plan_parts
+    from tasks.stage.contract import PartOfPlan, plan_parts
 
     return (PartOfPlan(plan.ref, number) for number in range(len(plan_parts(plan))))
 
 
 def _search(index: Artifact, texts: list[Any], k: int) -> Artifact:
-    from tasks import search_index
-    from tasks.stage import SilentProgress
+    from tasks.retrieval import search_index
+    from tasks.stage.contract import SilentProgress
 
     config = search_index.Config(k=k, texts_prefix=_text_config().recipe.prefix)
     inputs = search_index.Inputs(index.ref, tuple(texts))
@@ -254,8 +260,8 @@ def _search(index: Artifact, texts: list[Any], k: int) -> Artifact:
 
 
 def _retrieve(index: Artifact, texts: list[Any], search: Artifact) -> Artifact:
-    from tasks import retrieve
-    from tasks.stage import SilentProgress
+    from tasks.retrieval import retrieve
+    from tasks.stage.contract import SilentProgress
 
     categories = tuple(
         retrieve.CategoryQuery(number, f"thing {number}", text, search.key)
@@ -266,8 +272,8 @@ def _retrieve(index: Artifact, texts: list[Any], search: Artifact) -> Artifact:
 
 
 def _scan_again(table: Path, plan: Artifact) -> None:
-    from tasks import scan
-    from tasks.stage import SilentProgress
+    from tasks.indexing import scan
+    from tasks.stage.contract import SilentProgress
 
     config = scan.Config(source=str(table))
     assert scan.run(config, scan.Inputs(), plan.store, SilentProgress()).key == plan.key

@@ -76,8 +76,9 @@ def build_with_prefect(settings: dict[str, Any], prefect_home: Path) -> Timeline
     timeline.mark("python started")
     os.environ["PREFECT_HOME"] = str(prefect_home)
     os.environ.pop("PREFECT_API_URL", None)
-    from flows import build_command, prefect_settings
-    from flows.settings import BuildSettings
+    from flows.commands import build as build_command
+    from flows.prefect_server import settings as prefect_settings
+    from flows.settings.build import BuildSettings
 
     chosen = BuildSettings(**settings)
     if build_command.find_outcome(chosen) is not None:
@@ -85,8 +86,8 @@ def build_with_prefect(settings: dict[str, Any], prefect_home: Path) -> Timeline
     prefect_settings.prepare_prefect()
     timeline.mark("found not cached")
     import flows.build_pseudolabels as flow
-    import flows.stage_task as stage_task
-    from flows.progress import SilentWatcher
+    import flows.execution.stage_task as stage_task
+    from flows.execution.progress import SilentWatcher
 
     timeline.mark("prefect imported")
     stage_task.run_stage = _timed(stage_task.run_stage, timeline)
@@ -100,10 +101,10 @@ def build_without_prefect(settings: dict[str, Any]) -> Timeline:
     """The same build, stage by stage in this thread."""
     timeline = Timeline()
     timeline.mark("python started")
-    import flows.executors as executors
-    from flows.pipeline import build
-    from flows.settings import BuildSettings
-    from storage.artifacts import ArtifactStore
+    import flows.execution.executors as executors
+    from flows.pipelines.build import build
+    from flows.settings.build import BuildSettings
+    from storage.artifacts.store import ArtifactStore
 
     executors.run_stage = _timed(executors.run_stage, timeline)
     chosen = BuildSettings(**settings)

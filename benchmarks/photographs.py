@@ -67,8 +67,8 @@ def _default_folder() -> Path:
 
 
 def _is_photograph(path: Path) -> bool:
-    from storage.errors import ImageRejected
-    from storage.image_decoding import decode
+    from storage.errors.exceptions import ImageRejected
+    from storage.images.decoding import decode
 
     try:
         decoded = decode(path.read_bytes())

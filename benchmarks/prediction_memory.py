@@ -36,7 +36,7 @@ from benchmarks.measuring import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zutis_model.zutis import Zutis, ZutisOutput
+    from zutis_model.zutis.network import Zutis, ZutisOutput
 
 _LIMIT_MB = 2500.0
 _LIMIT_FOR = 100  # megapixels, with the default suppression
@@ -54,7 +54,7 @@ class _WithScene:
     def __call__(self, images: Tensor) -> ZutisOutput:
         import torch
 
-        from zutis_model.zutis import ZutisOutput
+        from zutis_model.zutis.network import ZutisOutput
 
         said = self._network(images)
         shape = said.mask_logits.shape[-2:]
@@ -81,10 +81,10 @@ def measure(
     """Peak memory of a prediction in MB, what was held before it, its seconds, and its digest."""
     from PIL import Image
 
-    from tasks.dense_segmenter import IMAGE_SIZE, network_size
-    from tasks.predict import find_pictures, predict, prepare_folder
-    from tasks.segmenter import InstanceSettings, ZutisSegmenter
-    from tasks.zutis_checkpoint import load_network, open_checkpoint
+    from tasks.prediction.checkpoint import load_network, open_checkpoint
+    from tasks.prediction.dense_segmenter import IMAGE_SIZE, network_size
+    from tasks.prediction.predict import find_pictures, predict, prepare_folder
+    from tasks.prediction.segmenter import InstanceSettings, ZutisSegmenter
 
     Image.MAX_IMAGE_PIXELS = None
     with Image.open(picture) as image:

@@ -3,9 +3,10 @@ money.
 
 A model and a simulation, not a measurement. What one image, one row or one part costs is read from
 the results in this folder (`INPUTS`), the sizes of records come from writing some with the real
-formats, and the requests of a part were counted on an S3 server (`tests/storage/test_s3_store.py`
-holds them). Machines, prices and latencies are options: their defaults are assumptions, not facts.
-The parts are then given to workers that die at random, each taking its part back to the queue.
+formats, and the requests of a part were counted on an S3 server (they are held by
+`tests/storage/artifacts/test_s3_store.py`). Machines, prices and latencies are options: their
+defaults are assumptions, not facts. The parts are then given to workers that die at random, each
+taking its part back to the queue.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def _record_bytes(count: int = 20_000) -> float:
     """Bytes of an image in the tables of scan, embedding and index, without its embedding."""
     import pyarrow as pa
 
-    from storage.records import RECORD_SCHEMA, write_parquet
+    from storage.images.records import RECORD_SCHEMA, write_parquet
 
     ids = [hashlib.sha256(f"{n}".encode()).hexdigest() for n in range(count)]
     uris = [f"s3://photographs/{n // 1000:06d}/{n:09d}.jpg" for n in range(count)]

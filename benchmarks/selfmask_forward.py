@@ -89,7 +89,7 @@ def check_count(size: Size, images: Tensor) -> None:
     """Compare the count with what PyTorch counts while the network runs."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from zutis_model.selfmask import load_selfmask
+    from zutis_model.saliency.selfmask import load_selfmask
 
     with FlopCounterMode(display=False) as counter:
         load_selfmask(num_queries=size.queries).predict(images)
@@ -104,7 +104,7 @@ def read_photograph(path: Path, height: int, width: int) -> Tensor:
     import torch
     from PIL import Image
 
-    from zutis_model.normalisation import normalise
+    from zutis_model.layers.normalisation import normalise
 
     with Image.open(path) as image:
         resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
@@ -127,8 +127,8 @@ def check_agreement(size: Size, images: Tensor) -> dict[str, float]:
     import torch
     import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
-    from benchmarks.reference_selfmask import ReferenceSelfMask
-    from zutis_model.selfmask import load_selfmask
+    from benchmarks.reference.selfmask import ReferenceSelfMask
+    from zutis_model.saliency.selfmask import load_selfmask
 
     network = load_selfmask(num_queries=size.queries)
     expected, expected_logits = ReferenceSelfMask(network).predict(images)
@@ -154,8 +154,8 @@ def check_agreement(size: Size, images: Tensor) -> dict[str, float]:
 
 def measure_in_turns(size: Size, images: Tensor, rounds: int, turns: int) -> Samples:
     """`rounds` times: matrix products, the baseline once, ours `turns` times, bfloat16 once."""
-    from benchmarks.reference_selfmask import ReferenceSelfMask
-    from zutis_model.selfmask import load_selfmask
+    from benchmarks.reference.selfmask import ReferenceSelfMask
+    from zutis_model.saliency.selfmask import load_selfmask
 
     ours = load_selfmask(num_queries=size.queries)
     reference = ReferenceSelfMask(ours)
@@ -200,8 +200,8 @@ def _named(shape: tuple[int, int, int]) -> str:
 
 def measure_memory(kind: str, size: Size, photograph: Path) -> dict[str, float]:
     """Peak memory, in MB, of a process that predicts once; and what it held before that."""
-    from benchmarks.reference_selfmask import ReferenceSelfMask
-    from zutis_model.selfmask import load_selfmask
+    from benchmarks.reference.selfmask import ReferenceSelfMask
+    from zutis_model.saliency.selfmask import load_selfmask
 
     precision = "bfloat16" if kind == "bfloat16" else "float32"
     network = load_selfmask(num_queries=size.queries, precision=precision)
@@ -220,7 +220,7 @@ def measure_bfloat16(size: Size, paths: list[Path]) -> dict[str, list[Any]]:
     import torch
     from PIL import Image
 
-    from zutis_model.selfmask import load_selfmask
+    from zutis_model.saliency.selfmask import load_selfmask
 
     exact = load_selfmask(num_queries=size.queries)
     fast = load_selfmask(num_queries=size.queries, precision="bfloat16")

@@ -64,7 +64,7 @@ class Size:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The arguments of `zutis_model.criterion.criterion`."""
+    """The arguments of `zutis_model.training.criterion.criterion`."""
 
     mask_proposals: Tensor
     patch_tokens: Tensor
@@ -135,8 +135,8 @@ def _labels(masks: Tensor, size: Size, random: Generator) -> Tensor:
 
 def compute(kind: Kind, batch: Batch) -> Outcome:
     """Forward and backward."""
-    from benchmarks.reference_criterion import ReferenceLosses, reference_criterion
-    from zutis_model.criterion import Losses, criterion
+    from benchmarks.reference.criterion import ReferenceLosses, reference_criterion
+    from zutis_model.training.criterion import Losses, criterion
 
     proposals = batch.mask_proposals.detach().requires_grad_()
     tokens = batch.patch_tokens.detach().requires_grad_()
@@ -194,8 +194,8 @@ def _seconds(kind: Kind, batch: Batch) -> float:
 def measure_memory(kind: Kind, size: Size) -> dict[str, float]:
     """Peak memory, in MB, of a process that computes once; and what it held before that."""
     # Imported before anything is measured.
-    import benchmarks.reference_criterion  # noqa: F401
-    import zutis_model.criterion  # noqa: F401
+    import benchmarks.reference.criterion  # noqa: F401
+    import zutis_model.training.criterion  # noqa: F401
 
     batch = make_batch(size)
     before = memory_mb()

@@ -32,9 +32,9 @@ from benchmarks.measuring import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from benchmarks.reference_training_samples import StoredSample
-    from storage.shards import Sample
-    from tasks.training_samples import TrainingSamples
+    from benchmarks.reference.training_samples import StoredSample
+    from storage.shards.writing import Sample
+    from tasks.training.samples import TrainingSamples
 
 _LEAST_TIMES_FASTER = 4.0
 # Of normalised values, about a fiftieth of an image's spread. Where scales are small, pixels come
@@ -68,8 +68,8 @@ def write_data_set(folder: Path, samples: Sequence[Sample], categories: dict[int
     """Shards, index and vocabulary as `assemble_dataset` publishes them."""
     import pyarrow as pa
 
-    from storage.records import write_parquet
-    from storage.shards import ShardWriter
+    from storage.images.records import write_parquet
+    from storage.shards.writing import ShardWriter
 
     tables = []
     for start in range(0, len(samples), _SHARD_SAMPLES):
@@ -134,7 +134,7 @@ def _sample(key: str, path: Path, mask: np.ndarray, label: int) -> Sample:
     from PIL import Image
     from pycocotools.mask import encode
 
-    from storage.shards import Sample, encode_jpeg
+    from storage.shards.writing import Sample, encode_jpeg
 
     data = path.read_bytes()
     with Image.open(path) as image:
@@ -150,7 +150,7 @@ def stored_samples(samples: Sequence[Sample]) -> list[StoredSample]:
     import numpy as np
     from pycocotools import mask as coco
 
-    from benchmarks.reference_training_samples import StoredSample
+    from benchmarks.reference.training_samples import StoredSample
 
     return [
         StoredSample(sample.jpeg, coco.encode(np.asfortranarray(sample.mask, dtype=np.uint8)))
@@ -162,7 +162,7 @@ def check_agreement(ours: TrainingSamples, stored: Sequence[StoredSample], count
     """Mean absolute difference of normalised values, over `count` samples; labels must be equal."""
     import torch
 
-    from benchmarks.reference_training_samples import make_sample
+    from benchmarks.reference.training_samples import make_sample
 
     differences = []
     for i in range(count):
@@ -195,7 +195,7 @@ def measure_in_turns(
     ours: TrainingSamples, stored: Sequence[StoredSample], rounds: int, turn: int
 ) -> Samples:
     """`rounds` times: the same `turn` samples by the baseline, by ours, and decoded only."""
-    from benchmarks.reference_training_samples import make_sample
+    from benchmarks.reference.training_samples import make_sample
 
     samples, crop = Samples(), ours.recipe.crop
     for number in range(rounds):
@@ -249,8 +249,8 @@ def main() -> None:
     load = load_average()
     import torch
 
-    from storage.shard_samples import ShardSamples
-    from tasks.training_samples import SampleRecipe, TrainingSamples
+    from storage.shards.samples import ShardSamples
+    from tasks.training.samples import SampleRecipe, TrainingSamples
 
     torch.set_num_threads(options.threads)
     length = max(options.rounds * options.turn, options.compared)

@@ -10,4 +10,4 @@ for pool in cpu gpu; do
         prefect work-pool create "$pool" --type process
 done
 prefect --no-prompt deploy --all
-python -c "from flows.deployments import install_automation; install_automation()"
+python -c "from flows.service.deployments import install_automation; install_automation()"

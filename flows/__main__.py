@@ -1,6 +1,6 @@
 """`python -m flows` is `zutis`; files of the working folder do not stand in for the package's."""
 
-from flows.safe_path import forget_working_folder
+from flows.processes.safe_path import forget_working_folder
 
 if __name__ == "__main__":
     forget_working_folder()

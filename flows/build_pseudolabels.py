@@ -16,17 +16,17 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from flows import evaluate_zutis, train_zutis
-from flows.caller import Caller, calling, current_caller
-from flows.child_runs import Result, publish_result, run_in_pool
-from flows.data_uris import data_uri
-from flows.evaluation_settings import EvaluationSettings
-from flows.next_steps import NextSteps, Then
-from flows.pipeline import Build, build
-from flows.prefect_executor import PrefectExecutor
-from flows.progress import StageProgress, Watcher
-from flows.recipes import RecipeName, build_recipe_for_defaults
-from flows.repair import repair_store
-from flows.run_form import (
+from flows.execution.caller import Caller, calling, current_caller
+from flows.execution.child_runs import Result, publish_result, run_in_pool
+from flows.execution.prefect_executor import PrefectExecutor
+from flows.execution.progress import StageProgress, Watcher
+from flows.pipelines.build import Build, build
+from flows.pipelines.training import Evaluated
+from flows.settings.build import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildSettings
+from flows.settings.evaluation import EvaluationSettings
+from flows.settings.next_steps import NextSteps, Then
+from flows.settings.recipes import RecipeName, build_recipe_for_defaults
+from flows.settings.run_form import (
     AtLeastOne,
     DeviceName,
     IndexClipName,
@@ -39,15 +39,15 @@ from flows.run_form import (
     Share,
     VocabularyName,
 )
-from flows.settings import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildSettings
-from flows.summary import markdown, summarise
-from flows.training_pipeline import Evaluated
-from flows.training_settings import TrainingSettings
-from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
-from storage.filesystems import display
-from storage.leases import using
-from storage.shard_samples import ShardSamples
-from tasks.mask_sheet import draw_mask_sheet
+from flows.settings.training import TrainingSettings
+from flows.summaries.build import markdown, summarise
+from flows.summaries.data_uris import data_uri
+from flows.upkeep.repair import repair_store
+from storage.artifacts.leases import using
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from storage.files.filesystems import display
+from storage.shards.samples import ShardSamples
+from tasks.packing.mask_sheet import draw_mask_sheet
 
 FLOW = "build-pseudolabels"
 

@@ -16,29 +16,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from flows import interruption
-from flows.artifacts_commands import artifacts_app
-from flows.benchmark_commands import benchmark_app
-from flows.corpus_options import ExcludeOption, IncludeOption, UriColumnOption
-from flows.demo_command import demo_command
-from flows.demo_train_app import demo_train_app
-from flows.predict_command import predict_pictures
-from flows.prefect_values import refusal_of_value
-from flows.safe_path import protect_children
-from flows.selfmask_command import selfmask_app
-from flows.serve_command import serve_command
-from flows.server_refusals import refusal_of_server
-from flows.settings import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildSettings
-from flows.status_command import status_command
-from flows.typed_options import typed
-from flows.vocabularies_commands import list_vocabularies
-from flows.waiting import loading
-from flows.weights_commands import weights_app
-from storage.errors import ZutisError
-from storage.filesystems import utf8_place
+from flows.commands.artifacts import artifacts_app
+from flows.commands.benchmark import benchmark_app
+from flows.commands.corpus_options import ExcludeOption, IncludeOption, UriColumnOption
+from flows.commands.predict import predict_pictures
+from flows.commands.selfmask import selfmask_app
+from flows.commands.serve import serve_command
+from flows.commands.status import status_command
+from flows.commands.vocabularies import list_vocabularies
+from flows.commands.weights import weights_app
+from flows.demo.command import demo_command
+from flows.demo_training.app import demo_train_app
+from flows.prefect_server.refusals import refusal_of_server
+from flows.prefect_server.values import refusal_of_value
+from flows.processes import interruption
+from flows.processes.safe_path import protect_children
+from flows.settings.build import DEFAULT_CLIP, DEFAULT_SELFMASK, DEFAULT_STORE, BuildSettings
+from flows.settings.typed_options import typed
+from flows.terminal.waiting import loading
+from storage.errors.exceptions import ZutisError
+from storage.files.filesystems import utf8_place
 
 if TYPE_CHECKING:
-    from flows.next_steps import NextSteps
+    from flows.settings.next_steps import NextSteps
 
 USER_ERROR = 2
 
@@ -158,13 +158,13 @@ def build_command(
 ) -> None:
     """Build pseudo-label shards: index, retrieve, mask, pack. Nothing is computed twice."""
     with loading():
-        from flows.build_command import run
+        from flows.commands.build import run
 
     others = {"run", "context", "recipe", "then", "training", "evaluation", "work_pool"}
     settings = {key: value for key, value in locals().items() if key not in {"others", *others}}
     steps = None
     if recipe:
-        from flows.recipes import published_recipe
+        from flows.settings.recipes import published_recipe
 
         settings |= {**published_recipe(recipe).build, **typed(context, settings)}
     if then != "none" or training or evaluation or work_pool:
@@ -179,10 +179,10 @@ def build_command(
 
 
 def _next_steps(then: str, training: list[str], evaluation: list[str], work_pool: str) -> NextSteps:
-    from flows.evaluation_settings import EvaluationSettings
-    from flows.named_values import make_settings, read_values
-    from flows.next_steps import NextSteps
-    from flows.training_settings import TrainingSettings
+    from flows.settings.evaluation import EvaluationSettings
+    from flows.settings.named_values import make_settings, read_values
+    from flows.settings.next_steps import NextSteps
+    from flows.settings.training import TrainingSettings
 
     values = read_values(evaluation)
     return NextSteps(
@@ -244,9 +244,9 @@ def train_command(
         "device": device, "precision": precision,
     }  # fmt: skip
     with loading():
-        from flows.named_values import make_settings, read_values
-        from flows.train_command import run
-        from flows.training_settings import TrainingSettings
+        from flows.commands.train import run
+        from flows.settings.named_values import make_settings, read_values
+        from flows.settings.training import TrainingSettings
 
     values = read_values(setting or []) | {k: v for k, v in given.items() if v is not None}
     run(make_settings(TrainingSettings, values, "training"), dataset, store)
@@ -292,9 +292,9 @@ def evaluate_command(
         "precision": precision, "skip_bad": skip_bad,
     }  # fmt: skip
     with loading():
-        from flows.evaluate_command import run
-        from flows.evaluation_settings import EvaluationSettings
-        from flows.named_values import make_settings, read_values
+        from flows.commands.evaluate import run
+        from flows.settings.evaluation import EvaluationSettings
+        from flows.settings.named_values import make_settings, read_values
 
     values = typed(context, given) | read_values(setting or [])
     run(make_settings(EvaluationSettings, values, "evaluation"), checkpoint, store)
@@ -311,7 +311,7 @@ def search_command(
 ) -> None:
     """Search a build's index with words."""
     with loading():
-        from flows.search_command import run
+        from flows.commands.search import run
 
     run(text, top=top, index=index, clip=clip, device=device, store=store)
 

@@ -6,17 +6,17 @@ from prefect import flow
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
-from flows.caller import current_caller
-from flows.child_runs import Result, publish_result
-from flows.data_uris import data_uri
-from flows.evaluation_settings import EvaluationSettings
-from flows.prefect_executor import PrefectExecutor
-from flows.settings import DEFAULT_STORE
-from flows.training_pipeline import Evaluated, evaluate_model, find_model
-from storage.artifacts import ArtifactStore
-from storage.leases import using
-from tasks.evaluate import SHEET
-from tasks.score_table import score_notes, score_table
+from flows.execution.caller import current_caller
+from flows.execution.child_runs import Result, publish_result
+from flows.execution.prefect_executor import PrefectExecutor
+from flows.pipelines.training import Evaluated, evaluate_model, find_model
+from flows.settings.build import DEFAULT_STORE
+from flows.settings.evaluation import EvaluationSettings
+from flows.summaries.data_uris import data_uri
+from storage.artifacts.leases import using
+from storage.artifacts.store import ArtifactStore
+from tasks.evaluation.evaluate import SHEET
+from tasks.evaluation.score_table import score_notes, score_table
 
 FLOW = "evaluate-zutis"
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, TextIO
 
-from flows import interruption
+from flows.processes import interruption
 
 _PATIENCE: Final = 1.0
 _LOADING: Final = "Loading the program …"

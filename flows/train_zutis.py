@@ -6,17 +6,17 @@ from prefect import flow
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
-from flows.caller import current_caller
-from flows.child_runs import Result, publish_result
-from flows.data_uris import data_uri
-from flows.prefect_executor import PrefectExecutor
-from flows.settings import DEFAULT_STORE
-from flows.training_pipeline import find_dataset, train_model
-from flows.training_settings import TrainingSettings, training_config, training_title
-from flows.training_summary import training_facts
-from storage.artifacts import Artifact, ArtifactStore
-from storage.leases import using
-from tasks.train import TRAINING_PICTURES
+from flows.execution.caller import current_caller
+from flows.execution.child_runs import Result, publish_result
+from flows.execution.prefect_executor import PrefectExecutor
+from flows.pipelines.training import find_dataset, train_model
+from flows.settings.build import DEFAULT_STORE
+from flows.settings.training import TrainingSettings, training_config, training_title
+from flows.summaries.data_uris import data_uri
+from flows.summaries.training import training_facts
+from storage.artifacts.leases import using
+from storage.artifacts.store import Artifact, ArtifactStore
+from tasks.training.train import TRAINING_PICTURES
 
 FLOW = "train-zutis"
 

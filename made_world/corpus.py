@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from made_world.dice import Dice
-from made_world.kinds import KINDS
-from made_world.pictures import corpus_picture, scene_picture
+from made_world.drawing.dice import Dice
+from made_world.scenes.pictures import corpus_picture, scene_picture
+from made_world.things.kinds import KINDS
 
 Mask = NDArray[np.bool_]
 

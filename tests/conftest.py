@@ -21,8 +21,10 @@ from fakes import FakeClip, FakeSelfMask
 def fake_clip(monkeypatch: pytest.MonkeyPatch) -> FakeClip:
     """Every CLIP that a stage loads is this one."""
     clip = FakeClip()
-    for module in ("tasks.embed_images", "tasks.ask_again", "tasks.embed_crops", "tasks.embed_text",
-                   "flows.search_command"):  # fmt: skip
+    for module in (
+        "tasks.indexing.embed_images", "tasks.indexing.ask_again", "tasks.indexing.embed_crops",
+        "tasks.retrieval.embed_text", "flows.commands.search",
+    ):  # fmt: skip
         monkeypatch.setattr(f"{module}.load_clip_model", lambda config: clip)
     return clip
 
@@ -31,7 +33,7 @@ def fake_clip(monkeypatch: pytest.MonkeyPatch) -> FakeClip:
 def fake_selfmask(monkeypatch: pytest.MonkeyPatch) -> FakeSelfMask:
     """Every SelfMask that a stage loads is this one."""
     network = FakeSelfMask()
-    monkeypatch.setattr("tasks.make_masks.load_selfmask_model", lambda config: network)
+    monkeypatch.setattr("tasks.masking.make_masks.load_selfmask_model", lambda config: network)
     return network
 
 

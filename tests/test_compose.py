@@ -204,7 +204,7 @@ def test_deployments_have_names_of_their_own_in_both_pools_and_entry_points_that
 
 
 def test_every_deployment_has_the_tag_that_the_automation_looks_for():
-    from flows.deployments import TAG
+    from flows.service.deployments import TAG
 
     deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
     assert all(TAG in deployment["tags"] for deployment in deployments)

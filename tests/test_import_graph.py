@@ -22,22 +22,57 @@ ALLOWED = {
     "zutis": {"flows", "tasks", "storage"},
 }
 
-# Modules of tasks that stages share or commands call; every other module there is a stage.
-NOT_STAGES = {
-    "layout", "logits", "stage", "models", "coverage", "index_rows", "text_rows", "source_images",
-    "weights_check", "source_names", "score_background", "category_texts", "dense_segmenter",
-    "class_matching", "elongated", "embedding_parts",
-    "evaluation_doubts", "evaluation_images", "evaluation_report",
-    "evaluation_scores", "label_regions", "overlays", "picture_ids", "predict", "sample_rendering",
-    "score_table",
-    "patch_features", "reading_ahead",
-    "saliency_scores", "saliency_votes", "selfmask_batches", "selfmask_corpus",
-    "selfmask_training", "clip_pictures", "clip_scores", "clip_stretches", "clip_training",
-    "timed_schedule", "segmenter", "training_batches", "training_log", "training_loop",
-    "training_pictures", "worker_processes", "shared_memory",
-    "training_processes", "training_samples", "training_state", "training_step",
-    "zutis_checkpoint",
-}  # fmt: skip
+# Rooms and modules at a package's door, a level a line: each imports only what stands on lines
+# above its own. In all of them, what flows goes down and never comes back.
+ROOMS = {
+    "storage": """
+        errors
+        access
+        web
+        files
+        artifacts  images  vocabularies
+        annotations  corpora  embeddings  shards  weights
+        evaluation_sets
+    """,
+    "zutis_model": """
+        layers  scores
+        clip  encoders  refinement  saliency
+        baselines  training  zutis
+        checkpoints
+    """,
+    "tasks": """
+        categories  stage  workers
+        indexing  prediction
+        retrieval  masking  packing  training  evaluation
+        clip_training  saliency_training
+    """,
+    "made_world": """
+        drawing
+        things
+        scenes
+        corpus
+    """,
+    "flows": """
+        processes  settings  terminal
+        prefect_server
+        execution
+        upkeep
+        pipelines
+        summaries
+        train_zutis  evaluate_zutis
+        build_pseudolabels
+        service
+        commands
+        demo
+        demo_training
+        cli
+        launcher
+        __main__
+    """,
+}
+
+MOST_MODULES = 14
+"""Of a room; where there are more, two nouns hide in it."""
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -67,9 +102,33 @@ def arrows(package: str) -> Iterator[tuple[str, str]]:
                 yield module, name
 
 
-def is_stage(module: str) -> bool:
-    package, _, name = module.partition(".")
-    return package == "tasks" and name not in NOT_STAGES | {"", "__init__"}
+def levels(package: str) -> dict[str, int]:
+    """The level of each of a package's rooms, as the table has them."""
+    lines = ROOMS[package].split("\n")
+    return {room: level for level, line in enumerate(lines) for room in line.split()}
+
+
+def room_of(module: str) -> str:
+    """The room that a module lies in; itself, where it lies at its package's door."""
+    return module.split(".")[1]
+
+
+def stages() -> set[str]:
+    """The modules of all stages: those that have a name, a configuration and `run`."""
+    found = set()
+    for module, path in modules("tasks").items():
+        nodes = ast.parse(path.read_text(encoding="utf-8")).body
+        names = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        names |= {
+            target.id
+            for node in nodes
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        if {"NAME", "Config", "run"} <= names:
+            found.add(module)
+    return found
 
 
 def test_all_packages_are_in_the_table():
@@ -79,8 +138,8 @@ def test_all_packages_are_in_the_table():
 
 def test_imports_are_read_in_all_their_forms():
     source = "import a.b\nfrom c import d\nfrom . import e\ndef f():\n    from .g import h\n"
-    found = set(imports(source, "tasks.scan"))
-    assert {"a.b", "c", "c.d", "tasks.e", "tasks.g", "tasks.g.h"} <= found
+    found = set(imports(source, "tasks.indexing.scan"))
+    assert {"a.b", "c", "c.d", "tasks.indexing.e", "tasks.indexing.g.h"} <= found
 
 
 @pytest.mark.parametrize("package", ALLOWED)
@@ -91,14 +150,33 @@ def test_packages_import_only_what_the_design_allows(package):
     assert list(arrows(package)), "no import was found at all: is the graph still read right?"
 
 
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_only_rooms_above_them_in_the_table(package):
+    level = levels(package)
+    inside = {
+        (importer, imported)
+        for importer, imported in arrows(package)
+        if imported.startswith(f"{package}.") and room_of(importer) != room_of(imported)
+    }
+    assert inside
+    wrong = {arrow for arrow in inside if level[room_of(arrow[1])] >= level[room_of(arrow[0])]}
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_all_rooms_are_in_the_table_and_say_what_they_are(package):
+    inside = {room_of(module) for module in modules(package) if module != f"{package}.__init__"}
+    assert inside == levels(package).keys()
+    for room in inside:
+        folder = ROOT / package / room
+        if folder.is_dir():
+            assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+            assert 2 <= len(list(folder.glob("*.py"))) - 1 <= MOST_MODULES
+
+
 def test_no_module_of_tasks_imports_a_stage():
-    stages = {module.removeprefix("tasks.") for module in modules("tasks") if is_stage(module)}
-    assert {"scan", "embed_images", "make_masks", "pack_shards"} <= stages
-    assert not {arrow for arrow in arrows("tasks") if is_stage(arrow[1])}
-
-
-def test_modules_of_tasks_that_are_no_stages_exist():
-    assert {f"tasks.{name}" for name in NOT_STAGES} <= modules("tasks").keys()
+    assert {"tasks.indexing.scan", "tasks.masking.make_masks", "tasks.training.train"} <= stages()
+    assert not {arrow for arrow in arrows("tasks") if arrow[1] in stages()}
 
 
 @pytest.mark.parametrize("package", ALLOWED)
@@ -125,14 +203,18 @@ def check_loads_none(module: str, slow: set[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["flows.cli", "flows.pipeline", "flows.executors"])
+@pytest.mark.parametrize(
+    "module", ["flows.cli", "flows.pipelines.build", "flows.execution.executors"]
+)
 def test_what_a_cached_build_needs_loads_nothing_heavy(module):
     check_loads_none(module, {"torch", "open_clip", "faiss", "prefect"})
 
 
 def test_the_command_line_says_something_before_it_loads_the_stages():
-    check_loads_none("flows.cli", {"flows.stages", "flows.evaluation_settings", "scipy"})
+    check_loads_none("flows.cli", {"flows.execution.stages", "flows.settings.evaluation", "scipy"})
 
 
 def test_the_launcher_itself_loads_nothing_that_takes_long():
-    check_loads_none("flows.launcher", {"flows.cli", "typer", "rich", "numpy", "fsspec", "tasks"})
+    check_loads_none(
+        "flows.launcher", {"flows.cli", "typer", "rich", "numpy", "fsspec", "tasks.stage.contract"}
+    )

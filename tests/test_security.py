@@ -20,16 +20,16 @@ from pictures import write_corpus
 from PIL import Image, ImageFile
 
 from flows.cli import app, exit_code_of
-from flows.executors import LocalExecutor
-from flows.pipeline import build
-from storage.artifacts import ArtifactStore
-from storage.corpus import open_sources
-from storage.credentials import carries_password, masked, refuse_secrets
-from storage.errors import ConfigError, ImageRejected, ZutisError
-from storage.filesystems import display, open_binary, read_range
-from storage.image_decoding import decode
-from storage.records import read_parquet
-from storage.reject_reasons import CREDENTIALS_IN_URI, TOO_LARGE, TOO_MANY_PIXELS
+from flows.execution.executors import LocalExecutor
+from flows.pipelines.build import build
+from storage.access.credentials import carries_password, masked, refuse_secrets
+from storage.artifacts.store import ArtifactStore
+from storage.corpora.corpus import open_sources
+from storage.errors.exceptions import ConfigError, ImageRejected, ZutisError
+from storage.errors.reject_reasons import CREDENTIALS_IN_URI, TOO_LARGE, TOO_MANY_PIXELS
+from storage.files.filesystems import display, open_binary, read_range
+from storage.images.decoding import decode
+from storage.images.records import read_parquet
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("storage", "tasks", "flows", "zutis_model", "made_world", "vocabularies", "benchmarks")
@@ -298,7 +298,7 @@ def test_a_foreign_error_that_repeats_the_address_is_masked(monkeypatch):
     def refuse(*_, **__):
         raise ConnectionError(f"401, message='Unauthorized', url='https://u:{SECRET}@host/x'")
 
-    monkeypatch.setattr("storage.filesystems.fsspec.filesystem", refuse)
+    monkeypatch.setattr("storage.files.filesystems.fsspec.filesystem", refuse)
     with pytest.raises(ZutisError) as failed:
         open_binary("https://host/x")
     assert SECRET not in str(failed.value)

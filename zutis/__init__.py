@@ -11,8 +11,8 @@ Everything that goes wrong for a reason a user can mend is a `ZutisError` of one
 Importing this package loads neither torch nor Prefect.
 """
 
-from flows.settings import BuildSettings
-from storage.errors import ZutisError
+from flows.settings.build import BuildSettings
+from storage.errors.exceptions import ZutisError
 from zutis.building import build
 from zutis.dataset import Dataset, Sample, open_dataset
 from zutis.segmenting import segmenter

@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec
 
-from flows.settings import BuildSettings
-from storage.errors import ConfigError
+from flows.settings.build import BuildSettings
+from storage.errors.exceptions import ConfigError
 from zutis.dataset import Dataset
 
 P = ParamSpec("P")
@@ -38,11 +38,11 @@ build = _built_from(BuildSettings)
 
 
 def _build(settings: BuildSettings) -> Dataset:
-    from flows.executors import LocalExecutor
-    from flows.pipeline import build as run_stages
-    from flows.repair import repair_store
-    from storage.artifacts import ArtifactStore
-    from storage.leases import using
+    from flows.execution.executors import LocalExecutor
+    from flows.pipelines.build import build as run_stages
+    from flows.upkeep.repair import repair_store
+    from storage.artifacts.leases import using
+    from storage.artifacts.store import ArtifactStore
 
     if settings.cluster:
         raise ConfigError("runner is ray: zutis.build works in this process, so choose threads.")

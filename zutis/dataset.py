@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from flows.find_artifacts import LATEST, is_key
-from flows.settings import DEFAULT_STORE
+from flows.settings.build import DEFAULT_STORE
+from flows.upkeep.find_artifacts import LATEST, is_key
 
 if TYPE_CHECKING:
-    from storage.artifacts import Artifact
-    from storage.shard_samples import ShardSamples
+    from storage.artifacts.store import Artifact
+    from storage.shards.samples import ShardSamples
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Dataset(Sequence[Sample]):
     @classmethod
     def of(cls, artifact: Artifact, leave_out: Collection[str] = ()) -> Dataset:
         """The data set that a build has published."""
-        from storage.shard_samples import ShardSamples
+        from storage.shards.samples import ShardSamples
 
         return cls(ShardSamples.open(artifact, leave_out), artifact.location)
 
@@ -115,9 +115,9 @@ def open_dataset(
         ConfigError: a category to leave out is none of the data set's.
         StorageError: it can't be read.
     """
-    from flows.training_pipeline import find_dataset
-    from storage.artifacts import ArtifactStore
-    from storage.shard_samples import ShardSamples
+    from flows.pipelines.training import find_dataset
+    from storage.artifacts.store import ArtifactStore
+    from storage.shards.samples import ShardSamples
 
     name = str(place)
     if (name == LATEST or is_key(name)) and not Path(name).exists():

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.devices import require_device
-from flows.find_artifacts import LATEST
-from flows.settings import DEFAULT_STORE
+from flows.settings.build import DEFAULT_STORE
+from flows.settings.devices import require_device
+from flows.upkeep.find_artifacts import LATEST
 
 if TYPE_CHECKING:
-    from storage.vocabulary import Category
-    from tasks.segmenter import InstanceSettings, ZutisSegmenter
+    from storage.vocabularies.vocabulary import Category
+    from tasks.prediction.segmenter import InstanceSettings, ZutisSegmenter
 
 
 def segmenter(
@@ -43,8 +43,8 @@ def segmenter(
         ZutisError: one sentence: there is no such model, its weights are missing or damaged, or
             the names are not usable.
     """
-    from flows.training_pipeline import checkpoint_place
-    from tasks.segmenter import zutis_segmenter
+    from flows.pipelines.training import checkpoint_place
+    from tasks.prediction.segmenter import zutis_segmenter
 
     device = require_device(device)
     return zutis_segmenter(

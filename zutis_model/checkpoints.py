@@ -12,17 +12,17 @@ from typing import Literal
 
 from torch import Tensor
 
-from zutis_model.clip import OPENAI_EXTRAS, Clip, load_clip
-from zutis_model.clip_architectures import (
+from zutis_model.clip.architectures import (
     architectures_of_clip,
     architectures_of_image_tower,
     likely_architecture,
 )
-from zutis_model.dense_vit import ARCHITECTURES, DenseVit, load_dense_vit
-from zutis_model.precision import Precision
-from zutis_model.selfmask import SelfMask, load_selfmask
-from zutis_model.selfmask_sizes import sizes_of_state_dict
-from zutis_model.zutis import Zutis, load_zutis
+from zutis_model.clip.towers import OPENAI_EXTRAS, Clip, load_clip
+from zutis_model.encoders.dense_vit import ARCHITECTURES, DenseVit, load_dense_vit
+from zutis_model.layers.precision import Precision
+from zutis_model.saliency.selfmask import SelfMask, load_selfmask
+from zutis_model.saliency.selfmask_sizes import sizes_of_state_dict
+from zutis_model.zutis.network import Zutis, load_zutis
 
 Kind = Literal["selfmask", "zutis", "clip", "dense_vit"]
 
@@ -49,7 +49,7 @@ def identify_checkpoint(state_dict: Mapping[str, Tensor]) -> Checkpoint:
     """Which model a state dict is one of. It may still lack keys: loading it tells.
 
     Args:
-        state_dict: as `storage.state_dicts.load_state_dict` reads it from a published file.
+        state_dict: as `storage.weights.state_dicts.load_state_dict` reads it from a published file.
 
     Raises:
         ValueError: it is none of the models that are known here; the message names its first keys.

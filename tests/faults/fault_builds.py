@@ -20,7 +20,7 @@ from fault_servers import PrefectServer
 from pictures import write_corpus
 from process_table import alive_with
 
-from storage.artifacts import ArtifactRef, ArtifactStore
+from storage.artifacts.store import ArtifactRef, ArtifactStore
 
 REPOSITORY = Path(__file__).parents[2]
 DRIVER = Path(__file__).with_name("fault_driver.py")

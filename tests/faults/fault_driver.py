@@ -99,7 +99,7 @@ def watch_files(diary: Diary, store: str) -> None:
 
 def watch_writes(diary: Diary) -> None:
     """Note writes and syncs; a death in a write leaves half of it in the file."""
-    from storage.hashing_writer import HashingWriter
+    from storage.files.hashing_writer import HashingWriter
 
     write, sync = HashingWriter.write, os.fsync
 
@@ -122,8 +122,8 @@ def watch_writes(diary: Diary) -> None:
 
 def watch_stages(diary: Diary) -> None:
     """Note when stages run and what they finish."""
-    from flows import executors
-    from flows.progress import StageProgress
+    from flows.execution import executors
+    from flows.execution.progress import StageProgress
 
     run_stage, advance = executors.run_stage, StageProgress.advance
 
@@ -136,7 +136,7 @@ def watch_stages(diary: Diary) -> None:
         diary.note("step", self.stage, amount=amount)
         advance(self, amount, **others)
 
-    for module in ("flows.executors", "flows.stage_task"):
+    for module in ("flows.execution.executors", "flows.execution.stage_task"):
         if module in sys.modules:  # whoever is imported later finds the noted one
             vars(sys.modules[module])["run_stage"] = noted_run
     StageProgress.advance = noted_advance  # type: ignore[method-assign]

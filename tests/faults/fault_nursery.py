@@ -18,7 +18,7 @@ from pathlib import Path
 _PRELOADED = [
     "torch", "open_clip", "timm", "faiss", "scipy.ndimage", "webdataset", "torchvision",
     "safetensors.torch", "torch.utils.tensorboard", "flows.cli", "flows.build_pseudolabels",
-    "flows.stages", "tasks.train", "zutis_model.zutis_initialisation",
+    "flows.execution.stages", "tasks.training.train", "zutis_model.zutis.initialisation",
 ]  # fmt: skip
 
 

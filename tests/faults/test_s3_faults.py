@@ -16,9 +16,9 @@ from fault_s3 import Mischief, Proxy, proxy_before
 from fault_servers import PrefectServer
 from s3_server import s3_environment, s3_server, url_of, using_s3
 
-from storage.artifacts import ArtifactRef, ArtifactStore
-from storage.filesystems import open_binary, read_bytes, resolve
-from storage.fingerprints import Recipe
+from storage.artifacts.fingerprints import Recipe
+from storage.artifacts.store import ArtifactRef, ArtifactStore
+from storage.files.filesystems import open_binary, read_bytes, resolve
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import pytest
 from fakes import FakeClip, FakeSelfMask
 from pictures import write_corpus
 
-from flows.settings import BuildSettings
+from flows.settings.build import BuildSettings
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from flows import cli
 from flows.cli import app, exit_code_of
-from storage.errors import ConfigError
+from storage.errors.exceptions import ConfigError
 
 TRIAL = ["--clip", "made-ViT-8:random:0", "--selfmask", "random:0"]
 

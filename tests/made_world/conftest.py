@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from made_world.pictures import MadePicture, corpus_picture, scene_picture
+from made_world.scenes.pictures import MadePicture, corpus_picture, scene_picture
 
 
 @pytest.fixture(scope="session")

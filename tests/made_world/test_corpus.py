@@ -10,9 +10,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from made_world.corpus import read_corpus_truth, read_truth, write_corpus, write_scenes
-from made_world.kinds import KINDS
-from made_world.pictures import scene_picture
-from storage.evaluation_data import open_evaluation_set
+from made_world.scenes.pictures import scene_picture
+from made_world.things.kinds import KINDS
+from storage.evaluation_sets.opening import open_evaluation_set
 
 
 @pytest.fixture(scope="module")

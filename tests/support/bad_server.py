@@ -197,14 +197,14 @@ def hurried(monkeypatch: pytest.MonkeyPatch, transfer: float = 20.0) -> Iterator
     """Nobody sleeps, a transfer may take `transfer` seconds, and no server is known from before."""
     from fsspec.implementations.http import HTTPFileSystem
 
-    from storage import web_patience
+    from storage.web import patience
 
     clock = Clock()
-    monkeypatch.setattr(web_patience, "_clock", lambda: clock.now)
-    monkeypatch.setattr(web_patience, "_sleep", clock.sleep)
-    monkeypatch.setenv(web_patience.TRANSFER_VARIABLE, str(transfer))
+    monkeypatch.setattr(patience, "_clock", lambda: clock.now)
+    monkeypatch.setattr(patience, "_sleep", clock.sleep)
+    monkeypatch.setenv(patience.TRANSFER_VARIABLE, str(transfer))
     HTTPFileSystem.clear_instance_cache()
-    web_patience.forget_hosts()
+    patience.forget_hosts()
     yield clock
-    web_patience.forget_hosts()
+    patience.forget_hosts()
     HTTPFileSystem.clear_instance_cache()

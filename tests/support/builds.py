@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from flows.executors import CachedExecutor, LocalExecutor, run_stage
-from flows.pipeline import Build, build
-from flows.progress import StageProgress
-from flows.settings import BuildSettings, clip_model, selfmask_model
-from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
-from storage.records import read_parquet
-from tasks.models import ModelConfig
+from flows.execution.executors import CachedExecutor, LocalExecutor, run_stage
+from flows.execution.progress import StageProgress
+from flows.pipelines.build import Build, build
+from flows.settings.build import BuildSettings, clip_model, selfmask_model
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from storage.images.records import read_parquet
+from tasks.stage.models import ModelConfig
 
 # Weights that are only named: the fakes answer in their place.
 CLIP = "made-ViT-8:random:0"

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 
-from zutis_model.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from zutis_model.zutis import ZutisOutput
+from zutis_model.layers.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from zutis_model.zutis.network import ZutisOutput
 
 _CELL = 8  # pixels along a token
 

@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from storage.errors import ImageRejected, ZutisError
+from storage.errors.exceptions import ImageRejected, ZutisError
 
 
 def few(examples: int) -> Any:

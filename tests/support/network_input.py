@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from zutis_model.normalisation import normalise
+from zutis_model.layers.normalisation import normalise
 
 
 def as_pixels(*images: np.ndarray) -> torch.Tensor:

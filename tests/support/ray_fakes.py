@@ -32,7 +32,9 @@ class WaitingClip(FakeClip):
 
 def install() -> None:
     """Every network that a stage loads in this process is a fake."""
-    from tasks import embed_images, embed_text, make_masks
+    from tasks.indexing import embed_images
+    from tasks.masking import make_masks
+    from tasks.retrieval import embed_text
 
     embed_images.load_clip_model = lambda config: WaitingClip()  # type: ignore[assignment]
     embed_text.load_clip_model = lambda config: FakeClip()  # type: ignore[assignment]

@@ -6,8 +6,8 @@ import os
 import signal
 from typing import Any
 
-from storage.artifacts import Artifact, ArtifactRef, ArtifactStore
-from storage.fingerprints import Recipe
+from storage.artifacts.fingerprints import Recipe
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 
 RECIPE = Recipe(stage="make", version=1, config={"size": 3})
 REF = ArtifactRef("make", RECIPE.key())

@@ -12,8 +12,8 @@ import pyarrow as pa
 from PIL import Image
 from pycocotools.mask import encode
 
-from storage.records import write_parquet
-from storage.shards import Sample, ShardWriter
+from storage.images.records import write_parquet
+from storage.shards.writing import Sample, ShardWriter
 
 
 def stored_sample(

@@ -19,18 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from storage.artifacts import ArtifactRef, ArtifactStore
-from storage.errors import ArtifactError, ZutisError
-from tasks.stage import SilentProgress
-from tasks.training_batches import batches_from
-from tasks.training_log import TrainingLog
-from tasks.training_loop import LoopSettings, run_training
-from tasks.training_processes import Processes, joined_processes
-from tasks.training_state import TrainingStates
-from tasks.training_step import Optimisation, Trainer
-from zutis_model.clip import Clip, load_clip
-from zutis_model.precision import Precision
-from zutis_model.zutis_initialisation import initialise_zutis
+from storage.artifacts.store import ArtifactRef, ArtifactStore
+from storage.errors.exceptions import ArtifactError, ZutisError
+from tasks.stage.contract import SilentProgress
+from tasks.training.batches import batches_from
+from tasks.training.log import TrainingLog
+from tasks.training.loop import LoopSettings, run_training
+from tasks.training.processes import Processes, joined_processes
+from tasks.training.state import TrainingStates
+from tasks.training.step import Optimisation, Trainer
+from zutis_model.clip.towers import Clip, load_clip
+from zutis_model.layers.precision import Precision
+from zutis_model.zutis.initialisation import initialise_zutis
 
 ARCHITECTURE = "made-ViT-8"
 REF = ArtifactRef("train", "small")

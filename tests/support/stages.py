@@ -8,21 +8,13 @@ from typing import Any
 
 from builds import clip, selfmask
 
-from storage.artifacts import Artifact, ArtifactStore
-from storage.corpus import open_sources
-from tasks import (
-    ask_again,
-    build_index,
-    embed_images,
-    embed_text,
-    make_masks,
-    plan_masks,
-    retrieve,
-    scan,
-    search_index,
-)
-from tasks.stage import PartOfPlan, SilentProgress, plan_parts
-from tasks.text_rows import TextRow
+from storage.artifacts.store import Artifact, ArtifactStore
+from storage.corpora.corpus import open_sources
+from tasks.indexing import ask_again, build_index, embed_images, scan
+from tasks.masking import make_masks, plan_masks
+from tasks.retrieval import embed_text, retrieve, search_index
+from tasks.retrieval.text_rows import TextRow
+from tasks.stage.contract import PartOfPlan, SilentProgress, plan_parts
 
 
 class Stages:

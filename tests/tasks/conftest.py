@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from stages import Stages
 
-from storage.artifacts import ArtifactStore
+from storage.artifacts.store import ArtifactStore
 
 
 @pytest.fixture

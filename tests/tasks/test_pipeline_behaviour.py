@@ -28,13 +28,16 @@ from builds import (
 from fakes import FakeClip, FakeSelfMask
 from pictures import picture, write_corpus
 
-from flows.executors import LocalExecutor, NotCached
-from flows.pipeline import build
-from flows.repair import repair_store
-from flows.stages import STAGES as ALL_STAGES
-from storage.artifacts import ArtifactStore
-from storage.errors import ArtifactError, CorpusError
-from tasks import ask_again, embed_crops, evaluate, plan_shards, train
+from flows.execution.executors import LocalExecutor, NotCached
+from flows.execution.stages import STAGES as ALL_STAGES
+from flows.pipelines.build import build
+from flows.upkeep.repair import repair_store
+from storage.artifacts.store import ArtifactStore
+from storage.errors.exceptions import ArtifactError, CorpusError
+from tasks.evaluation import evaluate
+from tasks.indexing import ask_again, embed_crops
+from tasks.packing import plan_shards
+from tasks.training import train
 
 # Those of a build by default; more crops, and asking again, have tests of their own.
 STAGES = {
@@ -88,7 +91,7 @@ class Reads:
     """Which image files were opened, by name."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from storage import image_bytes
+        from storage.corpora import image_bytes
 
         self.names: list[str] = []
         for function in ("read_bytes", "read_range", "open_binary"):
@@ -160,7 +163,9 @@ def test_another_store_gets_the_same_bytes_whatever_the_workers(
 def test_threads_within_a_stage_change_no_byte(
     threads: int, corpus: Path, vocabulary: Path, store: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    from tasks import embed_images, make_masks, pack_shards
+    from tasks.indexing import embed_images
+    from tasks.masking import make_masks
+    from tasks.packing import pack_shards
 
     build_here(settings_of(corpus, vocabulary, store))
     for stage, field in (
@@ -390,19 +395,19 @@ root, stage, call = sys.argv[1], sys.argv[2], int(sys.argv[3])
 sys.path[:0] = sys.argv[4:]
 from builds import build_here, settings_of
 from fakes import FakeClip, FakeSelfMask
-from flows.stages import STAGES
-import storage.artifacts
+from flows.execution.stages import STAGES
+import storage.artifacts.store
 clip, selfmask = FakeClip(), FakeSelfMask()
 STAGES["embed_images"].load_clip_model = STAGES["embed_text"].load_clip_model = lambda _: clip
 STAGES["make_masks"].load_selfmask_model = lambda _: selfmask
-publish, count = storage.artifacts.ArtifactStore.publish, 0
+publish, count = storage.artifacts.store.ArtifactStore.publish, 0
 def killing(store, attempt, *arguments, **named):
     global count
     count += attempt.ref.stage == stage
     if count == call:
         os._exit(9)
     return publish(store, attempt, *arguments, **named)
-storage.artifacts.ArtifactStore.publish = killing
+storage.artifacts.store.ArtifactStore.publish = killing
 build_here(settings_of(Path(root) / "corpus", Path(root) / "v.txt", Path(root) / "store"))
 """
 
@@ -428,7 +433,7 @@ def test_a_process_that_is_killed_leaves_no_artifact_and_the_next_one_ends_it(
 def test_an_image_that_changed_since_it_was_indexed_is_indexed_anew(
     corpus: Path, vocabulary: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import make_masks
+    from tasks.masking import make_masks
 
     run = make_masks.run
     changed = corpus / "red-000.jpg"
@@ -579,7 +584,7 @@ def test_shards_of_a_grown_vocabulary_are_those_of_one_that_was_always_so(
     write_vocabulary(vocabulary, [*NAMES, "yellow"])
     from builds import rows_of
 
-    from tasks.layout import SAMPLES
+    from tasks.stage.layout import SAMPLES
 
     def samples(where: Path) -> list[dict[str, Any]]:
         plan = build_here(settings_of(corpus, vocabulary, where)).shard_plan

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from zutis_model.clip import Clip, load_clip
-from zutis_model.selfmask import SelfMask, load_selfmask
+from zutis_model.clip.towers import Clip, load_clip
+from zutis_model.saliency.selfmask import SelfMask, load_selfmask
 
 PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
 

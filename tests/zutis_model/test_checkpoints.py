@@ -3,9 +3,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from zutis_model.checkpoints import identify_checkpoint, load_checkpoint
-from zutis_model.clip import load_clip
-from zutis_model.dense_vit import load_dense_vit
-from zutis_model.synthetic_weights import synthetic_weight
+from zutis_model.clip.towers import load_clip
+from zutis_model.encoders.dense_vit import load_dense_vit
+from zutis_model.layers.synthetic_weights import synthetic_weight
 
 PUBLISHED = {
     "selfmask": ("selfmask", "SelfMask (ViT-S/8, 20 queries)"),

@@ -1,0 +1,1 @@
+"""The order of operations that the reference implementations have, to be timed beside ours."""

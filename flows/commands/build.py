@@ -1,0 +1,123 @@
+"""`zutis build`: the flow in this process, or the answer at once if everything is there."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from flows.execution.executors import LOOKING, CachedExecutor, NotCached
+from flows.execution.progress import StageProgress, TerminalWatcher
+from flows.pipelines.build import Build, build
+from flows.prefect_server.settings import STARTING_PREFECT, server_is_configured
+from flows.prefect_server.start import begin_prefect
+from flows.settings.build import BuildSettings
+from flows.settings.devices import require_device
+from flows.summaries.build import print_summary, summarise
+from flows.terminal.waiting import waiting_for
+from storage.artifacts.store import Artifact, ArtifactStore
+
+if TYPE_CHECKING:
+    from flows.pipelines.training import Evaluated
+    from flows.settings.next_steps import NextSteps
+
+
+@dataclass
+class Outcome:
+    """What came of a build and of what followed it."""
+
+    build: Build
+    reports: list[StageProgress] = field(default_factory=list)
+    training: Artifact | None = None
+    evaluation: Evaluated | None = None
+
+
+def run(settings: BuildSettings, steps: NextSteps | None = None) -> None:
+    """Build, do what follows, and print what came of it; `steps` None: nothing follows.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+    """
+    started = time.monotonic()
+    console = Console()
+    outcome = obtain_outcome(settings, steps, console)
+    print_summary(summarise(outcome.build, outcome.reports), console)
+    if outcome.training is not None:
+        from flows.commands.train import print_training
+
+        print_training(outcome.training, console)
+    if outcome.evaluation is not None:
+        from flows.commands.evaluate import print_scores
+
+        print_scores(outcome.evaluation, console)
+    console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
+
+
+def obtain_outcome(settings: BuildSettings, steps: NextSteps | None, console: Console) -> Outcome:
+    """Find what is there already, or run the flow, with its progress on the console.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+    """
+    with waiting_for(console, LOOKING):
+        found = find_outcome(settings, steps)
+    return found or _run_flow(settings, steps, console)
+
+
+def find_outcome(settings: BuildSettings, steps: NextSteps | None = None) -> Outcome | None:
+    """What is there already, found without Prefect; None if something is to be done.
+
+    Mistakes in the settings come to light here, before a server is started. Where a Prefect server
+    is configured the run belongs into its UI, cached or not.
+    """
+    if steps is not None:
+        steps.check()
+    if settings.repair:
+        return None
+    executor = CachedExecutor(ArtifactStore(settings.store))
+    try:
+        outcome = Outcome(build(settings, executor), executor.reports)
+        if steps is not None and steps.trains:
+            _find_next(outcome, steps, executor)
+    except NotCached:
+        return None
+    return None if server_is_configured() else outcome
+
+
+def _find_next(outcome: Outcome, steps: NextSteps, executor: CachedExecutor) -> None:
+    """Find what follows the build, too.
+
+    Raises:
+        NotCached: it is not there, or another machine would have to say.
+    """
+    from flows.pipelines.training import evaluate_model, train_model, trained_model
+    from flows.settings.training import training_config
+
+    if steps.work_pool:
+        raise NotCached("train")
+    config = training_config(steps.training)
+    outcome.training = train_model(config, outcome.build.dataset, executor)
+    if steps.evaluation is not None and steps.evaluates:
+        model = trained_model(outcome.training)
+        outcome.evaluation = evaluate_model(steps.evaluation, model, executor)
+
+
+def _run_flow(settings: BuildSettings, steps: NextSteps | None, console: Console) -> Outcome:
+    if not settings.cluster:
+        require_device(settings.device)
+    with TerminalWatcher(console, awaiting=STARTING_PREFECT) as watcher:
+        begin_prefect()
+        from flows import build_pseudolabels, evaluate_zutis, train_zutis
+        from flows.commands.train import telling_iterations
+        from flows.settings.next_steps import NextSteps
+
+        with telling_iterations(console):
+            caller = build_pseudolabels.call_build(settings, steps or NextSteps(), watcher)
+    return Outcome(
+        caller.results[build_pseudolabels.FLOW],
+        caller.reports,
+        caller.results.get(train_zutis.FLOW),
+        caller.results.get(evaluate_zutis.FLOW),
+    )

@@ -1,0 +1,43 @@
+"""Options that all commands have in common which take a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from storage.errors.reject_reasons import IMAGE_WARNINGS
+from storage.errors.sentences import counted_kinds
+
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Take only what fits a pattern such as 'train/*.jpg'; may be repeated."),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Leave out what fits a pattern such as 'thumbnails/*'; may be repeated."),
+]
+UriColumnOption = Annotated[
+    str, typer.Option(help="Column of a table that says where the images are; else a usual name.")
+]
+
+
+def tell_other_files(console: Console, ignored: Mapping[str, int]) -> None:
+    """Print what of a corpus is no picture, or is left out by its name; nothing where all is."""
+    if ignored:
+        console.print(
+            f"Other files: {counted_kinds(ignored)}.", highlight=False, markup=False, soft_wrap=True
+        )
+
+
+def tell_warnings(console: Console, warnings: Mapping[str, int]) -> None:
+    """Print how many pictures are used although something is odd about their files."""
+    for word, number in warnings.items():
+        console.print(
+            f"{number:,} used, {word}: {IMAGE_WARNINGS[word]}.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )

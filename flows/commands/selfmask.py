@@ -1,0 +1,368 @@
+"""`zutis selfmask train`: SelfMask learns what is salient in a corpus, without any label."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from flows.commands.corpus_options import (
+    ExcludeOption,
+    IncludeOption,
+    UriColumnOption,
+    tell_other_files,
+    tell_warnings,
+)
+from flows.settings.build import DEFAULT_CLIP, selfmask_model
+from flows.settings.devices import require_device
+from flows.settings.selfmask import PAPER, SelfMaskFigures, SelfMaskSettings
+from flows.settings.typed_options import typed
+from flows.terminal.tenths import showing_tenths
+from flows.terminal.waiting import CountedProgress, waiting_for
+from storage.corpora.selection import Selection
+from storage.errors.exceptions import ConfigError
+from storage.errors.reject_reasons import REJECT_REASONS
+
+if TYPE_CHECKING:
+    from tasks.saliency_training.corpus import CorpusPicture, CorpusSample
+    from tasks.saliency_training.patch_features import PatchFeatures
+    from tasks.saliency_training.training import SelfMaskStep, SelfMaskTrainingConfig
+    from tasks.saliency_training.votes import Mask, VoteConfig
+
+selfmask_app = typer.Typer(
+    name="selfmask", help="Teach SelfMask what stands out, without labels.", no_args_is_help=True
+)
+
+_MOST_MEASURED: Final = 300
+
+
+@selfmask_app.command("train")
+def train_command(
+    context: typer.Context,
+    corpus: Annotated[
+        list[str],
+        typer.Option(help="Folder, images, tars, table, list or COCO JSON; may be repeated."),
+    ],
+    out: Annotated[Path, typer.Option(help="File for the weights, .safetensors.")],
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    uri_column: UriColumnOption = "",
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is clustered: ARCHITECTURE:WEIGHTS of a CLIP, ENCODER:FILE of DINO's or"
+            f" DeiT's ViT-S, or colours; may be repeated.  [default: {DEFAULT_CLIP}]"
+        ),
+    ] = None,
+    start: Annotated[
+        str, typer.Option(help="Weights to adapt: nq20, nq10, demo or a file; else from nothing.")
+    ] = "",
+    recipe: Annotated[
+        str, typer.Option(help="paper: its authors' settings, for all that is not given.")
+    ] = "",
+    width: Annotated[int, typer.Option(help="Channels, a multiple of 32.")] = 128,
+    layers: Annotated[int, typer.Option(help="Layers of the encoder.")] = 8,
+    decoder_layers: Annotated[int, typer.Option(help="Layers of the decoder.")] = 2,
+    queries: Annotated[int, typer.Option(help="Masks that are proposed for a picture.")] = 10,
+    image_size: Annotated[int, typer.Option(help="Pixels a side that the network sees.")] = 128,
+    pictures: Annotated[int, typer.Option(help="Pictures to learn from at most; 0: all.")] = 2000,
+    patches: Annotated[int, typer.Option(help="Patches that a picture is clustered as.")] = 576,
+    least_agreement: Annotated[
+        float, typer.Option(help="Leave out masks on which candidates agree less, 0 to 1.")
+    ] = 0.0,
+    steps: Annotated[int, typer.Option(help="Batches.")] = 3000,
+    epochs: Annotated[int, typer.Option(help="Rounds of all pictures, in place of steps.")] = 0,
+    schedule: Annotated[str, typer.Option(help="How the rate falls: cosine or poly.")] = "cosine",
+    views: Annotated[
+        str, typer.Option(help="What is seen of a picture: parts of it, or it scaled.")
+    ] = "parts",
+    minutes: Annotated[float, typer.Option(help="Longest training; 0: no limit.")] = 0.0,
+    batch_size: Annotated[int, typer.Option(help="Pictures of a batch.")] = 16,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="The highest.  [default: 6e-6 with --start, 1e-3 from nothing]"),
+    ] = None,
+    cross_entropy: Annotated[
+        float, typer.Option(help="Weight of a cross entropy beside the paper's losses.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    truth: Annotated[
+        Path | None, typer.Option(help="truth.json of a made world's corpus, to measure with.")
+    ] = None,
+    learn_truth: Annotated[
+        bool, typer.Option("--learn-truth", help="Learn the truth's masks, not voted ones.")
+    ] = False,
+) -> None:
+    """Train SelfMask on own pictures: clusters of features vote for masks, the network learns them.
+
+    No label is needed. The file can be given to `zutis build --selfmask`.
+    """
+    given = {name: value for name, value in locals().items() if name != "context"}
+    if recipe == "paper":
+        given = {**given, **PAPER, **typed(context, given)}
+    chosen = tuple(features) if features else (DEFAULT_CLIP,)
+    lists = {"corpus": corpus, "include": include, "exclude": exclude, "features": chosen}
+    run(SelfMaskSettings(**{**given, **{n: tuple(some or ()) for n, some in lists.items()}}))
+
+
+def run(settings: SelfMaskSettings) -> SelfMaskFigures:
+    """Read pictures, vote, train, write the weights, measure; print what came of each.
+
+    Raises:
+        ConfigError: a setting can't work.
+        CorpusError: there are no pictures, or nothing stands out in any.
+        WeightsError: features or start are not there.
+    """
+    console, started = Console(), time.monotonic()
+    device = require_device(settings.device)
+    with waiting_for(console, "Loading the networks", patience=0):
+        from tasks.saliency_training.batches import size_for_whole_pictures
+        from tasks.saliency_training.scores import network_iou
+        from tasks.saliency_training.training import (
+            adaptable_selfmask,
+            new_selfmask,
+            train_selfmask,
+            write_selfmask,
+        )
+
+        precision = _precision(settings, device)
+        votes = _votes(settings)
+        _training(settings)  # finds mistakes before anything is read
+        if settings.start:
+            network = adaptable_selfmask(selfmask_model(settings.start, device, precision))
+        else:
+            network = new_selfmask(
+                width=settings.width,
+                encoder_layers=settings.layers,
+                decoder_layers=settings.decoder_layers,
+                queries=settings.queries,
+                image_size=settings.image_size,
+                seed=settings.seed,
+                precision=precision,
+                device=device,
+            )
+        sources = _sources(settings, device, precision)
+    sample = _read(settings, console)
+    truths = _truths(settings, sample)
+    masks = truths if settings.learn_truth else _voted(votes, sources, sample, console)
+    images = [picture.pixels for picture in sample.pictures]
+    learned = sum(bool(mask.any()) for mask in masks)
+    config = _training(settings, learned)
+    with _reporting(console) as (report, last):
+        train_selfmask(network, images, masks, config, report)
+    write_selfmask(network.state_dict(), settings.out)
+
+    seen = settings.image_size
+    if settings.views == "parts":
+        seen = size_for_whole_pictures(settings.image_size)
+    with waiting_for(console, "Measuring"):
+        raw, refined = network_iou(network, images, truths, image_size=seen, at_most=_MOST_MEASURED)
+    figures = SelfMaskFigures(
+        pictures=len(images),
+        learned=learned,
+        loss=last[0].loss,
+        dice=last[0].dice,
+        votes_iou=math.nan if settings.learn_truth else _voted_iou(masks, truths),
+        network_iou=raw,
+        refined_iou=refined,
+    )
+    _conclude(console, settings, figures, seen, time.monotonic() - started)
+    return figures
+
+
+def _training(settings: SelfMaskSettings, learned: int = 1) -> SelfMaskTrainingConfig:
+    """How to train on so many pictures with a mask."""
+    from tasks.saliency_training.training import SelfMaskTrainingConfig
+
+    return SelfMaskTrainingConfig(
+        steps=settings.epochs * max(1, -(-learned // settings.batch_size)) or settings.steps,
+        batch_size=settings.batch_size,
+        image_size=settings.image_size,
+        learning_rate=settings.highest_rate,
+        **({"warmup_steps": 0} if settings.schedule == "poly" else {}),
+        schedule=settings.schedule,  # type: ignore[arg-type]  # checked there
+        views=settings.views,  # type: ignore[arg-type]  # likewise
+        cross_entropy_weight=settings.cross_entropy,
+        max_seconds=60 * settings.minutes,
+        seed=settings.seed,
+    )
+
+
+def _precision(settings: SelfMaskSettings, device: str) -> str:
+    if settings.precision != "auto":
+        return settings.precision
+    return "float32" if device == "cpu" else "bfloat16"
+
+
+def _sources(settings: SelfMaskSettings, device: str, precision: str) -> list[PatchFeatures]:
+    """The networks that give features; found before any picture is read."""
+    from tasks.saliency_training.patch_features import load_patch_features
+
+    if settings.learn_truth:
+        return []
+    return [
+        load_patch_features(spec, device=device, precision=precision) for spec in settings.features
+    ]
+
+
+def _votes(settings: SelfMaskSettings) -> VoteConfig:
+    from tasks.saliency_training.votes import VoteConfig
+
+    return VoteConfig(patches=settings.patches, least_agreement=settings.least_agreement)
+
+
+def _voted(
+    config: VoteConfig,
+    sources: list[PatchFeatures],
+    sample: CorpusSample,
+    console: Console,
+) -> list[Mask]:
+    """A mask for every picture, empty where nothing was elected."""
+    from tasks.saliency_training.votes import pseudo_masks
+
+    started, images = time.monotonic(), [picture.pixels for picture in sample.pictures]
+    masks, agreements = [], []
+    with waiting_for(console, "Voting for masks", total=len(images), patience=0) as wait:
+        for pixels, found in zip(images, pseudo_masks(images, sources, config), strict=True):
+            masks.append(found.mask if found else np.zeros(pixels.shape[:2], dtype=np.bool_))
+            agreements += [found.agreement] if found else []
+            wait.advance()
+    mean = f", mean agreement {np.mean(agreements):.2f}" if agreements else ""
+    console.print(
+        f"{len(agreements):,} pseudo-masks from {', '.join(each.label for each in sources)}{mean},"
+        f" in {time.monotonic() - started:.0f} s",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    return masks
+
+
+def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
+    from tasks.saliency_training.corpus import read_sample
+
+    with waiting_for(console, "Reading pictures") as wait:
+        sample = read_sample(
+            settings.corpus,
+            at_most=settings.pictures,
+            # So that the smallest part that is cut out needs no magnifying.
+            shorter_side=2 * settings.image_size,
+            seed=settings.seed,
+            progress=CountedProgress(wait),
+            selection=Selection.of(settings.include, settings.exclude),
+            uri_column=settings.uri_column,
+        )
+    console.print(f"{len(sample.pictures):,} pictures", highlight=False)
+    for reason, number in sorted(sample.rejects.items()):
+        console.print(
+            f"{number:,} left out, {reason}: {REJECT_REASONS[reason]}.",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    tell_warnings(console, sample.warnings)
+    tell_other_files(console, sample.ignored)
+    return sample
+
+
+def _truths(settings: SelfMaskSettings, sample: CorpusSample) -> list[Mask]:
+    """What is on each picture, at its size; empty where nothing is, or no truth is given.
+
+    Raises:
+        ConfigError: the file is no truth, or about none of the pictures.
+    """
+    from made_world.corpus import read_truth
+
+    if settings.truth is None:
+        return [np.zeros(picture.pixels.shape[:2], dtype=np.bool_) for picture in sample.pictures]
+    try:
+        known = read_truth(settings.truth.parent)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{settings.truth} can't be read as the truth about a made corpus: {error!r}."
+        ) from error
+    if not any(picture.name in known for picture in sample.pictures):
+        raise ConfigError(f"{settings.truth} is about none of the pictures in the corpus.")
+    return [
+        _union([mask for _, mask in known.get(picture.name, [])], picture)
+        for picture in sample.pictures
+    ]
+
+
+def _union(masks: list[Mask], picture: CorpusPicture) -> Mask:
+    from tasks.saliency_training.scores import at_size
+
+    size = (picture.pixels.shape[0], picture.pixels.shape[1])
+    union = np.zeros(size, dtype=np.bool_)
+    for mask in masks:
+        union |= at_size(mask, size)
+    return union
+
+
+def _voted_iou(masks: list[Mask], truths: list[Mask]) -> float:
+    from tasks.saliency_training.scores import mean_iou
+
+    pairs = [(mask, truth) for mask, truth in zip(masks, truths, strict=True) if mask.any()]
+    return mean_iou((mask for mask, _ in pairs), (truth for _, truth in pairs))
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+
+
+@contextmanager
+def _reporting(
+    console: Console,
+) -> Iterator[tuple[Callable[[SelfMaskStep], None], list[SelfMaskStep]]]:
+    """A bar on a terminal, and a line for every tenth of the training.
+
+    Yields:
+        what hears of every step, and a list that holds the last one.
+    """
+    last: list[SelfMaskStep] = []
+    with showing_tenths(console, _bar(console)) as show:
+
+        def report(step: SelfMaskStep) -> None:
+            last[:] = [step]
+            show(
+                step.done,
+                "training",
+                f"{step.done:5.1%}: step {step.step:,}, loss {step.loss:.2f}, dice {step.dice:.3f}",
+            )
+
+        yield report, last
+
+
+def _conclude(
+    console: Console,
+    settings: SelfMaskSettings,
+    figures: SelfMaskFigures,
+    image_size: int,
+    seconds: float,
+) -> None:
+    size = settings.out.stat().st_size / 1e6
+    lines = [
+        f"{settings.out}: {size:.2f} MB, learned from {figures.learned:,} of {figures.pictures:,}"
+        f" pictures in {seconds / 60:.1f} minutes; last loss {figures.loss:.2f}"
+        f" (dice {figures.dice:.3f})",
+    ]
+    if settings.truth is not None:
+        votes = "" if settings.learn_truth else f"pseudo-masks {figures.votes_iou:.3f}, "
+        lines.append(
+            f"Mean IoU with the truth: {votes}network {figures.network_iou:.3f},"
+            f" refined {figures.refined_iou:.3f}"
+        )
+    lines.append(f"Use: zutis build --selfmask {settings.out} --mask-size {image_size} …")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,225 @@
+"""`zutis serve`: a Prefect server if none answers, and the flows as deployments of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from flows.processes import interruption
+from storage.access.roots import ROOTS_VARIABLE, as_setting, roots
+from storage.errors.exceptions import ConfigError
+from storage.errors.numbers import check_named_numbers
+from tasks.stage import stopping
+
+if TYPE_CHECKING:
+    from flows.prefect_server.served import Address
+
+
+def serve_command(
+    host: Annotated[
+        str | None, typer.Option(help="Where the server listens.  [default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Its port.  [default: 4200]")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Default of a parameter of build-pseudolabels: NAME=VALUE, or a YAML file; "
+            "repeatable.",
+        ),
+    ] = None,
+    root: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder, or address such as s3://bucket/prefix: runs read and write nothing that "
+            "lies under none of them; repeatable.  [default: no limit]",
+        ),
+    ] = None,
+) -> None:
+    """Serve the flows as Prefect deployments, with a server and its UI if none answers.
+
+    Runs start in this folder: relative paths of their parameters are taken from here.
+    """
+    from flows.settings.named_values import read_values
+
+    defaults = read_values(setting or [])
+    run(host=host, port=port, limit=limit, defaults=defaults, allowed=root or ())
+
+
+def run(
+    *,
+    host: str | None,
+    port: int | None,
+    limit: int,
+    defaults: Mapping[str, Any],
+    allowed: Sequence[str] = (),
+) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Args:
+        host: where a server is to listen; None for Prefect's own setting, or loopback.
+        port: likewise.
+        limit: runs at a time.
+        defaults: parameters of build-pseudolabels that a run need not name.
+        allowed: folders and addresses outside of which runs read and write nothing; none for those
+            of `ZUTIS_ROOTS`, and without these for no limit.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+    """
+    check_named_numbers({"limit": limit})
+    if allowed:
+        os.environ[ROOTS_VARIABLE] = as_setting(allowed)  # for the runs, which are our children
+    roots()  # raises where the variable is no list, before anything is started
+    _prepare_settings()
+    from flows.prefect_server.home import prefect_home
+    from flows.prefect_server.served import running_server
+    from flows.service.notice import notice
+
+    console = Console()
+    address = _choose_address(host, port)
+    _use(address)
+    log = prefect_home() / "zutis-server.log"
+    with _until_told_to_stop():
+        console.print("Looking for a Prefect server …", style="dim")
+        with running_server(address, log) as started, notice(address.api_url):
+            _serve(address, log if started else None, limit, defaults, console)
+    console.print("Stopped. Runs that were in progress can be retried; what they finished is kept.")
+
+
+def _serve(
+    address: Address, log: Path | None, limit: int, defaults: Mapping[str, Any], console: Console
+) -> None:
+    from flows.processes.attached import announce_to_children
+    from flows.service.deployments import (
+        install_automation,
+        make_deployments,
+        make_runner,
+        run_until_stopped,
+    )
+
+    runner = make_runner(limit)
+    _check_access()
+    for deployment in make_deployments(defaults):
+        runner.add_deployment(deployment)
+    install_automation()
+    announce_to_children()
+    _tell(address, log, limit, defaults, console)
+    run_until_stopped(runner)
+
+
+def _prepare_settings() -> None:
+    """As any of our commands, but the log of the runs goes to the terminal, too."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
+    from flows.prefect_server.settings import prepare_prefect
+
+    prepare_prefect()
+
+
+def _choose_address(host: str | None, port: int | None) -> Address:
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_AUTH_STRING
+
+    from flows.prefect_server.served import choose_address
+
+    address = choose_address(host, port, PREFECT_API_URL.value())
+    protected = bool(PREFECT_SERVER_API_AUTH_STRING.value())
+    if address.host and not address.is_loopback and not protected:
+        raise ConfigError(
+            f"host is {address.host}, where others can reach the server, and whoever does can run "
+            "code here: set PREFECT_SERVER_API_AUTH_STRING=USER:PASSWORD first."
+        )
+    return address
+
+
+def _use(address: Address) -> None:
+    """Point Prefect in this process and its children to the server, with the one password."""
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_SERVER_API_AUTH_STRING
+
+    os.environ["PREFECT_API_URL"] = address.api_url
+    passwords = {
+        "PREFECT_API_AUTH_STRING": PREFECT_API_AUTH_STRING.value(),
+        "PREFECT_SERVER_API_AUTH_STRING": PREFECT_SERVER_API_AUTH_STRING.value(),
+    }
+    known = next(filter(None, passwords.values()), None)
+    for name, password in passwords.items():
+        if known and not password:
+            os.environ[name] = known
+    refresh_global_settings_context()
+
+
+def _check_access() -> None:
+    """Ask the server something that it tells only those who may use it.
+
+    Raises:
+        PrefectHTTPStatusError: the server wants another password, or one at all; the command line
+            makes a sentence of it.
+    """
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        client.api_version()
+
+
+@contextlib.contextmanager
+def _until_told_to_stop() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, in every phase, and neither is an error.
+
+    The server is given its time; only a second Ctrl-C ends all of it at once.
+    """
+    interruption.listen()  # whoever has called us: what is started here has to be ended
+    try:
+        with stopping.finishing():
+            yield
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code:
+            raise
+
+
+def _tell(
+    address: Address, log: Path | None, limit: int, defaults: Mapping[str, Any], console: Console
+) -> None:
+    whose = f"started here, its log is {log}" if log else "it was running already"
+    runs = "run" if limit == 1 else "runs"
+    missing = [name for name in ("corpus", "vocabulary") if name not in defaults]
+    values = {"corpus": "FOLDER", "vocabulary": "coco"}
+    parameters = "".join(f" --param {name}={values[name]}" for name in missing)
+    lines = [
+        f"[bold]Prefect[/]      {address.ui_url} ({whose})",
+        "[bold]Deployments[/]  build-pseudolabels, train-zutis, evaluate-zutis; at most "
+        f"{limit} {runs} at a time, in {Path.cwd()}",
+        f"[bold]Run form[/]     {address.ui_url}/deployments",
+        f"[bold]Roots[/]        {_roots()}",
+        "",
+        "In another terminal:",
+        "",
+        f"  export PREFECT_API_URL={address.api_url}",
+        f"  {_prefect()} deployment run build-pseudolabels/build-pseudolabels{parameters}",
+        "",
+        "Ctrl-C stops all of it.",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+    sys.stdout.flush()
+
+
+def _roots() -> str:
+    from rich.markup import escape
+
+    allowed = roots()
+    if allowed is None:
+        return "none: runs read and write whatever this user may (see --root)"
+    return f"runs read and write under {escape(', '.join(allowed))} alone"
+
+
+def _prefect() -> str:
+    """Prefect's command, as whoever has typed ours can type it."""
+    return "uv run prefect" if os.environ.get("UV") else "prefect"  # uv tells what it starts

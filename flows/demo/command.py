@@ -1,0 +1,184 @@
+"""`zutis demo`: the whole pipeline for real, on a made world, with small models, in minutes."""
+
+from __future__ import annotations
+
+import json
+import time
+import webbrowser
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.settings.devices import require_device
+from flows.terminal.waiting import loading, waiting_for
+
+if TYPE_CHECKING:
+    from flows.demo.page import Figure
+    from flows.demo.settings import DemoSize
+    from flows.demo.world import DemoWorld
+
+DEFAULT_FOLDER = "zutis-demo"
+FIGURES = "figures.json"
+_WALL_TIME = "wall-time.json"
+
+
+def demo_command(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A smaller world, in a minute; for tests.")
+    ] = False,
+    vocabulary: Annotated[
+        str,
+        typer.Option(
+            help="Build for this vocabulary, such as one-more.txt of the folder, and train nothing:"
+            " shows what one name more costs."
+        ),
+    ] = "",
+    folder: Annotated[
+        Path | None,
+        typer.Option(help=f"Where everything goes.  [default: {DEFAULT_FOLDER}]"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Run the whole pipeline on a made world with small models, and show what came of it.
+
+    Needs no download and no GPU. Running it again takes seconds.
+    """
+    device = require_device(device)
+    with loading():
+        from flows.demo.settings import DEFAULT, QUICK
+    size = replace(QUICK if quick else DEFAULT, device=device)
+    chosen = folder or Path(f"{DEFAULT_FOLDER}-quick" if quick else DEFAULT_FOLDER)
+    console = Console()
+    if vocabulary:
+        build_for(vocabulary, size, chosen, console)
+        return
+    page = run_demo(size, chosen, console)
+    if show:
+        webbrowser.open(page.absolute().as_uri())
+
+
+def build_for(vocabulary: str, size: DemoSize, folder: Path, console: Console) -> None:
+    """Build the data set of another vocabulary from the same pictures.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+    """
+    _make_world(folder, size, console)
+    with loading():
+        from flows.commands.build import obtain_outcome
+        from flows.summaries.build import print_summary, summarise
+    started = time.monotonic()
+    outcome = obtain_outcome(size.build_settings(folder, vocabulary), None, console)
+    print_summary(summarise(outcome.build, outcome.reports), console)
+    console.print(f"Built in {time.monotonic() - started:.1f} s.", highlight=False)
+
+
+def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
+    """Everything, from the pictures to the page, whose path it returns.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+    """
+    started = time.monotonic()
+    world = _make_world(folder, size, console)
+    with loading():
+        from flows.commands.build import obtain_outcome
+        from flows.commands.evaluate import obtain_scores
+        from flows.commands.train import obtain_training
+        from flows.demo.command_lines import demo_commands
+        from flows.demo.figures import DemoScores, figures
+        from flows.demo.report import write_report
+        from flows.demo.scores import precision_by_chance, retrieved_pictures, scored_masks
+        from flows.demo.settings import LEFT_OUT
+        from flows.settings.next_steps import NextSteps
+        from storage.shards.samples import ShardSamples
+
+    store = str(folder / "store")
+    _say(console, 2, "pseudo-labels for every kind; ZUTIS trained on them; scores on the scenes")
+    outcome = obtain_outcome(
+        size.build_settings(folder, str(world.vocabulary)),
+        NextSteps(
+            then="train+evaluate",
+            training=size.training_settings(),
+            evaluation=size.evaluation_settings(folder),
+        ),
+        console,
+    )
+    _say(console, 3, f"the same, but training is not shown {', '.join(LEFT_OUT)}")
+    dataset = outcome.build.dataset.key
+    training = obtain_training(size.training_settings(LEFT_OUT), dataset, store, console)
+    partly = obtain_scores(size.evaluation_settings(folder), training.key, store, console)
+    _say(console, 4, "what came of it")
+    with waiting_for(console, "Comparing the masks with the truth"):
+        truth = world.truth()
+        retrieved = retrieved_pictures(outcome.build.retrieval, truth)
+        masks = scored_masks(ShardSamples.open(outcome.build.dataset), retrieved, truth)
+        chance = precision_by_chance(truth, {one.kind for one in retrieved})
+    assert outcome.training is not None
+    assert outcome.evaluation is not None
+    scores = DemoScores(
+        retrieved=retrieved,
+        masks=masks,
+        evaluated=outcome.evaluation,
+        partly=partly,
+        chance=chance,
+        commands=demo_commands(size, dataset, outcome.training.key, training.key),
+        seconds=_wall_time(world, time.monotonic() - started),
+    )
+    measured = figures(scores, size)
+    _print_figures(measured, console)
+    content = json.dumps([asdict(one) for one in measured], indent=1, ensure_ascii=False)
+    (folder / FIGURES).write_text(content + "\n", encoding="utf-8")
+    with waiting_for(console, "Writing the page"):
+        page = write_report(folder, size, scores, measured, outcome, training)
+    console.print(f"Everything, with pictures: {page}", highlight=False, soft_wrap=True)
+    console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
+    return page
+
+
+def _make_world(folder: Path, size: DemoSize, console: Console) -> DemoWorld:
+    _say(console, 1, f"a world: {size.pictures:,} pictures and {size.scenes:,} scenes")
+    started = time.monotonic()
+    with waiting_for(console, "Drawing"):
+        from flows.demo.world import make_world
+
+        world = make_world(folder, size)
+    made = f"drawn in {time.monotonic() - started:.1f} s" if world.made else "there already"
+    console.print(f"{folder}: {made}", highlight=False, soft_wrap=True)
+    return world
+
+
+def _say(console: Console, number: int, what: str) -> None:
+    console.print(f"\n[bold]{number}/4[/]  {escape(what)}", highlight=False, soft_wrap=True)
+
+
+def _wall_time(world: DemoWorld, seconds: float) -> float | None:
+    """Of the run that made everything: this one, or the one that wrote it down; None if that was
+    interrupted."""
+    path = world.folder / _WALL_TIME
+    if world.made:
+        path.write_text(json.dumps({"seconds": seconds}) + "\n", encoding="utf-8")
+        return seconds
+    try:
+        found: float = json.loads(path.read_text(encoding="utf-8"))["seconds"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return found
+
+
+def _print_figures(measured: list[Figure], console: Console) -> None:
+    table = Table(title="What came of it", title_justify="left")
+    for column in ("", "measured", "baseline", "goal", "reached", "of what"):
+        table.add_column(column, justify="right" if column == "measured" else "left")
+    for one in measured:
+        reached = {True: "yes", False: "[bold red]no[/]", None: ""}[one.reached]
+        table.add_row(
+            escape(one.name), one.value, one.baseline, one.goal, reached, escape(one.note)
+        )
+    console.print(table)

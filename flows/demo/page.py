@@ -1,0 +1,248 @@
+"""The demonstration's report: one HTML page that needs no other file, script or font.
+
+The template is `templates/demo.html` beside this module; pictures are embedded as data URIs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from string import ascii_uppercase
+from typing import Final
+
+import jinja2
+
+from flows.demo.charts import Curve, Series, line_chart
+from flows.summaries.data_uris import data_uri
+from tasks.packing.mask_sheet import FOUND, TRUE
+
+__all__ = [
+    "CategoryGallery",
+    "Curve",
+    "Figure",
+    "GalleryPicture",
+    "Page",
+    "Scene",
+    "ScenePanel",
+    "SceneSheet",
+    "ScoreTable",
+    "Series",
+    "goals_in_words",
+    "render_page",
+]
+
+# The page's parts in their order: field of `Page`, heading.
+_SECTIONS: Final = {
+    "figures": "Results",
+    "tables": "Scores",
+    "galleries": "Pseudo-labels by category",
+    "worst": "Worst cases",
+    "scenes": "The same scenes, side by side",
+    "curves": "Curves",
+    "commands": "Commands",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One line of the headline table.
+
+    Attributes:
+        baseline: what is reached without what the figure is about, and what that is; empty where
+            there is nothing to compare with.
+        reached: whether the value reaches the goal; None where this run has no goal for it.
+        command: the command line that gives the figure again.
+        note: small print below the name.
+    """
+
+    name: str
+    value: str
+    baseline: str
+    goal: str
+    reached: bool | None
+    command: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreTable:
+    """A table whose first column is text and whose others are numbers, aligned right.
+
+    Attributes:
+        command: the command line that gives it again.
+
+    Raises:
+        ValueError: a row has not as many cells as there are columns.
+    """
+
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    command: str
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"A row of {self.title!r} has {len(row)} cells "
+                    f"for {len(self.columns)} columns: {row}."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GalleryPicture:
+    """A small picture with its mask drawn on it.
+
+    Attributes:
+        image: a PNG or JPEG file.
+        caption: short words below it.
+        right: False for a picture that does not show the category; the page marks it.
+    """
+
+    image: bytes
+    caption: str
+    right: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryGallery:
+    """A category's pictures."""
+
+    name: str
+    note: str
+    pictures: tuple[GalleryPicture, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenePanel:
+    """A view of a scene.
+
+    Attributes:
+        label: whose view it is.
+        image: a PNG or JPEG file.
+        alt: what is to be seen, in words.
+    """
+
+    label: str
+    image: bytes
+    alt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One picture in several views, side by side."""
+
+    title: str
+    panels: tuple[ScenePanel, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneSheet:
+    """Scenes one below the other.
+
+    Attributes:
+        note: what is drawn, and how the scenes were chosen.
+        command: the command line that gives the predictions again.
+    """
+
+    note: str
+    command: str
+    scenes: tuple[Scene, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.scenes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """All that the page shows. Parts that are empty get no heading.
+
+    Attributes:
+        lead: one paragraph below the title.
+        facts: (label, value) pairs: corpus size, wall time, machine and the like.
+        again: the command line that gives the pictures again, and what stands below them.
+        commands: (what it does, the command line to type) pairs.
+
+    All command lines are for the folder that the page is in.
+    """
+
+    title: str
+    lead: str
+    facts: tuple[tuple[str, str], ...]
+    figures: tuple[Figure, ...]
+    tables: tuple[ScoreTable, ...]
+    galleries: tuple[CategoryGallery, ...]
+    worst: tuple[GalleryPicture, ...]
+    curves: tuple[Curve, ...]
+    scenes: SceneSheet
+    again: str
+    commands: tuple[tuple[str, str], ...]
+
+
+def render_page(page: Page) -> str:
+    """The page as HTML, to be written as UTF-8. Every text is escaped.
+
+    Raises:
+        ValueError: a picture is neither a PNG nor a JPEG file.
+    """
+    template = _templates().get_template("demo.html")
+    return template.render(
+        page=page,
+        shown={field: title for field, title in _SECTIONS.items() if getattr(page, field)},
+        goals=goals_in_words(page.figures),
+        letters=letters(page),
+        found_colour=_css(FOUND),
+        true_colour=_css(TRUE),
+        anchors={
+            field: _anchors(field, [part.title for part in getattr(page, field)])
+            for field in ("tables", "curves")
+        }
+        | {"galleries": _anchors("category", [gallery.name for gallery in page.galleries])},
+    )
+
+
+def goals_in_words(figures: tuple[Figure, ...]) -> str:
+    """How many of the goals were reached: "7 of 8 goals reached."; empty without goals."""
+    goals = [figure for figure in figures if figure.reached is not None]
+    if not goals:
+        return ""
+    reached = sum(figure.reached is True for figure in goals)
+    return f"{reached} of {len(goals)} goal{'s' if len(goals) > 1 else ''} reached."
+
+
+def letters(page: Page) -> dict[str, str]:
+    """A letter for each command line that gives figures again, in the order of the page."""
+    lines = [figure.command for figure in page.figures]
+    lines += [table.command for table in page.tables]
+    lines += [page.again, page.scenes.command]
+    return dict(zip(dict.fromkeys(line for line in lines if line), ascii_uppercase, strict=False))
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    return f"rgb({', '.join(map(str, colour))})"
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("flows"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"data_uri": data_uri, "line_chart": line_chart}
+    return environment
+
+
+def _anchors(prefix: str, names: list[str]) -> list[str]:
+    """An id for each name, readable and used once."""
+    anchors: list[str] = []
+    for number, name in enumerate(names, start=1):
+        words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        anchor = f"{prefix}-{words or number}"
+        anchors.append(f"{anchor}-{number}" if anchor in anchors else anchor)
+    return anchors

@@ -1,0 +1,196 @@
+"""Scenes of the demonstration: picture, truth, the baseline's things and ZUTIS's, side by side.
+
+Dimensions:
+    h, w  rows, columns of a scene
+    n     things that are shown of it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from flows.demo.page import Scene, ScenePanel
+from flows.pipelines.training import Evaluated
+from flows.settings.evaluation import EvaluationSettings, opened_set
+from storage.artifacts.store import Artifact
+from storage.evaluation_sets.opening import EvaluationImage, EvaluationSet
+from tasks.evaluation.evaluate import INSTANCES
+from tasks.packing.mask_sheet import as_jpeg
+from tasks.prediction.overlays import draw_named_masks
+
+_SHOWN: Final = 6
+_FOUND: Final = 0.5
+"""IoU from which a thing counts as found, as in AP50."""
+_FONT: Final = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """A thing of a scene, true or found.
+
+    Attributes:
+        name: its kind.
+        label: of the kind, from 1.
+        rle: COCO's compressed run lengths.
+        score: of a found one, 0..1; None for a true one.
+    """
+
+    name: str
+    label: int
+    rle: Mapping[str, Any]
+    score: float | None = None
+
+    @property
+    def text(self) -> str:
+        return self.name if self.score is None else f"{self.name} {self.score:.2f}"
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Bool [h, w]."""
+        return cast("NDArray[np.bool_]", coco_mask.decode(dict(self.rle)).astype(np.bool_))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Looked:
+    """A scene with what is on it and what both models see there, best first."""
+
+    number: int
+    image: EvaluationImage
+    truth: list[Thing]
+    baseline: list[Thing]
+    model: list[Thing]
+
+
+def side_by_side(evaluated: Evaluated, settings: EvaluationSettings) -> tuple[Scene, ...]:
+    """Some of the scenes, from the one that ZUTIS does best to the one that it does worst.
+
+    Of each model as many things are shown as there are, those of the highest scores: what a score
+    is worth differs between the models.
+
+    Raises:
+        ZutisError: the scenes have gone.
+    """
+    assert evaluated.baseline is not None, "the demonstration asks for it"
+    used = opened_set(settings)
+    baseline, model = (_found(one, used) for one in (evaluated.baseline, evaluated.model))
+    looked = [
+        _looked(number, image, used, baseline, model)
+        for number, image in enumerate(used.images, start=1)
+    ]
+    return tuple(_scene(one) for one in spread(looked))
+
+
+def spread(looked: Sequence[_Looked], most: int = _SHOWN) -> list[_Looked]:
+    """At most so many scenes, evenly from ZUTIS's best to its worst; of equal ones the first."""
+    order = sorted(looked, key=lambda one: (-agreement(one.truth, one.model), one.number))
+    places = np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(int)
+    return [order[place] for place in places]
+
+
+def agreement(truth: Sequence[Thing], found: Sequence[Thing]) -> float:
+    """Of each true thing the IoU with the best found one of its kind, averaged, 0..1; 1 without
+    things."""
+    best = _ious(truth, found).max(axis=1, initial=0.0)
+    return float(best.mean()) if len(truth) else 1.0
+
+
+def number_found(truth: Sequence[Thing], found: Sequence[Thing]) -> int:
+    """How many true things are found: each found one, best first, stands for one true thing of its
+    kind at most, with which its IoU is 0.5 or more."""
+    ious = _ious(truth, found)
+    number = 0
+    for column in range(len(found)):
+        best = int(ious[:, column].argmax()) if len(truth) else 0
+        if len(truth) and ious[best, column] >= _FOUND:
+            number += 1
+            ious[best] = 0.0
+    return number
+
+
+def _ious(truth: Sequence[Thing], found: Sequence[Thing]) -> NDArray[np.float64]:
+    """float64 [true, found]: 0 for things of different kinds."""
+    if not truth or not found:
+        return np.zeros((len(truth), len(found)))
+    rles = [[dict(one.rle) for one in things] for things in (truth, found)]
+    ious = np.asarray(coco_mask.iou(*rles, [0] * len(found)), dtype=np.float64)
+    alike = np.equal.outer([one.label for one in truth], [one.label for one in found])
+    return np.where(alike, ious, 0.0)
+
+
+def _found(evaluation: Artifact, used: EvaluationSet) -> dict[int, list[Thing]]:
+    """What a model found in each image, best first."""
+    labels = {used.own_id(label): label for label in range(1, len(used.categories) + 1)}
+    by_image: dict[int, list[Thing]] = {}
+    for row in sorted(evaluation.read_json(INSTANCES), key=lambda row: -row["score"]):
+        label = labels[row["category_id"]]
+        by_image.setdefault(row["image_id"], []).append(
+            Thing(
+                name=used.categories[label - 1],
+                label=label,
+                rle=row["segmentation"],
+                score=row["score"],
+            )
+        )
+    return by_image
+
+
+def _looked(
+    number: int,
+    image: EvaluationImage,
+    used: EvaluationSet,
+    baseline: Mapping[int, list[Thing]],
+    model: Mapping[int, list[Thing]],
+) -> _Looked:
+    truth = [
+        Thing(name=used.categories[row.category - 1], label=row.category, rle=row.rle)
+        for row in image.instances() or ()
+        if not row.is_crowd
+    ]
+    shown = (found.get(image.image_id, [])[: len(truth)] for found in (baseline, model))
+    theirs, ours = shown
+    return _Looked(number=number, image=image, truth=truth, baseline=theirs, model=ours)
+
+
+def _scene(one: _Looked) -> Scene:
+    pixels = one.image.read()
+    of = len(one.truth)
+    theirs, ours = (number_found(one.truth, found) for found in (one.baseline, one.model))
+    return Scene(
+        title=f"Scene {one.number}: MaskCLIP finds {theirs} of {of} things, ZUTIS {ours}",
+        panels=(
+            ScenePanel(label="image", image=_plain(pixels), alt=f"scene {one.number}"),
+            *(
+                _panel(label, pixels, things)
+                for label, things in (
+                    ("truth", one.truth),
+                    ("MaskCLIP (baseline)", one.baseline),
+                    ("ZUTIS", one.model),
+                )
+            ),
+        ),
+    )
+
+
+def _panel(label: str, pixels: NDArray[np.uint8], things: Sequence[Thing]) -> ScenePanel:
+    masks = [one.mask() for one in things]
+    drawn = draw_named_masks(
+        pixels,
+        np.stack(masks) if masks else np.zeros((0, *pixels.shape[:2]), dtype=np.bool_),
+        [one.label for one in things],
+        [one.text for one in things],
+        font_size=_FONT,
+    )
+    seen = ", ".join(one.text for one in things) or "nothing"
+    return ScenePanel(label=label, image=as_jpeg(drawn), alt=f"{label}, outlined: {seen}")
+
+
+def _plain(pixels: NDArray[np.uint8]) -> bytes:
+    """The picture as large as those with outlines are drawn."""
+    return as_jpeg(
+        draw_named_masks(pixels, np.zeros((0, *pixels.shape[:2]), dtype=np.bool_), [], [])
+    )

@@ -1,0 +1,138 @@
+"""How good retrieval and pseudo-masks are, where the truth about every picture is known.
+
+Dimensions:
+    h, w  rows, columns of a picture
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.artifacts.store import Artifact
+from storage.images.records import read_parquet
+from storage.shards.samples import ShardSamples
+from tasks.saliency_training.scores import iou
+from tasks.stage.layout import RETRIEVAL, RETRIEVED_IMAGES
+
+Mask = NDArray[np.bool_]
+Truth = Mapping[str, Sequence[tuple[str, Mask]]]
+"""(kind, visible mask bool [h, w]) of each object, by file name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrieved:
+    """A picture that was retrieved for a name.
+
+    Attributes:
+        kind: the name.
+        rank: from 1.
+        image_id: of the picture.
+        file: its name in the corpus.
+        right: it shows the kind.
+    """
+
+    kind: str
+    rank: int
+    image_id: str
+    file: str
+    right: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoredMask:
+    """A pseudo-mask and what it should have been.
+
+    Attributes:
+        kind: its label.
+        rank: of the picture among those retrieved for the kind.
+        jpeg: the picture.
+        mask, truth: bool [h, w]; the truth is all objects of the picture, which is what a saliency
+            model is asked for.
+        iou: of the two, 0..1.
+        right: the picture shows the kind.
+    """
+
+    kind: str
+    rank: int
+    jpeg: bytes
+    mask: Mask
+    truth: Mask
+    iou: float
+    right: bool
+
+
+def retrieved_pictures(retrieval: Artifact, truth: Truth) -> list[Retrieved]:
+    """Everything that was retrieved for the kinds of the world, by kind and rank.
+
+    Names that the world has no kind of are left out: nobody knows what is right for them.
+    """
+    with retrieval.open(RETRIEVED_IMAGES) as file:
+        images = read_parquet(file, ["image_id", "uri"]).to_pylist()
+    files = {row["image_id"]: PurePosixPath(row["uri"]).name for row in images}
+    with retrieval.open(RETRIEVAL) as file:
+        rows = read_parquet(file, ["category", "rank", "image_id"]).to_pylist()
+    known = {kind for objects in truth.values() for kind, _ in objects}
+    found = [
+        Retrieved(
+            kind=row["category"],
+            rank=row["rank"],
+            image_id=row["image_id"],
+            file=files[row["image_id"]],
+            right=row["category"] in {kind for kind, _ in truth[files[row["image_id"]]]},
+        )
+        for row in rows
+        if row["category"] in known
+    ]
+    return sorted(found, key=lambda one: (one.kind, one.rank))
+
+
+def precisions(retrieved: Sequence[Retrieved]) -> dict[str, float]:
+    """The share of right pictures, 0..1, for each kind."""
+    shares: dict[str, list[bool]] = {}
+    for one in retrieved:
+        shares.setdefault(one.kind, []).append(one.right)
+    return {kind: float(np.mean(rights)) for kind, rights in shares.items()}
+
+
+def precision_by_chance(truth: Truth, kinds: Iterable[str]) -> float:
+    """The share of all pictures that show a kind, 0..1, mean over the kinds: what taking pictures
+    at random would come to."""
+    shown = [{kind for kind, _ in objects} for objects in truth.values()]
+    return float(np.mean([[kind in one for one in shown] for kind in kinds]))
+
+
+def scored_masks(
+    samples: ShardSamples, retrieved: Sequence[Retrieved], truth: Truth
+) -> list[ScoredMask]:
+    """Every pseudo-mask of the data set whose picture has any object, with its score.
+
+    Raises:
+        ArtifactError: a shard is damaged.
+    """
+    pictures = {(one.kind, one.image_id): one for one in retrieved}
+    scored = []
+    for i in range(len(samples)):
+        kind = samples.categories[int(samples.labels[i])]
+        picture = pictures.get((kind, samples.key(i)))
+        if picture is None or not truth[picture.file]:
+            continue
+        stored = samples.read(i)
+        mask = samples.decode_object(i, stored)
+        expected = np.logical_or.reduce([one for _, one in truth[picture.file]])
+        scored.append(
+            ScoredMask(
+                kind=kind,
+                rank=picture.rank,
+                jpeg=stored.jpeg,
+                mask=mask,
+                truth=expected,
+                iou=iou(mask, expected),
+                right=picture.right,
+            )
+        )
+    return sorted(scored, key=lambda one: (one.kind, one.rank))

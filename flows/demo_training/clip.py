@@ -1,0 +1,267 @@
+"""`zutis demo-train clip`: train the small CLIP of the demonstration on made pictures.
+
+Pictures and captions come from `made_world`, with seeds that no demonstration uses: those of
+training count from 1000, those that are held out lie between 900 and 999; the demonstration's are
+below 100 and 500 to 599.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from flows.settings.devices import require_device
+from flows.terminal.tenths import showing_tenths
+from flows.terminal.waiting import waiting_for
+from made_world.scenes.captions import caption
+from made_world.scenes.pictures import MadePicture, corpus_picture, scene_picture
+from made_world.things.kinds import KINDS
+from storage.errors.exceptions import ConfigError
+from storage.errors.numbers import check_named_numbers
+from storage.weights.registry import ClipSpec
+from storage.weights.resolving import resolve
+from tasks.clip_training.loop import ClipStep
+from tasks.clip_training.pictures import CaptionedPicture
+from tasks.clip_training.scores import (
+    maskclip_iou,
+    retrieval_precision,
+    similarities,
+    zero_shot_accuracy,
+)
+from tasks.clip_training.stretches import STRETCHES, Stretch, train_in_stretches, write_weights
+from tasks.stage.models import ModelConfig, load_clip_model
+from tasks.workers.worker_processes import live_as_long_as_the_parent
+
+ARCHITECTURE: Final = "made-ViT-8"
+
+_FIRST_SEED: Final = 1000
+_HELD_OUT_CORPUS, _HELD_OUT_SCENES = 900, 901
+_SCENES_IN_TEN: Final = 3
+_CAPTIONS: Final = 8
+_QUALITY: Final = 92
+_CHUNK: Final = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipFigures:
+    """How good a model is on pictures that it has not seen; all but the counts are 0..1.
+
+    Attributes:
+        accuracy: zero-shot, of pictures with one kind of thing.
+        precision: of retrieval, averaged over the kinds.
+        worst: the kind with the lowest precision, and that.
+        maskclip_iou: mean IoU of MaskCLIP on scenes.
+        at: pictures retrieved for a kind.
+        corpus, scenes: numbers of pictures.
+    """
+
+    accuracy: float
+    precision: float
+    worst: tuple[str, float]
+    maskclip_iou: float
+    at: int
+    corpus: int
+    scenes: int
+
+    def __str__(self) -> str:
+        kind, lowest = self.worst
+        return (
+            f"zero-shot accuracy {self.accuracy:.1%}; retrieval precision@{self.at}"
+            f" {self.precision:.1%} among {self.corpus:,} pictures (lowest {lowest:.0%}, {kind});"
+            f" MaskCLIP's mIoU {self.maskclip_iou:.1%} on {self.scenes} scenes"
+        )
+
+
+def train_clip(
+    out: Path,
+    *,
+    seed: int = 0,
+    pictures: int = 24_000,
+    minutes: float = 0.0,
+    workers: int = 0,
+    precision: str = "bfloat16",
+    architecture: str = ARCHITECTURE,
+    stretches: Sequence[Stretch] = STRETCHES,
+    device: str = "auto",
+) -> ClipFigures:
+    """Train a CLIP on made pictures, write its weights, measure it, and print all that.
+
+    Args:
+        out: the safetensors file; weights are float16.
+        seed: of the pictures, the initial weights, and all random changes.
+        pictures: made before the training, a mixture of single things and scenes.
+        minutes: the training itself (without making pictures) takes at most that long; 0: as long
+            as its steps take. What ends by the clock depends on the machine's speed.
+        workers: processes that make pictures; 0: as many as there are cores.
+        precision: of the training, `float32` or `bfloat16`.
+        architecture: of open_clip's or ours.
+        stretches: parts of the training.
+        device: auto, cpu, cuda or cuda:N. On a GPU the weights are other ones.
+
+    Raises:
+        ConfigError: a setting can't work, or the device can't be used.
+    """
+    device = require_device(device)
+    _check(out, seed, pictures, minutes)
+    console, started = Console(), time.monotonic()
+    with waiting_for(console, "Drawing pictures", total=pictures, patience=0) as wait:
+        pool = []
+        for picture in made_pictures(seed, pictures, workers):
+            pool.append(picture)
+            wait.advance()
+    console.print(f"{len(pool):,} pictures made in {time.monotonic() - started:.0f} s")
+    with _reporting(console) as report:
+        weights = train_in_stretches(
+            pool, stretches, architecture=architecture, seed=seed, precision=precision,
+            max_minutes=minutes, on_step=report, device=device,
+        )  # fmt: skip
+    write_weights(weights, out)
+    size, took = out.stat().st_size / 1e6, (time.monotonic() - started) / 60
+    console.print(f"{out}: {size:.2f} MB, made in {took:.1f} minutes", soft_wrap=True)
+    with waiting_for(console, "Measuring on pictures held out"):
+        figures = measure_clip(out, architecture, device=device)
+    console.print(f"On pictures held out: {figures}", soft_wrap=True)
+    return figures
+
+
+def measure_clip(
+    weights: Path,
+    architecture: str = ARCHITECTURE,
+    *,
+    corpus: int = 1500,
+    scenes: int = 100,
+    at: int = 30,
+    device: str = "cpu",
+) -> ClipFigures:
+    """Measure a file of weights on held-out pictures.
+
+    Args:
+        weights: of the architecture.
+        architecture: of open_clip's or ours.
+        corpus: pictures to retrieve from.
+        scenes: pictures to segment.
+        at: pictures to retrieve for each kind.
+        device: cpu, cuda or cuda:N.
+
+    Raises:
+        WeightsError: the file is missing or of another model.
+    """
+    spec = ClipSpec(architecture=architecture, weights=str(weights.absolute()))
+    model = ModelConfig(architecture=architecture, weights=resolve(spec), device=device)
+    clip = load_clip_model(model)
+    pictures = [corpus_picture(_HELD_OUT_CORPUS, number) for number in range(corpus)]
+    shows = np.array([_shows(picture) for picture in pictures])
+    cosines = similarities(clip, [_as_jpeg(picture) for picture in pictures], KINDS)
+    precisions = retrieval_precision(cosines, shows, at)
+    worst = int(precisions.argmin())
+    held_out = [scene_picture(_HELD_OUT_SCENES, number) for number in range(scenes)]
+    labels = [_labels(scene) for scene in held_out]
+    return ClipFigures(
+        accuracy=zero_shot_accuracy(cosines, shows),
+        precision=float(precisions.mean()),
+        worst=(KINDS[worst], float(precisions[worst])),
+        maskclip_iou=maskclip_iou(clip, [_as_jpeg(scene) for scene in held_out], labels, KINDS),
+        at=at,
+        corpus=corpus,
+        scenes=scenes,
+    )
+
+
+def made_pictures(seed: int, count: int, workers: int = 0) -> Iterator[CaptionedPicture]:
+    """Pictures of the made world as a training needs them, made by several processes, in order.
+
+    Args:
+        seed: 0 or more; each has pictures of its own.
+        count: how many; three of ten are scenes.
+        workers: processes; 0: as many as there are cores.
+    """
+    chunks = [(_FIRST_SEED + seed, at, min(at + _CHUNK, count)) for at in range(0, count, _CHUNK)]
+    processes = min(workers or os.cpu_count() or 1, len(chunks))
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, context, live_as_long_as_the_parent) as pool:
+        for made in pool.map(_make, chunks):
+            yield from made
+
+
+def _make(chunk: tuple[int, int, int]) -> list[CaptionedPicture]:
+    seed, first, last = chunk
+    return [_captioned(seed, number) for number in range(first, last)]
+
+
+def _captioned(seed: int, number: int) -> CaptionedPicture:
+    make = scene_picture if number % 10 < _SCENES_IN_TEN else corpus_picture
+    picture = make(seed, number)
+    centres = [np.argwhere(one.mask).mean(axis=0) for one in picture.objects]
+    return CaptionedPicture(
+        pixels=_as_jpeg(picture),
+        # Each number gives a caption of its own.
+        captions=tuple(
+            caption(picture, seed, number * _CAPTIONS + which) for which in range(_CAPTIONS)
+        ),
+        centres=np.array(centres, dtype=np.float32).reshape(-1, 2),
+    )
+
+
+def _as_jpeg(picture: MadePicture) -> NDArray[np.uint8]:
+    """The pixels with the traces of compression that a corpus's files have."""
+    file = io.BytesIO()
+    Image.fromarray(picture.pixels).save(file, "JPEG", quality=_QUALITY)
+    return np.asarray(Image.open(file))
+
+
+def _shows(picture: MadePicture) -> list[bool]:
+    """For each kind, whether the picture shows it."""
+    kinds = {one.kind for one in picture.objects}
+    return [kind in kinds for kind in KINDS]
+
+
+def _labels(picture: MadePicture) -> NDArray[np.int64]:
+    """int64 [h, w]: 0 background, from 1 the kinds; visible masks don't overlap."""
+    labels = np.zeros(picture.pixels.shape[:2], dtype=np.int64)
+    for one in picture.objects:
+        labels[one.mask] = KINDS.index(one.kind) + 1
+    return labels
+
+
+@contextmanager
+def _reporting(console: Console) -> Iterator[Callable[[Stretch, ClipStep], None]]:
+    """A bar on a terminal, and a line for every tenth of a stretch."""
+    bars = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with showing_tenths(console, bars) as show:
+
+        def report(stretch: Stretch, step: ClipStep) -> None:
+            show(
+                step.done,
+                f"{stretch.image_size} pixels",
+                f"{stretch.image_size} pixels {step.done:5.1%}: step {step.step:,},"
+                f" loss {step.loss:.3f}, scale {step.scale:.1f}",
+            )
+
+        yield report
+
+
+def _check(out: Path, seed: int, pictures: int, minutes: float) -> None:
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"out is {out}: choose a name that ends with .safetensors.")
+    check_named_numbers({"seed": seed, "pictures": pictures, "minutes": minutes})
+    for name, value, least in (
+        ("seed", seed, 0),
+        ("pictures", pictures, 1),
+        ("minutes", minutes, 0),
+    ):
+        if value < least:
+            raise ConfigError(f"{name} is {value}: choose {least} or more.")

@@ -1,0 +1,30 @@
+"""One part of a stage, as it is handed to whatever runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from storage.artifacts.store import ArtifactRef
+
+
+@dataclass(frozen=True)
+class StageCall:
+    """One part of a stage, as it travels to a worker: strings and numbers.
+
+    Attributes:
+        stage: the stage's name.
+        config, inputs: the stage's own dataclasses.
+        store: root of the artifact store.
+        ref: the artifact that will come of it; None for a stage that looks at what is there.
+        label: what the task run is called in the UI.
+        cluster: address of the Ray cluster to run on; empty for this process.
+    """
+
+    stage: str
+    config: Any
+    inputs: Any
+    store: str
+    ref: ArtifactRef | None
+    label: str
+    cluster: str = ""

@@ -1,0 +1,55 @@
+"""Every stage by its name: the one place that knows them all."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from tasks.evaluation import evaluate
+from tasks.indexing import ask_again, build_index, embed_crops, embed_images, scan
+from tasks.masking import make_masks, plan_masks
+from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_build
+from tasks.retrieval import embed_text, retrieve, search_index
+from tasks.training import train
+
+# In this order each reads what those before it have made.
+STAGES: dict[str, ModuleType] = {
+    module.NAME: module
+    for module in (
+        scan,
+        embed_images,
+        ask_again,
+        embed_crops,
+        build_index,
+        embed_text,
+        search_index,
+        retrieve,
+        plan_masks,
+        make_masks,
+        plan_shards,
+        pack_shards,
+        assemble_dataset,
+        record_build,
+        train,
+        evaluate,
+    )
+}
+
+# What a stage's progress counts.
+UNITS = {
+    "scan": "files",
+    "embed_images": "images",
+    "ask_again": "images",
+    "embed_crops": "images",
+    "build_index": "images",
+    "embed_text": "names",
+    "search_index": "names",
+    "retrieve": "names",
+    "plan_masks": "images",
+    "make_masks": "images",
+    "plan_shards": "samples",
+    "pack_shards": "samples",
+    "assemble_dataset": "shards",
+    "record_build": "builds",
+    "train": "iterations",
+    "evaluate": "images",
+}

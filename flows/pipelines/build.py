@@ -1,0 +1,449 @@
+"""The wiring of a build: which stage reads what, and nothing of how stages are run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+from flows.execution.executors import Executor
+from flows.pipelines import early_checks
+from flows.pipelines.embedding import embed_parts
+from flows.settings.build import (
+    BuildSettings,
+    clip_model,
+    file_name_of,
+    identity,
+    selfmask_model,
+    weights_labels,
+)
+from storage.artifacts.store import Artifact, ArtifactRef
+from storage.corpora.corpus import Source, check_uri_column, open_sources
+from storage.corpora.selection import Selection
+from storage.errors.exceptions import ConfigError
+from storage.errors.reject_reasons import SIXTEEN_BIT
+from storage.files.filesystems import is_local, parent_uri
+from storage.images.bit_depth import check_bit_depth
+from storage.images.records import read_parquet
+from storage.vocabularies.prompt_templates import TEMPLATES
+from storage.vocabularies.vocabulary import Vocabulary, category_prompts, load_vocabulary
+from tasks.indexing import build_index, embed_crops, embed_images, scan
+from tasks.masking import make_masks, plan_masks
+from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_build
+from tasks.retrieval import embed_text, retrieve, search_index
+from tasks.retrieval.text_rows import TextRow
+from tasks.stage.contract import PartOfPlan, plan_parts
+from tasks.stage.coverage import covered_items
+from tasks.stage.layout import MASKS, NEIGHBOURS, RETRIEVED_IMAGES, TEXTS
+from tasks.stage.models import ModelConfig
+
+# Names whose prompts go through the text tower as one part: seconds on a GPU, a minute on a CPU.
+_NAMES_A_PART = 64
+# Images a forward pass. On a CPU more gain nothing; a GPU in bfloat16 wants to be filled.
+_EMBED_BATCH = {"float32": 32, "bfloat16": 256}
+_MASK_BATCH = {"float32": 1, "bfloat16": 8}
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a build came to.
+
+    Attributes:
+        plans: the sources' plans; embedded: their embedding parts.
+        index, retrieval, shard_plan, dataset, record: artifacts of the stages of these names.
+        models: CLIP and SelfMask.
+    """
+
+    plans: list[Artifact]
+    embedded: list[Artifact]
+    index: Artifact
+    retrieval: Artifact
+    shard_plan: Artifact
+    dataset: Artifact
+    record: Artifact
+    models: tuple[ModelConfig, ModelConfig]
+
+    @property
+    def untrained(self) -> bool:
+        return any(model.weights.untrained for model in self.models)
+
+
+def build(settings: BuildSettings, executor: Executor) -> Build:
+    """Run or find every stage of a build, in order.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+        NotCached: from an executor that runs nothing.
+    """
+    vocabulary = load_vocabulary(settings.vocabulary)
+    early_checks.check_prompts(vocabulary)
+    clip = clip_model(settings.clip, settings.device, settings.precision)
+    selfmask = selfmask_model(settings.selfmask, settings.device, settings.precision)
+    configs = _check_settings(settings, clip, selfmask)
+    sources = open_sources(settings.corpus, uri_column=settings.uri_column)
+    check_uri_column(settings.uri_column, sources)
+    configs = replace(
+        configs, plan_shards=replace(configs.plan_shards, roots=_roots(settings, sources))
+    )
+
+    plans = _scan(settings, sources, executor)
+    categories = _texts(configs.embed_text, vocabulary, executor)
+    _check_before_reading(settings, configs, categories, plans, executor)
+    embedded, beside, index = _index(settings, configs, plans, executor)
+    retrieval, retrieval_inputs = _retrieve(settings, configs, categories, index, executor)
+    masks = _mask(settings, configs, retrieval, executor)
+    shard_plan, shards, dataset = _pack(settings, configs, vocabulary, retrieval, masks, executor)
+
+    others = (
+        *(a.ref for a in plans),
+        *(a.ref for a in embedded),
+        *beside,
+        *retrieval_inputs,
+        *masks,
+        *shards,
+    )
+    record = executor.one(
+        record_build.NAME,
+        record_build.Config(
+            vocabulary=vocabulary.name,
+            clip=identity(clip),
+            selfmask=identity(selfmask),
+            notes={
+                "weights": weights_labels([clip, selfmask]),
+                "clip": settings.clip,
+                "corpus": list(settings.corpus),
+            },
+        ),
+        record_build.Inputs(
+            index=index.ref,
+            retrieval=retrieval.ref,
+            shard_plan=shard_plan.ref,
+            dataset=dataset.ref,
+            others=others,
+        ),
+    )
+    return Build(plans, embedded, index, retrieval, shard_plan, dataset, record, (clip, selfmask))
+
+
+@dataclass(frozen=True)
+class _Configs:
+    """The stages' configurations, made first so that a bad setting stops before any work."""
+
+    embed_images: embed_images.Config
+    embed_text: embed_text.Config
+    index: build_index.Config
+    retrieve: retrieve.Config
+    masks: make_masks.Config
+    plan_shards: plan_shards.Config
+
+    @property
+    def models(self) -> tuple[ModelConfig, ModelConfig]:
+        return self.embed_images.clip, self.masks.selfmask
+
+
+def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelConfig) -> _Configs:
+    check_bit_depth(settings.bit_depth)
+    if settings.crops not in ("central", "many"):
+        raise ConfigError(f"crops is {settings.crops!r}: choose central or many.")
+    scan.Config(source="", part_images=settings.part_images)
+    Selection.of(settings.include, settings.exclude)
+    plan_masks.Config(masks_prefix="", part_images=settings.mask_part_images)
+    search_index.Config(k=settings.per_category, texts_prefix="")
+    return _Configs(
+        embed_images=embed_images.Config(
+            clip=clip,
+            unusual_images=cast(Literal["convert", "reject"], settings.unusual_images),
+            batch_size=_EMBED_BATCH[clip.precision],
+        ),
+        embed_text=embed_text.Config(clip=clip),
+        index=build_index.Config(index=settings.index, index_search=settings.index_search),
+        retrieve=retrieve.Config(
+            overlap=settings.overlap,
+            min_score=settings.min_score,
+            min_probability=settings.min_probability,
+            min_margin=settings.min_margin,
+        ),
+        masks=make_masks.Config(
+            selfmask=selfmask,
+            mask_size=settings.mask_size,
+            refine_input=cast(make_masks.RefineInput, settings.refine_input),
+            batch_size=_MASK_BATCH[selfmask.precision],
+        ),
+        plan_shards=plan_shards.Config(shard_bytes=round(settings.shard_mb * 1_000_000)),
+    )
+
+
+def _roots(settings: BuildSettings, sources: Sequence[Source]) -> tuple[str, ...]:
+    """The corpus's local folders; of a table, a JSON file or tars the ones that they lie in, of
+    images that a pattern matches the one that it begins in."""
+    if settings.absolute_paths:
+        return ()
+    folders = [folder for source in sources for folder in _folders_of(source) if is_local(folder)]
+    return tuple(dict.fromkeys(folders))
+
+
+def _folders_of(source: Source) -> list[str]:
+    if source.kind == "folder":
+        return [source.uris[0]]
+    if source.kind == "files":
+        return [source.root]
+    return [parent_uri(uri) for uri in source.uris]
+
+
+def _scan(settings: BuildSettings, sources: Sequence[Source], executor: Executor) -> list[Artifact]:
+    """The sources' plans."""
+    plans = [
+        cast(Artifact, executor.look(scan.NAME, _scan_config(settings, source), scan.Inputs()))
+        for source in sources
+    ]
+    if told := early_checks.all_are_taken(settings.per_category, plans):
+        executor.warn(told)
+    return plans
+
+
+def _parts(plans: Sequence[Artifact]) -> list[PartOfPlan]:
+    return [
+        PartOfPlan(plan.ref, number) for plan in plans for number in range(len(plan_parts(plan)))
+    ]
+
+
+def _index(
+    settings: BuildSettings, configs: _Configs, plans: Sequence[Artifact], executor: Executor
+) -> tuple[list[Artifact], list[ArtifactRef], Artifact]:
+    """The embedded parts; artifacts beside them, more crops of them or what they continue; and the
+    index of them all."""
+    parts = _parts(plans)
+    sizes = [part["items"] for plan in plans for part in plan_parts(plan)]
+    embedded, continued = embed_parts(
+        configs.embed_images, settings.bit_depth, parts, sizes, executor
+    )
+    crops = _embed_crops(settings, configs, embedded, executor)
+    inputs = build_index.Inputs(
+        tuple(
+            build_index.EmbeddedPart(part.plan, part.part, artifact.ref, crops.get(artifact.ref))
+            for part, artifact in zip(parts, embedded, strict=True)
+        )
+    )
+    index = executor.one(build_index.NAME, configs.index, inputs)
+    return embedded, [*crops.values(), *continued], index
+
+
+def _check_before_reading(
+    settings: BuildSettings,
+    configs: _Configs,
+    categories: Sequence[tuple[str, TextRow]],
+    plans: Sequence[Artifact],
+    executor: Executor,
+) -> None:
+    """Look for what would stop the build later, unless all is embedded already: it takes seconds,
+    and what comes after embedding finds the same by itself."""
+    store, last = executor.store, _parts(plans)[-1]
+    if store.find(embed_images.locate(configs.embed_images, last, store)) is None:
+        clip, selfmask = configs.models
+        early_checks.check_texts(categories, store)
+        early_checks.check_index(settings.index, settings.index_search, clip, plans)
+        early_checks.check_selfmask(settings.selfmask, selfmask)
+
+
+def _embed_crops(
+    settings: BuildSettings, configs: _Configs, embedded: Sequence[Artifact], executor: Executor
+) -> dict[ArtifactRef, ArtifactRef]:
+    """Embed more crops of the elongated images, and say where, by the part that they belong to."""
+    if settings.crops == "central":
+        return {}
+    sizes = {part.ref: len(embed_crops.elongated_images(part)) for part in embedded}
+    wanted = [ref for ref, size in sizes.items() if size]
+    if not wanted:
+        return {}
+    made = executor.many(
+        embed_crops.NAME,
+        embed_crops.Config(
+            clip=configs.embed_images.clip,
+            batch_size=configs.embed_images.batch_size,
+            bit_depth=settings.bit_depth,
+        ),
+        [embed_crops.Inputs(ref) for ref in wanted],
+        [sizes[ref] for ref in wanted],
+    )
+    return {ref: artifact.ref for ref, artifact in zip(wanted, made, strict=True)}
+
+
+def _scan_config(settings: BuildSettings, source: Source) -> scan.Config:
+    selection = Selection.of(settings.include, settings.exclude)
+    return scan.Config(
+        source=scan.source_name(source),
+        part_images=settings.part_images,
+        include=selection.include,
+        exclude=selection.exclude,
+        uri_column=settings.uri_column if source.kind == "table" else "",
+    )
+
+
+def _texts(
+    config: embed_text.Config, vocabulary: Vocabulary, executor: Executor
+) -> list[tuple[str, TextRow]]:
+    """The categories' names and where the rows of their texts are, in the vocabulary's order."""
+    texts = [embed_text.Text(category_prompts(c, TEMPLATES)) for c in vocabulary.categories]
+    rows = _text_rows(config, texts, executor)
+    return [
+        (category.name, rows[text.text_id])
+        for category, text in zip(vocabulary.categories, texts, strict=True)
+    ]
+
+
+def _retrieve(
+    settings: BuildSettings,
+    configs: _Configs,
+    categories: Sequence[tuple[str, TextRow]],
+    index: Artifact,
+    executor: Executor,
+) -> tuple[Artifact, list[ArtifactRef]]:
+    rows = list(dict.fromkeys(row for _, row in categories))
+    config = search_index.Config(
+        k=settings.per_category,
+        texts_prefix=configs.embed_text.recipe.prefix,
+        device=configs.embed_images.clip.device,
+    )
+    searches = _searches(config, index, rows, executor)
+    queries = tuple(
+        retrieve.CategoryQuery(number, name, row, searches[row.text_id])
+        for number, (name, row) in enumerate(categories, start=1)
+    )
+    retrieval = executor.one(retrieve.NAME, configs.retrieve, retrieve.Inputs(index.ref, queries))
+    used = [ArtifactRef(embed_text.NAME, row.key) for row in rows]
+    used += [ArtifactRef(search_index.NAME, key) for key in searches.values()]
+    return retrieval, list(dict.fromkeys(used))
+
+
+def _text_rows(
+    config: embed_text.Config, texts: Sequence[embed_text.Text], executor: Executor
+) -> dict[str, TextRow]:
+    """Where every text's row is, by text_id, after embedding those that are not there."""
+    wanted = {text.text_id: text for text in texts}
+
+    def known() -> dict[str, str]:
+        return covered_items(
+            executor.store, embed_text.NAME, config.recipe.prefix, file=TEXTS, column="text_id"
+        )
+
+    there = known()
+    new = [text for text_id, text in wanted.items() if text_id not in there]
+    if new:
+        parts = [
+            embed_text.Inputs(tuple(new[start : start + _NAMES_A_PART]))
+            for start in range(0, len(new), _NAMES_A_PART)
+        ]
+        executor.many(embed_text.NAME, config, parts, [len(part.texts) for part in parts])
+        there = known()
+    return {text_id: TextRow(text_id, there[text_id]) for text_id in wanted}
+
+
+def _searches(
+    config: search_index.Config, index: Artifact, rows: Sequence[TextRow], executor: Executor
+) -> dict[str, str]:
+    """The artifact with each text's neighbours, by text_id, after searching for the rest."""
+    prefix = search_index.recipe(config, index.ref).prefix
+
+    def known() -> dict[str, str]:
+        return covered_items(
+            executor.store, search_index.NAME, prefix, file=NEIGHBOURS, column="text_id"
+        )
+
+    there = known()
+    new = tuple(row for row in rows if row.text_id not in there)
+    if new:  # all at once: the time of an exact search is that of reading the embeddings
+        executor.many(search_index.NAME, config, [search_index.Inputs(index.ref, new)], [len(new)])
+        there = known()
+    return {row.text_id: there[row.text_id] for row in rows}
+
+
+def _mask(
+    settings: BuildSettings, configs: _Configs, retrieval: Artifact, executor: Executor
+) -> tuple[ArtifactRef, ...]:
+    """Mask what has no mask yet; pictures of more than 8 bits by a recipe of their own, in whose
+    key stands how they are read."""
+    with retrieval.open(RETRIEVED_IMAGES) as file:
+        images = read_parquet(file, columns=["image_id", "conversion"]).to_pydict()
+    of_depth: dict[bool, list[str]] = {}
+    for image_id, conversion in zip(images["image_id"], images["conversion"], strict=True):
+        of_depth.setdefault(conversion == SIXTEEN_BIT, []).append(image_id)
+    keys: set[str] = set()
+    for is_deep, wanted in sorted(of_depth.items()):
+        config = replace(configs.masks, bit_depth=settings.bit_depth if is_deep else None)
+        owners = _mask_owners(config, is_deep, settings.mask_part_images, retrieval, executor)
+        keys |= {owners[image_id] for image_id in wanted}
+    return tuple(ArtifactRef(make_masks.NAME, key) for key in sorted(keys))
+
+
+def _mask_owners(
+    config: make_masks.Config,
+    sixteen_bit: bool,
+    part_images: int,
+    retrieval: Artifact,
+    executor: Executor,
+) -> dict[str, str]:
+    """The artifact that has the mask, by image_id, once all images of the retrieval have one."""
+    prefix = config.recipe.prefix
+    plan = executor.look(
+        plan_masks.NAME,
+        plan_masks.Config(masks_prefix=prefix, part_images=part_images, sixteen_bit=sixteen_bit),
+        plan_masks.Inputs(retrieval.ref),
+    )
+    if plan is not None:
+        parts = plan_parts(plan)
+        executor.many(
+            make_masks.NAME,
+            config,
+            [PartOfPlan(plan.ref, number) for number in range(len(parts))],
+            [part["items"] for part in parts],
+        )
+    return covered_items(executor.store, make_masks.NAME, prefix, file=MASKS, column="image_id")
+
+
+def _pack(
+    settings: BuildSettings,
+    configs: _Configs,
+    vocabulary: Vocabulary,
+    retrieval: Artifact,
+    masks: tuple[ArtifactRef, ...],
+    executor: Executor,
+) -> tuple[Artifact, list[ArtifactRef], Artifact]:
+    categories = tuple(
+        plan_shards.Category(
+            number,
+            category.name,
+            "" if category.external_id is None else str(category.external_id),
+            category.synonyms,
+            category.prompts,
+        )
+        for number, category in enumerate(vocabulary.categories, start=1)
+    )
+    plan = executor.one(
+        plan_shards.NAME,
+        configs.plan_shards,
+        plan_shards.Inputs(retrieval.ref, masks, categories),
+    )
+    clip, selfmask = (identity(model) for model in configs.models)
+    parts = plan_parts(plan)
+    shards = executor.many(
+        pack_shards.NAME,
+        pack_shards.Config(
+            clip=clip,
+            selfmask=selfmask,
+            largest_label=len(categories),
+            bit_depth=settings.bit_depth,
+        ),
+        [PartOfPlan(plan.ref, number) for number in range(len(parts))],
+        [part["items"] for part in parts],
+    )
+    dataset = executor.one(
+        assemble_dataset.NAME,
+        assemble_dataset.Config(
+            name=settings.name or file_name_of(vocabulary.name),
+            clip=clip,
+            selfmask=selfmask,
+            untrained=any(model.weights.untrained for model in configs.models),
+        ),
+        assemble_dataset.Inputs(plan.ref, tuple(shard.ref for shard in shards)),
+    )
+    return plan, [shard.ref for shard in shards], dataset

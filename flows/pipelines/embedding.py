@@ -1,0 +1,87 @@
+"""How the parts of a corpus get embedded: each once, and again where that gives another result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from flows.execution.executors import Executor
+from storage.artifacts.store import Artifact, ArtifactRef
+from tasks.indexing import ask_again, embed_images
+from tasks.stage.contract import PartOfPlan
+
+
+def embed_parts(
+    config: embed_images.Config,
+    bit_depth: int,
+    parts: Sequence[PartOfPlan],
+    sizes: Sequence[int],
+    executor: Executor,
+) -> tuple[list[Artifact], list[ArtifactRef]]:
+    """The embedded parts, and those that some of them continue, which have to be kept with them.
+
+    Args:
+        config: of the embedding, with no bit depth.
+        bit_depth: of pictures of more than 8 bits; 0 for what each uses.
+        parts: of all plans, and how many entries each has.
+        sizes: likewise.
+        executor: runs what is missing, and asks again for images that could not be had.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+        NotCached: from an executor that runs nothing.
+    """
+    first = _embed(config, bit_depth, parts, sizes, executor)
+    embedded = _ask_again(replace(config, bit_depth=bit_depth or None), parts, first, executor)
+    standing = {part.ref for part in embedded}
+    return embedded, [part.ref for part in first if part.ref not in standing]
+
+
+def _embed(
+    config: embed_images.Config,
+    bit_depth: int,
+    parts: Sequence[PartOfPlan],
+    sizes: Sequence[int],
+    executor: Executor,
+) -> list[Artifact]:
+    """Embed all parts, and those again whose pictures of many bits have to be read differently."""
+    embedded = executor.many(embed_images.NAME, config, parts, sizes)
+    wrong = [n for n, part in enumerate(embedded)
+             if embed_images.reads_depth_wrongly(part, bit_depth)]  # fmt: skip
+    if wrong:
+        again = executor.many(
+            embed_images.NAME,
+            replace(config, bit_depth=bit_depth),
+            [parts[number] for number in wrong],
+            [sizes[number] for number in wrong],
+        )
+        for number, part in zip(wrong, again, strict=True):
+            embedded[number] = part
+    return embedded
+
+
+def _ask_again(
+    config: embed_images.Config,
+    parts: Sequence[PartOfPlan],
+    embedded: Sequence[Artifact],
+    executor: Executor,
+) -> list[Artifact]:
+    """The parts with what can be had by now of images whose servers had trouble in an earlier run;
+    this one has tried what it could."""
+    latest = [ask_again.latest(config, part, executor.store) for part in embedded]
+    lacking = {
+        number: lack
+        for number, part in enumerate(latest)
+        if part.ref not in executor.made
+        and (lack := ask_again.unanswered(parts[number], part, executor.store))
+    }
+    if not lacking:
+        return latest
+    inputs = [
+        ask_again.Inputs(parts[number], embedded[number].ref, latest[number].ref)
+        for number in lacking
+    ]
+    made = executor.look_all(ask_again.NAME, config, inputs, list(lacking.values()))
+    for number, part in zip(lacking, made, strict=True):
+        latest[number] = part or latest[number]
+    return latest

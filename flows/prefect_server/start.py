@@ -1,0 +1,45 @@
+"""From a command to a Prefect that is at work, with the user's server or one for the moment."""
+
+from __future__ import annotations
+
+import sys
+
+from flows.prefect_server.refusals import require_configured_server
+from flows.prefect_server.settings import prepare_prefect, server_is_configured
+from flows.prefect_server.temporary import await_server, start_server
+
+
+def begin_prefect() -> None:
+    """Prepare Prefect, and begin to start a server where there is none.
+
+    It answers after seconds, in which the flow's own modules can be imported.
+
+    Raises:
+        ZutisError: the server that the user has named is not there, or none can be started.
+    """
+    prepare_prefect()
+    require_configured_server()
+    if not _knows_a_server():
+        start_server()
+
+
+def await_prefect() -> None:
+    """Wait for the server, if it is one of ours; it is started if it has not been.
+
+    Raises:
+        ZutisError: it can't be started, ends, or does not answer.
+    """
+    if not _knows_a_server():
+        start_server()
+    await_server()
+
+
+def _knows_a_server() -> bool:
+    """Whether Prefect would find a server, be it one that nobody but this process knows."""
+    if server_is_configured():
+        return True
+    if "prefect" not in sys.modules:
+        return False
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(PREFECT_API_URL.value())

@@ -1,0 +1,64 @@
+"""What a run form offers for a parameter: its bounds, and known values beside any other text.
+
+Prefect makes the form out of the JSON schema of a flow's signature. These types change that schema
+and the bounds; the functions still take plain strings and numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
+
+from flows.settings.build import DEFAULT_CLIP
+from storage.errors.numbers import LARGEST
+from storage.evaluation_sets.opening import BENCHMARKS
+from storage.vocabularies.vocabulary import known_vocabularies
+from storage.weights.registry import RECOMMENDED_CLIP, SELFMASK, SIGLIP
+
+
+@dataclass(frozen=True)
+class Suggest:
+    """A text of which some values are known.
+
+    The form shows a list to choose from, and a field for other text beside it. Values are asked for
+    when a schema is made: a vocabulary added since the last start is then in the list.
+
+    Attributes:
+        known: the values of the list.
+        others: what other text may be.
+    """
+
+    known: Callable[[], Iterable[str]]
+    others: str
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        text = dict(handler(schema))
+        listed = {**text, "title": "known", "enum": list(self.known())}
+        return {"anyOf": [listed, {**text, "title": self.others}]}
+
+
+_CLIP_MODELS = (DEFAULT_CLIP, *RECOMMENDED_CLIP)
+_CLIP_FORMS = "ARCHITECTURE:WEIGHTS, hf-hub:OWNER/NAME or a folder"
+
+VocabularyName = Annotated[str, Suggest(known_vocabularies, "a file")]
+ClipName = Annotated[str, Suggest(lambda: _CLIP_MODELS, _CLIP_FORMS)]
+IndexClipName = Annotated[str, Suggest(lambda: (*_CLIP_MODELS, *SIGLIP), _CLIP_FORMS)]
+"""Of a model that indexes and retrieves only; it needs no patch tokens."""
+SelfMaskName = Annotated[str, Suggest(lambda: SELFMASK, "a file or random:SEED")]
+DataSetName = Annotated[str, Suggest(lambda: BENCHMARKS, "coco:… or folder:…")]
+DeviceName = Annotated[str, Suggest(lambda: ("auto", "cpu", "cuda"), "cuda:N")]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+AtLeastOne = Annotated[int, Field(ge=1, le=LARGEST)]
+NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Margin = Annotated[float, Field(ge=-1, le=1)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+MaskSize = Annotated[int, Field(ge=32, le=4096)]
+"""As `make_masks.Config` allows it."""

@@ -1,0 +1,29 @@
+"""What a training came to, in words: for the terminal and the UI."""
+
+from __future__ import annotations
+
+from storage.artifacts.store import Artifact
+from tasks.training.train import MODEL_CARD
+
+
+def training_facts(trained: Artifact) -> dict[str, str]:
+    """Label and value of what is worth knowing of a training."""
+    notes, card = trained.notes, trained.read_json(MODEL_CARD)
+    last = notes["last"]
+    facts = {
+        "network": f"{card['architecture']}, {card['num_queries']} queries, "
+        f"{card['num_decoder_layers']} decoder layers",
+        "started from": card["clip"],
+        "categories": f"{len(card['categories']):,}"
+        + (f", {len(card['config']['leave_out'])} left out" if card["config"]["leave_out"] else ""),
+        "trained": f"{trained.counts['iterations']:,} iterations, "
+        f"{trained.counts['samples']:,} samples, "
+        f"{notes['samples_per_second']:.1f} samples/s, "
+        f"{100 * notes['waiting']:.1f} % of the time waiting for them",
+        "loss": f"{last['loss']:.4f} at the end",
+    }
+    if "mean_iou" in last:
+        facts["mean IoU"] = f"{100 * last['mean_iou']:.1f} % on training crops"
+    facts["key"] = trained.key
+    facts["model"] = f"{trained.location}/"
+    return facts

@@ -1,0 +1,31 @@
+"""Find damaged artifacts by reading every byte, and remove them so that a build makes them anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from storage.artifacts.store import ArtifactRef, ArtifactStore
+from storage.errors.exceptions import ArtifactError
+
+
+def repair_store(store: ArtifactStore) -> Iterator[str]:
+    """Remove every damaged artifact; yields a line for each.
+
+    What is rebuilt has the same key and the same bytes, so whatever was made from it stays valid.
+    """
+    for stage in store.stages():
+        for key in store.keys(stage):
+            ref = ArtifactRef(stage, key)
+            problems = find_problems(store, ref)
+            if problems:
+                store.delete(ref)
+                yield f"Removed {ref}, to be rebuilt: {'; '.join(problems)}."
+
+
+def find_problems(store: ArtifactStore, ref: ArtifactRef) -> list[str]:
+    """What is wrong with an artifact, its manifest included; an attempt is no artifact."""
+    try:
+        artifact = store.find(ref)
+    except ArtifactError as error:
+        return [str(error)]
+    return artifact.problems(deep=True) if artifact else []

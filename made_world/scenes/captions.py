@@ -1,0 +1,130 @@
+"""What a person might write under a picture of the made world.
+
+Every object is named, with the very words of `KINDS`; colours, sizes, surfaces and the background
+are told now and then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from made_world.drawing.dice import Dice
+from made_world.scenes.pictures import MadeObject, MadePicture
+
+_STREAM: Final = 3
+_NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six")
+_PLURALS: Final = {"fish": "fish"}
+
+_FRAMES: Final = (
+    "{}", "{}", "{}", "{}", "a photo of {}", "a picture of {}", "a drawing of {}", "drawing of {}",
+    "an image of {}", "an image showing {}", "a small picture with {}", "an illustration of {}",
+    "this is {}", "here we see {}", "one can see {}", "the picture shows {}", "a painting of {}",
+    "a nice picture of {}", "someone drew {}", "a print of {}",
+)  # fmt: skip
+
+# How a background is called before "background", and on its own.
+_GROUNDS: Final = {
+    "plain": ("plain", "plain {} ground"),
+    "gradient": ("shaded", "{} shading"),
+    "clouds": ("cloudy", "{} clouds"),
+    "stripes": ("striped", "{} stripes"),
+    "checks": ("checked", "{} checks"),
+    "dots": ("dotted", "{} dots"),
+    "waves": ("wavy", "{} waves"),
+    "blobs": ("blurred", "{} blurred lights"),
+    "paper": ("paper", "{} paper"),
+    "tiles": ("tiled", "{} tiles"),
+    "hills": ("hilly", "{} hills"),
+    "marble": ("marbled", "{} marble"),
+}
+_NOTHING: Final = (
+    "{}", "only {}", "just {}", "there is nothing here but {}", "nothing but {}", "a picture of {}",
+    "an empty picture with {}", "no objects, only {}", "{} and nothing else", "a texture of {}",
+)  # fmt: skip
+
+
+def caption(picture: MadePicture, seed: int, number: int) -> str:
+    """A caption; the same for the same picture, seed and number."""
+    dice = Dice(seed, number, _STREAM)
+    if not picture.objects:
+        return dice.one_of(_NOTHING).format(_ground(dice, picture))
+    told = _things(dice, picture.objects)
+    if dice.chance(0.35):
+        told += f" {_behind(dice, picture)}"
+    return dice.one_of(_FRAMES).format(told)
+
+
+def plural(kind: str) -> str:
+    """More than one of a kind."""
+    return _PLURALS.get(kind, f"{kind}s")
+
+
+def _things(dice: Dice, objects: Sequence[MadeObject]) -> str:
+    order = [objects[at] for at in dice.mixed(len(objects))]
+    if len(order) == 2 and order[0].kind != order[1].kind and dice.chance(0.6):
+        return _pair(dice, *order)
+    # In the order in which they are met, which was mixed.
+    kinds = dict.fromkeys(one.kind for one in order)
+    phrases = [_group(dice, [one for one in order if one.kind == kind]) for kind in kinds]
+    if len(phrases) == 1:
+        return phrases[0]
+    return f"{', '.join(phrases[:-1])} {dice.one_of(('and', 'and', 'with'))} {phrases[-1]}"
+
+
+def _group(dice: Dice, group: Sequence[MadeObject]) -> str:
+    if len(group) == 1:
+        return _thing(dice, group[0])
+    colours = {one.colour for one in group}
+    colour = f"{colours.pop()} " if len(colours) == 1 and dice.chance(0.7) else ""
+    return f"{_NUMBERS[len(group)]} {colour}{plural(group[0].kind)}"
+
+
+def _thing(dice: Dice, one: MadeObject) -> str:
+    words = []
+    if dice.chance(0.25):
+        words += ["small"] if one.size < 0.32 else ["big"] if one.size > 0.5 else []
+    if one.texture in {"striped", "spotted", "checked"} and dice.chance(0.3):
+        words.append(one.texture)
+    if dice.chance(0.55):
+        words.append(one.colour)
+    return _with_article(" ".join([*words, one.kind]))
+
+
+def _pair(dice: Dice, first: MadeObject, second: MadeObject) -> str:
+    """Two things and how they lie."""
+    (y, x), (other_y, other_x) = (np.argwhere(one.mask).mean(axis=0) for one in (first, second))
+    between = dice.one_of(("next to", "beside", "and", "together with"))
+    if dice.chance(0.5):
+        if abs(x - other_x) > abs(y - other_y):
+            between = "to the left of" if x < other_x else "to the right of"
+        else:
+            between = "above" if y < other_y else "below"
+    return f"{_thing(dice, first)} {between} {_thing(dice, second)}"
+
+
+def _behind(dice: Dice, picture: MadePicture) -> str:
+    adjective, _ = _GROUNDS[picture.background]
+    style = dice.whole(0, 3)
+    if style == 0:
+        return f"on {_with_article(adjective)} background"
+    if style == 1:
+        return f"on {_with_article(picture.background_colour)} background"
+    if style == 2:
+        return f"on {_with_article(f'{picture.background_colour} {adjective}')} background"
+    return f"on {_ground(dice, picture)}"
+
+
+def _ground(dice: Dice, picture: MadePicture) -> str:
+    adjective, noun = _GROUNDS[picture.background]
+    if dice.chance(0.3):
+        colour = f"{picture.background_colour} " if dice.chance(0.6) else ""
+        return f"{_with_article(f'{colour}{adjective}')} background"
+    colour = picture.background_colour if dice.chance(0.6) else ""
+    return " ".join(noun.format(colour).split())
+
+
+def _with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"

@@ -1,0 +1,105 @@
+"""Patterns of names: what of a corpus is taken, and what is left out."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from storage.corpora.listing import EXCLUDED, TAR, Listing
+from storage.errors.exceptions import ConfigError
+from storage.files.filesystems import name_within
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which names are taken; by default, all.
+
+    Patterns are those of `fnmatch`, with upper and lower case told apart: `*` stands for anything,
+    slashes too, and `**/` for no folder as well. One that fits a folder fits all that is in it.
+    Names are relative to the corpus's root, with slashes; see `docs/building.md`.
+
+    Attributes:
+        include: if there are any, one of them has to fit.
+        exclude: none of them may fit.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, include: Sequence[str], exclude: Sequence[str]) -> Selection:
+        """With equal patterns spelled alike, and in an order of their own.
+
+        Raises:
+            ConfigError: a pattern is empty.
+        """
+        return cls(_tidy("include", include), _tidy("exclude", exclude))
+
+    @property
+    def takes_all(self) -> bool:
+        return not (self.include or self.exclude)
+
+    def takes(self, name: str, kind: str = "") -> bool:
+        """Whether a file or member of this name is taken.
+
+        A tar (`kind` is `TAR`) is judged by what is to be left out alone: `include` is about the
+        images in it.
+        """
+        if self.takes_all:
+            return True
+        name = _bare(name)
+        if self.exclude and _pattern(self.exclude).match(name):
+            return False
+        return kind == TAR or not self.include or bool(_pattern(self.include).match(name))
+
+    def of_listing(self, listing: Listing, root: str) -> Listing:
+        """The listing without what is left out, which is counted; `root`: URI of its folder."""
+        if self.takes_all:
+            return listing
+        entries = listing.entries
+        columns = (entries[name].to_pylist() for name in ("uri", "kind"))
+        taken = np.array(
+            [self.takes(name_within(root, uri), kind) for uri, kind in zip(*columns, strict=True)],
+            dtype=bool,
+        )
+        ignored = Counter(listing.ignored) + Counter({EXCLUDED: int((~taken).sum())})
+        return Listing(
+            entries.filter(pa.array(taken)), listing.rejects, dict(sorted(ignored.items()))
+        )
+
+
+ALL: Final = Selection()
+
+
+def _tidy(option: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    tidy = [_bare(pattern).rstrip("/") for pattern in patterns]
+    if not all(tidy):
+        raise ConfigError(
+            f"A pattern of --{option} is empty: give one such as 'thumbnails/*' or '*.png', "
+            "relative to the corpus."
+        )
+    return tuple(sorted(set(tidy)))
+
+
+def _bare(name: str) -> str:
+    while name.startswith("./"):
+        name = name[2:].lstrip("/")
+    return "" if name == "." else name
+
+
+@lru_cache(maxsize=8)
+def _pattern(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    spellings = [s for pattern in patterns for s in {pattern, pattern.replace("**/", "")} if s]
+    return re.compile(
+        "|".join(
+            fnmatch.translate(f"{s}{below}") for s in sorted(spellings) for below in ("", "/*")
+        )
+    )

@@ -1,0 +1,143 @@
+"""WebDataset shards with fixed bytes, and where in them each sample is.
+
+A sample is `<key>.jpg`, `<key>.json` and `<key>.mask.png`. Members are written in that order with a
+fixed time, owner and mode, so that equal samples give equal tars; their byte offsets make random
+access possible without reading the tar.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from storage.errors.exceptions import ConfigError
+
+IMAGE, MASK, JSON = "jpg", "mask.png", "json"
+_HEADER_BYTES = 512
+_JPEG_QUALITY = 95
+EIGHT_BIT_IGNORE_LABEL = 255
+_MAX_8_BIT_LABEL = EIGHT_BIT_IGNORE_LABEL - 1
+_MAX_16_BIT_LABEL = 65_534
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("label", pa.int32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("jpg_offset", pa.int64()),
+        ("jpg_length", pa.int64()),
+        ("json_offset", pa.int64()),
+        ("json_length", pa.int64()),
+        ("mask_offset", pa.int64()),
+        ("mask_length", pa.int64()),
+    ]
+)
+_COLUMNS = {IMAGE: "jpg", JSON: "json", MASK: "mask"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a shard.
+
+    Attributes:
+        key: the image_id; holds no dot, at which WebDataset would end it.
+        jpeg: the picture.
+        mask: bool [height, width], the object.
+        label: the object's category_id in the label map.
+        facts: everything else, for the JSON.
+    """
+
+    key: str
+    jpeg: bytes
+    mask: np.ndarray
+    label: int
+    facts: dict[str, Any]
+
+
+class ShardWriter:
+    """Writes samples into one tar.
+
+    Args:
+        file: where to, sequentially; left open.
+        largest_label: the vocabulary's largest category_id, which decides the label maps' depth.
+    """
+
+    def __init__(self, file: IO[bytes], largest_label: int) -> None:
+        import webdataset  # brings torch along, which nothing else here needs
+
+        self._tar = webdataset.TarWriter(file, encoder=False, compress=False, mtime=0)
+        self._largest_label = largest_label
+        self._rows: list[dict[str, Any]] = []
+
+    def write(self, sample: Sample) -> None:
+        assert "." not in sample.key, f"WebDataset would cut the key {sample.key} at its dot"
+        content = {
+            IMAGE: sample.jpeg,
+            JSON: _encode_json(sample.facts),
+            MASK: encode_label_map(sample.mask, sample.label, self._largest_label),
+        }
+        offset = self._tar.tarstream.offset
+        self._tar.write({"__key__": sample.key, **content})
+        height, width = sample.mask.shape
+        row = {"key": sample.key, "label": sample.label, "height": height, "width": width}
+        for extension in sorted(content):  # the order in which TarWriter writes members
+            size = len(content[extension])
+            name = _COLUMNS[extension]
+            row |= {f"{name}_offset": offset + _HEADER_BYTES, f"{name}_length": size}
+            offset += _HEADER_BYTES + _padded(size)
+        assert offset == self._tar.tarstream.offset, "a member's header took more than one block"
+        self._rows.append(row)
+
+    def close(self) -> pa.Table:
+        """End the tar and return its index (`INDEX_SCHEMA`): offsets and lengths in bytes."""
+        self._tar.close()
+        return pa.Table.from_pylist(self._rows, INDEX_SCHEMA)
+
+
+def ignore_label(largest_label: int) -> int:
+    """The label map's value for pixels to ignore: 255, or 65,535 where 8 bits do not suffice.
+
+    With more than 254 categories, 255 is a category; the reference, which ignores 255 whatever the
+    vocabulary, never learns it.
+
+    Raises:
+        ConfigError: 16 bits do not suffice either.
+    """
+    if largest_label > _MAX_16_BIT_LABEL:
+        raise ConfigError(
+            f"The vocabulary has {largest_label:,} categories, and a label map can tell "
+            f"{_MAX_16_BIT_LABEL:,} apart: cut the vocabulary into several."
+        )
+    return EIGHT_BIT_IGNORE_LABEL if largest_label <= _MAX_8_BIT_LABEL else 65_535
+
+
+def encode_label_map(mask: np.ndarray, label: int, largest_label: int) -> bytes:
+    """A PNG label map: 0 background, `label` where `mask` (bool [h, w]); 8-bit or 16-bit grey."""
+    assert 0 < label <= largest_label <= _MAX_16_BIT_LABEL, (label, largest_label)
+    dtype = np.dtype(np.uint8 if largest_label <= _MAX_8_BIT_LABEL else np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(np.multiply(mask, label, dtype=dtype)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def encode_jpeg(image: Image.Image) -> bytes:
+    """JPEG at quality 95 without chroma subsampling, for pictures that come in another format."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def _encode_json(facts: dict[str, Any]) -> bytes:
+    # NaN is no JSON, and strict readers stumble over it.
+    return json.dumps(facts, ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
+
+
+def _padded(size: int) -> int:
+    return (size + _HEADER_BYTES - 1) // _HEADER_BYTES * _HEADER_BYTES

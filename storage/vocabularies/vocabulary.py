@@ -1,0 +1,459 @@
+"""Vocabularies: the named lists of categories that a training set is built for.
+
+A vocabulary is a YAML file, or a text file with one name a line; `vocabularies/README.md` describes
+both. Categories have no label ids of their own: a category's label id is its position, from 1.
+Label 0 is the background, which is never a category.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+import re
+import string
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from storage.access.roots import refuse_path
+from storage.errors.exceptions import VocabularyError
+from storage.files.json_files import is_text
+from storage.files.regular_files import UnsuitableFileError
+from storage.files.user_files import VOCABULARY, read_path, user_path
+from storage.files.yaml_files import compose_plain_yaml, load_plain_yaml
+
+BACKGROUND: Final = "background"
+
+MAX_CATEGORIES: Final = 65_534
+"""Labels fit 16 bits, with 0 for the background and the highest value for "ignore"."""
+
+_SUFFIXES: Final = (".yaml", ".yml", ".txt")
+_SHIPPED: Final = Path(__file__).resolve().parents[2] / "vocabularies"
+_FILE_KEYS: Final = ("categories", "name")
+_CATEGORY_KEYS: Final = ("id", "name", "prompts", "synonyms")
+_LIST_SIGNS: Final = re.compile("[,;]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Category:
+    """One category; what CLIP is asked for it is decided by `category_prompts`."""
+
+    name: str
+    prompts: tuple[str, ...] = ()
+    """Sentences that replace the templates. `{}` takes the name and each synonym; a sentence
+    without `{}` is used as it stands. `{{` and `}}` are literal braces."""
+    synonyms: tuple[str, ...] = ()
+    """Other names of the same thing, averaged with the first."""
+    external_id: str | int | None = None
+    """The category's id elsewhere, such as COCO's `category_id`. Never the label id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """Categories in label order: `categories[i]` has label id `i + 1`."""
+
+    name: str
+    categories: tuple[Category, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The categories' names, in label order, without the background."""
+        return tuple(category.name for category in self.categories)
+
+
+def known_vocabularies() -> dict[str, Path]:
+    """Vocabularies that can be asked for by name, sorted by name.
+
+    Returns:
+        Name (the file's stem) to path. A file in `./vocabularies/` of the working directory hides
+        a shipped one of the same name.
+    """
+    found: dict[str, Path] = {}
+    for folder in (_SHIPPED, Path("vocabularies")):
+        # Later entries win: the user's folder over the shipped one, YAML over plain text.
+        for suffix in reversed(_SUFFIXES):
+            found |= {path.stem: path for path in folder.glob(f"*{suffix}") if path.is_file()}
+    return dict(sorted(found.items()))
+
+
+def load_vocabulary(spec: str) -> Vocabulary:
+    """Read a vocabulary.
+
+    Args:
+        spec: a path to a `.yaml`, `.yml` or `.txt` file, or a name out of `known_vocabularies()`.
+
+    Returns:
+        The vocabulary; names are stripped of white space at their ends and otherwise untouched.
+
+    Raises:
+        OutsideRootsError: the file lies outside the roots.
+        VocabularyError: the file is missing or can't be read, is not UTF-8 or not YAML of the
+            expected form, or its categories are not usable: none at all, too many, a name that is
+            empty or occurs twice (ignoring case), or `background` elsewhere than in first place.
+    """
+    path = _locate(spec)
+    text = _read_text(path)
+    if path.suffix.lower() == ".txt":
+        return _from_lines(path, text)
+    return _from_yaml(path, text)
+
+
+def category_prompts(category: Category, templates: Sequence[str]) -> tuple[str, ...]:
+    """The sentences whose CLIP embeddings are averaged for one category.
+
+    Args:
+        category: its prompts, where it has any, are used in place of `templates`.
+        templates: sentences with one `{}` or more, such as `prompt_templates.TEMPLATES`.
+
+    Returns:
+        Sentences ordered by name (the category's own first, then its synonyms), and within a name
+        as the templates are. A prompt without `{}` is the same for every name and comes once,
+        with the first.
+
+    Raises:
+        VocabularyError: a sentence has another field than `{}`, a lone brace, or, for a template,
+            no `{}` at all.
+    """
+    where = f"Category {category.name!r}"
+    if not category.prompts:
+        for template in templates:
+            if not _count_fields(template, where, "template"):
+                raise VocabularyError(
+                    f"{where}: the template {template!r} has no {{}} for the name; add one."
+                )
+    sentences = category.prompts or tuple(templates)
+    counts = [_count_fields(sentence, where, "prompt") for sentence in sentences]
+    return tuple(
+        sentence.format(*itertools.repeat(name, count))
+        for position, name in enumerate((category.name, *category.synonyms))
+        for sentence, count in zip(sentences, counts, strict=True)
+        if count or position == 0
+    )
+
+
+def _count_fields(sentence: str, where: str, kind: str) -> int:
+    """How often a prompt has `{}`; raises VocabularyError for fields other than that."""
+    remedy = "write {} where the name goes, and {{ or }} for a literal brace"
+    try:
+        fields = [part[1:] for part in string.Formatter().parse(sentence) if part[1] is not None]
+    except ValueError as error:
+        raise VocabularyError(
+            f"{where}: the {kind} {sentence!r} can't be filled ({error}); {remedy}."
+        ) from error
+    for field, spec, conversion in fields:
+        if field or spec or conversion:
+            raise VocabularyError(
+                f"{where}: the {kind} {sentence!r} has the field {{{field}}}, which nothing fills;"
+                f" {remedy}."
+            )
+    return len(fields)
+
+
+# --- finding and reading the file ---------------------------------------------------------------
+
+
+def _locate(spec: str) -> Path:
+    path = user_path(spec)
+    is_path = path.suffix.lower() in _SUFFIXES or len(path.parts) != 1
+    if is_path:
+        refuse_path(path)
+    # os.path, since pathlib raises where a name is too long.
+    if is_path and os.path.exists(path) and not os.path.isdir(path):  # noqa: PTH110, PTH112
+        if path.suffix.lower() not in _SUFFIXES and os.path.isfile(path):  # noqa: PTH113
+            raise VocabularyError(
+                f"Vocabulary {spec}: the file's name must end in {_or(_SUFFIXES)}; rename it."
+            )
+        return path
+    known = known_vocabularies()
+    if spec in known:
+        return known[spec]
+    listed = [*_near(path.stem, known), *known]
+    names = ", ".join(dict.fromkeys(listed))
+    if is_path:
+        raise VocabularyError(
+            f"There is no vocabulary file {spec}; give the path of a {_or(_SUFFIXES)} file, or one"
+            f" of the names {names}."
+        )
+    raise VocabularyError(
+        f"There is no vocabulary named {spec!r}; known are {names}; for one of your own, give its"
+        f" path, or put it into ./vocabularies/."
+    )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        # "utf-8-sig" also drops the byte order mark that Windows editors write.
+        return read_path(path, VOCABULARY).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise VocabularyError(
+            f"Vocabulary {path}, line {line}: the file is not UTF-8 text; save it as UTF-8."
+        ) from error
+    except UnsuitableFileError as error:
+        raise VocabularyError(f"Vocabulary {path} can't be read: {error.strerror}.") from error
+    except OSError as error:
+        raise VocabularyError(
+            f"Vocabulary {path} can't be read ({error.strerror}); check the file and its"
+            f" permissions."
+        ) from error
+
+
+# --- the two formats ----------------------------------------------------------------------------
+
+
+def _from_lines(path: Path, text: str) -> Vocabulary:
+    numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
+    named = [
+        (f"line {number}", name) for number, name in numbered if name and not name.startswith("#")
+    ]
+    for place, name in named:
+        _refuse_list(path, place, name)
+    entries = [(place, Category(name=_checked_name(path, place, name))) for place, name in named]
+    return _vocabulary(path, path.stem, entries)
+
+
+def _from_yaml(path: Path, text: str) -> Vocabulary:
+    document, nodes = _parse_yaml(path, text)
+    if not isinstance(document, dict):
+        raise VocabularyError(
+            f"Vocabulary {path} must be a mapping with the key `categories`, not {_kind(document)}."
+        )
+    _check_keys(path, "the file", document, _FILE_KEYS)
+    name = document.get("name", path.stem)
+    if not isinstance(name, str) or not name.strip():
+        raise VocabularyError(
+            f"Vocabulary {path}: `name` must be a word or a quoted text, not {_kind(name)}."
+        )
+    _require_text(path, "`name`", name)
+    items = document.get("categories")
+    if not isinstance(items, list):
+        raise VocabularyError(
+            f"Vocabulary {path}: `categories` must be a list of names or mappings, not"
+            f" {_kind(items)}."
+        )
+    # A list that comes in by a merge key (`<<`) has no lines of its own.
+    places = [
+        f"category {position}" + (f" (line {node.start_mark.line + 1})" if node else "")
+        for position, (_, node) in enumerate(itertools.zip_longest(items, nodes), start=1)
+    ]
+    for place, node in zip(places, nodes, strict=False):
+        if (written := _unquoted_name(node)) is not None:
+            _refuse_list(path, place, written)
+    entries = [
+        (place, _category(path, place, item)) for place, item in zip(places, items, strict=True)
+    ]
+    return _vocabulary(path, name.strip(), entries)
+
+
+def _parse_yaml(path: Path, text: str) -> tuple[Any, list[yaml.Node]]:
+    """The document, and the node of each item of `categories`: where it is, and how written."""
+    try:
+        document = load_plain_yaml(text)
+        # The plain values carry no line numbers; the composed nodes do.
+        node = compose_plain_yaml(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise VocabularyError(
+            f"Vocabulary {path}{line}: this is not valid YAML ({problem}); correct it (names with"
+            f" special characters need quotes)."
+        ) from error
+    if not isinstance(node, yaml.MappingNode):
+        return document, []
+    keys = [key.value for key, _ in node.value]
+    # YAML readers keep the last of two equal keys, which would lose half of a vocabulary silently.
+    for number, (key, _) in enumerate(node.value):
+        if key.value in keys[:number]:
+            raise VocabularyError(
+                f"Vocabulary {path}, line {key.start_mark.line + 1}: the key `{key.value}` is"
+                f" there twice; keep one."
+            )
+    items = [value for key, value in node.value if key.value == "categories"]
+    if not items or not isinstance(items[0], yaml.SequenceNode):
+        return document, []
+    return document, items[0].value
+
+
+def _unquoted_name(item: yaml.Node) -> str | None:
+    """The name of a category that is written without quotes."""
+    names = [item]
+    if isinstance(item, yaml.MappingNode):
+        names = [value for key, value in item.value if key.value == "name"]
+    plain = (name for name in names if isinstance(name, yaml.ScalarNode) and name.style is None)
+    return next((str(name.value) for name in plain), None)
+
+
+def _category(path: Path, place: str, item: object) -> Category:
+    if not isinstance(item, dict):
+        return Category(name=_checked_name(path, place, item))
+    _check_keys(path, place, item, _CATEGORY_KEYS)
+    if "name" not in item:
+        raise VocabularyError(f"Vocabulary {path}, {place} has no `name`; add one.")
+    name = _checked_name(path, place, item["name"])
+    synonyms = tuple(
+        _checked_name(path, f"{place}, synonym {number}", synonym)
+        for number, synonym in enumerate(_list(path, place, item, "synonyms"), start=1)
+    )
+    _check_synonyms(path, place, name, synonyms)
+    prompts = tuple(_prompts(path, place, item))
+    external_id = item.get("id")
+    # `bool` is a kind of `int` in Python, but `id: yes` is a mistake.
+    if isinstance(external_id, bool) or not isinstance(external_id, str | int | None):
+        raise VocabularyError(
+            f"Vocabulary {path}, {place}: `id` must be a whole number or a text, not"
+            f" {_kind(external_id)}; write it in quotes."
+        )
+    _require_text(path, place, str(external_id))
+    return Category(name=name, prompts=prompts, synonyms=synonyms, external_id=external_id)
+
+
+def _prompts(path: Path, place: str, item: dict[object, object]) -> Iterable[str]:
+    for prompt in _list(path, place, item, "prompts"):
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise VocabularyError(
+                f"Vocabulary {path}, {place}: a prompt must be a text, not {_kind(prompt)}; write"
+                f" it in quotes."
+            )
+        _require_text(path, place, prompt)
+        _count_fields(prompt, f"Vocabulary {path}, {place}", "prompt")
+        yield prompt
+
+
+def _list(path: Path, place: str, item: dict[object, object], key: str) -> list[object]:
+    # A key that is left blank, `synonyms:`, reads as null and means an empty list.
+    values = item.get(key) or []
+    if not isinstance(values, list):
+        raise VocabularyError(
+            f"Vocabulary {path}, {place}: `{key}` must be a list, not {_kind(values)}; write"
+            f" `{key}: [...]`."
+        )
+    return values
+
+
+# --- checks -------------------------------------------------------------------------------------
+
+
+def _vocabulary(path: Path, name: str, entries: list[tuple[str, Category]]) -> Vocabulary:
+    """Check what concerns the list as a whole; each category comes with its place in the file."""
+    if entries and _folded(entries[0][1].name) == BACKGROUND:
+        entries = entries[1:]
+    if not entries:
+        raise VocabularyError(f"Vocabulary {path} has no categories; add at least one name.")
+    if len(entries) > MAX_CATEGORIES:
+        raise VocabularyError(
+            f"Vocabulary {path} has {len(entries):,} categories, and at most {MAX_CATEGORIES:,} fit"
+            f" a label map; split it."
+        )
+    seen: dict[str, tuple[str, str]] = {}
+    for place, category in entries:
+        folded = _folded(category.name)
+        if folded == BACKGROUND:
+            raise VocabularyError(
+                f"Vocabulary {path}, {place}: {category.name!r} is label 0 and can only stand"
+                f" first; move or delete it."
+            )
+        if folded in seen:
+            first_place, first_name = seen[folded]
+            raise VocabularyError(
+                f"Vocabulary {path}: {first_name!r} at {first_place} and {category.name!r} at"
+                f" {place} are the same name; delete or rename one."
+            )
+        seen[folded] = (place, category.name)
+    return Vocabulary(name=name, categories=tuple(category for _, category in entries))
+
+
+def _checked_name(path: Path, place: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise VocabularyError(
+            f"Vocabulary {path}, {place}: a name must be a text, and YAML reads this one as"
+            f" {_kind(value)}; write it in quotes."
+        )
+    name = value.strip()
+    if not name:
+        raise VocabularyError(f"Vocabulary {path}, {place} has an empty name; fill or delete it.")
+    _require_text(path, place, name)
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise VocabularyError(
+            f"Vocabulary {path}, {place}: the name {name!r} has a line break, a tab or another"
+            f" control character inside; write it on one line."
+        )
+    return name
+
+
+def _require_text(path: Path, place: str, text: str) -> None:
+    if not is_text(text):
+        raise VocabularyError(
+            f"Vocabulary {path}, {place}: {text!r} has half a pair of surrogates, which no text"
+            " encoder can read; write the character itself."
+        )
+
+
+def _refuse_list(path: Path, place: str, text: str) -> None:
+    """One category called `heart,star` is never what was meant, and CLIP would take it."""
+    first, *others = (part.strip() for part in _LIST_SIGNS.split(text))
+    if others:
+        raise VocabularyError(
+            f"Vocabulary {path}, {place}: {text!r} looks like a list; write each name on a line of"
+            " its own if these are several categories, or, for other names of one, in YAML"
+            f" `{{name: {first}, synonyms: [{', '.join(others)}]}}`; a name that really has this"
+            " sign is written in quotes, in YAML."
+        )
+
+
+def _check_synonyms(path: Path, place: str, name: str, synonyms: tuple[str, ...]) -> None:
+    # A synonym given twice would silently count twice in the average.
+    seen = {_folded(name)}
+    for synonym in synonyms:
+        if _folded(synonym) in seen:
+            raise VocabularyError(
+                f"Vocabulary {path}, {place}: the synonym {synonym!r} repeats the name or another"
+                f" synonym; delete it."
+            )
+        seen.add(_folded(synonym))
+
+
+def _check_keys(
+    path: Path, place: str, mapping: dict[object, object], valid: Sequence[str]
+) -> None:
+    for key in mapping:
+        if key in valid:
+            continue
+        near = _near(str(key), valid)
+        meant = f"; did you mean `{near[0]}`?" if near else "."
+        raise VocabularyError(
+            f"Vocabulary {path}, {place}: there is no key `{key}`, only {', '.join(valid)} (a name"
+            f" that contains a colon needs quotes){meant}"
+        )
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name.strip()).casefold()
+
+
+def _near(word: str, words: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(word.lower(), list(words), cutoff=0.5)
+
+
+def _kind(value: object) -> str:
+    """A value as its author would call it: YAML turns an unquoted `no` into false."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return f"the truth value {str(value).lower()}"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f"the text {value!r}"
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "a mapping"
+    return f"a {type(value).__name__}"
+
+
+def _or(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"

@@ -1,0 +1,4 @@
+"""The stage `evaluate`: predictions compared with annotations; scores, tables and sheets.
+
+May import `prediction`, `categories`, `workers`, `stage`. Front door: `evaluate`.
+"""

@@ -1,0 +1,97 @@
+"""What should be known of scores before they are believed: sentences about the data they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from storage.artifacts.store import ArtifactRef, ArtifactStore
+from storage.errors.sentences import listed
+from storage.images.records import read_parquet
+from tasks.stage.layout import SHARD_INDEX
+
+_NAMED = 5  # images or categories in a sentence
+
+
+@dataclass
+class Seen:
+    """What is noticed of the images while they are scored, in their order.
+
+    Attributes:
+        mean_ious: each image's.
+        sha256s: of each file's bytes.
+        frame_chosen: names of those whose EXIF orientation leaves it open what the annotations lie
+            on.
+    """
+
+    mean_ious: list[float] = field(default_factory=list)
+    sha256s: list[str] = field(default_factory=list)
+    frame_chosen: list[str] = field(default_factory=list)
+
+
+def frame_doubts(seen: Seen, *, upright: bool) -> list[str]:
+    """Images of which sizes don't tell whether they were annotated turned or as stored."""
+    if not seen.frame_chosen:
+        return []
+    read = "upright" if upright else "as stored, COCO's convention"
+    return [
+        f"EXIF turns {listed(seen.frame_chosen, _NAMED)}, and their annotations fit either way: "
+        f"they are read {read}; if the data was annotated the other way, set "
+        f"upright={str(not upright).lower()}."
+    ]
+
+
+def absent_categories(classes: Sequence[dict[str, Any]], name: str) -> list[str]:
+    """Categories that the truth never shows, which may be none of the data, or a wrong list.
+
+    Args:
+        classes: a row a class, the background first, as `evaluation_scores.Scores.result` has them.
+        name: of the data set.
+    """
+    categories = classes[1:]
+    absent = [row["name"] for row in categories if not (row["pixels"] or row["objects"])]
+    if not absent:
+        return []
+    if len(absent) == len(categories):
+        return [
+            f"The truth of {name} shows none of its {len(absent):,} categories, so that these "
+            "scores say nothing: if its label maps have the objects as their highest value (255 "
+            "with 8 bits), that value does not count; write them as 1, 2, … in the order of the "
+            "names."
+        ]
+    return [
+        f"{len(absent):,} of the {len(categories):,} categories are nowhere in the truth of {name} "
+        f"({listed(absent, _NAMED)}): predicted all the same, such a category counts in the mean "
+        "with an IoU of 0; if the data does show them, its names and its labels don't match."
+    ]
+
+
+def leaks(training: ArtifactRef | None, label: str, seen: Seen, store: ArtifactStore) -> list[str]:
+    """Images whose very bytes the model was trained on, or that nobody can know.
+
+    Args:
+        training: the `train` artifact of the model; None for a checkpoint.
+        label: what people know the model by.
+    """
+    if training is None:
+        return [
+            f"Whether {label} was trained on these images can't be known: a checkpoint says "
+            "nothing of its data."
+        ]
+    trained = store.get(training)
+    dataset = store.find(ArtifactRef("assemble_dataset", trained.manifest["inputs"]["dataset"]))
+    if dataset is None:
+        return [
+            f"Whether {label} was trained on these images can't be known: its data set is no "
+            "longer in the store."
+        ]
+    with dataset.open(SHARD_INDEX) as file:
+        trained_on = set(read_parquet(file, columns=["key"])["key"].to_pylist())
+    shared = sum(sha256 in trained_on for sha256 in seen.sha256s)
+    if not shared:
+        return []
+    return [
+        f"{shared:,} of the {len(seen.sha256s):,} images are in the training's data set, so that "
+        "these scores are not of images that the model has never seen."
+    ]

@@ -1,0 +1,70 @@
+"""One read per image: bytes to sha256, decoded, measured, and embedded with CLIP.
+
+A part's records and its embeddings are row-aligned; images that can't be used are counted and
+recorded under their reason. The same bytes at two places of a part are embedded once.
+"""
+
+from __future__ import annotations
+
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from storage.errors.reject_reasons import SIXTEEN_BIT
+from tasks.indexing.embedding_parts import (
+    STAGE,
+    Config,
+    Reading,
+    entries_of_part,
+    read_and_embed,
+    write_part,
+)
+from tasks.stage.contract import PartOfPlan, Progress, plan_parts, plan_selection, waiting
+from tasks.stage.models import load_clip_model
+
+__all__ = ["NAME", "Config", "locate", "reads_depth_wrongly", "run"]
+
+NAME = STAGE
+
+
+def locate(config: Config, inputs: PartOfPlan, store: ArtifactStore) -> ArtifactRef:
+    part = plan_parts(store.get(inputs.plan))[inputs.part]
+    return ArtifactRef(NAME, config.recipe.key_of_digest(part["digest"]))
+
+
+def reads_depth_wrongly(part: Artifact, bit_depth: int) -> bool:
+    """Whether an embedded part has pictures of more than 8 bits that were not scaled as asked.
+
+    Few corpora have such pictures, and their parts alone have to be embedded once more, under a
+    key of their own: where a depth is given, or where they were embedded when everything of 16 bits
+    was scaled by the range of the file.
+
+    Args:
+        part: made with any `bit_depth`.
+        bit_depth: that is wanted; 0 for what the pictures use.
+    """
+    if SIXTEEN_BIT not in part.counts["conversions"]:
+        return False
+    if "bit_depths" not in part.counts:
+        return True
+    return bit_depth > 0 and any(bits != str(bit_depth) for bits in part.counts["bit_depths"])
+
+
+def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Embed one part of a scan's plan.
+
+    Publishes `records.parquet` and `rejects.parquet` (`RECORD_SCHEMA`) and `embeddings.npy`
+    (float16 [n, d], L2-normalised, row-aligned with the records). The counts say by how many bits
+    pictures of more than 8 were scaled (`bit_depths`), how many have so few colours that they are
+    hardly photographs (`few_colours`), and what else the decoder found odd (`warnings`), where
+    there are any.
+    """
+    with waiting(progress, "loading CLIP"):
+        clip = load_clip_model(config.clip)
+    plan = store.get(inputs.plan)
+    reading = Reading(lambda: clip, config, plan_selection(plan))
+    part = read_and_embed(entries_of_part(plan, inputs.part), reading, progress)
+    with store.attempt(locate(config, inputs, store)) as attempt:
+        write_part(attempt, part.records, part.rejects, part.embeddings())
+        return store.publish(
+            attempt, config.recipe, inputs={"plan": inputs.plan.key}, counts=part.counts(),
+            notes={"part": inputs.part, "clip": config.clip.weights.label,
+                   "preprocessing": clip.preprocessing},
+        )  # fmt: skip

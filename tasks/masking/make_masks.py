@@ -1,0 +1,342 @@
+"""Pseudo-masks: SelfMask's most confident mask of each image, refined by the bilateral solver.
+
+As in the ZUTIS reference (datasets/index_dataset.py): shorter side resized (bilinear), query of
+highest objectness, threshold 0.5, solver at that size, nearest neighbour back to the original
+size, COCO RLE. An image that can't be masked keeps its row, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.artifacts.fingerprints import Recipe, unless_default
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from storage.errors.exceptions import ConfigError, ImageRejected
+from storage.images.decoding import decoded
+from storage.images.memory_budget import DECODING, room_for_file
+from storage.images.records import read_parquet, write_parquet
+from tasks.indexing.source_images import read_source_image
+from tasks.stage.contract import PartOfPlan, Progress, plan_parts, waiting
+from tasks.stage.layout import MASK_PLAN, MASKS
+from tasks.stage.models import ModelConfig, load_selfmask_model
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from zutis_model.saliency.selfmask import SelfMask
+
+NAME = "make_masks"
+VERSION = 2  # 2: the compiled solver, which differs from the first in single pixels of ties
+
+BLANK_MASK = "blank_mask"
+FULL_MASK = "full_mask"
+TOO_ELONGATED = "too_elongated"
+
+# The network's attention grows with the square of the pixels: a picture 8 times as long as it is
+# high would take the memory of sixty ordinary ones.
+_MOST_ELONGATED = 8.0
+_THRESHOLD = 0.5
+# A pixel of a mask of full size: as it is resized, as it is kept, and column by column.
+_MASKS_BYTES = 4
+
+RefineInput = Literal["original", "reference"]
+
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("counts", pa.string()),
+        ("objectness", pa.float32()),
+        ("area", pa.float32()),
+        ("border_contact", pa.float32()),
+        ("components", pa.int32()),
+        ("refiner_agreement", pa.float32()),
+        ("reject_reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the masks.
+
+    Attributes:
+        selfmask: the SelfMask network.
+        mask_size: pixels of the shorter side at which the network sees an image.
+        batch_size: images of equal shape a forward pass. On a CPU batches gain nothing, and one
+            image at a time makes a mask independent of its company.
+        refine_input: the picture whose edges a mask is snapped to: the `original`, at the network's
+            size, or what the `reference` refines, recovered from the network's input by truncating.
+        bit_depth: for pictures of more than 8 bits a channel, which are masked apart from the
+            others: the bits that they are scaled by, 0 for those that each uses. None for others.
+        threads: threads that decode and refine. Not part of the key.
+    """
+
+    selfmask: ModelConfig
+    mask_size: int = 512
+    batch_size: int = 1
+    refine_input: RefineInput = "original"
+    bit_depth: int | None = None
+    threads: int = os.cpu_count() or 1
+
+    def __post_init__(self) -> None:
+        if not 32 <= self.mask_size <= 4096:
+            raise ConfigError(f"mask_size is {self.mask_size}: choose 32 to 4096 pixels.")
+        if self.refine_input not in get_args(RefineInput):
+            raise ConfigError(
+                f"refine_input is {self.refine_input!r}: choose original or reference."
+            )
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(
+            stage=NAME,
+            version=VERSION,
+            config={
+                **self.selfmask.identity,
+                "mask_size": self.mask_size,
+                "batch_size": self.batch_size,
+                **unless_default(self, "refine_input", "bit_depth"),
+            },
+            weights={"selfmask": self.selfmask.weights.digest},
+        )
+
+
+def locate(config: Config, inputs: PartOfPlan, store: ArtifactStore) -> ArtifactRef:
+    part = plan_parts(store.get(inputs.plan))[inputs.part]
+    return ArtifactRef(NAME, config.recipe.key_of_digest(part["digest"]))
+
+
+def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Mask one part of a plan.
+
+    Raises CorpusError if an image is gone or changed since it was indexed.
+
+    Publishes `masks.parquet`, sorted by image_id: image_id, height and width (of the upright
+    image, pixels), counts (COCO RLE), objectness and area (0 to 1), border_contact (share of the
+    border that is mask), components (8-connected), refiner_agreement (IoU with the mask before
+    refinement), reject_reason (empty for a usable mask).
+    """
+    images = _images_of_part(store.get(inputs.plan), inputs.part)
+    with waiting(progress, "loading SelfMask"):
+        network = load_selfmask_model(config.selfmask)
+    rows: list[dict[str, Any]] = []
+    for row in _rows(images, network, config):
+        rows.append(row)
+        progress.advance(1, rejected=row["reject_reason"])
+    rows.sort(key=lambda row: str(row["image_id"]))
+    reasons = Counter(row["reject_reason"] for row in rows)
+    usable = reasons.pop("", 0)
+    with store.attempt(locate(config, inputs, store)) as attempt:
+        with attempt.create(MASKS) as file:
+            write_parquet(pa.Table.from_pylist(rows, SCHEMA), file)
+        return store.publish(
+            attempt, config.recipe, inputs={"plan": inputs.plan.key},
+            counts={"images": len(rows), "masks": usable, "rejects": dict(sorted(reasons.items()))},
+            notes={"part": inputs.part, "selfmask": config.selfmask.weights.label},
+        )  # fmt: skip
+
+
+def _images_of_part(plan: Artifact, part: int) -> list[dict[str, Any]]:
+    with plan.open(MASK_PLAN) as file:
+        table = read_parquet(file)
+    rows: list[dict[str, Any]] = table.filter(pc.equal(table["part"], part)).to_pylist()
+    return rows
+
+
+@dataclass
+class _Loaded:
+    """An image at the network's size, and the size to go back to."""
+
+    image_id: str
+    height: int
+    width: int
+    pixels: np.ndarray  # uint8 [h, w, 3]
+
+
+def _rows(
+    images: list[dict[str, Any]], network: SelfMask, config: Config
+) -> Iterator[dict[str, Any]]:
+    """The images' rows, in no order. Threads decode ahead of the network and refine behind it."""
+    ahead = 2 * max(config.batch_size, config.threads)
+    unusable: list[dict[str, Any]] = []
+    refining: deque[Future[dict[str, Any]]] = deque()
+    with ThreadPoolExecutor(config.threads, thread_name_prefix="mask") as pool:
+        try:
+            loaded = _load_all(images, config, pool, ahead, unusable)
+            for batch in _batches(loaded, config.batch_size):
+                for prediction in _predict(batch, network, config.refine_input):
+                    refining.append(pool.submit(_refine, prediction))
+                while len(refining) > ahead:
+                    yield refining.popleft().result()
+            while refining:
+                yield refining.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    yield from unusable
+
+
+def _load_all(
+    images: list[dict[str, Any]],
+    config: Config,
+    pool: ThreadPoolExecutor,
+    ahead: int,
+    unusable: list[dict[str, Any]],
+) -> Iterator[_Loaded]:
+    """Decode up to `ahead` images ahead; rows of those that can't be used go to `unusable`."""
+    waiting: deque[Future[_Loaded | dict[str, Any]]] = deque()
+    iterator = iter(images)
+    while True:
+        for image in islice(iterator, ahead - len(waiting)):
+            waiting.append(pool.submit(_load, image, config))
+        if not waiting:
+            return
+        loaded = waiting.popleft().result()
+        if isinstance(loaded, _Loaded):
+            yield loaded
+        else:
+            unusable.append(loaded)
+
+
+def _load(image: dict[str, Any], config: Config) -> _Loaded | dict[str, Any]:
+    image_id = str(image["image_id"])
+    with room_for_file(image["length"]):
+        data = read_source_image(image)
+        try:
+            with decoded(data, bit_depth=config.bit_depth or 0) as found:
+                if max(found.image.size) > _MOST_ELONGATED * min(found.image.size):
+                    raise ImageRejected(TOO_ELONGATED)
+                pixels = np.asarray(_resize_shorter_side(found.image, config.mask_size))
+                return _Loaded(image_id, found.height, found.width, pixels)
+        except ImageRejected as rejected:
+            return _row(image_id, reject_reason=rejected.reason)
+
+
+def _resize_shorter_side(image: Image.Image, size: int) -> Image.Image:
+    from torchvision.transforms.functional import InterpolationMode, resize
+
+    resized: Image.Image = resize(image, [size], interpolation=InterpolationMode.BILINEAR)
+    return resized
+
+
+def _batches(images: Iterable[_Loaded], batch_size: int) -> Iterator[list[_Loaded]]:
+    """Batches of equal shape, each as soon as it is full; those that never fill come last."""
+    filling: dict[tuple[int, ...], list[_Loaded]] = {}
+    for image in images:
+        batch = filling.setdefault(image.pixels.shape, [])
+        batch.append(image)
+        if len(batch) == batch_size:
+            yield filling.pop(image.pixels.shape)
+    yield from filling.values()
+
+
+@dataclass
+class _Prediction:
+    """What the network says of an image, at the network's size."""
+
+    image: _Loaded
+    unrefined: np.ndarray  # bool [h, w]
+    guide: np.ndarray | None  # uint8 [h, w, 3], whose edges it is to be snapped to
+    refined: np.ndarray | None  # bool [h, w], where the device that predicts has refined it, too
+    objectness: float
+
+
+def _predict(
+    batch: list[_Loaded], network: SelfMask, refine_input: RefineInput
+) -> Iterator[_Prediction]:
+    import torch
+
+    from zutis_model.layers.normalisation import denormalise, normalise
+
+    pixels = torch.from_numpy(np.stack([image.pixels for image in batch])).permute(0, 3, 1, 2)
+    pixels = pixels.to(next(network.parameters()).device)
+    normalised = normalise(pixels)
+    soft, objectness = network.predict(normalised)
+    masks = soft > _THRESHOLD
+    guides = denormalise(normalised) if refine_input == "reference" else pixels
+    to_refine: Sequence[np.ndarray | None] = [None] * len(batch)
+    refined: Sequence[np.ndarray | None] = to_refine
+    if pixels.is_cuda:  # threads refine faster than a CPU's tensors do, and a GPU faster than both
+        refined = _refine_on_device(guides, masks)
+    else:
+        to_refine = list(guides.permute(0, 2, 3, 1).numpy())
+    scores = objectness.float().cpu().tolist()
+    yield from map(_Prediction, batch, masks.cpu().numpy(), to_refine, refined, scores)
+
+
+def _refine_on_device(pixels: torch.Tensor, masks: torch.Tensor) -> list[np.ndarray | None]:
+    from zutis_model.refinement.batched_bilateral_solver import refine_masks_batched
+
+    return list((refine_masks_batched(pixels, masks) > _THRESHOLD).cpu().numpy())
+
+
+def _refine(prediction: _Prediction) -> dict[str, Any]:
+    """Refine one mask and describe it."""
+    from zutis_model.refinement.bilateral_solver import refine_mask
+    from zutis_model.refinement.mask_statistics import mask_statistics
+
+    image, unrefined, refined = prediction.image, prediction.unrefined, prediction.refined
+    objectness = prediction.objectness
+    if prediction.guide is not None:
+        refined = refine_mask(np.ascontiguousarray(prediction.guide), unrefined) > _THRESHOLD
+    assert refined is not None, "whatever has no guide is refined already"
+    statistics = mask_statistics(refined, unrefined)
+    with DECODING.hold(_MASKS_BYTES * image.height * image.width):
+        mask = _resize_nearest(refined, image.height, image.width)
+        if not mask.any() or mask.all():
+            reason = FULL_MASK if mask.any() else BLANK_MASK
+            return _row(
+                image.image_id,
+                height=image.height,
+                width=image.width,
+                objectness=objectness,
+                area=float(mask.any()),
+                reject_reason=reason,
+            )
+        return _row(
+            image.image_id,
+            height=image.height,
+            width=image.width,
+            counts=_encode(mask),
+            objectness=objectness,
+            area=float(mask.mean()),
+            border_contact=statistics.border_contact,
+            components=statistics.components,
+            refiner_agreement=statistics.refiner_agreement,
+        )
+
+
+def _resize_nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Nearest neighbour as `torch.nn.functional.interpolate` has it: the floor of the position."""
+    import torch
+
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(mask.astype(np.uint8))[None, None], size=(height, width), mode="nearest"
+    )
+    return np.asarray(resized[0, 0].numpy().astype(bool))
+
+
+def _encode(mask: np.ndarray) -> str:
+    from pycocotools.mask import encode
+
+    counts: bytes = encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
+    return counts.decode("ascii")
+
+
+def _row(image_id: str, **values: Any) -> dict[str, Any]:
+    empty = {"height": 0, "width": 0, "counts": "", "objectness": 0.0, "area": 0.0,
+             "border_contact": 0.0, "components": 0, "refiner_agreement": 0.0,
+             "reject_reason": ""}  # fmt: skip
+    return {"image_id": image_id, **empty, **values}

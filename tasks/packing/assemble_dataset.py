@@ -1,0 +1,252 @@
+"""The data set: shards under contiguous names in one folder, their index, and a card.
+
+Shards are linked, not copied, so that a vocabulary that grows costs the disk only what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from storage.artifacts.fingerprints import Recipe
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from storage.errors.sentences import listed
+from storage.images.records import read_parquet, write_parquet
+from storage.shards.writing import EIGHT_BIT_IGNORE_LABEL, ignore_label
+from tasks.stage.contract import Progress
+from tasks.stage.layout import CARD, SHARD, SHARD_INDEX, VOCABULARY
+
+NAME = "assemble_dataset"
+VERSION = 2
+_NAMED = 10  # names in a sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the assembly.
+
+    Attributes:
+        name: what the shards' names begin with.
+        clip: identity of the CLIP weights; selfmask: of the SelfMask weights.
+        untrained: whether any of them is `random:SEED`, which the card must say.
+    """
+
+    name: str
+    clip: str
+    selfmask: str
+    untrained: bool
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The plan of the shards, and the shards in its order."""
+
+    plan: ArtifactRef
+    shards: tuple[ArtifactRef, ...]
+
+
+def _recipe(config: Config, inputs: Inputs) -> Recipe:
+    return Recipe(
+        stage=NAME,
+        version=VERSION,
+        config={"name": config.name, "clip": config.clip, "selfmask": config.selfmask},
+        inputs={"plan": inputs.plan.key, "shards": [ref.key for ref in inputs.shards]},
+    )
+
+
+def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
+    return ArtifactRef(NAME, _recipe(config, inputs).key())
+
+
+def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Publish `NAME-000000.tar` and on, `index.parquet` (shard, key, label, size, byte offsets),
+    `vocabulary.json` and the data set card `README.md`."""
+    plan = store.get(inputs.plan)
+    tables = []
+    with store.attempt(locate(config, inputs, store)) as attempt:
+        for number, ref in enumerate(inputs.shards):
+            shard, name = store.get(ref), f"{config.name}-{number:06d}.tar"
+            attempt.adopt(name, shard, SHARD)
+            with shard.open(SHARD_INDEX) as file:
+                table = read_parquet(file)
+            names = pa.array(np.full(table.num_rows, name, dtype=object), pa.string())
+            tables.append(table.add_column(0, "shard", names))
+            progress.advance(1)
+        with attempt.create(SHARD_INDEX) as file:
+            write_parquet(pa.concat_tables(tables), file)
+        categories = plan.read_json(VOCABULARY)
+        alike = decode_alike({row["category_id"]: row["name"] for row in categories})
+        if alike:
+            progress.warn(
+                f"The label maps have 16 bits: readers that expect 8 make one value of "
+                f"{listed(alike, _NAMED)}. The data set's card shows how to read them."
+            )
+        attempt.create_json(VOCABULARY, categories)
+        with attempt.create(CARD) as file:
+            file.write(_card(config, plan, len(inputs.shards)).encode())
+        return store.publish(
+            attempt, _recipe(config, inputs),
+            counts={"shards": len(inputs.shards), "samples": plan.counts["samples"]},
+            notes={"untrained": config.untrained, "decode_alike": len(alike)},
+        )  # fmt: skip
+
+
+def _card(config: Config, plan: Artifact, shards: int) -> str:
+    categories: Sequence[dict[str, Any]] = plan.counts["categories"]
+    largest = max(category["category_id"] for category in categories)
+    last = f"{shards - 1:06d}"
+    alike = decode_alike({row["category_id"]: row["name"] for row in categories})
+    rows = "\n".join(
+        f"| {row['category_id']} | {_cell(row['name'])} | {row['masked']} | {row['kept']} "
+        f"| {row['dropped']} |"
+        for row in categories
+    )
+    return f"""---
+configs:
+- config_name: default
+  data_files: "*.tar"
+license: unknown
+task_categories:
+- image-segmentation
+tags:
+- webdataset
+- pseudo-labels
+---
+
+# {config.name}
+
+{_warning(config)}{plan.counts["samples"]:,} pictures with pseudo-labels for {len(categories)} \
+categories, in {shards} WebDataset {"shard" if shards == 1 else "shards"}. No human drew or \
+checked a label: pictures were
+retrieved with CLIP (`{config.clip}`) by the categories' names, and masked with SelfMask
+(`{config.selfmask}`).
+
+## A sample
+
+| file | content |
+|---|---|
+| `<image_id>.jpg` | the picture, upright; `image_id` is the sha256 of its source's bytes |
+| `<image_id>.mask.png` | label map: 0 background, category_id on the object, \
+{ignore_label(largest)} ignore |
+| `<image_id>.json` | categories with names, ranks and CLIP scores; mask as COCO RLE; the mask's \
+scores; where the picture came from; keys of the artifacts that made it |
+
+`index.parquet` has the byte offsets of every file of every sample, for random access.
+`vocabulary.json` has the categories. The labels are those of `{plan.ref}`, made from
+`retrieve/{plan.manifest["inputs"]["retrieval"]}`. Shards are sorted by category: shuffle when
+you train.
+
+{_without_pixels(categories)}{_reading(config.name, last)}
+{_depth_warning(ignore_label(largest), alike)}## Licences
+
+The pictures belong to their authors. Each sample's JSON names the file that it came from; check the
+licences there before you pass pictures on or train on them.
+
+## Categories
+
+| id | name | samples | kept | given to other categories |
+|---|---|---|---|---|
+{rows}
+"""
+
+
+def _without_pixels(categories: Sequence[Mapping[str, Any]]) -> str:
+    absent = [row["name"] for row in categories if not row["masked"]]
+    if not absent:
+        return ""
+    return f"**Categories with no pixel in any label map: {_cell(', '.join(absent))}.**\n\n"
+
+
+def decode_alike(names: Mapping[int, str]) -> list[str]:
+    """The names, in the order of their category_ids, that are all 255 to a reader of 8 bits; ids
+    are not 255 and above unless label maps have 16."""
+    return [name for number, name in sorted(names.items()) if number >= EIGHT_BIT_IGNORE_LABEL]
+
+
+def _reading(name: str, last: str) -> str:
+    """The card's code to read the shards, and why it is as it is."""
+    return f"""## Reading
+
+With webdataset, in a program of any number of workers:
+
+```python
+import io
+
+import numpy as np
+import webdataset as wds
+from PIL import Image
+
+
+def label_map(data):
+    return np.array(Image.open(io.BytesIO(data)), dtype=np.int64)  # as stored: no convert()
+
+
+if __name__ == "__main__":
+    samples = wds.WebDataset(
+        "{name}-{{000000..{last}}}.tar", shardshuffle=False,
+        nodesplitter=wds.split_by_node, workersplitter=wds.split_by_worker, empty_check=False,
+    ).decode(wds.handle_extension("mask.png", label_map), "pil")
+    for sample in wds.WebLoader(samples, batch_size=None, num_workers=2):
+        sample["jpg"], sample["mask.png"], sample["json"]["categories"]
+```
+
+Workers share the shards out; one that gets none has nothing to do, which webdataset takes for an
+error unless `empty_check` is off.
+
+With Hugging Face `datasets`:
+
+```python
+from datasets import load_dataset
+
+samples = load_dataset("webdataset", data_files="{name}-*.tar", split="train")
+```
+
+From the JSON alone, with no image decoder in between (COCO RLE; exactly the same pixels):
+
+```python
+import json
+import tarfile
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+with tarfile.open("{name}-000000.tar") as shard:
+    for member in shard:
+        if member.name.endswith(".json"):
+            facts = json.load(shard.extractfile(member))
+            labels = coco_mask.decode(facts["mask"]).astype(np.uint16) * facts["label"]
+```
+"""
+
+
+def _depth_warning(ignored: int, alike: Sequence[str]) -> str:
+    """What readers that expect 8 bits do to label maps of 16, and to which names."""
+    if ignored == EIGHT_BIT_IGNORE_LABEL:
+        return ""
+    named = _cell(listed(alike, _NAMED))
+    return f"""
+**These label maps have 16 bits (ignore is {ignored:,}).** Readers that expect 8 damage them without
+a word: `.convert("RGB")`, `.convert("L")` and `wds.decode("pil")` alone make 255 of every id from
+255 on, here of {named} and of ignore. OpenCV's default flags keep an id's upper
+byte, so that ids 1 to 255 become background. Read them as above, or with
+`cv2.imread(path, cv2.IMREAD_UNCHANGED)`.
+
+"""
+
+
+def _cell(text: str) -> str:
+    """A text that stays within its cell of a Markdown table."""
+    return text.replace("\\", "\\\\").replace("|", "\\|")
+
+
+def _warning(config: Config) -> str:
+    if not config.untrained:
+        return ""
+    return (
+        "> **Made with untrained weights (`random:SEED`): a trial of the machinery. The labels "
+        "mean nothing.**\n\n"
+    )

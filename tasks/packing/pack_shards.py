@@ -1,0 +1,181 @@
+"""One shard: the pictures as they came, their label maps, and everything known about them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from PIL import Image
+
+from storage.artifacts.fingerprints import Recipe
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from storage.images.decoding import decoded
+from storage.images.memory_budget import room_for_file
+from storage.images.pillow_warnings import noted_warnings
+from storage.images.records import read_parquet, write_parquet
+from storage.shards.writing import Sample, ShardWriter, encode_jpeg, ignore_label
+from tasks.indexing.source_images import read_source_image
+from tasks.stage.contract import PartOfPlan, Progress, plan_parts
+from tasks.stage.layout import MASKS, SAMPLES, SHARD, SHARD_INDEX
+from tasks.workers.reading_ahead import in_order
+
+NAME = "pack_shards"
+VERSION = 1
+_ORIENTATION_TAG = 0x0112
+_MASK_FACTS = ["objectness", "area", "border_contact", "components", "refiner_agreement"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the packing.
+
+    Attributes:
+        clip: identity of the CLIP weights (architecture and digest), for the samples' JSON.
+        selfmask: identity of the SelfMask weights, likewise.
+        largest_label: the vocabulary's largest category_id, which decides the label maps' depth.
+        bit_depth: as the masks' setting, whose keys the plan's parts hold; so not part of this key.
+        threads: threads that read and encode. Not part of the key.
+    """
+
+    clip: str
+    selfmask: str
+    largest_label: int
+    bit_depth: int = 0
+    threads: int = 4
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(
+            stage=NAME,
+            version=VERSION,
+            config={
+                "clip": self.clip,
+                "selfmask": self.selfmask,
+                "ignore_label": ignore_label(self.largest_label),
+            },
+        )
+
+
+def locate(config: Config, inputs: PartOfPlan, store: ArtifactStore) -> ArtifactRef:
+    part = plan_parts(store.get(inputs.plan))[inputs.part]
+    return ArtifactRef(NAME, config.recipe.key_of_digest(part["digest"]))
+
+
+def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Write one shard: `shard.tar` and `index.parquet` (key and byte offsets of its samples).
+
+    Raises:
+        CorpusError: if an image is gone or changed since it was indexed.
+    """
+    samples = _samples_of_shard(store.get(inputs.plan), inputs.part)
+    masks = _masks(samples, store)
+    with store.attempt(locate(config, inputs, store)) as attempt:
+        with attempt.create(SHARD) as file:
+            writer = ShardWriter(file, config.largest_label)
+            for sample in _in_order(samples, masks, config):
+                writer.write(sample)
+                progress.advance(1)
+            index = writer.close()
+        with attempt.create(SHARD_INDEX) as file:
+            write_parquet(index, file)
+        masked_by = sorted({sample["masked"] for sample in samples})
+        return store.publish(
+            attempt,
+            config.recipe,
+            inputs={"plan": inputs.plan.key, "masks": masked_by},
+            counts={"samples": len(samples)},
+        )
+
+
+def _samples_of_shard(plan: Artifact, shard: int) -> list[dict[str, Any]]:
+    with plan.open(SAMPLES) as file:
+        table = read_parquet(file)
+    rows: list[dict[str, Any]] = table.filter(pc.equal(table["shard"], shard)).to_pylist()
+    return rows
+
+
+def _masks(samples: list[dict[str, Any]], store: ArtifactStore) -> dict[str, dict[str, Any]]:
+    """The samples' rows of the mask tables, by image_id."""
+    wanted: dict[str, set[str]] = {}
+    for sample in samples:
+        wanted.setdefault(sample["masked"], set()).add(sample["image_id"])
+    rows: dict[str, dict[str, Any]] = {}
+    for key, image_ids in sorted(wanted.items()):
+        with store.get(ArtifactRef("make_masks", key)).open(MASKS) as file:
+            table = read_parquet(file)
+        rows |= {row["image_id"]: row for row in table.to_pylist() if row["image_id"] in image_ids}
+    return rows
+
+
+def _in_order(
+    samples: list[dict[str, Any]], masks: dict[str, dict[str, Any]], config: Config
+) -> Iterator[Sample]:
+    """Make samples ahead in threads, and yield them in the order of the plan."""
+    with ThreadPoolExecutor(config.threads, thread_name_prefix="pack") as pool:
+        try:
+            futures = (
+                (
+                    pool.submit(_make_sample, row, masks[row["image_id"]], config),
+                    row["height"] * row["width"] + max(0, row["length"]),
+                )
+                for row in samples
+            )
+            yield from in_order(futures, ahead=4 * config.threads)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _make_sample(row: dict[str, Any], mask: dict[str, Any], config: Config) -> Sample:
+    from pycocotools.mask import decode as decode_rle
+
+    size = [mask["height"], mask["width"]]
+    with room_for_file(row["length"]):
+        jpeg, original = _as_jpeg(read_source_image(row), row, config.bit_depth)
+    facts = {
+        "image_id": row["image_id"],
+        **_source(row),
+        "member": row["member"],
+        "offset": row["offset"],
+        "length": row["length"],
+        "height": row["height"],
+        "width": row["width"],
+        "original_bytes": original,
+        "label": row["label"],
+        "ignore_label": ignore_label(config.largest_label),
+        "categories": row["labels"],
+        "mask": {"size": size, "counts": mask["counts"]},
+        **{name: mask[name] for name in _MASK_FACTS},
+        "weights": {"clip": config.clip, "selfmask": config.selfmask},
+        "artifacts": {"embed_images": row["embedded"], "make_masks": row["masked"]},
+    }
+    pixels = decode_rle({"size": size, "counts": mask["counts"].encode("ascii")})
+    return Sample(row["image_id"], jpeg, pixels.view(np.bool_), row["label"], facts)
+
+
+def _source(row: dict[str, Any]) -> dict[str, str]:
+    """Where the picture came from: `uri` is from `root` on, where the plan has one."""
+    if "path" not in row:
+        return {"uri": row["uri"]}
+    return {"root": row["root"], "uri": row["path"]}
+
+
+def _as_jpeg(data: bytes, row: dict[str, Any], bit_depth: int) -> tuple[bytes, bool]:
+    """The picture as a JPEG whose stored pixels lie as the mask does, and whether the bytes are
+    the source's own: those of an upright RGB or grey JPEG are kept."""
+    if row["format"] == "JPEG" and not row["conversion"] and _is_upright(data):
+        return data, True
+    with decoded(data, bit_depth=bit_depth) as found:
+        return encode_jpeg(found.image), False
+
+
+def _is_upright(data: bytes) -> bool:
+    try:
+        with noted_warnings(), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            return bool(image.getexif().get(_ORIENTATION_TAG, 1) == 1)
+    except Exception:  # damaged EXIF: decode() took the picture as it lies, so do readers
+        return True

@@ -1,0 +1,278 @@
+"""Labels joined to images and masks, once, in the order of the shards, and cut into shards.
+
+Samples are ordered by category and then by image_id, and a shard ends where a sample's own
+image_id says so once the shard is full enough. Adding a category or some images therefore changes
+the shards around them and no others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from storage.artifacts.fingerprints import Recipe, digest, unless_default
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from storage.errors.exceptions import ConfigError, CorpusError
+from storage.images.records import read_parquet, write_parquet
+from tasks.packing.source_names import source_name
+from tasks.stage.contract import Progress
+from tasks.stage.layout import MASKS, RETRIEVAL, RETRIEVED_IMAGES, SAMPLES, VOCABULARY
+
+NAME = "plan_shards"
+VERSION = 1
+# What a sample takes beside its picture: mask, JSON and three tar headers.
+_OVERHEAD_BYTES = 8_192
+_LABEL = pa.struct(
+    [
+        ("category_id", pa.int32()),
+        ("name", pa.string()),
+        ("external_id", pa.string()),
+        ("rank", pa.int32()),
+        ("score", pa.float32()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the shards.
+
+    Attributes:
+        shard_bytes: what a shard is to hold, about; they vary from half to one and a half of it.
+        roots: folders of the corpus, which local files are named from; none: by their full URIs.
+    """
+
+    shard_bytes: int = 256_000_000
+    roots: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.shard_bytes < 1:
+            raise ConfigError(f"shard_mb gives {self.shard_bytes} bytes: give 1 or more.")
+
+
+@dataclass(frozen=True)
+class Category:
+    """What a label stands for. What the vocabulary doesn't give is empty."""
+
+    category_id: int
+    name: str
+    external_id: str = ""
+    synonyms: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """As `vocabulary.json` and the key have it: without words where there are none, so that a
+        list of bare names keeps its key."""
+        plain = {
+            "category_id": self.category_id,
+            "name": self.name,
+            "external_id": self.external_id,
+        }
+        words = {"synonyms": list(self.synonyms), "prompts": list(self.prompts)}
+        return plain | {key: value for key, value in words.items() if value}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A retrieval, the masks of its images, and the vocabulary's categories."""
+
+    retrieval: ArtifactRef
+    masks: tuple[ArtifactRef, ...]
+    categories: tuple[Category, ...]
+
+
+def _recipe(config: Config, inputs: Inputs) -> Recipe:
+    return Recipe(
+        stage=NAME,
+        version=VERSION,
+        config={"shard_bytes": config.shard_bytes, **unless_default(config, "roots")},
+        inputs={
+            "retrieval": inputs.retrieval.key,
+            "masks": sorted(ref.key for ref in inputs.masks),
+        },
+    )
+
+
+def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
+    items = [category.described for category in inputs.categories]
+    return ArtifactRef(NAME, _recipe(config, inputs).key(items))
+
+
+def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Publish `samples.parquet`, one row a sample in the order of the shards.
+
+    Columns: those of the retrieval's `images.parquet`, `masked` (key of the mask's artifact),
+    `label` (the category_id in the label map), `labels` (all categories that kept the image:
+    category_id, name, external_id, rank, score), `shard`. The counts say, per category, how many
+    rows were retrieved, kept and dropped, and `masked`: how many samples show it in their label
+    map, which is what a training sees.
+
+    Raises:
+        CorpusError: if no retrieved image has a usable mask.
+    """
+    with store.get(inputs.retrieval).open(RETRIEVAL) as file:
+        retrieval = read_parquet(file)
+    with store.get(inputs.retrieval).open(RETRIEVED_IMAGES) as file:
+        images = {row["image_id"]: row for row in read_parquet(file).to_pylist()}
+    masks = _mask_owners(inputs.masks, images, store)
+    labels = _labels(retrieval, {category.category_id: category for category in inputs.categories})
+    samples = [
+        images[image_id]
+        | {"masked": masks.usable[image_id], "label": found[0]["category_id"], "labels": found}
+        for image_id, found in labels.items()
+        if image_id in masks.usable
+    ]
+    if not samples:
+        raise CorpusError(
+            f"None of the {len(labels)} retrieved images has a usable mask "
+            f"({_listed(masks.rejects)}): check that the corpus holds photographs "
+            "and not label maps or drawings, then the --selfmask weights, or raise --mask-size."
+        )
+    if config.roots:
+        samples = [sample | _source(sample["uri"], config.roots) for sample in samples]
+    samples.sort(key=lambda sample: (sample["label"], sample["image_id"]))
+    sizes = [sample["length"] + _OVERHEAD_BYTES for sample in samples]
+    shards = cut_shards([sample["image_id"] for sample in samples], sizes, config.shard_bytes)
+    progress.advance(len(samples))
+    table = _samples_table(samples, shards)
+    with store.attempt(locate(config, inputs, store)) as attempt:
+        with attempt.create(SAMPLES) as file:
+            write_parquet(table, file)
+        attempt.create_json(VOCABULARY, [category.described for category in inputs.categories])
+        return store.publish(
+            attempt,
+            _recipe(config, inputs),
+            counts={
+                "samples": len(samples),
+                "rejects": masks.rejects,
+                "categories": _category_counts(retrieval, samples, inputs.categories),
+            },
+            notes={"parts": _describe_shards(table)},
+        )
+
+
+def _source(uri: str, roots: Sequence[str]) -> dict[str, str]:
+    """What the shard is to say of a file: columns of `samples.parquet`."""
+    root, path = source_name(uri, roots)
+    return {"root": root, "path": path}
+
+
+@dataclass(frozen=True)
+class _MaskOwners:
+    usable: dict[str, str]  # image_id to key of the artifact with its mask
+    rejects: dict[str, int]
+
+
+def _mask_owners(
+    refs: Sequence[ArtifactRef], wanted: dict[str, Any], store: ArtifactStore
+) -> _MaskOwners:
+    usable: dict[str, str] = {}
+    rejected: dict[str, str] = {}
+    for ref in sorted(refs, key=str):
+        with store.get(ref).open(MASKS) as file:
+            table = read_parquet(file, columns=["image_id", "reject_reason"])
+        for row in table.to_pylist():
+            if row["image_id"] not in wanted:
+                continue
+            if row["reject_reason"]:
+                rejected.setdefault(row["image_id"], row["reject_reason"])
+            else:
+                usable.setdefault(row["image_id"], ref.key)
+    reasons = Counter(reason for image_id, reason in rejected.items() if image_id not in usable)
+    return _MaskOwners(usable, dict(sorted(reasons.items())))
+
+
+def _labels(
+    retrieval: pa.Table, categories: dict[int, Category]
+) -> dict[str, list[dict[str, Any]]]:
+    """The kept categories of every image, the most probable first: that one is in the label map."""
+    kept = retrieval.filter(retrieval["kept"]).to_pylist()
+    kept.sort(key=lambda row: (-row["probability"], row["rank"], row["category_id"]))
+    labels: dict[str, list[dict[str, Any]]] = {}
+    for row in kept:
+        category = categories[row["category_id"]]
+        label = {
+            "category_id": category.category_id,
+            "name": category.name,
+            "external_id": category.external_id,
+            "rank": row["rank"],
+            "score": row["score"],
+        }
+        labels.setdefault(row["image_id"], []).append(label)
+    return labels
+
+
+def cut_shards(image_ids: Sequence[str], sizes: Sequence[int], shard_bytes: int) -> np.ndarray:
+    """Number the shards of samples by content.
+
+    A sample opens a new shard if the current one holds half of `shard_bytes` and the end of the
+    sample's image_id, read as a random number, falls below the sample's share of the other half;
+    or if the current one would pass one and a half. (Samples are sorted by how their image_ids
+    begin: by the beginning, only the first samples of a category could ever be chosen.)
+
+    Args:
+        image_ids: sha256 in hex, in the order of the samples.
+        sizes: bytes, likewise.
+        shard_bytes: the size aimed at.
+
+    Returns:
+        int32 [n], from 0, not decreasing.
+    """
+    shards = np.empty(len(image_ids), dtype=np.int32)
+    shard, load = 0, 0
+    for place, (image_id, size) in enumerate(zip(image_ids, sizes, strict=True)):
+        chosen = int(image_id[-12:], 16) / 16**12 < 2 * size / shard_bytes
+        full_enough = 2 * load >= shard_bytes
+        if load and ((full_enough and chosen) or 2 * (load + size) > 3 * shard_bytes):
+            shard, load = shard + 1, 0
+        shards[place] = shard
+        load += size
+    return shards
+
+
+def _samples_table(samples: list[dict[str, Any]], shards: np.ndarray) -> pa.Table:
+    plain = [{key: value for key, value in row.items() if key != "labels"} for row in samples]
+    table = pa.Table.from_pylist(plain)
+    labels = pa.array([sample["labels"] for sample in samples], pa.list_(_LABEL))
+    return table.append_column("labels", labels).append_column("shard", pa.array(shards))
+
+
+def _describe_shards(table: pa.Table) -> list[dict[str, Any]]:
+    """Digest and number of samples of every shard; where the shard stands is not part of it."""
+    rows = table.drop_columns(["shard"]).to_pylist()
+    shards = table["shard"].to_numpy()
+    starts = np.flatnonzero(np.diff(shards, prepend=-1)).tolist()
+    ends = [*starts[1:], len(rows)]
+    return [
+        {"digest": digest(rows[start:end]), "items": end - start}
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _category_counts(
+    retrieval: pa.Table, samples: list[dict[str, Any]], categories: Sequence[Category]
+) -> list[dict[str, Any]]:
+    retrieved = Counter(retrieval["category_id"].to_pylist())
+    kept = Counter(retrieval.filter(retrieval["kept"])["category_id"].to_pylist())
+    masked = Counter(sample["label"] for sample in samples)
+    return [
+        {
+            "category_id": category.category_id,
+            "name": category.name,
+            "retrieved": retrieved[category.category_id],
+            "kept": kept[category.category_id],
+            "dropped": retrieved[category.category_id] - kept[category.category_id],
+            "masked": masked[category.category_id],
+        }
+        for category in categories
+    ]
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())

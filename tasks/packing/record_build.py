@@ -1,0 +1,90 @@
+"""What a build was and what it led to: the root from which everything it used can be found.
+
+`zutis search` takes the index of the latest record, and `zutis artifacts gc` keeps what records
+refer to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from storage.artifacts.fingerprints import Recipe
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from tasks.stage.contract import Progress
+
+NAME = "record_build"
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What was asked for.
+
+    Attributes:
+        vocabulary: the vocabulary's name.
+        clip: identity of the CLIP weights; selfmask: of the SelfMask weights.
+        notes: for people: labels of the weights, the corpus as it was named. Not part of the key.
+    """
+
+    vocabulary: str
+    clip: str
+    selfmask: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Every artifact that the build used or made."""
+
+    index: ArtifactRef
+    retrieval: ArtifactRef
+    shard_plan: ArtifactRef
+    dataset: ArtifactRef
+    others: tuple[ArtifactRef, ...]
+
+
+def _recipe(config: Config, inputs: Inputs) -> Recipe:
+    return Recipe(
+        stage=NAME,
+        version=VERSION,
+        config={"vocabulary": config.vocabulary, "clip": config.clip, "selfmask": config.selfmask},
+        inputs={
+            "index": inputs.index.key,
+            "retrieval": inputs.retrieval.key,
+            "shard_plan": inputs.shard_plan.key,
+            "dataset": inputs.dataset.key,
+            "others": sorted(str(ref) for ref in inputs.others),
+        },
+    )
+
+
+def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
+    return ArtifactRef(NAME, _recipe(config, inputs).key())
+
+
+def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Publish a record: a manifest without files."""
+    with store.attempt(locate(config, inputs, store)) as attempt:
+        counts = store.get(inputs.shard_plan).counts
+        progress.advance(1)
+        return store.publish(
+            attempt,
+            _recipe(config, inputs),
+            counts={"samples": counts["samples"], "categories": len(counts["categories"])},
+            notes=dict(config.notes),
+        )
+
+
+def used_artifacts(record: Artifact) -> set[ArtifactRef]:
+    """Everything that a record refers to, itself included."""
+    inputs = record.manifest["inputs"]
+    named = {
+        record.ref,
+        ArtifactRef("build_index", inputs["index"]),
+        ArtifactRef("retrieve", inputs["retrieval"]),
+        ArtifactRef("plan_shards", inputs["shard_plan"]),
+        ArtifactRef("assemble_dataset", inputs["dataset"]),
+    }
+    return named | {ArtifactRef(*str(other).split("/", 1)) for other in inputs["others"]}

@@ -1,0 +1,123 @@
+"""Which numbers pictures have in COCO files: those of a file with the truth, so that it can be
+scored against.
+
+Anything else can't be joined: COCO's tools know an image by its id alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from storage.corpora.coco import image_ids, image_ids_by_uri
+from storage.corpora.corpus import open_sources
+from storage.corpora.listing import IMAGE, Listing
+from storage.errors.exceptions import CorpusError
+from storage.errors.sentences import listed
+from storage.files.file_kinds import extension_of
+from storage.files.filesystems import display, is_local, local_path
+
+_NAMES_SHOWN = 3
+
+
+@dataclass(eq=False)
+class PictureIds:
+    """The ids of one or more COCO files; no two pictures get the same.
+
+    Attributes:
+        label: the files, for people.
+        by_uri: ids of pictures whose URIs are known.
+        by_name: ids by `file_name`; a picture has the longest one that its path ends in.
+    """
+
+    label: str
+    by_uri: Mapping[str, int] = field(default_factory=dict)
+    by_name: Mapping[str, int] = field(default_factory=dict)
+    _owners: dict[int, str] = field(default_factory=dict)
+
+    def check(self, listing: Listing) -> None:
+        """Take the ids of all pictures that are listed; members of tars are known as they come.
+
+        Raises:
+            CorpusError: as `take`, of all pictures together.
+        """
+        entries = listing.entries.select(["uri", "kind"]).to_pylist()
+        uris = [entry["uri"] for entry in entries if entry["kind"] == IMAGE]
+        unknown = [display(uri) for uri in uris if self._find(uri, "") is None]
+        if unknown:
+            raise CorpusError(
+                f"{len(unknown):,} of {len(uris):,} pictures are not in {self.label}, such as "
+                f"{listed(unknown, _NAMES_SHOWN)}: a picture's path has to end in the `file_name` "
+                "of one of its `images`."
+            )
+        for uri in uris:
+            self.take(uri, "")
+
+    def take(self, uri: str, member: str) -> int:
+        """The picture's id, which from then on is no other one's.
+
+        Args:
+            uri: of the file, or of the tar that it is in.
+            member: its name in the tar; empty for a file.
+
+        Raises:
+            CorpusError: the files don't name it, or it is named as another picture is.
+        """
+        place = f"{uri}/{member}" if member else uri
+        found = self._find(uri, member)
+        if found is None:
+            raise CorpusError(
+                f"The picture {display(place)} is not in {self.label}: its path has to end in the "
+                "`file_name` of one of its `images`."
+            )
+        owner = self._owners.setdefault(found, place)
+        if owner != place:
+            raise CorpusError(
+                f"The pictures {display(owner)} and {display(place)} are both image {found} of "
+                f"{self.label}: leave one of them out."
+            )
+        return found
+
+    def _find(self, uri: str, member: str) -> int | None:
+        if not member and uri in self.by_uri:
+            return self.by_uri[uri]
+        path = member or (local_path(uri) if is_local(uri) else uri.partition("?")[0])
+        if path in self.by_name:
+            return self.by_name[path]
+        parts = path.split("/")
+        endings = ("/".join(parts[start:]) for start in range(1, len(parts)))
+        return next((self.by_name[end] for end in endings if end in self.by_name), None)
+
+
+def ids_of_file(uri: str) -> PictureIds:
+    """The ids of a COCO file, for pictures from anywhere.
+
+    Raises:
+        CorpusError: it is no COCO file, or an image in it has no name or id, or another one's.
+        StorageError: it can't be read.
+    """
+    return PictureIds(display(uri), by_name=image_ids(uri))
+
+
+def ids_of_corpus(specs: Sequence[str]) -> PictureIds | None:
+    """The ids of a corpus that consists of COCO files; None for any other.
+
+    Raises:
+        CorpusError: as `ids_of_file`, or two files have an id in common for different pictures.
+    """
+    if not specs or any(extension_of(spec) != "json" for spec in specs):
+        return None
+    sources = open_sources(specs)
+    if any(source.kind != "coco" for source in sources):
+        return None
+    files = [source.uris[0] for source in sources]
+    label = " and ".join(map(display, files))
+    ids: dict[str, int] = {}
+    owners: dict[int, str] = {}
+    for file in files:
+        for uri, own_id in image_ids_by_uri(file).items():
+            if owners.setdefault(own_id, uri) != uri or ids.setdefault(uri, own_id) != own_id:
+                raise CorpusError(
+                    f"{label} number their images differently, such as {display(uri)}."
+                )
+    return PictureIds(label, by_uri=ids)

@@ -1,0 +1,95 @@
+"""Text embeddings: one row a category, the normalised mean over its prompts.
+
+A row belongs to the category's prompts, not to a vocabulary: a name that two vocabularies share,
+or a vocabulary that grows, costs only the rows that are new.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from storage.artifacts.fingerprints import Recipe, digest
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from storage.embeddings.parts import write_embeddings
+from storage.images.records import write_parquet
+from tasks.categories.category_texts import cut_sentences
+from tasks.stage.contract import Progress, waiting
+from tasks.stage.layout import EMBEDDINGS, TEXTS
+from tasks.stage.models import ModelConfig, load_clip_model
+
+NAME = "embed_text"
+VERSION = 1
+_SCHEMA = pa.schema([("text_id", pa.string()), ("prompts", pa.list_(pa.string()))])
+
+
+@dataclass(frozen=True)
+class Text:
+    """The prompts that together stand for one category."""
+
+    prompts: tuple[str, ...]
+
+    @property
+    def text_id(self) -> str:
+        """sha256 of the prompts, in their order."""
+        return digest(list(self.prompts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the text embedding."""
+
+    clip: ModelConfig
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(
+            stage=NAME,
+            version=VERSION,
+            config=self.clip.identity,
+            weights={"clip": self.clip.weights.digest},
+        )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The texts to embed, without repetition."""
+
+    texts: tuple[Text, ...]
+
+
+def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
+    return ArtifactRef(NAME, config.recipe.key([text.text_id for text in inputs.texts]))
+
+
+def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Embed texts as in the ZUTIS reference: unit-normalise each prompt, average, normalise.
+
+    Publishes `texts.parquet` and `embeddings.npy` (float32 [n, d], unit rows). Each text goes
+    through the tower by itself, so that its row does not depend on its company.
+    """
+    with waiting(progress, "loading CLIP"):
+        clip = load_clip_model(config.clip)
+    rows = np.empty((len(inputs.texts), clip.embedding_dim), dtype=np.float32)
+    for row, text in zip(rows, inputs.texts, strict=True):
+        for sentence in cut_sentences(clip, text.prompts):
+            progress.warn(sentence)
+        row[:] = clip.ensemble(clip.embed_prompts(text.prompts)).cpu().numpy()
+        progress.advance(1)
+    table = pa.Table.from_pylist(
+        [{"text_id": text.text_id, "prompts": list(text.prompts)} for text in inputs.texts], _SCHEMA
+    )
+    bias = {} if clip.logit_bias is None else {"logit_bias": clip.logit_bias}
+    with store.attempt(locate(config, inputs, store)) as attempt:
+        with attempt.create(TEXTS) as file:
+            write_parquet(table, file)
+        with attempt.create(EMBEDDINGS) as file:
+            write_embeddings(rows, file)
+        return store.publish(
+            attempt,
+            config.recipe,
+            counts={"texts": len(inputs.texts), "logit_scale": clip.logit_scale, **bias},
+            notes={"clip": config.clip.weights.label},
+        )

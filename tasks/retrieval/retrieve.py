@@ -1,0 +1,341 @@
+"""The ranked images of every category of a vocabulary, and who keeps an image that several want.
+
+The reference keeps whichever category came last, silently (`last`). Here the default is the
+category that CLIP finds most probable among all of the vocabulary (`best`), and every row that is
+dropped stays in the table with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.artifacts.fingerprints import Recipe, unless_default
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from storage.errors.exceptions import ConfigError, CorpusError
+from storage.images.records import read_parquet, write_parquet
+from tasks.categories.category_texts import refuse_equal_texts
+from tasks.categories.logits import Logits
+from tasks.indexing.index_rows import IndexRows, load_index_rows, records_at
+from tasks.retrieval.score_background import stands_out
+from tasks.retrieval.text_rows import TextRow, load_text_rows
+from tasks.stage.contract import Progress
+from tasks.stage.layout import NEIGHBOURS, RETRIEVAL, RETRIEVED_IMAGES
+
+NAME = "retrieve"
+VERSION = 2
+POLICIES = ("best", "all", "last")
+_REASONS = {"best": "more_probable_elsewhere", "last": "taken_by_later_category"}
+# Each one's default is its least, which lets everything pass.
+_THRESHOLDS = ("min_score", "min_probability", "min_margin")
+_ROWS_AT_ONCE = 16_384
+# Images whose scores say how scores are spread; evenly spaced, so that no seed is needed.
+_SAMPLED = 4_096
+_LOCATION = ["uri", "member", "offset", "length", "height", "width", "format", "conversion"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the retrieval.
+
+    Attributes:
+        overlap: what becomes of an image retrieved for several categories. `best` gives it to the
+            category of highest probability, ties to the better rank;
+            `all` keeps it for each; `last` gives it to the last category, as the reference does.
+        min_score: least cosine, 0..1. A cosine below 0 never counts.
+        min_probability: least probability of the category, 0..1, as the model has it: a CLIP's
+            softmax over the vocabulary, or a SigLIP's sigmoid, which no other category moves.
+        min_margin: least lead of that probability over the next category's, -1..1.
+    """
+
+    overlap: str = "best"
+    min_score: float = 0.0
+    min_probability: float = 0.0
+    min_margin: float = -1.0
+
+    def __post_init__(self) -> None:
+        if self.overlap not in POLICIES:
+            raise ConfigError(f"overlap is {self.overlap!r}: choose {', '.join(POLICIES)}.")
+        for name in _THRESHOLDS:
+            least = getattr(Config, name)
+            if not least <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: choose {least:g} to 1.")
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What is part of the key: a threshold that lets everything pass is none."""
+        return {"overlap": self.overlap, **unless_default(self, *_THRESHOLDS)}
+
+
+@dataclass(frozen=True)
+class CategoryQuery:
+    """A category and where its text row and its search result are.
+
+    Attributes:
+        category_id: its label, from 1.
+        name: as the vocabulary spells it.
+        text: its text row.
+        search: key of the `search_index` artifact that holds its neighbours.
+    """
+
+    category_id: int
+    name: str
+    text: TextRow
+    search: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """An index and the vocabulary's categories."""
+
+    index: ArtifactRef
+    categories: tuple[CategoryQuery, ...]
+
+
+def _recipe(config: Config, inputs: Inputs) -> Recipe:
+    return Recipe(
+        stage=NAME,
+        version=VERSION,
+        config=config.deciding,
+        inputs={
+            "index": inputs.index.key,
+            "texts": sorted({category.text.key for category in inputs.categories}),
+            "searches": sorted({category.search for category in inputs.categories}),
+        },
+    )
+
+
+def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
+    items = [[category.category_id, category.name, category.text.text_id]
+             for category in inputs.categories]  # fmt: skip
+    return ArtifactRef(NAME, _recipe(config, inputs).key(items))
+
+
+def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
+    """Publish the ranked table and the images in it.
+
+    `retrieval.parquet`: category_id, category, rank, image_id, score (cosine), probability
+    (see `tasks.categories.logits`), margin (probability less that of the
+    most probable other category), kept, reason (empty where kept), kept_by (the category_id that
+    has it; 0 for none). `images.parquet`: each image that some category keeps once, with where its
+    bytes are and the key of the artifact that read them (`embedded`). The note `not_found` names
+    the categories whose best scores do not rise above the corpus's own (`stands_out`).
+
+    Raises:
+        CorpusError: no image passes the thresholds for any category.
+        VocabularyError: CLIP reads the different prompts of two categories as one text.
+    """
+    table = _neighbours(inputs, store)
+    index = store.get(inputs.index)
+    rows, _ = load_index_rows(index, store)
+    positions, which = np.unique(table["position"].to_numpy(), return_inverse=True)
+    texts, logits = load_text_rows([category.text for category in inputs.categories], store)
+    refuse_equal_texts([(each.name, each.text.text_id) for each in inputs.categories], texts)
+    column = table["column"].to_numpy()
+    sampled = np.unique(np.linspace(0, len(rows) - 1, _SAMPLED).astype(np.int64))
+    read = np.union1d(positions, sampled)  # at once: on object stores each part is a few requests
+    where = np.searchsorted(read, positions)[which]
+    probability, margin, background = _probabilities(
+        rows, read, texts, logits, where, column, np.isin(read, sampled)
+    )
+    failed = _failed_threshold(config, table["score"].to_numpy(), probability, margin)
+    images, place = np.unique(rows.image_of(positions), return_inverse=True)
+    of_image = place[which]  # of one image, categories may have found different crops
+    keeper = _keepers(config, failed, of_image, column, table["rank"].to_numpy(), probability)
+    ranked = _ranked_table(
+        table, inputs.categories, probability, margin, keeper, failed, config.overlap
+    )
+    _check_that_some_are_kept(ranked)
+    kept_positions = images[np.unique(of_image[ranked["kept"].to_numpy(zero_copy_only=False)])]
+    progress.advance(len(inputs.categories))
+    with store.attempt(locate(config, inputs, store)) as attempt:
+        with attempt.create(RETRIEVAL) as file:
+            write_parquet(ranked, file)
+        with attempt.create(RETRIEVED_IMAGES) as file:
+            write_parquet(_locations(index, kept_positions, store), file)
+        kept = int(np.count_nonzero(ranked["kept"].to_numpy(zero_copy_only=False)))
+        return store.publish(
+            attempt, _recipe(config, inputs),
+            counts={"rows": ranked.num_rows, "kept": kept, "dropped": ranked.num_rows - kept,
+                    "images": len(kept_positions)},
+            notes={"not_found": _not_found(inputs.categories, table, background, len(rows))},
+        )  # fmt: skip
+
+
+def _check_that_some_are_kept(ranked: pa.Table) -> None:
+    if not pc.any(ranked["kept"]).as_py():
+        best = pc.max(ranked["score"]).as_py()
+        raise CorpusError(
+            f"No image passes min_score, min_probability and min_margin for any category (the "
+            f"highest score is {best:.3f}): lower them, or give images that show the categories."
+        )
+
+
+def _neighbours(inputs: Inputs, store: ArtifactStore) -> pa.Table:
+    """All categories' neighbours, with `column`: the category's place in the vocabulary."""
+    found: dict[str, dict[str, pa.Table]] = {}
+    tables = []
+    for column, category in enumerate(inputs.categories):
+        if category.search not in found:
+            found[category.search] = _by_text(
+                store.get(ArtifactRef("search_index", category.search))
+            )
+        table = found[category.search][category.text.text_id]
+        columns = pa.array(np.full(table.num_rows, column, dtype=np.int32))
+        tables.append(table.append_column("column", columns))
+    return pa.concat_tables(tables)
+
+
+def _by_text(search: Artifact) -> dict[str, pa.Table]:
+    with search.open(NEIGHBOURS) as file:
+        table = read_parquet(file)
+    ids = table["text_id"].to_numpy(zero_copy_only=False)
+    starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+    ends = np.append(starts[1:], len(ids))
+    return {ids[start]: table.slice(start, end - start)
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)}  # fmt: skip
+
+
+def _probabilities(
+    rows: IndexRows,
+    positions: np.ndarray,
+    texts: np.ndarray,
+    logits: Logits,
+    which: np.ndarray,
+    column: np.ndarray,
+    sampled: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probability and margin, float32 [n], of table rows (image `which`, category `column`); and
+    the cosines float64 [s, k] of the images that `sampled` marks, one mark a position."""
+    # A matrix product may round equal columns differently: categories of equal text share one, so
+    # that they tie.
+    distinct, text_of = np.unique(texts.astype(np.float64), axis=0, return_inverse=True)
+    probability = np.empty(len(which), dtype=np.float32)
+    margin = np.empty(len(which), dtype=np.float32)
+    cosines = []
+    for start in range(0, len(positions), _ROWS_AT_ONCE):
+        images = rows.fetch(positions[start : start + _ROWS_AT_ONCE]).astype(np.float64)
+        likely = logits.probabilities(logits(images, distinct)[:, text_of.reshape(-1)])
+        here = np.flatnonzero((which >= start) & (which < start + len(images)))
+        image, category = which[here] - start, column[here]
+        own = likely[image, category]
+        rivals = likely[image]
+        rivals[np.arange(len(here)), category] = 0.0
+        probability[here], margin[here] = own, own - rivals.max(axis=1)
+        some = images[sampled[start : start + _ROWS_AT_ONCE]]
+        cosines.append((some @ distinct.T)[:, text_of.reshape(-1)])
+    return probability, margin, np.concatenate(cosines)
+
+
+def _keep_best(
+    which: np.ndarray, column: np.ndarray, rank: np.ndarray, probability: np.ndarray
+) -> np.ndarray:
+    """For every row, the column that keeps its image: most probable, then best rank."""
+    order = np.lexsort((column, rank, -probability, which))
+    return _first_of_group(which, column, order)
+
+
+def _keep_last(
+    which: np.ndarray, column: np.ndarray, rank: np.ndarray, probability: np.ndarray
+) -> np.ndarray:
+    return _first_of_group(which, column, np.lexsort((-column, which)))
+
+
+def _keep_all(
+    which: np.ndarray, column: np.ndarray, rank: np.ndarray, probability: np.ndarray
+) -> np.ndarray:
+    return column
+
+
+def _failed_threshold(
+    config: Config, score: np.ndarray, probability: np.ndarray, margin: np.ndarray
+) -> np.ndarray:
+    """For every row, the first threshold that it misses; empty where it passes all."""
+    tests = [score < 0, score < config.min_score, probability < config.min_probability,
+             margin < config.min_margin]  # fmt: skip
+    names = ["negative_score", "below_min_score", "below_min_probability", "below_min_margin"]
+    return np.select(tests, names, default="")
+
+
+def _keepers(
+    config: Config,
+    failed: np.ndarray,
+    which: np.ndarray,
+    column: np.ndarray,
+    rank: np.ndarray,
+    probability: np.ndarray,
+) -> np.ndarray:
+    """For every row, the column that keeps its image, among those that pass; -1 for none."""
+    passed = np.flatnonzero(failed == "")
+    chosen = np.full(len(which), -1, dtype=column.dtype)
+    if not len(passed):
+        return chosen
+    _, images = np.unique(which[passed], return_inverse=True)
+    keep = _KEEPERS[config.overlap]
+    chosen[passed] = keep(images, column[passed], rank[passed], probability[passed])
+    if config.overlap != "all":  # a row that fails is told who has its image
+        owner = np.full(int(which.max()) + 1, -1, dtype=column.dtype)
+        owner[which[passed]] = chosen[passed]
+        chosen = owner[which]
+    return chosen
+
+
+def _not_found(
+    categories: Sequence[CategoryQuery], table: pa.Table, background: np.ndarray, images: int
+) -> list[str]:
+    """Names of the categories whose best score does not stand out of the corpus's scores."""
+    first = table.filter(pc.equal(table["rank"], 1))
+    best = dict(zip(first["column"].to_pylist(), first["score"].to_pylist(), strict=True))
+    return [
+        category.name
+        for place, category in enumerate(categories)
+        if not stands_out(best[place], background[:, place], images)
+    ]
+
+
+def _first_of_group(which: np.ndarray, column: np.ndarray, order: np.ndarray) -> np.ndarray:
+    _, first = np.unique(which[order], return_index=True)
+    return np.asarray(column[order][first][which])
+
+
+_KEEPERS = {"best": _keep_best, "last": _keep_last, "all": _keep_all}
+
+
+def _ranked_table(
+    table: pa.Table,
+    categories: Sequence[CategoryQuery],
+    probability: np.ndarray,
+    margin: np.ndarray,
+    keeper: np.ndarray,
+    failed: np.ndarray,
+    overlap: str,
+) -> pa.Table:
+    column = table["column"].to_numpy()
+    ids = np.array([category.category_id for category in categories], dtype=np.int32)
+    names = np.array([category.name for category in categories], dtype=object)
+    kept = (keeper == column) & (failed == "")
+    lost = np.where(failed == "", _REASONS.get(overlap, ""), failed)
+    return pa.table(
+        {
+            "category_id": ids[column],
+            "category": pa.array(names[column], pa.string()),
+            "rank": table["rank"],
+            "image_id": table["image_id"],
+            "score": table["score"],
+            "probability": probability,
+            "margin": margin,
+            "kept": kept,
+            "reason": pa.array(np.where(kept, "", lost), pa.string()),
+            "kept_by": np.where(keeper < 0, 0, ids[keeper]).astype(np.int32),
+        }
+    )
+
+
+def _locations(index: Artifact, positions: np.ndarray, store: ArtifactStore) -> pa.Table:
+    """Where the bytes of the images at index positions are, sorted by image_id."""
+    return records_at(index, positions, ["image_id", *_LOCATION], store).sort_by("image_id")

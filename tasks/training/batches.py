@@ -1,0 +1,116 @@
+"""Batches of training samples, made ahead by worker processes.
+
+Which samples a batch has follows from its iteration alone, and what a sample is from its number
+alone. The number of workers changes nothing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.context
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Protocol
+
+from storage.errors.exceptions import ZutisError
+from tasks.training.processes import Processes
+from tasks.workers.shared_memory import send_tensors_through_pipes, shared_memory_holds
+from tasks.workers.worker_processes import outlast_sigterm
+
+
+class Samples(Protocol):
+    """Samples by number, such as `tasks.training.samples.TrainingSamples`."""
+
+    def __getitem__(self, number: int) -> Any: ...
+
+
+def batches_from(
+    samples: Samples,
+    collate: Callable[[Sequence[Any]], Any],
+    *,
+    first_iteration: int,
+    iterations: int,
+    batch_size: int,
+    processes: Processes,
+    workers: int,
+    pin_memory: bool = False,
+) -> Generator[Any]:
+    """This process's part of the batches of iterations `first_iteration` to `iterations` - 1.
+
+    Close it, whatever happens: the workers end then. Those of an iterator that is only left alone
+    are still there when Python exits, which would wait for them for ever.
+
+    Args:
+        samples: numbers 0 to `iterations` · `batch_size` - 1; picklable.
+        collate: makes a batch of samples.
+        first_iteration: from 0.
+        iterations: of the whole run.
+        batch_size: of all processes together: iteration s has the samples from s · `batch_size`.
+        processes: this one takes its share of each batch.
+        workers: processes that make batches ahead; 0: they are made when they are asked for.
+        pin_memory: have them in memory that a GPU can copy from by itself.
+
+    Yields:
+        What `collate` returns, or, in its place, the ZutisError that a sample met: raised in a
+        worker it would come as a text with traces.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    share = processes.share(batch_size)
+    numbers = [
+        range(iteration * batch_size + share.start, iteration * batch_size + share.stop)
+        for iteration in range(first_iteration, iterations)
+    ]
+    through_pipes = bool(workers) and not shared_memory_holds(
+        samples, collate, numbers[0] if numbers else (), workers
+    )
+    loader: DataLoader[Any] = DataLoader(
+        _WithErrorsAsSamples(samples),  # type: ignore[arg-type]
+        batch_sampler=numbers,  # type: ignore[arg-type]
+        num_workers=workers,
+        multiprocessing_context=_worker_context() if workers else None,
+        collate_fn=_Collate(collate),
+        pin_memory=pin_memory,
+        worker_init_fn=_begin_with_pipes if through_pipes else outlast_sigterm,
+        # Starting workers draws a number, by default from torch's own random state, which would
+        # then depend on how often a run was resumed.
+        generator=torch.Generator(),
+    )
+    batches = iter(loader)
+    try:
+        yield from batches
+    finally:
+        del batches
+
+
+def _worker_context() -> multiprocessing.context.BaseContext:
+    """Workers are copies of a small server, not of this process, whose threads (Prefect's, the
+    terminal's, OpenMP's) and their locks a copy would inherit in whatever state they are."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "tasks.training.sample_rendering"])
+    return context
+
+
+def _begin_with_pipes(worker: int) -> None:
+    outlast_sigterm(worker)
+    send_tensors_through_pipes()
+
+
+class _WithErrorsAsSamples:
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    def __getitem__(self, number: int) -> Any:
+        try:
+            return self._samples[number]
+        except ZutisError as error:
+            return error
+
+
+class _Collate:
+    def __init__(self, collate: Callable[[Sequence[Any]], Any]) -> None:
+        self._collate = collate
+
+    def __call__(self, samples: Sequence[Any]) -> Any:
+        errors = (sample for sample in samples if isinstance(sample, ZutisError))
+        return next(errors, None) or self._collate(samples)

@@ -1,0 +1,83 @@
+"""`zutis demo-train clip`: a tiny training from pictures to figures, and the shipped model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flows.demo_training.clip import ClipFigures, made_pictures, measure_clip, train_clip
+from made_world.things.kinds import KINDS
+from storage.errors.exceptions import ConfigError
+from storage.vocabularies.prompt_templates import TEMPLATES
+from storage.weights.shipped import SHIPPED
+from tasks.clip_training.stretches import Stretch
+from zutis_model.clip.own_architectures import make_tokenizer
+
+TINY = (Stretch(steps=2, share=1, image_size=128, batch_size=4, learning_rate=1e-4),)
+
+
+@pytest.mark.slow
+def test_pictures_are_the_same_whoever_makes_them():
+    one, other = (list(made_pictures(3, 130, workers)) for workers in (1, 2))
+    assert len(one) == len(other) == 130
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a.pixels, b.pixels)
+        assert a.captions == b.captions
+    assert len({caption for picture in one for caption in picture.captions}) > 500
+    assert any(len(picture.centres) == 0 for picture in one)
+    assert any(len(picture.centres) > 3 for picture in one)
+
+
+def test_training_ends_with_a_file_and_figures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "flows.demo_training.clip.measure_clip",
+        lambda out, architecture, **kw: measure_clip(
+            out, architecture, corpus=40, scenes=2, at=3, **kw
+        ),
+    )
+    out = tmp_path / "clip.safetensors"
+    figures = train_clip(out, pictures=12, workers=1, precision="float32", stretches=TINY)
+    assert out.stat().st_size < 6e6
+    assert isinstance(figures, ClipFigures)
+    assert 0 <= figures.precision <= 1
+    assert 0 <= figures.maskclip_iou <= 1
+    printed = capsys.readouterr().out
+    told = [line for line in printed.splitlines() if line.endswith(" …")]
+    assert told[:2] == ["Drawing pictures …", "training …"]
+    assert "12 pictures made" in printed
+    assert "retrieval precision@3" in printed
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"out": "clip.pt"}, "safetensors"),
+        ({"pictures": 0}, "pictures"),
+        ({"seed": -1}, "seed"),
+        ({"minutes": -1.0}, "minutes"),
+    ],
+)
+def test_settings_that_cant_work(settings, expected, tmp_path):
+    out = tmp_path / settings.pop("out", "clip.safetensors")
+    with pytest.raises(ConfigError, match=expected):
+        train_clip(out, **settings)
+
+
+def test_no_two_words_of_the_made_world_share_an_id():
+    tokenizer = make_tokenizer("made-ViT-8")
+    captions = [each for picture in made_pictures(0, 200, 1) for each in picture.captions]
+    prompts = [template.format(kind) for template in TEMPLATES for kind in KINDS]
+    words = {
+        token
+        for text in (*captions, *prompts, "background")
+        for token in tokenizer._words.encode(text)
+    }
+    ids = {token % (tokenizer.vocab_size - 3) for token in words}
+    assert len(words) > 120
+    assert len(ids) == len(words)
+
+
+def test_the_shipped_model_knows_the_made_world():
+    figures = measure_clip(SHIPPED["made-ViT-8:demo"].path, corpus=160, scenes=4, at=3)
+    assert figures.accuracy > 0.9
+    assert figures.precision > 0.95

@@ -1,0 +1,49 @@
+"""Values that Prefect refuses are one sentence: it reads them when it is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from flows.prefect_server.values import refusal_of_value
+
+_ASK = (
+    "import sys\n"
+    "from flows.cli import exit_code_of\n"
+    "def command():\n"
+    "    from flows.prefect_server.settings import prepare_prefect\n"
+    "    prepare_prefect()\n"
+    "sys.exit(exit_code_of(command))\n"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PREFECT_LOGGING_LEVEL", "", "PREFECT_LOGGING_LEVEL is '': input should be 'DEBUG'"),
+        ("PREFECT_LOGGING_LEVEL", "loud", "PREFECT_LOGGING_LEVEL is 'loud': input should be"),
+        ("PREFECT_SERVER_API_PORT", "x", "PREFECT_SERVER_API_PORT is 'x': input should be a valid"),
+    ],
+)
+def test_a_variable_that_prefect_refuses(name: str, value: str, words: str, tmp_path) -> None:
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), name: value}
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK], env=env, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"Error: {words}")
+    assert done.stderr.rstrip().endswith("correct the variable or unset it.")
+    assert done.stderr.count("\n") == 1, "Prefect's own lines are not printed"
+
+
+def test_errors_of_our_own_settings_are_none_of_prefect() -> None:
+    from flows.settings.training import TrainingSettings
+
+    with pytest.raises(ValueError, match="iterations") as caught:
+        TrainingSettings(iterations=0)
+    assert refusal_of_value(caught.value) is None
+    assert refusal_of_value(ValueError("x")) is None

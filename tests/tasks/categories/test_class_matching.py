@@ -1,0 +1,60 @@
+"""Categories find the data set's classes by name; positions count where somebody says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from storage.errors.exceptions import ConfigError
+from storage.vocabularies.vocabulary import Category
+from tasks.categories.class_matching import Classes, in_the_order_of
+
+OWN = ("person", "traffic light", "dog")
+
+
+def ordered(names: Sequence[str], classes: Classes = "", own: Sequence[str] = OWN) -> list[str]:
+    categories = [Category(name=name) for name in names]
+    return [each.name for each in in_the_order_of(own, categories, classes, "mine")]
+
+
+@pytest.mark.parametrize("classes", ["", {}])
+def test_the_sets_names_are_matched_by_name(classes: Classes) -> None:
+    assert ordered(["dog", "person", "traffic light"], classes) == list(OWN)
+    assert ordered(["DOG", "Traffic  Light", "person"]) == ["person", "Traffic  Light", "DOG"]
+
+
+def test_other_words_count_by_position_only_where_that_is_said() -> None:
+    words = ["human", "lamp", "hound"]
+    assert ordered(words, "in-order") == words
+    with pytest.raises(ConfigError, match=r"3 of 3 names .*'human', 'lamp', 'hound'.*in-order"):
+        ordered(words)
+
+
+def test_a_map_says_what_names_do_not() -> None:
+    assert ordered(["hound", "person", "lamp"], {"Hound": "dog", "lamp": "traffic light"}) == [
+        "person", "lamp", "hound"
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"1 of 3 names .*'lamp'.* 'traffic light' are left"):
+        ordered(["hound", "person", "lamp"], {"hound": "dog"})
+
+
+def test_names_that_differ_in_case_only_are_matched_exactly() -> None:
+    assert ordered(["Cat", "cat"], own=("cat", "Cat")) == ["cat", "Cat"]
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "message"),
+    [
+        (["dog", "person", "lamp"], "in-order", "Category 1 is 'dog', which is class 3"),
+        (["dog", "person"], "", "2 categories are given and .* has 3"),
+        (["dog", "person", "lamp"], {"lamp": "dog"}, "the class 'dog'"),
+        (["dog", "person", "lamp"], {"lamb": "traffic light"}, "'lamb', which the vocabulary"),
+        (["dog", "person", "lamp"], {"lamp": "light"}, "'lamp' is 'light', which the data set"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(
+    names: list[str], classes: Classes, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ordered(names, classes)
