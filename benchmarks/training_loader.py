@@ -188,7 +188,7 @@ def decode_only(ours: TrainingSamples, i: int) -> None:
             max(int(shards.heights[draw.index] * draw.scale), 1),
             max(int(shards.widths[draw.index] * draw.scale), 1),
         )
-        shards.decode_picture(draw.index, stored.jpeg, least=least)
+        shards.decode_image(draw.index, stored.jpeg, least=least)
 
 
 def measure_in_turns(

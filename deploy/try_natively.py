@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 from native_services import REPOSITORY, Failure, NativeServices, read_compose
 
-_PICTURES = 24
+_IMAGES = 24
 # A network of a minute at most, from a seed: what is tried is the service, not the result.
 _PARAMETERS = {
     "corpus": "/data/corpus",
@@ -57,7 +57,7 @@ def _prepare(folder: Path) -> NativeServices:
     from made_world.corpus import write_corpus
 
     corpus = folder / "corpus"
-    write_corpus(corpus, seed=0, pictures=_PICTURES)
+    write_corpus(corpus, seed=0, count=_IMAGES)
     env_file = folder / "env"
     make_env = [str(REPOSITORY / "deploy" / "make_env.sh"), str(corpus), str(env_file)]
     subprocess.run(make_env, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own

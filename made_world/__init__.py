@@ -1,1 +1,1 @@
-"""A made world: seeded small pictures of drawn things, with exact masks of what is on them."""
+"""The made world: small synthetic images of drawn objects, with exact masks, from a seed."""

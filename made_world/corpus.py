@@ -1,8 +1,8 @@
-"""Folders of made pictures: an unlabelled corpus and the truth about it, and annotated scenes.
+"""Folders of synthetic images: an unlabelled corpus with its ground truth, and annotated scenes.
 
     corpus/
-      pictures/000417.jpg …        good pictures, near-duplicates and broken files, in no order
-      truth.json                   what is on each, for scoring only
+      pictures/000417.jpg …        good images, near-duplicates and broken files, in random order
+      truth.json                   the objects of each image, for scoring only
 
     scenes/
       images/000001.jpg …
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from made_world.drawing.dice import Dice
-from made_world.scenes.pictures import corpus_picture, scene_picture
+from made_world.drawing.rng import Rng
+from made_world.scenes.images import corpus_image, scene_image
 from made_world.things.kinds import KINDS
 
 Mask = NDArray[np.bool_]
@@ -39,12 +39,12 @@ _WEB_PAGE: Final = b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CorpusTruth:
-    """What is in a made corpus.
+class CorpusGroundTruth:
+    """The ground truth of a synthetic corpus.
 
     Attributes:
         objects: (kind, visible mask) of each object, back to front, by file name; good files only.
-        near_duplicates: file of the picture that a file was copied from, by file name.
+        near_duplicates: the file that a near-duplicate was copied from, by file name.
         broken: how a file is broken, by file name.
     """
 
@@ -53,20 +53,20 @@ class CorpusTruth:
     broken: dict[str, str]
 
 
-def write_corpus(folder: Path, seed: int, pictures: int, kinds: Sequence[str] = KINDS) -> None:
-    """Write a corpus of `pictures` files and the truth about them.
+def write_corpus(folder: Path, seed: int, count: int, kinds: Sequence[str] = KINDS) -> None:
+    """Write a corpus of `count` files and its ground truth.
 
     About 2 % are near-duplicates of others and, from 300 files up, at least one each is cut off,
-    a web page, and empty. The names tell nothing.
+    a web page, and empty. File names say nothing about the content.
 
     Raises:
-        ValueError: there are no pictures to write, or a kind is unknown.
+        ValueError: `count` is below 1, or a kind is unknown.
     """
-    if pictures < 1:
-        raise ValueError(f"A corpus must have at least 1 picture, got {pictures}.")
+    if count < 1:
+        raise ValueError(f"A corpus must have at least 1 image, got {count}.")
     target = folder / "pictures"
     target.mkdir(parents=True, exist_ok=True)
-    plan = _Plan(seed, pictures)
+    plan = _Plan(seed, count)
     truth: dict[str, Any] = {}
     for number, name in enumerate(plan.names):
         if number in plan.broken:
@@ -85,39 +85,39 @@ def write_corpus(folder: Path, seed: int, pictures: int, kinds: Sequence[str] = 
     (folder / "truth.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def read_truth(folder: Path) -> dict[str, list[tuple[str, Mask]]]:
+def read_ground_truth(folder: Path) -> dict[str, list[tuple[str, Mask]]]:
     """(kind, visible mask bool [h, w]) of each object, by file name, as `write_corpus` wrote it."""
-    return read_corpus_truth(folder).objects
+    return read_corpus_ground_truth(folder).objects
 
 
-def read_corpus_truth(folder: Path) -> CorpusTruth:
-    """All that `write_corpus` wrote down about a corpus."""
+def read_corpus_ground_truth(folder: Path) -> CorpusGroundTruth:
+    """The ground truth that `write_corpus` wrote."""
     document = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     objects = {
         name: [(each["kind"], coco_mask.decode(each["mask"]).astype(np.bool_)) for each in listed]
         for name, listed in document["pictures"].items()
     }
-    return CorpusTruth(
+    return CorpusGroundTruth(
         objects=objects,
         near_duplicates=document["near_duplicates"],
         broken=document["broken"],
     )
 
 
-def write_scenes(folder: Path, seed: int, pictures: int, kinds: Sequence[str] = KINDS) -> None:
+def write_scenes(folder: Path, seed: int, count: int, kinds: Sequence[str] = KINDS) -> None:
     """Write scenes with their annotations; the categories are the kinds, with ids from 1.
 
     Raises:
-        ValueError: there are no pictures to write, or a kind is unknown.
+        ValueError: `count` is below 1, or a kind is unknown.
     """
-    if pictures < 1:
-        raise ValueError(f"There must be at least 1 scene, got {pictures}.")
+    if count < 1:
+        raise ValueError(f"There must be at least 1 scene, got {count}.")
     target = folder / "images"
     target.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number in range(pictures):
-        scene, name = scene_picture(seed, number, kinds), f"{number + 1:06d}.jpg"
+    for number in range(count):
+        scene, name = scene_image(seed, number, kinds), f"{number + 1:06d}.jpg"
         (target / name).write_bytes(_jpeg(scene.pixels, 95))
         height, width = scene.pixels.shape[:2]
         images.append({"id": number + 1, "file_name": name, "height": height, "width": width})
@@ -141,13 +141,13 @@ def write_scenes(folder: Path, seed: int, pictures: int, kinds: Sequence[str] = 
 class _Plan:
     """Which files are good, which are copies of others and which are broken; by number."""
 
-    def __init__(self, seed: int, pictures: int) -> None:
-        dice = Dice(seed, 0, _PLAN_STREAM)
-        self.names = [f"{place:06d}.jpg" for place in dice.mixed(pictures)]
-        each_way = max(1, round(pictures * _BROKEN_SHARE)) if pictures >= 300 else 0
-        chosen = iter(dice.mixed(pictures))
+    def __init__(self, seed: int, count: int) -> None:
+        rng = Rng(seed, 0, _PLAN_STREAM)
+        self.names = [f"{place:06d}.jpg" for place in rng.permutation(count)]
+        each_way = max(1, round(count * _BROKEN_SHARE)) if count >= 300 else 0
+        chosen = iter(rng.permutation(count))
         self.broken = {next(chosen): way for way in _WAYS_TO_BREAK for _ in range(each_way)}
-        copies = [next(chosen) for _ in range(round(pictures * _DUPLICATE_SHARE))]
+        copies = [next(chosen) for _ in range(round(count * _DUPLICATE_SHARE))]
         self.copies = {number: next(chosen) for number in copies}
 
 
@@ -155,26 +155,26 @@ def _copied(
     seed: int, number: int, plan: _Plan, kinds: Sequence[str]
 ) -> tuple[bytes, list[tuple[str, Mask]]]:
     """A file's bytes and objects; a near-duplicate's are changed a little from its origin's."""
-    picture = corpus_picture(seed, plan.copies.get(number, number), kinds)
-    objects = [(one.kind, one.mask) for one in picture.objects]
+    image = corpus_image(seed, plan.copies.get(number, number), kinds)
+    objects = [(one.kind, one.mask) for one in image.objects]
     if number not in plan.copies:
-        return _jpeg(picture.pixels, 92), objects
-    dice = Dice(seed, number, _COPY_STREAM)
-    change = dice.one_of(("encoded", "brightened", "cropped"))
+        return _jpeg(image.pixels, 92), objects
+    rng = Rng(seed, number, _COPY_STREAM)
+    change = rng.one_of(("encoded", "brightened", "cropped"))
     if change == "encoded":
-        return _jpeg(picture.pixels, dice.whole(60, 80)), objects
+        return _jpeg(image.pixels, rng.whole(60, 80)), objects
     if change == "brightened":
-        bright = np.clip(picture.pixels * dice.between(1.05, 1.2), 0, 255).astype(np.uint8)
+        bright = np.clip(image.pixels * rng.between(1.05, 1.2), 0, 255).astype(np.uint8)
         return _jpeg(bright, 90), objects
-    top, bottom, left, right = (dice.whole(1, 4) for _ in range(4))
+    top, bottom, left, right = (rng.whole(1, 4) for _ in range(4))
     crop = np.s_[top:-bottom, left:-right]
     kept = [(kind, mask[crop]) for kind, mask in objects if mask[crop].any()]
-    return _jpeg(picture.pixels[crop], 92), kept
+    return _jpeg(image.pixels[crop], 92), kept
 
 
 def _broken(way: str, seed: int, number: int, kinds: Sequence[str]) -> bytes:
     if way == "truncated":
-        data = _jpeg(corpus_picture(seed, number, kinds).pixels, 92)
+        data = _jpeg(corpus_image(seed, number, kinds).pixels, 92)
         return data[: len(data) * 2 // 5]
     return _WEB_PAGE if way == "web page" else b""
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 from builds import settings_of, write_vocabulary
-from pictures import write_corpus
+from coloured_images import write_corpus
 from PIL import Image, ImageFile
 
 from flows.cli import app, exit_code_of

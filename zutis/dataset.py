@@ -94,7 +94,7 @@ class Dataset(Sequence[Sample]):
         size = (int(samples.heights[i]), int(samples.widths[i]))
         return Sample(
             key=samples.key(i),
-            image=np.array(samples.decode_picture(i, stored.jpeg, least=size)),
+            image=np.array(samples.decode_image(i, stored.jpeg, least=size)),
             labels=samples.decode_labels(i, stored.mask),
             facts=json.loads(stored.facts),
         )

@@ -279,12 +279,12 @@ def _truths(settings: SelfMaskSettings, sample: CorpusSample) -> list[Mask]:
     Raises:
         ConfigError: the file is no truth, or about none of the pictures.
     """
-    from made_world.corpus import read_truth
+    from made_world.corpus import read_ground_truth
 
     if settings.truth is None:
         return [np.zeros(picture.pixels.shape[:2], dtype=np.bool_) for picture in sample.pictures]
     try:
-        known = read_truth(settings.truth.parent)
+        known = read_ground_truth(settings.truth.parent)
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{settings.truth} can't be read as the truth about a made corpus: {error!r}."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from flows.demo.settings import LONGER_VOCABULARY_FILE, VOCABULARY_FILE, DemoSize
-from made_world.corpus import Mask, read_truth, write_corpus, write_scenes
+from made_world.corpus import Mask, read_ground_truth, write_corpus, write_scenes
 from made_world.things.kinds import KINDS
 from storage.errors.exceptions import ConfigError
 
@@ -43,7 +43,7 @@ class DemoWorld:
 
     def truth(self) -> dict[str, list[tuple[str, Mask]]]:
         """(kind, visible mask) of each object, by the picture's file name; for scoring only."""
-        return read_truth(self.folder / "corpus")
+        return read_ground_truth(self.folder / "corpus")
 
 
 def make_world(folder: Path, size: DemoSize) -> DemoWorld:

@@ -28,7 +28,7 @@ from flows.settings.devices import require_device
 from flows.terminal.tenths import showing_tenths
 from flows.terminal.waiting import waiting_for
 from made_world.scenes.captions import caption
-from made_world.scenes.pictures import MadePicture, corpus_picture, scene_picture
+from made_world.scenes.images import MadeImage, corpus_image, scene_image
 from made_world.things.kinds import KINDS
 from storage.errors.exceptions import ConfigError
 from storage.errors.numbers import check_named_numbers
@@ -163,12 +163,12 @@ def measure_clip(
     spec = ClipSpec(architecture=architecture, weights=str(weights.absolute()))
     model = ModelConfig(architecture=architecture, weights=resolve(spec), device=device)
     clip = load_clip_model(model)
-    pictures = [corpus_picture(_HELD_OUT_CORPUS, number) for number in range(corpus)]
+    pictures = [corpus_image(_HELD_OUT_CORPUS, number) for number in range(corpus)]
     shows = np.array([_shows(picture) for picture in pictures])
     cosines = similarities(clip, [_as_jpeg(picture) for picture in pictures], KINDS)
     precisions = retrieval_precision(cosines, shows, at)
     worst = int(precisions.argmin())
-    held_out = [scene_picture(_HELD_OUT_SCENES, number) for number in range(scenes)]
+    held_out = [scene_image(_HELD_OUT_SCENES, number) for number in range(scenes)]
     labels = [_labels(scene) for scene in held_out]
     return ClipFigures(
         accuracy=zero_shot_accuracy(cosines, shows),
@@ -203,7 +203,7 @@ def _make(chunk: tuple[int, int, int]) -> list[CaptionedPicture]:
 
 
 def _captioned(seed: int, number: int) -> CaptionedPicture:
-    make = scene_picture if number % 10 < _SCENES_IN_TEN else corpus_picture
+    make = scene_image if number % 10 < _SCENES_IN_TEN else corpus_image
     picture = make(seed, number)
     centres = [np.argwhere(one.mask).mean(axis=0) for one in picture.objects]
     return CaptionedPicture(
@@ -216,20 +216,20 @@ def _captioned(seed: int, number: int) -> CaptionedPicture:
     )
 
 
-def _as_jpeg(picture: MadePicture) -> NDArray[np.uint8]:
+def _as_jpeg(picture: MadeImage) -> NDArray[np.uint8]:
     """The pixels with the traces of compression that a corpus's files have."""
     file = io.BytesIO()
     Image.fromarray(picture.pixels).save(file, "JPEG", quality=_QUALITY)
     return np.asarray(Image.open(file))
 
 
-def _shows(picture: MadePicture) -> list[bool]:
+def _shows(picture: MadeImage) -> list[bool]:
     """For each kind, whether the picture shows it."""
     kinds = {one.kind for one in picture.objects}
     return [kind in kinds for kind in KINDS]
 
 
-def _labels(picture: MadePicture) -> NDArray[np.int64]:
+def _labels(picture: MadeImage) -> NDArray[np.int64]:
     """int64 [h, w]: 0 background, from 1 the kinds; visible masks don't overlap."""
     labels = np.zeros(picture.pixels.shape[:2], dtype=np.int64)
     for one in picture.objects:

@@ -20,7 +20,7 @@ from flows.settings.devices import require_device
 from flows.settings.selfmask import SelfMaskFigures, SelfMaskSettings
 from flows.terminal.waiting import waiting_for
 from made_world.corpus import write_corpus
-from made_world.scenes.pictures import corpus_picture
+from made_world.scenes.images import corpus_image
 from storage.errors.exceptions import ConfigError
 
 _FIRST_SEED: Final = 1000
@@ -106,7 +106,7 @@ def measure_selfmask(
     from tasks.saliency_training.scores import network_iou
     from tasks.stage.models import load_selfmask_model
 
-    made = [corpus_picture(_HELD_OUT, number) for number in range(pictures)]
+    made = [corpus_image(_HELD_OUT, number) for number in range(pictures)]
     network = load_selfmask_model(selfmask_model(str(weights.absolute()), device, "float32"))
     return network_iou(
         network,

@@ -1,4 +1,4 @@
-"""From outlines to pixels: dice, noise, shapes, parts, colours, painting.
+"""From outlines to pixels: random choices, noise, shapes, parts, colours, painting.
 
 May import nothing of ours.
 """

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from made_world.drawing.dice import Dice
 from made_world.drawing.parts import Role
+from made_world.drawing.rng import Rng
 
 Colour = NDArray[np.float64]
 
@@ -86,18 +86,18 @@ def rgb_from_lab(lab: ArrayLike) -> Colour:
     return np.asarray(np.where(linear > 0.0031308, bright, linear * 12.92))
 
 
-def named_colour(dice: Dice, name: str) -> Colour:
+def named_colour(rng: Rng, name: str) -> Colour:
     """L*a*b* of one of the colours that go by the name, as objects have them."""
-    return _within(dice, _STRONG[name])
+    return _within(rng, _STRONG[name])
 
 
-def muted_colour(dice: Dice, name: str) -> Colour:
+def muted_colour(rng: Rng, name: str) -> Colour:
     """L*a*b* of one of the colours that go by the name, as backgrounds have them."""
-    return _within(dice, _MUTED[name])
+    return _within(rng, _MUTED[name])
 
 
-def _within(dice: Dice, ranges: tuple[tuple[float, float], ...]) -> Colour:
-    lightness, chroma, hue = (dice.between(*each) for each in ranges)
+def _within(rng: Rng, ranges: tuple[tuple[float, float], ...]) -> Colour:
+    lightness, chroma, hue = (rng.between(*each) for each in ranges)
     angle = np.radians(hue)
     return np.array([lightness, chroma * np.cos(angle), chroma * np.sin(angle)])
 
@@ -112,12 +112,12 @@ def difference(colour: Colour, others: Colour) -> float:
 
 
 def palette(
-    dice: Dice, favourites: Sequence[str], around: Colour, neighbours: Sequence[Colour] = ()
+    rng: Rng, favourites: Sequence[str], around: Colour, neighbours: Sequence[Colour] = ()
 ) -> tuple[str, Mapping[Role, Colour]]:
     """Colours for an object's parts that stand out from what is around it.
 
     Args:
-        dice: of the object.
+        rng: the object's random choices.
         favourites: names that its kind has more often than others.
         around: L*a*b* [n, 3] of what it will be seen on.
         neighbours: RGB of the main colours of objects beside it.
@@ -127,21 +127,21 @@ def palette(
     """
     # As many of each as count in `difference`.
     others = [np.tile(lab_from_rgb(colour), (len(around), 1)) for colour in neighbours]
-    name, main = _unlike(dice, np.concatenate([around, *others]), favourites, _STANDS_OUT)
-    _, second = _unlike(dice, np.concatenate([around, np.tile(main, (len(around), 1))]), (), 34)
+    name, main = _unlike(rng, np.concatenate([around, *others]), favourites, _STANDS_OUT)
+    _, second = _unlike(rng, np.concatenate([around, np.tile(main, (len(around), 1))]), (), 34)
     seen = np.stack([main, second])
-    _, third = _unlike(dice, seen, (), 34)
-    step = dice.between(11, 17)
+    _, third = _unlike(rng, seen, (), 34)
+    step = rng.between(11, 17)
     lab: dict[Role, Colour] = {
         "main": main,
         "shade": _lighter(main, -step if main[0] > 25 else step),
         "tint": _lighter(main, min(step, 98 - main[0]) if main[0] < 90 else -0.6 * step),
         "second": second,
         "third": third,
-        "dark": np.array([dice.between(14, 28), *(0.15 * main[1:])]),
-        "light": np.array([dice.between(88, 96), dice.between(-2, 3), dice.between(0, 12)]),
-        "wood": _within(dice, ((30, 46), (22, 34), (52, 68))),
-        "glass": np.array(dice.one_of(_GLASS)),
+        "dark": np.array([rng.between(14, 28), *(0.15 * main[1:])]),
+        "light": np.array([rng.between(88, 96), rng.between(-2, 3), rng.between(0, 12)]),
+        "wood": _within(rng, ((30, 46), (22, 34), (52, 68))),
+        "glass": np.array(rng.one_of(_GLASS)),
     }
     for role in ("dark", "light", "wood", "second"):
         lab[role] = _kept_apart(lab[role], around)
@@ -149,14 +149,14 @@ def palette(
 
 
 def _unlike(
-    dice: Dice, others: Colour, favourites: Sequence[str], least: float
+    rng: Rng, others: Colour, favourites: Sequence[str], least: float
 ) -> tuple[str, Colour]:
     """The first colour drawn that is different enough from the others, or the most different."""
     best, best_name, best_difference = np.zeros(3), "", -1.0
     for attempt in range(14):
-        favoured = favourites and attempt < 2 and dice.chance(0.55)
-        name = dice.one_of(favourites) if favoured else dice.one_of(COLOURS)
-        colour = named_colour(dice, name)
+        favoured = favourites and attempt < 2 and rng.chance(0.55)
+        name = rng.one_of(favourites) if favoured else rng.one_of(COLOURS)
+        colour = named_colour(rng, name)
         apart = difference(colour, others)
         if apart > best_difference:
             best, best_name, best_difference = colour, name, apart

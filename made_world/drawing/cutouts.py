@@ -12,13 +12,13 @@ from PIL import Image, ImageChops, ImageDraw
 from made_world.drawing.outlines import Outline
 from made_world.drawing.parts import Part, Role
 
-FINE = 4  # pixels of the drawing per pixel of the picture, along each side
+FINE = 4  # pixels of the drawing per pixel of the image, along each side
 _MARGIN = 2  # empty pixels around a cutout
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How a drawing is laid out in a picture.
+    """How a drawing is laid out in an image.
 
     Attributes:
         angle: degrees by which it is turned, clockwise as seen.

@@ -12,9 +12,9 @@ from scipy.ndimage import gaussian_filter
 
 from made_world.drawing.colours import Colour
 from made_world.drawing.cutouts import Cutout
-from made_world.drawing.dice import Dice
 from made_world.drawing.noise import Field, cloudy_noise, soft_step
 from made_world.drawing.parts import Role
+from made_world.drawing.rng import Rng
 
 TEXTURES: Final = ("plain", "gradient", "striped", "spotted", "mottled", "checked")
 # Fine patterns would hide the decoration that parts have of their own.
@@ -24,10 +24,10 @@ _ON_THIN: Final = ("plain", "plain", "gradient", "mottled")
 
 @dataclass(frozen=True)
 class Light:
-    """How a picture is lit.
+    """How an image is lit.
 
     Attributes:
-        towards: angle in degrees in the picture where the light comes from.
+        towards: angle in degrees in the image where the light comes from.
         relief: how strongly edges are modelled, 0 for flat colours.
         falloff: how much darker the side is that is turned away, as a share.
         gloss: strength of highlights.
@@ -43,35 +43,35 @@ class Light:
     reach: float
 
 
-def drawn_light(dice: Dice) -> Light:
-    """Light of a picture: flat as in a print, soft, or strong."""
-    towards = dice.between(195, 345)
-    style = dice.one_of(("flat", "soft", "soft", "strong"))
-    relief = {"flat": 0.0, "soft": dice.between(0.25, 0.55), "strong": dice.between(0.6, 1.0)}
+def drawn_light(rng: Rng) -> Light:
+    """Light of an image: flat as in a print, soft, or strong."""
+    towards = rng.between(195, 345)
+    style = rng.one_of(("flat", "soft", "soft", "strong"))
+    relief = {"flat": 0.0, "soft": rng.between(0.25, 0.55), "strong": rng.between(0.6, 1.0)}
     return Light(
         towards=towards,
         relief=relief[style],
-        falloff=0.0 if style == "flat" else dice.between(0.08, 0.3),
-        gloss=0.0 if style == "flat" else dice.between(0, 0.35),
-        shadow=dice.one_of((0.0, dice.between(0.15, 0.3), dice.between(0.25, 0.45))),
-        reach=dice.between(0.03, 0.1),
+        falloff=0.0 if style == "flat" else rng.between(0.08, 0.3),
+        gloss=0.0 if style == "flat" else rng.between(0, 0.35),
+        shadow=rng.one_of((0.0, rng.between(0.15, 0.3), rng.between(0.25, 0.45))),
+        reach=rng.between(0.03, 0.1),
     )
 
 
-def drawn_texture(dice: Dice, thin: bool) -> str:
+def drawn_texture(rng: Rng, thin: bool) -> str:
     """The name of an object's texture; one without a pattern for a thin object."""
-    return dice.one_of(_ON_THIN if thin else _OFTEN)
+    return rng.one_of(_ON_THIN if thin else _OFTEN)
 
 
 def painted(
-    cutout: Cutout, colours: Mapping[Role, Colour], texture: str, light: Light, dice: Dice
+    cutout: Cutout, colours: Mapping[Role, Colour], texture: str, light: Light, rng: Rng
 ) -> NDArray[np.float32]:
     """RGB float32 [h, w, 3], 0 to 1, of an object, to be laid on with its coverage."""
     premultiplied = np.zeros((*cutout.coverage.shape, 3), dtype=np.float32)
     opacity = np.full(cutout.coverage.shape, 1e-4, dtype=np.float32)
-    pattern = _pattern(cutout, texture, dice)
-    other = colours[_pattern_role(texture, dice)].astype(np.float32)
-    strength = dice.between(0.6, 1.0)
+    pattern = _pattern(cutout, texture, rng)
+    other = colours[_pattern_role(texture, rng)].astype(np.float32)
+    strength = rng.between(0.6, 1.0)
     for role, coverage in cutout.layers:
         fill = colours[role].astype(np.float32)
         paint = fill + (strength * pattern)[..., None] * (other - fill) if role == "main" else fill
@@ -86,22 +86,22 @@ def painted(
     return np.clip(_lit(rgb, cutout, light), 0, 1)
 
 
-def _pattern_role(texture: str, dice: Dice) -> Role:
+def _pattern_role(texture: str, rng: Rng) -> Role:
     if texture in {"gradient", "mottled"}:
-        return dice.one_of(("shade", "tint"))
-    return dice.one_of(("shade", "tint", "second"))
+        return rng.one_of(("shade", "tint"))
+    return rng.one_of(("shade", "tint", "second"))
 
 
-def _pattern(cutout: Cutout, texture: str, dice: Dice) -> Field:
+def _pattern(cutout: Cutout, texture: str, rng: Rng) -> Field:
     """Where the texture's other colour is, 0 to 1."""
-    turn = np.radians(dice.between(0, 180))
+    turn = np.radians(rng.between(0, 180))
     along = np.cos(turn) * cutout.across + np.sin(turn) * cutout.down
     across = np.cos(turn) * cutout.down - np.sin(turn) * cutout.across
-    often = dice.between(2.2, 4.5)
+    often = rng.between(2.2, 4.5)
     # About a pixel and a half of the pattern's own period, so that edges aren't jagged.
     blur = 6.0 * often / max(cutout.coverage.shape)
     if texture == "striped":
-        return soft_step(np.sin(along * often * np.pi), dice.between(-0.2, 0.4), blur)
+        return soft_step(np.sin(along * often * np.pi), rng.between(-0.2, 0.4), blur)
     if texture == "checked":
         waves = np.sin(along * often * np.pi) * np.sin(across * often * np.pi)
         return soft_step(waves, 0, blur)
@@ -109,11 +109,11 @@ def _pattern(cutout: Cutout, texture: str, dice: Dice) -> Field:
         row = np.floor(across * often)
         x = (along * often + 0.5 * (row % 2)) % 1 - 0.5
         y = (across * often) % 1 - 0.5
-        return 1 - soft_step(np.hypot(x, y), dice.between(0.2, 0.34), blur / 3)
+        return 1 - soft_step(np.hypot(x, y), rng.between(0.2, 0.34), blur / 3)
     if texture == "gradient":
         return soft_step(along, 0, 2.2)
     if texture == "mottled":
-        noise = cloudy_noise(dice, *_size(cutout), 6, 2)
+        noise = cloudy_noise(rng, *_size(cutout), 6, 2)
         return soft_step(noise, 0.5, 0.5)
     return np.zeros_like(cutout.coverage)
 

@@ -1,4 +1,4 @@
-"""Images of the world: things placed on backgrounds, with the truth of every pixel, and captions.
+"""Images of the made world: objects placed on backgrounds, their exact masks, and captions.
 
-May import `things` and `drawing`. Front door: `pictures`.
+May import `things` and `drawing`. Front door: `images`.
 """

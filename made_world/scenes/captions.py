@@ -1,4 +1,4 @@
-"""What a person might write under a picture of the made world.
+"""Synthetic captions of the made world's images.
 
 Every object is named, with the very words of `KINDS`; colours, sizes, surfaces and the background
 are told now and then.
@@ -11,8 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from made_world.drawing.dice import Dice
-from made_world.scenes.pictures import MadeObject, MadePicture
+from made_world.drawing.rng import Rng
+from made_world.scenes.images import MadeImage, MadeObject
 
 _STREAM: Final = 3
 _NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six")
@@ -46,15 +46,15 @@ _NOTHING: Final = (
 )  # fmt: skip
 
 
-def caption(picture: MadePicture, seed: int, number: int) -> str:
-    """A caption; the same for the same picture, seed and number."""
-    dice = Dice(seed, number, _STREAM)
-    if not picture.objects:
-        return dice.one_of(_NOTHING).format(_ground(dice, picture))
-    told = _things(dice, picture.objects)
-    if dice.chance(0.35):
-        told += f" {_behind(dice, picture)}"
-    return dice.one_of(_FRAMES).format(told)
+def caption(image: MadeImage, seed: int, number: int) -> str:
+    """A caption; the same for the same image, seed and number."""
+    rng = Rng(seed, number, _STREAM)
+    if not image.objects:
+        return rng.one_of(_NOTHING).format(_ground(rng, image))
+    told = _things(rng, image.objects)
+    if rng.chance(0.35):
+        told += f" {_behind(rng, image)}"
+    return rng.one_of(_FRAMES).format(told)
 
 
 def plural(kind: str) -> str:
@@ -62,67 +62,67 @@ def plural(kind: str) -> str:
     return _PLURALS.get(kind, f"{kind}s")
 
 
-def _things(dice: Dice, objects: Sequence[MadeObject]) -> str:
-    order = [objects[at] for at in dice.mixed(len(objects))]
-    if len(order) == 2 and order[0].kind != order[1].kind and dice.chance(0.6):
-        return _pair(dice, *order)
-    # In the order in which they are met, which was mixed.
+def _things(rng: Rng, objects: Sequence[MadeObject]) -> str:
+    order = [objects[at] for at in rng.permutation(len(objects))]
+    if len(order) == 2 and order[0].kind != order[1].kind and rng.chance(0.6):
+        return _pair(rng, *order)
+    # In order of first appearance in the shuffled objects.
     kinds = dict.fromkeys(one.kind for one in order)
-    phrases = [_group(dice, [one for one in order if one.kind == kind]) for kind in kinds]
+    phrases = [_group(rng, [one for one in order if one.kind == kind]) for kind in kinds]
     if len(phrases) == 1:
         return phrases[0]
-    return f"{', '.join(phrases[:-1])} {dice.one_of(('and', 'and', 'with'))} {phrases[-1]}"
+    return f"{', '.join(phrases[:-1])} {rng.one_of(('and', 'and', 'with'))} {phrases[-1]}"
 
 
-def _group(dice: Dice, group: Sequence[MadeObject]) -> str:
+def _group(rng: Rng, group: Sequence[MadeObject]) -> str:
     if len(group) == 1:
-        return _thing(dice, group[0])
+        return _thing(rng, group[0])
     colours = {one.colour for one in group}
-    colour = f"{colours.pop()} " if len(colours) == 1 and dice.chance(0.7) else ""
+    colour = f"{colours.pop()} " if len(colours) == 1 and rng.chance(0.7) else ""
     return f"{_NUMBERS[len(group)]} {colour}{plural(group[0].kind)}"
 
 
-def _thing(dice: Dice, one: MadeObject) -> str:
+def _thing(rng: Rng, one: MadeObject) -> str:
     words = []
-    if dice.chance(0.25):
+    if rng.chance(0.25):
         words += ["small"] if one.size < 0.32 else ["big"] if one.size > 0.5 else []
-    if one.texture in {"striped", "spotted", "checked"} and dice.chance(0.3):
+    if one.texture in {"striped", "spotted", "checked"} and rng.chance(0.3):
         words.append(one.texture)
-    if dice.chance(0.55):
+    if rng.chance(0.55):
         words.append(one.colour)
     return _with_article(" ".join([*words, one.kind]))
 
 
-def _pair(dice: Dice, first: MadeObject, second: MadeObject) -> str:
+def _pair(rng: Rng, first: MadeObject, second: MadeObject) -> str:
     """Two things and how they lie."""
     (y, x), (other_y, other_x) = (np.argwhere(one.mask).mean(axis=0) for one in (first, second))
-    between = dice.one_of(("next to", "beside", "and", "together with"))
-    if dice.chance(0.5):
+    between = rng.one_of(("next to", "beside", "and", "together with"))
+    if rng.chance(0.5):
         if abs(x - other_x) > abs(y - other_y):
             between = "to the left of" if x < other_x else "to the right of"
         else:
             between = "above" if y < other_y else "below"
-    return f"{_thing(dice, first)} {between} {_thing(dice, second)}"
+    return f"{_thing(rng, first)} {between} {_thing(rng, second)}"
 
 
-def _behind(dice: Dice, picture: MadePicture) -> str:
-    adjective, _ = _GROUNDS[picture.background]
-    style = dice.whole(0, 3)
+def _behind(rng: Rng, image: MadeImage) -> str:
+    adjective, _ = _GROUNDS[image.background]
+    style = rng.whole(0, 3)
     if style == 0:
         return f"on {_with_article(adjective)} background"
     if style == 1:
-        return f"on {_with_article(picture.background_colour)} background"
+        return f"on {_with_article(image.background_colour)} background"
     if style == 2:
-        return f"on {_with_article(f'{picture.background_colour} {adjective}')} background"
-    return f"on {_ground(dice, picture)}"
+        return f"on {_with_article(f'{image.background_colour} {adjective}')} background"
+    return f"on {_ground(rng, image)}"
 
 
-def _ground(dice: Dice, picture: MadePicture) -> str:
-    adjective, noun = _GROUNDS[picture.background]
-    if dice.chance(0.3):
-        colour = f"{picture.background_colour} " if dice.chance(0.6) else ""
+def _ground(rng: Rng, image: MadeImage) -> str:
+    adjective, noun = _GROUNDS[image.background]
+    if rng.chance(0.3):
+        colour = f"{image.background_colour} " if rng.chance(0.6) else ""
         return f"{_with_article(f'{colour}{adjective}')} background"
-    colour = picture.background_colour if dice.chance(0.6) else ""
+    colour = image.background_colour if rng.chance(0.6) else ""
     return " ".join(noun.format(colour).split())
 
 

@@ -1,4 +1,4 @@
-"""Where objects are put in a picture so that enough of each can be seen."""
+"""Placement of objects in an image so that enough of each stays visible."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from made_world.drawing.dice import Dice
+from made_world.drawing.rng import Rng
 
 Mask = NDArray[np.bool_]
 
@@ -18,7 +18,7 @@ _TRIES = 24
 
 @dataclass(frozen=True)
 class Place:
-    """The part of a picture that a box covers, and the part of the box that is in the picture."""
+    """The part of an image that a box covers, and the part of the box that is in the image."""
 
     rows: slice
     columns: slice
@@ -26,8 +26,8 @@ class Place:
     box_columns: slice
 
     @property
-    def in_picture(self) -> tuple[slice, slice]:
-        """Index of the picture."""
+    def in_image(self) -> tuple[slice, slice]:
+        """Index of the image."""
         return self.rows, self.columns
 
     @property
@@ -36,16 +36,16 @@ class Place:
         return self.box_rows, self.box_columns
 
     def touches(self, other: Place) -> bool:
-        """Whether the boxes overlap in the picture."""
+        """Whether the boxes overlap in the image."""
         pairs = ((self.rows, other.rows), (self.columns, other.columns))
         return all(one.start < two.stop and two.start < one.stop for one, two in pairs)
 
 
-def place(top: int, left: int, box: tuple[int, ...], picture: tuple[int, int]) -> Place:
-    """Where a box [h, w] lies whose upper left pixel is (top, left), maybe out of the picture."""
+def place(top: int, left: int, box: tuple[int, ...], image: tuple[int, int]) -> Place:
+    """Where a box [h, w] lies whose upper left pixel is (top, left), maybe out of the image."""
     (rows, box_rows), (columns, box_columns) = (
         _overlap(start, length, limit)
-        for start, length, limit in zip((top, left), box, picture, strict=True)
+        for start, length, limit in zip((top, left), box, image, strict=True)
     )
     return Place(rows, columns, box_rows, box_columns)
 
@@ -57,7 +57,7 @@ def _overlap(start: int, length: int, limit: int) -> tuple[slice, slice]:
 
 @dataclass(eq=False)
 class Arrangement:
-    """The masks of a picture's objects, back to front.
+    """The masks of an image's objects, back to front.
 
     Attributes:
         size: (height, width).
@@ -71,26 +71,26 @@ class Arrangement:
     visible: list[Mask] = field(default_factory=list)
     whole: list[int] = field(default_factory=list)
 
-    def add(self, dice: Dice, mask: Mask, crowding: float, beyond: float) -> tuple[int, int] | None:
+    def add(self, rng: Rng, mask: Mask, crowding: float, beyond: float) -> tuple[int, int] | None:
         """Put an object in front of the others; None if there is no room.
 
         Args:
-            dice: of the picture.
+            rng: the image's random choices.
             mask: of the object in its own box [h, w].
             crowding: in what share of tries it is put near another object.
-            beyond: what share of its box may lie outside the picture.
+            beyond: what share of its box may lie outside the image.
 
         Returns:
             (top, left) of the box.
         """
         # Mostly more than the least is seen; less only where there is no room otherwise.
-        wanted = dice.between(LEAST_VISIBLE, 1.3)
+        wanted = rng.between(LEAST_VISIBLE, 1.3)
         for attempt in range(_TRIES):
             least = min(max(LEAST_VISIBLE, wanted * (1 - attempt / _TRIES)), 1.0)
-            top, left = self._somewhere(dice, mask.shape, crowding, beyond)
+            top, left = self._somewhere(rng, mask.shape, crowding, beyond)
             at = place(top, left, mask.shape, self.size)
             full = np.zeros(self.size, dtype=np.bool_)
-            full[at.in_picture] = mask[at.in_box]
+            full[at.in_image] = mask[at.in_box]
             if self._fits(full, int(mask.sum()), least):
                 self.visible = [other & ~full for other in self.visible] + [full]
                 self.whole.append(int(mask.sum()))
@@ -98,20 +98,20 @@ class Arrangement:
         return None
 
     def _somewhere(
-        self, dice: Dice, box: Sequence[int], crowding: float, beyond: float
+        self, rng: Rng, box: Sequence[int], crowding: float, beyond: float
     ) -> tuple[int, int]:
-        near = dice.one_of(self.visible) if self.visible and dice.chance(crowding) else None
+        near = rng.one_of(self.visible) if self.visible and rng.chance(crowding) else None
         corner = []
         for axis, (length, limit) in enumerate(zip(box, self.size, strict=True)):
             out = int(beyond * length)
             low, high = -out, max(limit - length + out, -out)
-            at = dice.whole(low, high)
+            at = rng.whole(low, high)
             if self.centred and not out:
-                at = (at + dice.whole(low, high)) // 2
+                at = (at + rng.whole(low, high)) // 2
             if near is not None:
                 places = np.flatnonzero(near.any(axis=1 - axis))
                 reach = 0.75 * (length + len(places)) / 2
-                at = round(float(places.mean()) - length / 2 + dice.between(-reach, reach))
+                at = round(float(places.mean()) - length / 2 + rng.between(-reach, reach))
                 at = min(max(at, low), high)
             corner.append(at)
         return corner[0], corner[1]

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from made_world.drawing.dice import Dice
 from made_world.drawing.outlines import (
     Outline,
     arc,
@@ -22,32 +21,33 @@ from made_world.drawing.outlines import (
     softened,
 )
 from made_world.drawing.parts import Part, Role, detail, part
+from made_world.drawing.rng import Rng
 
 
-def key(dice: Dice) -> list[Part]:
+def key(rng: Rng) -> list[Part]:
     """The bow round, square, clover or pointed; one to four bits of the blade."""
-    bow, thickness = dice.between(0.34, 0.44), dice.between(0.15, 0.21)
-    outer, inner, start = _bow(dice, bow)
+    bow, thickness = rng.between(0.34, 0.44), rng.between(0.15, 0.21)
+    outer, inner, start = _bow(rng, bow)
     blade = box(start, -thickness / 2, 1, thickness / 2)
-    bits, length = dice.whole(1, 3), dice.between(0.28, 0.42)
-    pitch = dice.between(0.2, 0.25)
+    bits, length = rng.whole(1, 3), rng.between(0.28, 0.42)
+    pitch = rng.between(0.2, 0.25)
     teeth = [
-        box(0.98 - at * pitch - 0.13, 0, 0.98 - at * pitch, length * dice.between(0.75, 1.1))
+        box(0.98 - at * pitch - 0.13, 0, 0.98 - at * pitch, length * rng.between(0.75, 1.1))
         for at in range(bits)
     ]
     if bits == 1:
         teeth = [box(0.62, 0, 0.95, length)]
     parts = [part("main", blade, *teeth), part("main", *outer, holes=(inner,))]
-    if dice.chance(0.4):
-        at = -1 + 2 * bow + dice.between(0, 0.1)
+    if rng.chance(0.4):
+        at = -1 + 2 * bow + rng.between(0, 0.1)
         parts.append(part("second", box(at, -thickness * 0.85, at + 0.1, thickness * 0.85)))
     return parts
 
 
-def _bow(dice: Dice, size: float) -> tuple[tuple[Outline, ...], Outline, float]:
+def _bow(rng: Rng, size: float) -> tuple[tuple[Outline, ...], Outline, float]:
     """Outlines and hole of the end that one holds, and x right of the hole for the blade."""
-    middle, open_share = -1 + size, dice.between(0.5, 0.64)
-    style = dice.one_of(("round", "round", "clover", "square", "pointed"))
+    middle, open_share = -1 + size, rng.between(0.5, 0.64)
+    style = rng.one_of(("round", "round", "clover", "square", "pointed"))
     if style == "clover":
         leaves = moved(rays([size * 0.62] * 3, 60), middle - size * 0.1, 0)
         discs = [ellipse(x, y, size * 0.52) for x, y in leaves]
@@ -55,7 +55,7 @@ def _bow(dice: Dice, size: float) -> tuple[tuple[Outline, ...], Outline, float]:
         hole = moved(ellipse(0, 0, size * 0.36), middle - size * 0.1, 0)
         return (*discs, joint), hole, middle + size * 0.4
     if style == "round":
-        height = size * dice.between(0.95, 1.25)
+        height = size * rng.between(0.95, 1.25)
         hole = ellipse(middle, 0, size * open_share, height * open_share)
         return (ellipse(middle, 0, size, height),), hole, middle + size * 0.75
     sides, angle = (4, 45) if style == "square" else (6, 0)
@@ -64,18 +64,18 @@ def _bow(dice: Dice, size: float) -> tuple[tuple[Outline, ...], Outline, float]:
     return (moved(body, middle, 0),), hole, middle + size * 0.72
 
 
-def umbrella(dice: Dice) -> list[Part]:
+def umbrella(rng: Rng) -> list[Part]:
     """Open: four to eight panels, in one or two colours, on a stick with a hook."""
-    height, base = dice.between(0.62, 0.95), 0.0
-    ribs = np.sin(np.linspace(-np.pi / 2, np.pi / 2, dice.whole(4, 8) + 1))
+    height, base = rng.between(0.62, 0.95), 0.0
+    ribs = np.sin(np.linspace(-np.pi / 2, np.pi / 2, rng.whole(4, 8) + 1))
     panels = [_panel(left, right, height, base) for left, right in pairwise(ribs)]
-    length, hook = dice.between(0.72, 0.95), dice.between(0.11, 0.18)
+    length, hook = rng.between(0.72, 0.95), rng.between(0.11, 0.18)
     stick = np.concatenate(
         [outline((0, -height - 0.14), (0, length)), arc(hook, length, hook, hook, 170, 0, 10)]
     )
     # The canopy hides the stick behind it, so the whole stick can be one line.
-    parts = [part(dice.one_of(("wood", "dark")), ribbon(stick, dice.between(0.07, 0.1)))]
-    other: Role = dice.one_of(("second", "second", "shade", "tint", "main"))
+    parts = [part(rng.one_of(("wood", "dark")), ribbon(stick, rng.between(0.07, 0.1)))]
+    other: Role = rng.one_of(("second", "second", "shade", "tint", "main"))
     if other == "main":
         parts.append(part("main", *panels))
         parts.append(detail("shade", *(ribbon(_rib(rib, height, base), 0.03) for rib in ribs)))
@@ -97,34 +97,34 @@ def _panel(left: float, right: float, height: float, base: float) -> Outline:
     return np.concatenate([_rib(right, height, base), edge, _rib(left, height, base)[::-1]])
 
 
-def cup(dice: Dice) -> list[Part]:
+def cup(rng: Rng) -> list[Part]:
     """Straight, tapered or round, with a handle one can see through; on a saucer or not."""
-    top, height = dice.between(0.5, 0.7), dice.between(0.85, 1.35)
-    bottom = top * dice.between(0.5, 1.0)
-    rim = top * dice.between(0.14, 0.26)
-    belly = top * dice.between(-0.02, 0.14)
+    top, height = rng.between(0.5, 0.7), rng.between(0.85, 1.35)
+    bottom = top * rng.between(0.5, 1.0)
+    rim = top * rng.between(0.14, 0.26)
+    belly = top * rng.between(-0.02, 0.14)
     # At the handle's height the wall is between the widths of top and bottom.
-    wall, middle = (top + bottom) / 2 + belly, height * dice.between(0.4, 0.5)
-    reach, tall = dice.between(0.26, 0.4), height * dice.between(0.26, 0.36)
-    handle = ribbon(arc(wall - 0.08, middle, reach, tall, -100, 100), dice.between(0.12, 0.17))
+    wall, middle = (top + bottom) / 2 + belly, height * rng.between(0.4, 0.5)
+    reach, tall = rng.between(0.26, 0.4), height * rng.between(0.26, 0.36)
+    handle = ribbon(arc(wall - 0.08, middle, reach, tall, -100, 100), rng.between(0.12, 0.17))
     side = curve([(top, 0), (wall, height * 0.55), (bottom, height)], 6)
     foot = arc(0, height, bottom, rim * 0.7, 0, 180, 16)
     body = np.concatenate([side, foot[1:-1], (side * [-1, 1])[::-1]])
     parts = []
-    if dice.chance(0.35):
-        plate = ellipse(0, height + rim * 0.3, top * dice.between(1.3, 1.55), rim * 1.2)
+    if rng.chance(0.35):
+        plate = ellipse(0, height + rim * 0.3, top * rng.between(1.3, 1.55), rim * 1.2)
         parts += [part("second", plate), detail("light", ellipse(0, height, top, rim * 0.7))]
-    parts.append(part(dice.one_of(("main", "main", "second")), handle))
+    parts.append(part(rng.one_of(("main", "main", "second")), handle))
     parts.append(part("main", body, ellipse(0, 0, top, rim)))
-    parts += _cup_pattern(dice, height, top + 0.2)
+    parts += _cup_pattern(rng, height, top + 0.2)
     inside = ellipse(0, 0, top * 0.88, rim * 0.82)
     drink = ellipse(0, rim * 0.3, top * 0.78, rim * 0.62)
     parts += [part("tint", ellipse(0, 0, top, rim)), part("shade", inside)]
-    return [*parts, detail("wood", drink)] if dice.chance(0.6) else parts
+    return [*parts, detail("wood", drink)] if rng.chance(0.6) else parts
 
 
-def _cup_pattern(dice: Dice, height: float, reach: float) -> list[Part]:
-    style = dice.one_of(("none", "none", "band", "bands", "dots"))
+def _cup_pattern(rng: Rng, height: float, reach: float) -> list[Part]:
+    style = rng.one_of(("none", "none", "band", "bands", "dots"))
     if style == "band":
         return [detail("second", box(-reach, height * 0.42, reach, height * 0.7))]
     if style == "bands":
@@ -136,47 +136,47 @@ def _cup_pattern(dice: Dice, height: float, reach: float) -> list[Part]:
     return []
 
 
-def ladder(dice: Dice) -> list[Part]:
+def ladder(rng: Rng) -> list[Part]:
     """Two rails and four to eight rungs, parallel or narrower at the top."""
-    bottom = dice.between(0.3, 0.46)
-    top = bottom * dice.one_of((1.0, 1.0, dice.between(0.6, 0.9)))
-    rail, rung = dice.between(0.11, 0.16), dice.between(0.09, 0.13)
-    count = dice.whole(4, 7)
-    heights = np.linspace(-1, 1, count + 2)[1:-1] * dice.between(1.0, 1.08)
+    bottom = rng.between(0.3, 0.46)
+    top = bottom * rng.one_of((1.0, 1.0, rng.between(0.6, 0.9)))
+    rail, rung = rng.between(0.11, 0.16), rng.between(0.09, 0.13)
+    count = rng.whole(4, 7)
+    heights = np.linspace(-1, 1, count + 2)[1:-1] * rng.between(1.0, 1.08)
     rungs = []
     for y in heights:
         reach = top + (bottom - top) * (y + 1) / 2
         rungs.append(box(-reach, y - rung / 2, reach, y + rung / 2))
     rails = [
-        ribbon([(side * top, -1), (side * bottom, 1)], rail, round_ends=dice.chance(0.5))
+        ribbon([(side * top, -1), (side * bottom, 1)], rail, round_ends=rng.chance(0.5))
         for side in (-1, 1)
     ]
-    if dice.chance(0.35):
-        return [part(dice.one_of(("second", "shade")), *rungs), part("main", *rails)]
+    if rng.chance(0.35):
+        return [part(rng.one_of(("second", "shade")), *rungs), part("main", *rails)]
     return [part("main", *rungs, *rails)]
 
 
-def bell(dice: Dice) -> list[Part]:
+def bell(rng: Rng) -> list[Part]:
     """Slim or wide, with a rim, a clapper and a loop; a band or a bow sometimes."""
-    waist, mouth = dice.between(0.36, 0.48), dice.between(0.66, 0.86)
-    shoulder = dice.between(0.55, 0.9) * waist
+    waist, mouth = rng.between(0.36, 0.48), rng.between(0.66, 0.86)
+    shoulder = rng.between(0.55, 0.9) * waist
     profile = curve(
         [(0, -0.8), (shoulder, -0.72), (waist, -0.35), (waist + 0.08, 0.15),
          ((waist + mouth) / 2 + 0.05, 0.46), (mouth, 0.62)], 6
     )  # fmt: skip
     body = both_sides(profile)
-    rim = ribbon([(-mouth, 0.64), (mouth, 0.64)], dice.between(0.12, 0.2))
-    size = dice.between(0.13, 0.2)
-    clapper = ellipse(0, 0.66 + size * dice.between(0.6, 0.9), size)
-    loop, wire = dice.between(0.11, 0.16), dice.between(0.45, 0.6)
+    rim = ribbon([(-mouth, 0.64), (mouth, 0.64)], rng.between(0.12, 0.2))
+    size = rng.between(0.13, 0.2)
+    clapper = ellipse(0, 0.66 + size * rng.between(0.6, 0.9), size)
+    loop, wire = rng.between(0.11, 0.16), rng.between(0.45, 0.6)
     top, gap = (ellipse(0, -0.76 - loop, radius) for radius in (loop, loop * wire))
-    other: Role = dice.one_of(("second", "shade", "main"))
+    other: Role = rng.one_of(("second", "shade", "main"))
     parts = [
         part("second" if other != "second" else "dark", clapper),
         part("main" if other == "main" else "shade", top, holes=(gap,)),
         part("main", body),
     ]
-    style = dice.one_of(("none", "none", "band", "bow"))
+    style = rng.one_of(("none", "none", "band", "bow"))
     if style == "band":
         parts.append(detail("second", box(-1, 0.12, 1, 0.28)))
     parts.append(part(other, rim))

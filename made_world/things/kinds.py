@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from made_world.drawing.dice import Dice
 from made_world.drawing.parts import Part
+from made_world.drawing.rng import Rng
 from made_world.things import belongings, emblems, outdoors
 
 
@@ -22,7 +22,7 @@ class Kind:
         thin: whether it is so slender that it has to be larger and without patterns to be seen.
     """
 
-    draw: Callable[[Dice], list[Part]]
+    draw: Callable[[Rng], list[Part]]
     tilt: float
     colours: tuple[str, ...]
     thin: bool = False

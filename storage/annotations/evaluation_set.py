@@ -72,7 +72,7 @@ class Truth(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FramedPicture:
+class FramedImage:
     """A picture as its annotations lie on it.
 
     Attributes:
@@ -116,7 +116,7 @@ class EvaluationImage:
         """The picture's pixels, in the frame of the annotations: see `read_in_frame`."""
         return self.read_in_frame(upright=upright).pixels
 
-    def read_in_frame(self, *, upright: bool = False) -> FramedPicture:
+    def read_in_frame(self, *, upright: bool = False) -> FramedImage:
         """The picture's pixels in the frame of the annotations, and whether that was a choice.
 
         Annotations lie on the picture as it is stored, without regard to an EXIF orientation:
@@ -150,7 +150,7 @@ class EvaluationImage:
                 f"and its annotations {self.height} x {self.width}; they don't belong together: "
                 "get both from one release of the data."
             )
-        return FramedPicture(
+        return FramedImage(
             pixels=fitting[0],
             frame_chosen=len(fitting) == 2 and not np.array_equal(turned, stored),
             sha256=hashlib.sha256(data).hexdigest(),

@@ -200,7 +200,7 @@ class ShardSamples:
             self._copies[shard] = shard if is_local(shard) else local_copy(shard)
         return self._copies[shard]
 
-    def decode_picture(self, i: int, jpeg: bytes, *, least: tuple[int, int]) -> Image.Image:
+    def decode_image(self, i: int, jpeg: bytes, *, least: tuple[int, int]) -> Image.Image:
         """Decode a picture, by DCT scaling no larger than it must be.
 
         Args:

@@ -100,7 +100,7 @@ def _chosen(samples: ShardSamples, most: int) -> Iterator[int]:
 def _drawn(samples: ShardSamples, index: int) -> Image.Image:
     stored = samples.read(index, copy=False)
     mask = samples.decode_object(index, stored)
-    picture = samples.decode_picture(index, stored.jpeg, least=(LONGER_SIDE, LONGER_SIDE))
+    picture = samples.decode_image(index, stored.jpeg, least=(LONGER_SIDE, LONGER_SIDE))
     return draw_mask(np.asarray(picture), mask)
 
 

@@ -127,7 +127,7 @@ def _view(shards: ShardSamples, draw: ObjectDraw, crop: int) -> View:
 
 
 def _decoded(shards: ShardSamples, draw: ObjectDraw, jpeg: bytes, seen: View) -> Image.Image:
-    return shards.decode_picture(draw.index, jpeg, least=(seen.height, seen.width))
+    return shards.decode_image(draw.index, jpeg, least=(seen.height, seen.width))
 
 
 def _augmented(
@@ -153,7 +153,7 @@ def _window(picture: Image.Image, seen: View, window: Box) -> tuple[npt.NDArray[
     The rest is left open, which may be nothing.
     """
     visible = seen.picture.intersection(window)
-    source, down, right = seen.in_scaled_picture(visible), *_ratios(picture, seen)
+    source, down, right = seen.in_scaled_image(visible), *_ratios(picture, seen)
     part = picture.resize(
         (visible.width, visible.height),
         Image.Resampling.BILINEAR,
@@ -179,7 +179,7 @@ def _colours(picture: Image.Image, seen: View) -> tuple[ColourContext, npt.NDArr
     """
     small = np.asarray(_reduced(picture))
     fill = small.mean(axis=(0, 1)).astype(np.uint8)
-    shown, (height, width) = seen.in_scaled_picture(seen.picture), small.shape[:2]
+    shown, (height, width) = seen.in_scaled_image(seen.picture), small.shape[:2]
     rows = slice(shown.top * height // seen.height, -(-shown.bottom * height // seen.height))
     columns = slice(shown.left * width // seen.width, -(-shown.right * width // seen.width))
     colours = small[rows, columns].reshape(-1, 3)

@@ -85,7 +85,7 @@ def test_exact_neighbours_order_equal_products_by_position(tmp_path: Path) -> No
 
 
 def test_overhead_is_what_decoding_and_forward_leave(tmp_path: Path, fake_clip: object) -> None:
-    from pictures import write_corpus
+    from coloured_images import write_corpus
 
     from flows.settings.build import clip_model
     from tasks.indexing.embed_images import Config
@@ -118,7 +118,7 @@ def test_stages_that_overlap_are_not_counted_twice() -> None:
 
 
 def test_copies_differ_in_bytes_and_not_in_pixels(tmp_path: Path) -> None:
-    from pictures import write_corpus
+    from coloured_images import write_corpus
 
     from storage.images.decoding import decode
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import fault_nursery
+from coloured_images import write_corpus
 from fault_servers import PrefectServer
-from pictures import write_corpus
 from process_table import alive_with
 
 from storage.artifacts.store import ArtifactRef, ArtifactStore

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coloured_images import write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import write_corpus
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import FlowRunSort

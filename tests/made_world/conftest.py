@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from made_world.scenes.pictures import MadePicture, corpus_picture, scene_picture
+from made_world.scenes.images import MadeImage, corpus_image, scene_image
 
 
 @pytest.fixture(scope="session")
-def corpus_sample() -> list[MadePicture]:
-    """400 pictures of a corpus."""
-    return [corpus_picture(21, number) for number in range(400)]
+def corpus_sample() -> list[MadeImage]:
+    """400 images of a corpus."""
+    return [corpus_image(21, number) for number in range(400)]
 
 
 @pytest.fixture(scope="session")
-def scene_sample() -> list[MadePicture]:
+def scene_sample() -> list[MadeImage]:
     """120 scenes."""
-    return [scene_picture(21, number) for number in range(120)]
+    return [scene_image(21, number) for number in range(120)]

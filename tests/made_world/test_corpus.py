@@ -1,4 +1,4 @@
-"""Folders of pictures: truth, near-duplicates, broken files, COCO's format, repeated bytes."""
+"""Folders of synthetic images: ground truth, near-duplicates, broken files, repeated bytes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from made_world.corpus import read_corpus_truth, read_truth, write_corpus, write_scenes
-from made_world.scenes.pictures import scene_picture
+from made_world.corpus import (
+    read_corpus_ground_truth,
+    read_ground_truth,
+    write_corpus,
+    write_scenes,
+)
+from made_world.scenes.images import scene_image
 from made_world.things.kinds import KINDS
 from storage.evaluation_sets.opening import open_evaluation_set
 
@@ -45,7 +50,7 @@ def opens(path):
 
 
 def test_every_file_is_good_or_broken_as_the_truth_says(corpus):
-    truth = read_corpus_truth(corpus)
+    truth = read_corpus_ground_truth(corpus)
     files = {path.name: path for path in (corpus / "pictures").iterdir()}
     assert len(files) == 300
     assert files.keys() == truth.objects.keys() | truth.broken.keys()
@@ -54,8 +59,8 @@ def test_every_file_is_good_or_broken_as_the_truth_says(corpus):
         assert opens(path) == (name in truth.objects), name
 
 
-def test_masks_fit_their_pictures(corpus):
-    truth = read_truth(corpus)
+def test_masks_fit_their_images(corpus):
+    truth = read_ground_truth(corpus)
     assert sum(len(objects) for objects in truth.values()) > 250
     for name, objects in truth.items():
         with Image.open(corpus / "pictures" / name) as image:
@@ -69,7 +74,7 @@ def test_masks_fit_their_pictures(corpus):
 
 
 def test_near_duplicates_show_almost_the_same(corpus):
-    truth = read_corpus_truth(corpus)
+    truth = read_corpus_ground_truth(corpus)
     assert len(truth.near_duplicates) == 6
     for name, origin in truth.near_duplicates.items():
         shown = [kind for kind, _ in truth.objects[name]]
@@ -86,7 +91,7 @@ def test_near_duplicates_show_almost_the_same(corpus):
 
 
 def test_names_tell_nothing(corpus):
-    truth = read_corpus_truth(corpus)
+    truth = read_corpus_ground_truth(corpus)
     counts = [len(truth.objects[name]) for name in sorted(truth.objects)]
     half = len(counts) // 2
     assert 0.7 < sum(counts[:half]) / sum(counts[half:]) < 1.4
@@ -95,7 +100,7 @@ def test_names_tell_nothing(corpus):
 
 def test_a_small_corpus_has_no_broken_files(tmp_path):
     write_corpus(tmp_path, 3, 12, ("star", "cup"))
-    truth = read_corpus_truth(tmp_path)
+    truth = read_corpus_ground_truth(tmp_path)
     assert not truth.broken
     assert len(truth.objects) == 12
     assert {kind for objects in truth.objects.values() for kind, _ in objects} == {"star", "cup"}
@@ -115,10 +120,10 @@ def test_scenes_load_in_pycocotools(scenes):
     assert tuple(names) == KINDS
     assert len(coco.getImgIds()) == 20
     for number, image_id in enumerate(sorted(coco.getImgIds())):
-        picture = scene_picture(4, number)
+        scene = scene_image(4, number)
         annotations = coco.loadAnns(coco.getAnnIds(image_id))
-        assert len(annotations) == len(picture.objects)
-        for annotation, one in zip(annotations, picture.objects, strict=True):
+        assert len(annotations) == len(scene.objects)
+        for annotation, one in zip(annotations, scene.objects, strict=True):
             assert KINDS[annotation["category_id"] - 1] == one.kind
             assert (coco.annToMask(annotation).astype(bool) == one.mask).all()
             assert annotation["area"] == one.mask.sum()

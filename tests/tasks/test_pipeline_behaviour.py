@@ -25,8 +25,8 @@ from builds import (
     unfinished_attempts,
     write_vocabulary,
 )
+from coloured_images import coloured_image, write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import picture, write_corpus
 
 from flows.execution.executors import LocalExecutor, NotCached
 from flows.execution.stages import STAGES as ALL_STAGES
@@ -439,7 +439,7 @@ def test_an_image_that_changed_since_it_was_indexed_is_indexed_anew(
     changed = corpus / "red-000.jpg"
 
     def change_first(*arguments: Any) -> Any:
-        picture("red", 99).save(changed)
+        coloured_image("red", 99).save(changed)
         return run(*arguments)
 
     settings = settings_of(corpus, vocabulary, store, per_category=5)

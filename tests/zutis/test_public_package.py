@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coloured_images import write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import write_corpus
 
 import zutis
 

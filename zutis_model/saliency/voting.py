@@ -52,7 +52,7 @@ def elect_salient(candidates: BoolArray) -> Vote | None:
         raise ValueError(
             f"candidates must be bool [n, h, w], got {candidates.dtype} {list(candidates.shape)}"
         )
-    standing = np.flatnonzero(candidates.any(axis=(1, 2)) & ~frames_picture(candidates))
+    standing = np.flatnonzero(candidates.any(axis=(1, 2)) & ~frames_image(candidates))
     if not len(standing):
         return None
     overlaps = pairwise_iou(candidates[standing])
@@ -62,7 +62,7 @@ def elect_salient(candidates: BoolArray) -> Vote | None:
     return Vote(int(standing[winner]), float(sums[winner] / max(len(standing) - 1, 1)))
 
 
-def frames_picture(masks: BoolArray) -> BoolArray:
+def frames_image(masks: BoolArray) -> BoolArray:
     """Whether a mask touches two opposite sides of the picture: bool [n] of bool [n, h, w]."""
     top, bottom = masks[:, 0].any(axis=1), masks[:, -1].any(axis=1)
     left, right = masks[:, :, 0].any(axis=1), masks[:, :, -1].any(axis=1)

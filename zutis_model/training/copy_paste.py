@@ -84,7 +84,7 @@ class View:
         whole = Box(0, 0, self.height, self.width).moved(-self.top, -self.left)
         return whole.intersection(Box(0, 0, self.size, self.size))
 
-    def in_scaled_picture(self, box: Box) -> Box:
+    def in_scaled_image(self, box: Box) -> Box:
         """A box of the crop in the scaled picture's rows and columns."""
         return box.moved(self.top, self.left)
 
@@ -100,7 +100,7 @@ class View:
         Returns:
             The same type, [h, w] of `picture`.
         """
-        seen = self.in_scaled_picture(self.picture)
+        seen = self.in_scaled_image(self.picture)
         rows = _source_indices(seen.top, seen.bottom, self.height, label_map.shape[0])
         columns = _source_indices(seen.left, seen.right, self.width, label_map.shape[1])
         return label_map.take(rows, axis=0).take(columns, axis=1)

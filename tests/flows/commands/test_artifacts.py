@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pictures import write_corpus
+from coloured_images import write_corpus
 
 from flows.cli import app, exit_code_of
 from flows.execution.executors import LocalExecutor

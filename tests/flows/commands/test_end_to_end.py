@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import write_corpus
+from coloured_images import write_corpus
 from PIL import Image
 
 from storage.artifacts.store import ArtifactStore

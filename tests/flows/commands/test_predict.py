@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import typer
 from colour_network import ColourNetwork
+from coloured_images import coloured_image as coloured
+from coloured_images import write_corpus
 from fakes import FakeClip
-from pictures import picture as coloured
-from pictures import write_corpus
 from typer.testing import CliRunner
 
 from flows.commands.predict import predict_pictures

@@ -28,7 +28,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
-    write_corpus(folder, seed=970, pictures=14)
+    write_corpus(folder, seed=970, count=14)
     return folder
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pictures import write_corpus
+from coloured_images import write_corpus
 from rich.console import Console
 
 from flows.commands import serve

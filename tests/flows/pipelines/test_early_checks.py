@@ -9,8 +9,8 @@ import pytest
 import torch
 from bad_images import tar_bytes, write
 from builds import build_here, clip, settings_of, write_vocabulary
+from coloured_images import write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import write_corpus
 from stages import Stages
 
 from flows.pipelines import early_checks

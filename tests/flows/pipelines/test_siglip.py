@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from builds import build_cached, build_here, rows_of
+from coloured_images import write_corpus
 from fakes import FakeSelfMask
-from pictures import write_corpus
 from safetensors.torch import load_file, save_file
 from siglip import siglip_config, write_siglip
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pictures import write_corpus
+from coloured_images import write_corpus
 
 from flows.prefect_server.temporary import ServerEndedError, TemporaryServer
 from flows.processes.attached import start_attached, stop_attached

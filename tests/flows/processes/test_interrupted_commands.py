@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pictures import write_corpus
+from coloured_images import write_corpus
 from terminals import CTRL_C, Terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

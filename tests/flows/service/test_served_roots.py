@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from builds import settings_of, write_vocabulary
-from pictures import write_corpus
+from coloured_images import write_corpus
 from rich.console import Console
 
 from flows.commands import serve

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from builds import build_here, settings_of, write_vocabulary
+from coloured_images import write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import write_corpus
 
 from flows.cli import exit_code_of
 from flows.settings import devices

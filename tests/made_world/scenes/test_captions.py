@@ -17,32 +17,31 @@ def kinds_named(text):
 
 @pytest.mark.parametrize("sample", ["corpus_sample", "scene_sample"])
 def test_every_object_is_named_and_no_other(sample, request):
-    for number, picture in enumerate(request.getfixturevalue(sample)):
-        text = caption(picture, 5, number)
-        assert kinds_named(text) == {one.kind for one in picture.objects}, text
+    for number, image in enumerate(request.getfixturevalue(sample)):
+        text = caption(image, 5, number)
+        assert kinds_named(text) == {one.kind for one in image.objects}, text
 
 
-def test_captions_of_empty_pictures_tell_the_texture(corpus_sample):
-    empty = [picture for picture in corpus_sample if not picture.objects]
-    texts = {caption(picture, 5, number) for number, picture in enumerate(empty)}
+def test_captions_of_empty_images_tell_the_texture(corpus_sample):
+    empty = [image for image in corpus_sample if not image.objects]
+    texts = {caption(image, 5, number) for number, image in enumerate(empty)}
     assert len(texts) > 0.8 * len(empty)
     assert all(len(text) > 5 for text in texts)
 
 
 def test_the_wording_varies_with_the_number_and_repeats_with_the_same(corpus_sample):
-    picture = next(each for each in corpus_sample if len(each.objects) == 1)
-    texts = [caption(picture, 5, number) for number in range(100)]
+    image = next(each for each in corpus_sample if len(each.objects) == 1)
+    texts = [caption(image, 5, number) for number in range(100)]
     assert len(set(texts)) > 40
-    assert texts == [caption(picture, 5, number) for number in range(100)]
-    assert texts != [caption(picture, 6, number) for number in range(100)]
-    colour = picture.objects[0].colour
+    assert texts == [caption(image, 5, number) for number in range(100)]
+    assert texts != [caption(image, 6, number) for number in range(100)]
+    colour = image.objects[0].colour
     assert 25 < sum(colour in text for text in texts) < 90
 
 
 def test_counts_and_articles_are_right(corpus_sample, scene_sample):
     texts = [
-        caption(picture, 8, number)
-        for number, picture in enumerate([*corpus_sample, *scene_sample])
+        caption(image, 8, number) for number, image in enumerate([*corpus_sample, *scene_sample])
     ]
     assert not any(re.search(r"\ba [aeiou]", text) for text in texts)
     assert not any(re.search(r"\ban [^aeiou]", text) for text in texts)
@@ -53,12 +52,12 @@ def test_counts_and_articles_are_right(corpus_sample, scene_sample):
 
 def test_what_is_said_of_places_is_so(corpus_sample, scene_sample):
     seen = 0
-    for number, picture in enumerate([*corpus_sample, *scene_sample]):
-        text = caption(picture, 5, number)
-        if len(picture.objects) != 2 or " above " not in text:
+    for number, image in enumerate([*corpus_sample, *scene_sample]):
+        text = caption(image, 5, number)
+        if len(image.objects) != 2 or " above " not in text:
             continue
         seen += 1
-        heights = {one.kind: one.mask.nonzero()[0].mean() for one in picture.objects}
+        heights = {one.kind: one.mask.nonzero()[0].mean() for one in image.objects}
         first, second = sorted(heights, key=text.index)
         assert heights[first] < heights[second], text
     assert seen >= 2

@@ -1,24 +1,24 @@
-"""Boxes that reach beyond the picture, and arrangements in which enough is seen."""
+"""Boxes that reach beyond the image, and arrangements in which enough is seen."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from made_world.drawing.dice import Dice
+from made_world.drawing.rng import Rng
 from made_world.scenes.placing import LEAST_PIXELS, LEAST_VISIBLE, Arrangement, place
 
 
-def test_a_box_is_cut_at_the_edges_of_the_picture():
-    picture, box = np.zeros((10, 12), dtype=int), np.arange(1, 31).reshape(5, 6)
+def test_a_box_is_cut_at_the_edges_of_the_image():
+    image, box = np.zeros((10, 12), dtype=int), np.arange(1, 31).reshape(5, 6)
     at = place(-2, 9, box.shape, (10, 12))
-    picture[at.in_picture] = box[at.in_box]
-    assert picture[:3, 9:].tolist() == box[2:, :3].tolist()
-    assert (picture > 0).sum() == 9
+    image[at.in_image] = box[at.in_box]
+    assert image[:3, 9:].tolist() == box[2:, :3].tolist()
+    assert (image > 0).sum() == 9
 
 
 def test_a_box_outside_covers_nothing():
     at = place(20, 3, (5, 6), (10, 12))
-    assert np.zeros((10, 12))[at.in_picture].size == 0
+    assert np.zeros((10, 12))[at.in_image].size == 0
     assert np.zeros((5, 6))[at.in_box].size == 0
 
 
@@ -31,9 +31,9 @@ def test_boxes_touch_if_they_overlap():
 def test_enough_of_every_object_stays_visible():
     overlaps = 0
     for number in range(40):
-        dice, arrangement = Dice(6, number), Arrangement((80, 90), centred=False)
+        rng, arrangement = Rng(6, number), Arrangement((80, 90), centred=False)
         for _ in range(5):
-            arrangement.add(dice, np.ones((34, 30), dtype=bool), 0.5, 0.1)
+            arrangement.add(rng, np.ones((34, 30), dtype=bool), 0.5, 0.1)
         seen = np.array([mask.sum() for mask in arrangement.visible])
         assert (seen >= LEAST_VISIBLE * np.array(arrangement.whole)).all()
         assert (seen >= LEAST_PIXELS).all()
@@ -45,6 +45,6 @@ def test_enough_of_every_object_stays_visible():
 def test_nothing_is_put_where_there_is_no_room():
     arrangement = Arrangement((40, 40), centred=True)
     full = np.ones((40, 40), dtype=bool)
-    assert arrangement.add(Dice(1), full, 0, 0) == (0, 0)
-    assert arrangement.add(Dice(2), full, 0, 0) is None
+    assert arrangement.add(Rng(1), full, 0, 0) == (0, 0)
+    assert arrangement.add(Rng(2), full, 0, 0) is None
     assert len(arrangement.visible) == 1

@@ -8,15 +8,15 @@ from scipy.ndimage import label
 
 from made_world.drawing.colours import COLOURS
 from made_world.drawing.cutouts import Pose, cut_out
-from made_world.drawing.dice import Dice
 from made_world.drawing.parts import ROLES
+from made_world.drawing.rng import Rng
 from made_world.things.kinds import BY_NAME, KINDS, kind_named
 
 POSE = Pose(angle=0, flipped=False, stretch=1, side=80, line=0)
 
 
 def drawings(kind, count=40):
-    return [BY_NAME[kind].draw(Dice(1, number)) for number in range(count)]
+    return [BY_NAME[kind].draw(Rng(1, number)) for number in range(count)]
 
 
 def test_there_are_at_least_sixteen_kinds_with_names_of_their_own():

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from bad_images import jpeg, palette_png
 from builds import build_cached, build_here, contents, settings_of, write_vocabulary
+from coloured_images import coloured_image, write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import picture, write_corpus
 from s3_server import PASSWORD, s3_server, url_of, using_s3
 
 from flows.execution.executors import NotCached
@@ -104,7 +104,7 @@ def tar_of(pictures: Sequence[tuple[str, int]]) -> bytes:
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for colour, seed in pictures:
             jpeg = io.BytesIO()
-            picture(colour, seed).save(jpeg, "JPEG", quality=92)
+            coloured_image(colour, seed).save(jpeg, "JPEG", quality=92)
             info = tarfile.TarInfo(f"{colour}-{seed:03d}.jpg")
             info.size = jpeg.tell()
             tar.addfile(info, io.BytesIO(jpeg.getvalue()))

@@ -453,7 +453,7 @@ def _read_all(place: Path) -> None:
         if stored is not None:
             harmless(lambda i=i, stored=stored: samples.decode_object(i, stored))
             harmless(lambda i=i, stored=stored: samples.decode_labels(i, stored.mask))
-            harmless(lambda i=i, s=stored: samples.decode_picture(i, s.jpeg, least=(8, 8)))
+            harmless(lambda i=i, s=stored: samples.decode_image(i, s.jpeg, least=(8, 8)))
 
 
 # --- tars ---------------------------------------------------------------------------------------

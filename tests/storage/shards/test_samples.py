@@ -62,7 +62,7 @@ def test_every_sample_is_read_as_it_was_written(folder):
 )  # fmt: skip
 def test_pictures_are_decoded_no_larger_than_they_must_be(folder, least, size):
     shards = ShardSamples.open(folder)
-    picture = shards.decode_picture(0, shards.read(0).jpeg, least=least)
+    picture = shards.decode_image(0, shards.read(0).jpeg, least=least)
     assert (picture.size, picture.mode) == (size, "RGB")
     whole = Image.open(io.BytesIO(STORED[0].jpeg)).resize(size, Image.Resampling.BOX)
     difference = np.abs(np.asarray(picture, int) - np.asarray(whole, int))
@@ -74,7 +74,7 @@ def test_grey_pictures_come_in_colour(tmp_path):
     Image.open(io.BytesIO(STORED[0].jpeg)).convert("L").save(buffer, "JPEG")
     grey = replace(STORED[0], jpeg=buffer.getvalue())
     shards = ShardSamples.open(write_dataset(tmp_path / "grey", [grey], CATEGORIES))
-    assert shards.decode_picture(0, shards.read(0).jpeg, least=(96, 128)).mode == "RGB"
+    assert shards.decode_image(0, shards.read(0).jpeg, least=(96, 128)).mode == "RGB"
 
 
 def test_label_maps_of_16_bits(tmp_path):
@@ -158,14 +158,14 @@ def test_a_damaged_picture_is_named(folder):
     shards = ShardSamples.open(folder)
     overwrite(folder / "small-000000.tar", place(folder, 1, "jpg_offset"), b"no picture at all")
     with pytest.raises(ArtifactError, match=rf"{STORED[1].key} of .*its picture can't be decoded"):
-        shards.decode_picture(1, shards.read(1).jpeg, least=(96, 128))
+        shards.decode_image(1, shards.read(1).jpeg, least=(96, 128))
 
 
 def test_a_picture_that_ends_early_is_named(folder):
     shards = ShardSamples.open(folder)
     jpeg = shards.read(1).jpeg
     with pytest.raises(ArtifactError, match=f"{STORED[1].key} of"):
-        shards.decode_picture(1, jpeg[: len(jpeg) // 2], least=(96, 128))
+        shards.decode_image(1, jpeg[: len(jpeg) // 2], least=(96, 128))
 
 
 def test_a_damaged_label_map_is_named(folder):
@@ -180,7 +180,7 @@ def test_another_picture_in_its_place_is_noticed(folder):
     shards = ShardSamples.open(folder)
     other = stored_sample(9, 1, (64, 64)).jpeg
     with pytest.raises(ArtifactError, match="64 x 64 pixels instead of 128 x 96"):
-        shards.decode_picture(0, other, least=(1, 1))
+        shards.decode_image(0, other, least=(1, 1))
 
 
 def test_a_folder_without_a_data_set(tmp_path):

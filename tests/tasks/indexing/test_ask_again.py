@@ -21,8 +21,8 @@ from builds import (
     settings_of,
     write_vocabulary,
 )
+from coloured_images import write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import write_corpus
 from PIL import Image
 from stages import Stages
 

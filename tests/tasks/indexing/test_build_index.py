@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from bad_images import HTML, jpeg, write
 from builds import rows_of
+from coloured_images import coloured_image, write_corpus
 from fakes import FakeClip
-from pictures import picture, write_corpus
 from stages import Stages
 
 from storage.artifacts.store import Artifact
@@ -51,8 +51,8 @@ def test_images_of_which_clip_sees_the_middle_alone_are_counted(
     corpus.mkdir()
     sizes = [(40, 61), (40, 62), (90, 40), (60, 40), (40, 40), (426, 640)]
     for number, size in enumerate(sizes):
-        picture("red", 1, size).save(corpus / f"{number}.png")
-    picture("red", 1, (90, 40)).save(corpus / "copy.png")
+        coloured_image("red", 1, size).save(corpus / f"{number}.png")
+    coloured_image("red", 1, (90, 40)).save(corpus / "copy.png")
     assert stages.index(stages.scan(corpus, part_images=2)).counts == {
         "images": 6, "duplicates": 1, "rejects": {}, "elongated": 2
     }  # fmt: skip

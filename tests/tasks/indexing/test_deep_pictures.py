@@ -12,8 +12,8 @@ import pytest
 import tifffile
 from bad_images import encoded, write
 from builds import build_cached, build_here, rows_of, settings_of, write_vocabulary
+from coloured_images import coloured_image, write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import picture, write_corpus
 from PIL import Image
 
 from flows.pipelines.build import Build
@@ -24,7 +24,7 @@ from zutis.dataset import Dataset
 
 def deep(colour: str, bits: int, seed: int = 0) -> bytes:
     """A made picture as a TIFF of 16 bits, of which it uses some."""
-    values = np.asarray(picture(colour, seed)).astype(np.uint32) * ((1 << bits) - 1) // 255
+    values = np.asarray(coloured_image(colour, seed)).astype(np.uint32) * ((1 << bits) - 1) // 255
     file = io.BytesIO()
     tifffile.imwrite(file, values.astype(np.uint16), photometric="rgb")
     return file.getvalue()

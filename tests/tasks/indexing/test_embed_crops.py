@@ -19,8 +19,8 @@ from builds import (
     settings_of,
     write_vocabulary,
 )
+from coloured_images import write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import write_corpus
 from PIL import Image
 
 from flows.pipelines.build import Build

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from bad_images import HTML, animated_gif, encoded, jpeg, oriented, picture, png, tar_bytes, write
 from builds import rows_of
+from coloured_images import coloured_image as coloured
+from coloured_images import write_corpus
 from fakes import FakeClip
-from pictures import picture as coloured
-from pictures import write_corpus
 from PIL import Image
 from stages import Stages
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from bad_images import palette_png, tar_bytes, write
 from builds import build_here, settings_of, write_vocabulary
-from pictures import picture, write_corpus
+from coloured_images import coloured_image, write_corpus
 
 from flows.pipelines.build import Build
 from flows.summaries.build import summarise
@@ -40,7 +40,7 @@ def run(tmp_path: Path, fake_clip: object, fake_selfmask: object) -> Any:
 
 def jpeg(colour: str, seed: int) -> bytes:
     file = io.BytesIO()
-    picture(colour, seed).save(file, "JPEG", quality=92)
+    coloured_image(colour, seed).save(file, "JPEG", quality=92)
     return file.getvalue()
 
 

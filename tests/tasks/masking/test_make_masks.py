@@ -14,8 +14,8 @@ import skimage
 import torch
 from bad_images import oriented, write
 from builds import rows_of
+from coloured_images import coloured_image, write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import picture, write_corpus
 from PIL import Image
 from pycocotools.mask import decode as decode_rle
 from stages import Stages
@@ -56,7 +56,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def rectangle(image: Image.Image) -> np.ndarray:
-    """Where a picture of `pictures.picture` has its rectangle."""
+    """Where a picture of `coloured_images.coloured_image` has its rectangle."""
     array = np.asarray(image).astype(int)
     return np.abs(array - array[0, 0]).max(axis=2) > 60
 
@@ -71,11 +71,11 @@ def test_a_mask_lies_on_its_object_at_the_original_size(
 ) -> None:
     corpus.mkdir()
     for seed in range(3):
-        picture("red", seed, size).save(corpus / f"{seed}.png")
+        coloured_image("red", seed, size).save(corpus / f"{seed}.png")
     for name, row in masked(stages, corpus, k=3).items():
         assert (row["height"], row["width"]) == size
         assert row["reject_reason"] == ""
-        truth = rectangle(picture("red", int(name[0]), size))
+        truth = rectangle(coloured_image("red", int(name[0]), size))
         # The network sees 32 pixels of the shorter side: an edge may be a pixel of that off.
         assert iou(pixels(row), truth) > 0.8
         assert row["area"] == pytest.approx(pixels(row).mean(), rel=1e-6)
@@ -146,7 +146,9 @@ def test_batches_of_equal_shape_give_the_same_rows(
 ) -> None:
     corpus.mkdir()
     for seed in range(9):
-        picture("red", seed, [(48, 40), (40, 48), (60, 40)][seed % 3]).save(corpus / f"{seed}.png")
+        coloured_image("red", seed, [(48, 40), (40, 48), (60, 40)][seed % 3]).save(
+            corpus / f"{seed}.png"
+        )
     alone = masked(stages, corpus, k=9, batch_size=1)
     batches: list[int] = []
     predict = fake_selfmask.predict

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from builds import rows_of
+from coloured_images import write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import write_corpus
 from stages import Stages
 
 from storage.artifacts.store import Artifact

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 from builds import build_here, settings_of, write_vocabulary
+from coloured_images import write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import write_corpus
 
 from flows.pipelines.build import Build
 from flows.summaries.build import summarise

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from bad_images import encoded, oriented, tar_bytes, write
 from builds import CLIP, build_here, rows_of, settings_of, write_vocabulary
-from pictures import picture, write_corpus
+from coloured_images import coloured_image, write_corpus
 from PIL import Image
 from pycocotools.mask import decode as decode_rle
 
@@ -124,7 +124,7 @@ def test_offsets_find_every_file_of_every_sample(
 
 def test_pictures_that_are_no_upright_jpeg_are_made_one(vocabulary: Path, tmp_path: Path) -> None:
     folder = tmp_path / "odd"
-    red = picture("red", 3)
+    red = coloured_image("red", 3)
     sources = {
         "plain.jpg": encoded(red, "JPEG", quality=90),
         "grey.jpg": encoded(red.convert("L"), "JPEG"),
@@ -156,7 +156,7 @@ def test_pictures_that_are_no_upright_jpeg_are_made_one(vocabulary: Path, tmp_pa
 
 
 def test_members_of_tars_are_packed_by_their_place(vocabulary: Path, tmp_path: Path) -> None:
-    images = {f"{n}.jpg": encoded(picture("red", n), "JPEG") for n in range(4)}
+    images = {f"{n}.jpg": encoded(coloured_image("red", n), "JPEG") for n in range(4)}
     write(tmp_path / "tars" / "a.tar", tar_bytes(list(images.items())))
     built = build_here(settings_of(tmp_path / "tars", vocabulary, tmp_path / "s"))
     found = {facts_of(s)["member"]: s["jpg"] for s in read_samples(built)}

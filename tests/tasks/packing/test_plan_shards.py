@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builds import build_here, rows_of, settings_of, write_vocabulary
+from coloured_images import write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import write_corpus
 from PIL import Image
 
 from flows.pipelines.build import Build

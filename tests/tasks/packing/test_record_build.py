@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from builds import artifacts_by_stage, build_here, settings_of, write_vocabulary
+from coloured_images import write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import write_corpus
 
 from storage.artifacts.store import ArtifactRef
 from tasks.packing.record_build import used_artifacts

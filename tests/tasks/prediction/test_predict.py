@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from colour_network import ColourNetwork
+from coloured_images import coloured_image, write_corpus
 from fakes import FakeClip
-from pictures import picture, write_corpus
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -170,8 +170,8 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(segmenter, folder, tmp
     for name in ("a", "b"):
         (folder / name).mkdir()
         shutil.copy(folder / "red-000.jpg", folder / name / "red-000.jpg")
-    picture("green", 0).save(folder / "red-000.png")
-    picture("green", 0).save(folder / "RED-000.webp")
+    coloured_image("green", 0).save(folder / "red-000.png")
+    coloured_image("green", 0).save(folder / "RED-000.webp")
     run(segmenter, [folder], tmp_path / "out")
     images = read(tmp_path / "out")["images"]
     maps = [image["label_map"].casefold() for image in images]
@@ -183,11 +183,11 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(segmenter, folder, tmp
 def test_formats_and_sizes(segmenter, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
-    picture("red", 0, (40, 90)).convert("CMYK").save(folder / "cmyk.jpg")
-    picture("red", 0, (33, 21)).save(folder / "small.gif")
+    coloured_image("red", 0, (40, 90)).convert("CMYK").save(folder / "cmyk.jpg")
+    coloured_image("red", 0, (33, 21)).save(folder / "small.gif")
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
-    picture("red", 0, (40, 60)).save(folder / "turned.jpg", exif=exif)
+    coloured_image("red", 0, (40, 60)).save(folder / "turned.jpg", exif=exif)
     run(segmenter, [folder], tmp_path / "out")
     sizes = {
         image["file_name"]: (image["height"], image["width"])
@@ -297,7 +297,7 @@ def test_a_batch_of_nothing_is_refused(segmenter, folder, tmp_path):
 
 def test_odd_pictures_are_segmented_and_counted(segmenter, folder, tmp_path, capfd):
     cut = b"Exif\0\0II*\0\x08\0\0\0\xff\xff"
-    picture("red", 7, (64, 48)).save(folder / "odd.jpg", exif=cut)
+    coloured_image("red", 7, (64, 48)).save(folder / "odd.jpg", exif=cut)
     summary = run(segmenter, [folder], tmp_path / "out")
     assert summary.pictures == 5
     assert summary.warnings == {"damaged_metadata": 1}
@@ -343,9 +343,9 @@ print(status("VmHWM") - before)
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_a_large_picture_takes_memory_for_itself_and_not_for_all_its_proposals(tmp_path):
-    picture("red", 0, (96, 64)).save(tmp_path / "small.jpg")
+    coloured_image("red", 0, (96, 64)).save(tmp_path / "small.jpg")
     size = (4000, 3000)
-    picture("red", 0, (96, 64)).resize(size).save(tmp_path / "large.jpg")
+    coloured_image("red", 0, (96, 64)).resize(size).save(tmp_path / "large.jpg")
     paths = [str(tmp_path / name) for name in ("small.jpg", "large.jpg", "out")]
     ended = subprocess.run(
         [sys.executable, "-c", _PREDICT_A_LARGE_PICTURE, *paths],

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from colour_network import ColourNetwork
+from coloured_images import coloured_image
 from fakes import FakeClip
-from pictures import picture
 
 from storage.errors.exceptions import ConfigError, VocabularyError, WeightsError
 from storage.vocabularies.vocabulary import Category
@@ -31,7 +31,7 @@ SMALL_CLIP = "ViT-S-32-alt:random:0"
 
 
 def pixels_of(colour: str, seed: int = 0, size: tuple[int, int] = (48, 40)) -> np.ndarray:
-    return np.asarray(picture(colour, seed, size))
+    return np.asarray(coloured_image(colour, seed, size))
 
 
 @pytest.fixture

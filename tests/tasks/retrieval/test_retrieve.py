@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from builds import rows_of
+from coloured_images import write_corpus
 from fakes import FakeClip
-from pictures import write_corpus
 from stages import Stages
 
 from storage.artifacts.store import Artifact

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builds import rows_of
+from coloured_images import coloured_image, write_corpus
 from fakes import FakeClip
-from pictures import picture, write_corpus
 from stages import Stages
 
 from storage.artifacts.store import Artifact
@@ -61,7 +61,7 @@ def test_ties_are_in_order_of_position(stages: Stages, corpus: Path, fake_clip: 
     """Pictures of equal pixels and other bytes: CLIP can't tell them apart."""
     corpus.mkdir()
     for number in range(60):
-        picture("red", 1).save(corpus / f"{number:02d}.png", compress_level=number % 9)
+        coloured_image("red", 1).save(corpus / f"{number:02d}.png", compress_level=number % 9)
         (corpus / f"{number:02d}.png").open("ab").write(bytes([number]))
     index = stages.index(stages.scan(corpus, part_images=7))
     assert index.counts["images"] == 60

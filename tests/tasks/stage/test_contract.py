@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coloured_images import write_corpus
 from fakes import FakeClip, FakeSelfMask
-from pictures import write_corpus
 from stages import Stages
 
 from tasks.indexing import embed_images

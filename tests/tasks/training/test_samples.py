@@ -146,7 +146,7 @@ def test_objects_are_pasted_whole(tmp_path):
     shards = dataset_of(tmp_path, stored_sample(0, 1, (20, 30), mask))
     recipe = replace(PLAIN, min_objects=2, max_objects=2, min_scale=1)
     samples = samples_of(shards, recipe, length=20)
-    picture = shards.decode_picture(0, shards.read(0).jpeg, least=(20, 30))
+    picture = shards.decode_image(0, shards.read(0).jpeg, least=(20, 30))
     expected = normalise(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
     for i in range(20):
         sample = samples[i]
@@ -312,7 +312,7 @@ def colour_statistics(pixels: np.ndarray) -> list[float]:
 @pytest.mark.parametrize("index", [0, 6])
 def test_colours_are_distributed_as_torchvisions(shards, objects, index):
     count = 1000
-    picture = shards.decode_picture(index, shards.read(index).jpeg, least=(20, 20))
+    picture = shards.decode_image(index, shards.read(index).jpeg, least=(20, 20))
     pixels = np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
     context = ColourContext(pixels.reshape(3, 1, -1), np.ones(pixels[0].size))
     ours, theirs = [], []

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zutis_model.saliency.voting import elect_salient, frames_picture, pairwise_iou
+from zutis_model.saliency.voting import elect_salient, frames_image, pairwise_iou
 
 
 def box(top, left, bottom, right, size=(20, 30)):
@@ -20,13 +20,13 @@ def test_a_mask_that_spans_the_picture_is_background():
     """The frame, and even a strip, whatever the others say of them."""
     vertical, horizontal = box(0, 3, 20, 6), box(9, 0, 11, 30)
     masks = np.array([FRAME, FRAME, FRAME, vertical, horizontal, OBJECT])
-    assert frames_picture(masks).tolist() == [True] * 5 + [False]
+    assert frames_image(masks).tolist() == [True] * 5 + [False]
     assert elect_salient(masks).index == 5
 
 
 def test_touching_one_side_or_a_corner_is_allowed():
     masks = np.array([box(0, 0, 9, 9), box(0, 3, 19, 9), box(4, 1, 8, 30)])
-    assert not frames_picture(masks).any()
+    assert not frames_image(masks).any()
 
 
 def test_the_one_that_agrees_most_wins():

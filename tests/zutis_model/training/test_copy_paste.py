@@ -24,8 +24,8 @@ def test_a_larger_picture_fills_the_crop():
     first = crop(100, 50)
     last = crop(100, 50, offset=(0.9999, 0.9999))
     assert first.picture == last.picture == Box(0, 0, S, S)
-    assert first.in_scaled_picture(first.picture) == Box(0, 0, S, S)
-    assert last.in_scaled_picture(last.picture) == Box(100 - S, 50 - S, 100, 50)
+    assert first.in_scaled_image(first.picture) == Box(0, 0, S, S)
+    assert last.in_scaled_image(last.picture) == Box(100 - S, 50 - S, 100, 50)
 
 
 def test_all_offsets_of_a_larger_picture_are_equally_likely():
@@ -39,7 +39,7 @@ def test_a_smaller_picture_is_filled_up_before_or_after():
     assert crop(10, 20, fill_first=(True, True)).picture == Box(S - 10, S - 20, S, S)
     wide = crop(10, 50, fill_first=(True, True), offset=(0.9999, 0.9999))
     assert wide.picture == Box(S - 10, 0, S, S)
-    assert wide.in_scaled_picture(wide.picture) == Box(0, 50 - S, 10, 50)
+    assert wide.in_scaled_image(wide.picture) == Box(0, 50 - S, 10, 50)
 
 
 def test_sizes_are_cut_off_and_never_empty():

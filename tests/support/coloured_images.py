@@ -1,4 +1,4 @@
-"""Small pictures with a known object, for tests of the stages."""
+"""Small images with a known object, for tests of the stages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from fakes import COLOURS
 from PIL import Image
 
 
-def picture(colour: str, seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
-    """A grey picture (height, width) with a rectangle of one colour, placed by the seed."""
+def coloured_image(colour: str, seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
+    """A grey image (height, width) with a rectangle of one colour, placed by the seed."""
     rng = np.random.default_rng(seed)
     height, width = size
     pixels = np.full((height, width, 3), 40, dtype=np.uint8)
@@ -27,6 +27,6 @@ def write_corpus(folder: Path, colours: list[str], *, each: int, first_seed: int
     for colour in colours:
         for seed in range(first_seed, first_seed + each):
             path = folder / f"{colour}-{seed:03d}.jpg"
-            picture(colour, seed).save(path, quality=92)
+            coloured_image(colour, seed).save(path, quality=92)
             paths.append(path)
     return paths

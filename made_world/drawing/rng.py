@@ -1,8 +1,8 @@
-"""Random choices of a picture, from uniform numbers alone.
+"""Seeded random choices, derived from uniform numbers alone.
 
 The bit generator's uniform numbers are what NumPy keeps the same between versions; the methods of
-distributions may change. A key (seed, number of the picture, stream) gives the same choices
-wherever and in whatever order pictures are made.
+distributions may change. A key (seed, number of the image, stream) gives the same choices
+on every machine and in every order of making images.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 Choice = TypeVar("Choice")
 
 
-class Dice:
+class Rng:
     """A stream of choices; `key` are whole numbers from 0 up."""
 
     def __init__(self, *key: int) -> None:
         if any(part < 0 for part in key):
-            raise ValueError(f"The seed and number of a picture must not be negative, got {key}.")
+            raise ValueError(f"The seed and number of an image must not be negative, got {key}.")
         self._random = np.random.default_rng(list(key)).random
 
     def between(self, low: float, high: float) -> float:
@@ -40,8 +40,8 @@ class Dice:
         """One of the choices, all equally likely."""
         return choices[int(len(choices) * float(self._random()))]
 
-    def mixed(self, count: int) -> list[int]:
-        """The numbers below `count` in a mixed order."""
+    def permutation(self, count: int) -> list[int]:
+        """The numbers below `count` in random order."""
         return [int(place) for place in np.argsort(self._random(count), kind="stable")]
 
     def field(self, *shape: int) -> NDArray[np.float32]:

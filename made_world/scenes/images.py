@@ -1,4 +1,4 @@
-"""Pictures of the made world: objects on a background, and exactly which pixels are whose."""
+"""Images of the made world: objects on a background, with an exact mask of each object."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 
 from made_world.drawing.colours import Colour, lab_from_rgb, palette
 from made_world.drawing.cutouts import Cutout, Pose, cut_out
-from made_world.drawing.dice import Dice
 from made_world.drawing.painting import Light, drawn_light, drawn_texture, painted
+from made_world.drawing.rng import Rng
 from made_world.scenes.backgrounds import Background, background
 from made_world.scenes.placing import Arrangement, Place, place
 from made_world.things.distractors import add_distractors
@@ -28,15 +28,15 @@ _THIN_LEAST: Final = 0.32
 
 @dataclass(frozen=True, eq=False)
 class MadeObject:
-    """A thing in a picture.
+    """An object in an image.
 
     Attributes:
         kind: what it is.
         mask: bool [h, w]; the pixels of it that can be seen, nothing of what is hidden.
         colour: name of its main colour.
         texture: name of its surface.
-        size: the longer side of its box, hidden parts included, over the picture's shorter side.
-        visible: the share of its pixels that is neither hidden nor outside the picture.
+        size: the longer side of its box, hidden parts included, over the image's shorter side.
+        visible: the share of its pixels that is neither hidden nor outside the image.
     """
 
     kind: str
@@ -48,8 +48,8 @@ class MadeObject:
 
 
 @dataclass(frozen=True, eq=False)
-class MadePicture:
-    """A picture and what is on it.
+class MadeImage:
+    """An image and its objects.
 
     Attributes:
         pixels: uint8 [h, w, 3], RGB.
@@ -75,7 +75,7 @@ class _Sprite:
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """An object as it was coloured and put into a picture; `main` is RGB."""
+    """An object as it was coloured and put into an image; `main` is RGB."""
 
     kind: str
     colour: str
@@ -85,45 +85,45 @@ class _Look:
     main: Colour
 
 
-def corpus_picture(seed: int, number: int, kinds: Sequence[str] = KINDS) -> MadePicture:
-    """A picture as an unlabelled corpus has them: mostly of one thing, some of none or a few.
+def corpus_image(seed: int, number: int, kinds: Sequence[str] = KINDS) -> MadeImage:
+    """An image as an unlabelled corpus has them: mostly of one thing, some of none or a few.
 
-    The longest side of a lone object's box is 0.2 to 0.6 of the picture's shorter side. The
-    picture depends on the arguments alone.
+    The longest side of a lone object's box is 0.2 to 0.6 of the image's shorter side. The
+    image depends on the arguments alone.
 
     Raises:
         ValueError: a kind is unknown, there is none, or a number is negative.
     """
     _check(kinds)
-    dice = Dice(seed, number, _CORPUS_STREAM)
-    size = _picture_size(dice, _SHORTEST)
-    lot = dice.between(0, 1)
+    rng = Rng(seed, number, _CORPUS_STREAM)
+    size = _image_size(rng, _SHORTEST)
+    lot = rng.between(0, 1)
     count = 0 if lot < 0.07 else 1 if lot < 0.87 else 2 if lot < 0.96 else 3
-    sides = [0.24 + 0.36 * dice.between(0, 1) ** 0.6 for _ in range(count)]
+    sides = [0.24 + 0.36 * rng.between(0, 1) ** 0.6 for _ in range(count)]
     if count > 1:
         sides = [min(side, 0.46) for side in sides]
-    sprites = [_sprite(dice, dice.one_of(kinds), side, size) for side in sides]
-    return _composed(dice, size, sprites, scene=False)
+    sprites = [_sprite(rng, rng.one_of(kinds), side, size) for side in sides]
+    return _composed(rng, size, sprites, scene=False)
 
 
-def scene_picture(seed: int, number: int, kinds: Sequence[str] = KINDS) -> MadePicture:
-    """A picture of 2 to 6 things of different sizes that partly hide each other.
+def scene_image(seed: int, number: int, kinds: Sequence[str] = KINDS) -> MadeImage:
+    """An image of 2 to 6 things of different sizes that partly hide each other.
 
-    At least 30 % and 60 pixels of each can be seen. The picture depends on the arguments alone.
+    At least 30 % and 60 pixels of each can be seen. The image depends on the arguments alone.
 
     Raises:
         ValueError: a kind is unknown, there is none, or a number is negative.
     """
     _check(kinds)
-    dice = Dice(seed, number, _SCENE_STREAM)
-    size = _picture_size(dice, _SHORTEST_SCENE)
-    count = dice.one_of((2, 2, 3, 3, 3, 4, 4, 5, 6))
+    rng = Rng(seed, number, _SCENE_STREAM)
+    size = _image_size(rng, _SHORTEST_SCENE)
+    count = rng.one_of((2, 2, 3, 3, 3, 4, 4, 5, 6))
     largest = {2: 0.66, 3: 0.6, 4: 0.54, 5: 0.48, 6: 0.44}[count]
-    sides = [dice.between(0.3, largest) for _ in range(count)]
-    if dice.chance(0.7):
+    sides = [rng.between(0.3, largest) for _ in range(count)]
+    if rng.chance(0.7):
         sides.sort(reverse=True)
-    sprites = [_sprite(dice, dice.one_of(kinds), side, size) for side in sides]
-    return _composed(dice, size, sprites, scene=True)
+    sprites = [_sprite(rng, rng.one_of(kinds), side, size) for side in sides]
+    return _composed(rng, size, sprites, scene=True)
 
 
 def _check(kinds: Sequence[str]) -> None:
@@ -135,22 +135,22 @@ def _check(kinds: Sequence[str]) -> None:
         kind_named(kind)
 
 
-def _picture_size(dice: Dice, shortest: int) -> tuple[int, int]:
-    height = dice.whole(shortest, _LONGEST)
-    width = height if dice.chance(0.35) else dice.whole(shortest, _LONGEST)
+def _image_size(rng: Rng, shortest: int) -> tuple[int, int]:
+    height = rng.whole(shortest, _LONGEST)
+    width = height if rng.chance(0.35) else rng.whole(shortest, _LONGEST)
     return height, width
 
 
-def _sprite(dice: Dice, name: str, share: float, size: tuple[int, int]) -> _Sprite:
+def _sprite(rng: Rng, name: str, share: float, size: tuple[int, int]) -> _Sprite:
     kind = kind_named(name)
-    parts = kind.draw(dice)
+    parts = kind.draw(rng)
     side = max(share, _THIN_LEAST if kind.thin else 0) * min(size)
     pose = Pose(
-        angle=dice.between(-kind.tilt, kind.tilt),
-        flipped=dice.chance(0.5),
-        stretch=dice.between(0.88, 1.14),
+        angle=rng.between(-kind.tilt, kind.tilt),
+        flipped=rng.chance(0.5),
+        stretch=rng.between(0.88, 1.14),
         side=side,
-        line=side * dice.between(0.018, 0.035) if dice.chance(0.25) else 0.0,
+        line=side * rng.between(0.018, 0.035) if rng.chance(0.25) else 0.0,
     )
     cutout = cut_out(parts, pose)
     while cutout.mask.sum() < _LEAST_AREA:
@@ -161,31 +161,31 @@ def _sprite(dice: Dice, name: str, share: float, size: tuple[int, int]) -> _Spri
 
 
 def _composed(
-    dice: Dice,
+    rng: Rng,
     size: tuple[int, int],
     sprites: Sequence[_Sprite],
     scene: bool,
-) -> MadePicture:
-    behind = background(dice, *size)
+) -> MadeImage:
+    behind = background(rng, *size)
     canvas = behind.rgb
-    add_distractors(dice, canvas, 2 if sprites else 4)
-    light = drawn_light(dice)
+    add_distractors(rng, canvas, 2 if sprites else 4)
+    light = drawn_light(rng)
     arrangement = Arrangement(size, centred=not scene)
     looks: list[_Look] = []
     for sprite in sprites:
-        beyond = dice.between(0.05, 0.25) if dice.chance(0.12) else 0.0
-        corner = arrangement.add(dice, sprite.cutout.mask, 0.2, beyond)
+        beyond = rng.between(0.05, 0.25) if rng.chance(0.12) else 0.0
+        corner = arrangement.add(rng, sprite.cutout.mask, 0.2, beyond)
         if corner is not None:
-            looks.append(_lay_on(dice, canvas, sprite, corner, light, looks))
+            looks.append(_lay_on(rng, canvas, sprite, corner, light, looks))
     objects = tuple(
         MadeObject(look.kind, mask, look.colour, look.texture, look.size, float(mask.sum()) / whole)
         for look, mask, whole in zip(looks, arrangement.visible, arrangement.whole, strict=True)
     )
-    return _finished(dice, behind, canvas, objects)
+    return _finished(rng, behind, canvas, objects)
 
 
 def _lay_on(
-    dice: Dice,
+    rng: Rng,
     canvas: NDArray[np.float32],
     sprite: _Sprite,
     corner: tuple[int, int],
@@ -197,13 +197,13 @@ def _lay_on(
     at = place(*corner, cutout.coverage.shape, size)
     kind = kind_named(sprite.kind)
     near = [other.main for other in others if at.touches(other.at)]
-    name, colours = palette(dice, kind.colours, _seen_around(canvas[at.in_picture]), near)
-    texture = drawn_texture(dice, kind.thin)
-    rgb = painted(cutout, colours, texture, light, dice)
+    name, colours = palette(rng, kind.colours, _seen_around(canvas[at.in_image]), near)
+    texture = drawn_texture(rng, kind.thin)
+    rgb = painted(cutout, colours, texture, light, rng)
     if light.shadow:
         _cast_shadow(canvas, cutout, corner, light)
     share = cutout.coverage[at.in_box][..., None]
-    region = canvas[at.in_picture]
+    region = canvas[at.in_image]
     region += share * (rgb[at.in_box] - region)
     return _Look(sprite.kind, name, texture, sprite.size, at, colours["main"])
 
@@ -225,22 +225,22 @@ def _cast_shadow(
     top = corner[0] - margin + round(reach * float(np.sin(angle)))
     left = corner[1] - margin + round(reach * float(np.cos(angle)))
     at = place(top, left, soft.shape, (canvas.shape[0], canvas.shape[1]))
-    canvas[at.in_picture] *= 1 - light.shadow * soft[at.in_box][..., None]
+    canvas[at.in_image] *= 1 - light.shadow * soft[at.in_box][..., None]
 
 
 def _finished(
-    dice: Dice,
+    rng: Rng,
     behind: Background,
     canvas: NDArray[np.float32],
     objects: tuple[MadeObject, ...],
-) -> MadePicture:
+) -> MadeImage:
     """With the light, vignette and grain of a camera."""
     height, width = canvas.shape[:2]
-    canvas *= dice.between(0.9, 1.06)
-    if dice.chance(0.4):
+    canvas *= rng.between(0.9, 1.06)
+    if rng.chance(0.4):
         y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None, :]
-        canvas *= (1 - dice.between(0.05, 0.22) * (x**2 + y**2) / 2)[..., None].astype(np.float32)
-    if dice.chance(0.6):
-        canvas += dice.between(0.01, 0.06) * (dice.field(height, width, 1) - 0.5)
+        canvas *= (1 - rng.between(0.05, 0.22) * (x**2 + y**2) / 2)[..., None].astype(np.float32)
+    if rng.chance(0.6):
+        canvas += rng.between(0.01, 0.06) * (rng.field(height, width, 1) - 0.5)
     pixels = (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return MadePicture(pixels, objects, behind.texture, behind.colour)
+    return MadeImage(pixels, objects, behind.texture, behind.colour)
