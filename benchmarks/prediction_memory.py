@@ -83,7 +83,7 @@ def measure(
 
     from tasks.prediction.checkpoint import load_network, open_checkpoint
     from tasks.prediction.dense_segmenter import IMAGE_SIZE, network_size
-    from tasks.prediction.predict import find_pictures, predict, prepare_folder
+    from tasks.prediction.predict import find_images, predict, prepare_folder
     from tasks.prediction.segmenter import InstanceSettings, ZutisSegmenter
 
     Image.MAX_IMAGE_PIXELS = None
@@ -106,7 +106,7 @@ def measure(
         out = Path(folder)
         prepare_folder(out, overwrite=False)
         started = time.perf_counter()
-        summary = predict(find_pictures([str(picture)]), segmenter, out)
+        summary = predict(find_images([str(picture)]), segmenter, out)
         seconds = time.perf_counter() - started
         sha256 = hashlib.sha256()
         for path in sorted(path for path in out.rglob("*") if path.is_file()):

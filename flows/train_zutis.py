@@ -16,7 +16,7 @@ from flows.summaries.data_uris import data_uri
 from flows.summaries.training import training_facts
 from storage.artifacts.leases import using
 from storage.artifacts.store import Artifact, ArtifactStore
-from tasks.training.train import TRAINING_PICTURES
+from tasks.training.train import TRAINING_PREVIEW
 
 FLOW = "train-zutis"
 
@@ -59,8 +59,8 @@ def _publish_to_ui(trained: Artifact) -> None:
     rows = [f"| {name} | {value} |" for name, value in training_facts(trained).items()]
     lines = ["| training | |", "|---|---|", *rows]
     create_markdown_artifact("\n".join(lines), key="training", description="What was trained")
-    if TRAINING_PICTURES in trained.files:
-        with trained.open(TRAINING_PICTURES) as file:
+    if TRAINING_PREVIEW in trained.files:
+        with trained.open(TRAINING_PREVIEW) as file:
             picture = data_uri(file.read())
         create_image_artifact(
             picture,

@@ -28,7 +28,7 @@ from storage.vocabularies.vocabulary import Category, load_vocabulary
 
 if TYPE_CHECKING:
     from tasks.prediction.dense_segmenter import DenseSegmenter
-    from tasks.prediction.picture_ids import PictureIds
+    from tasks.prediction.image_ids import ImageIds
     from tasks.prediction.predict import Summary
     from tasks.prediction.segmenter import InstanceSettings
 
@@ -97,7 +97,7 @@ def predict_pictures(
     from flows.pipelines.training import checkpoint_place
     from tasks.prediction.predict import (
         check_folder,
-        find_pictures,
+        find_images,
         own_ids,
         predict,
         prepare_folder,
@@ -120,7 +120,7 @@ def predict_pictures(
     device = require_device(device)
     check_folder(out, overwrite=overwrite)
     selection = Selection.of(include or (), exclude or ())
-    pictures = find_pictures(images, without=out, selection=selection, uri_column=uri_column)
+    pictures = find_images(images, without=out, selection=selection, uri_column=uri_column)
     ids = _image_ids(image_ids, images, console)
     if ids is not None:
         ids.check(pictures)
@@ -159,9 +159,9 @@ def _names(categories: str, vocabulary: str) -> tuple[str | Category, ...] | Non
     return tuple(name for name in names if name)
 
 
-def _image_ids(file: str, images: list[str], console: Console) -> PictureIds | None:
+def _image_ids(file: str, images: list[str], console: Console) -> ImageIds | None:
     """The ids of the file that is given, else of the COCO files that the pictures are."""
-    from tasks.prediction.picture_ids import ids_of_corpus, ids_of_file
+    from tasks.prediction.image_ids import ids_of_corpus, ids_of_file
 
     if file:
         return ids_of_file(file)
@@ -241,7 +241,7 @@ def _report(
     seconds: float,
 ) -> None:
     console.print(
-        f"{summary.pictures:,} pictures, {summary.instances:,} instances of"
+        f"{summary.images:,} pictures, {summary.instances:,} instances of"
         f" {len(segmenter.categories):,} categories, by {segmenter.label}, in {seconds:.1f} s.",
         highlight=False,
         markup=False,

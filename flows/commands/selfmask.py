@@ -32,7 +32,7 @@ from storage.errors.exceptions import ConfigError
 from storage.errors.reject_reasons import REJECT_REASONS
 
 if TYPE_CHECKING:
-    from tasks.saliency_training.corpus import CorpusPicture, CorpusSample
+    from tasks.saliency_training.corpus import CorpusImage, CorpusSample
     from tasks.saliency_training.patch_features import PatchFeatures
     from tasks.saliency_training.training import SelfMaskStep, SelfMaskTrainingConfig
     from tasks.saliency_training.votes import Mask, VoteConfig
@@ -126,7 +126,7 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
     console, started = Console(), time.monotonic()
     device = require_device(settings.device)
     with waiting_for(console, "Loading the networks", patience=0):
-        from tasks.saliency_training.batches import size_for_whole_pictures
+        from tasks.saliency_training.batches import size_for_whole_images
         from tasks.saliency_training.scores import network_iou
         from tasks.saliency_training.training import (
             adaptable_selfmask,
@@ -155,7 +155,7 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
     sample = _read(settings, console)
     truths = _truths(settings, sample)
     masks = truths if settings.learn_truth else _voted(votes, sources, sample, console)
-    images = [picture.pixels for picture in sample.pictures]
+    images = [picture.pixels for picture in sample.images]
     learned = sum(bool(mask.any()) for mask in masks)
     config = _training(settings, learned)
     with _reporting(console) as (report, last):
@@ -164,7 +164,7 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
 
     seen = settings.image_size
     if settings.views == "parts":
-        seen = size_for_whole_pictures(settings.image_size)
+        seen = size_for_whole_images(settings.image_size)
     with waiting_for(console, "Measuring"):
         raw, refined = network_iou(network, images, truths, image_size=seen, at_most=_MOST_MEASURED)
     figures = SelfMaskFigures(
@@ -230,7 +230,7 @@ def _voted(
     """A mask for every picture, empty where nothing was elected."""
     from tasks.saliency_training.votes import pseudo_masks
 
-    started, images = time.monotonic(), [picture.pixels for picture in sample.pictures]
+    started, images = time.monotonic(), [picture.pixels for picture in sample.images]
     masks, agreements = [], []
     with waiting_for(console, "Voting for masks", total=len(images), patience=0) as wait:
         for pixels, found in zip(images, pseudo_masks(images, sources, config), strict=True):
@@ -262,7 +262,7 @@ def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
             selection=Selection.of(settings.include, settings.exclude),
             uri_column=settings.uri_column,
         )
-    console.print(f"{len(sample.pictures):,} pictures", highlight=False)
+    console.print(f"{len(sample.images):,} pictures", highlight=False)
     for reason, number in sorted(sample.rejects.items()):
         console.print(
             f"{number:,} left out, {reason}: {REJECT_REASONS[reason]}.",
@@ -282,22 +282,22 @@ def _truths(settings: SelfMaskSettings, sample: CorpusSample) -> list[Mask]:
     from made_world.corpus import read_ground_truth
 
     if settings.truth is None:
-        return [np.zeros(picture.pixels.shape[:2], dtype=np.bool_) for picture in sample.pictures]
+        return [np.zeros(picture.pixels.shape[:2], dtype=np.bool_) for picture in sample.images]
     try:
         known = read_ground_truth(settings.truth.parent)
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{settings.truth} can't be read as the truth about a made corpus: {error!r}."
         ) from error
-    if not any(picture.name in known for picture in sample.pictures):
+    if not any(picture.name in known for picture in sample.images):
         raise ConfigError(f"{settings.truth} is about none of the pictures in the corpus.")
     return [
         _union([mask for _, mask in known.get(picture.name, [])], picture)
-        for picture in sample.pictures
+        for picture in sample.images
     ]
 
 
-def _union(masks: list[Mask], picture: CorpusPicture) -> Mask:
+def _union(masks: list[Mask], picture: CorpusImage) -> Mask:
     from tasks.saliency_training.scores import at_size
 
     size = (picture.pixels.shape[0], picture.pixels.shape[1])

@@ -34,17 +34,17 @@ from storage.errors.exceptions import ConfigError
 from storage.errors.numbers import check_named_numbers
 from storage.weights.registry import ClipSpec
 from storage.weights.resolving import resolve
+from tasks.clip_training.images import CaptionedImage
 from tasks.clip_training.loop import ClipStep
-from tasks.clip_training.pictures import CaptionedPicture
+from tasks.clip_training.phases import PHASES, Phase, train_in_phases, write_weights
 from tasks.clip_training.scores import (
     maskclip_iou,
     retrieval_precision,
     similarities,
     zero_shot_accuracy,
 )
-from tasks.clip_training.stretches import STRETCHES, Stretch, train_in_stretches, write_weights
 from tasks.stage.models import ModelConfig, load_clip_model
-from tasks.workers.worker_processes import live_as_long_as_the_parent
+from tasks.workers.worker_processes import exit_with_parent
 
 ARCHITECTURE: Final = "made-ViT-8"
 
@@ -95,7 +95,7 @@ def train_clip(
     workers: int = 0,
     precision: str = "bfloat16",
     architecture: str = ARCHITECTURE,
-    stretches: Sequence[Stretch] = STRETCHES,
+    phases: Sequence[Phase] = PHASES,
     device: str = "auto",
 ) -> ClipFigures:
     """Train a CLIP on made pictures, write its weights, measure it, and print all that.
@@ -109,7 +109,7 @@ def train_clip(
         workers: processes that make pictures; 0: as many as there are cores.
         precision: of the training, `float32` or `bfloat16`.
         architecture: of open_clip's or ours.
-        stretches: parts of the training.
+        phases: parts of the training.
         device: auto, cpu, cuda or cuda:N. On a GPU the weights are other ones.
 
     Raises:
@@ -125,8 +125,8 @@ def train_clip(
             wait.advance()
     console.print(f"{len(pool):,} pictures made in {time.monotonic() - started:.0f} s")
     with _reporting(console) as report:
-        weights = train_in_stretches(
-            pool, stretches, architecture=architecture, seed=seed, precision=precision,
+        weights = train_in_phases(
+            pool, phases, architecture=architecture, seed=seed, precision=precision,
             max_minutes=minutes, on_step=report, device=device,
         )  # fmt: skip
     write_weights(weights, out)
@@ -181,7 +181,7 @@ def measure_clip(
     )
 
 
-def made_pictures(seed: int, count: int, workers: int = 0) -> Iterator[CaptionedPicture]:
+def made_pictures(seed: int, count: int, workers: int = 0) -> Iterator[CaptionedImage]:
     """Pictures of the made world as a training needs them, made by several processes, in order.
 
     Args:
@@ -192,21 +192,21 @@ def made_pictures(seed: int, count: int, workers: int = 0) -> Iterator[Captioned
     chunks = [(_FIRST_SEED + seed, at, min(at + _CHUNK, count)) for at in range(0, count, _CHUNK)]
     processes = min(workers or os.cpu_count() or 1, len(chunks))
     context = get_context("spawn")
-    with ProcessPoolExecutor(processes, context, live_as_long_as_the_parent) as pool:
+    with ProcessPoolExecutor(processes, context, exit_with_parent) as pool:
         for made in pool.map(_make, chunks):
             yield from made
 
 
-def _make(chunk: tuple[int, int, int]) -> list[CaptionedPicture]:
+def _make(chunk: tuple[int, int, int]) -> list[CaptionedImage]:
     seed, first, last = chunk
     return [_captioned(seed, number) for number in range(first, last)]
 
 
-def _captioned(seed: int, number: int) -> CaptionedPicture:
+def _captioned(seed: int, number: int) -> CaptionedImage:
     make = scene_image if number % 10 < _SCENES_IN_TEN else corpus_image
     picture = make(seed, number)
     centres = [np.argwhere(one.mask).mean(axis=0) for one in picture.objects]
-    return CaptionedPicture(
+    return CaptionedImage(
         pixels=_as_jpeg(picture),
         # Each number gives a caption of its own.
         captions=tuple(
@@ -238,16 +238,16 @@ def _labels(picture: MadeImage) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _reporting(console: Console) -> Iterator[Callable[[Stretch, ClipStep], None]]:
-    """A bar on a terminal, and a line for every tenth of a stretch."""
+def _reporting(console: Console) -> Iterator[Callable[[Phase, ClipStep], None]]:
+    """A bar on a terminal, and a line for every tenth of a phase."""
     bars = Progress(console=console, transient=True, disable=not console.is_terminal)
     with showing_tenths(console, bars) as show:
 
-        def report(stretch: Stretch, step: ClipStep) -> None:
+        def report(phase: Phase, step: ClipStep) -> None:
             show(
                 step.done,
-                f"{stretch.image_size} pixels",
-                f"{stretch.image_size} pixels {step.done:5.1%}: step {step.step:,},"
+                f"{phase.image_size} pixels",
+                f"{phase.image_size} pixels {step.done:5.1%}: step {step.step:,},"
                 f" loss {step.loss:.3f}, scale {step.scale:.1f}",
             )
 

@@ -19,7 +19,7 @@ from storage.vocabularies.vocabulary import Category
 from storage.weights.files import sha256_of
 from storage.weights.registry import ZUTIS, parse_clip, seed_of
 from storage.weights.resolving import check
-from tasks.categories.category_texts import as_learned
+from tasks.categories.category_texts import with_learned_prompts
 from tasks.evaluation import evaluate
 from tasks.packing.assemble_dataset import NAME as DATASET
 from tasks.prediction.checkpoint import MODEL, learned_categories, open_checkpoint
@@ -265,9 +265,9 @@ def _categories(
 ) -> tuple[Category, ...]:
     """What is asked for, as training has learned it; empty for the set's own bare names."""
     if settings.vocabulary:
-        return as_learned(asked_categories(settings, used), model.learned)
+        return with_learned_prompts(asked_categories(settings, used), model.learned)
     bare = tuple(Category(name=name) for name in used.categories)
-    asked = as_learned(bare, model.learned)
+    asked = with_learned_prompts(bare, model.learned)
     return () if asked == bare else asked
 
 

@@ -12,7 +12,7 @@ from flows.settings.run_form import DataSetName, DeviceName, Precision
 from storage.errors.numbers import LARGEST
 from storage.evaluation_sets.opening import EvaluationSet, open_evaluation_set
 from storage.vocabularies.vocabulary import Category, load_vocabulary
-from tasks.categories.class_matching import in_the_order_of
+from tasks.categories.class_matching import in_class_order
 from tasks.prediction.segmenter import InstanceSettings
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -127,4 +127,4 @@ def asked_categories(settings: EvaluationSettings, used: EvaluationSet) -> tuple
     given = load_vocabulary(settings.vocabulary).categories
     if settings.collapse_to:
         return given
-    return in_the_order_of(used.categories, given, settings.classes, used.name)
+    return in_class_order(used.categories, given, settings.classes, used.name)

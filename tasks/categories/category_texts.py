@@ -64,7 +64,7 @@ def as_categories(categories: Sequence[str | Category]) -> tuple[Category, ...]:
     return tuple(found)
 
 
-def as_asked(name: str, prompts: Sequence[str]) -> Category:
+def with_exact_prompts(name: str, prompts: Sequence[str]) -> Category:
     """A category that CLIP is asked for with exactly these sentences."""
     if list(prompts) == [name]:
         return Category(name=name)
@@ -72,7 +72,9 @@ def as_asked(name: str, prompts: Sequence[str]) -> Category:
     return Category(name=name, prompts=literal)
 
 
-def as_learned(categories: Sequence[Category], learned: Sequence[Category]) -> tuple[Category, ...]:
+def with_learned_prompts(
+    categories: Sequence[Category], learned: Sequence[Category]
+) -> tuple[Category, ...]:
     """A category that comes without words of its own is asked for as the model has learned it."""
     known = {category.name: category for category in learned}
     return tuple(
@@ -103,14 +105,14 @@ def embed_categories(
     parts = torch.split(rows, [len(several) for several in prompts])
     embeddings = torch.stack([clip.ensemble(part) for part in parts])
     for sentence in [
-        *cut_sentences(clip, all_prompts),
+        *truncation_warnings(clip, all_prompts),
         *_equal_sentences(categories, embeddings[1:]),
     ]:
         log.warning(sentence)
     return embeddings
 
 
-def cut_sentences(clip: Clip, prompts: Sequence[str]) -> list[str]:
+def truncation_warnings(clip: Clip, prompts: Sequence[str]) -> list[str]:
     """What a user is told of prompts that are longer than the text tower reads."""
     lost = {prompt: clip.cut_off(prompt) for prompt in prompts}
     return [

@@ -21,7 +21,7 @@ Classes = Mapping[str, str] | Literal["", "in-order"]
 _NAMED: Final = 5
 
 
-def in_the_order_of(
+def in_class_order(
     own: Sequence[str], categories: Sequence[Category], classes: Classes, set_name: str
 ) -> tuple[Category, ...]:
     """The categories in the order of the set's classes.
@@ -40,11 +40,11 @@ def in_the_order_of(
     """
     _check_number(own, categories, set_name)
     if classes == IN_ORDER:
-        check_places(own, categories, set_name)
+        check_positions(own, categories, set_name)
         return tuple(categories)
     given = _places_given(own, categories, classes or {}, set_name)
     places = [
-        given.get(_plain(category.name), place_of(category.name, own)) for category in categories
+        given.get(_plain(category.name), class_index(category.name, own)) for category in categories
     ]
     lost = [item.name for item, place in zip(categories, places, strict=True) if place is None]
     if lost:
@@ -65,7 +65,7 @@ def in_the_order_of(
     return tuple(by_place[place] for place in range(len(own)))
 
 
-def check_places(own: Sequence[str], categories: Sequence[Category], set_name: str) -> None:
+def check_positions(own: Sequence[str], categories: Sequence[Category], set_name: str) -> None:
     """Refuses a category that has the name of another class than that of its place.
 
     Raises:
@@ -73,7 +73,7 @@ def check_places(own: Sequence[str], categories: Sequence[Category], set_name: s
     """
     _check_number(own, categories, set_name)
     for place, category in enumerate(categories):
-        meant = place_of(category.name, own)
+        meant = class_index(category.name, own)
         if meant is not None and meant != place:
             raise ConfigError(
                 f"Category {place + 1} is {category.name!r}, which is class {meant + 1} of the data"
@@ -82,7 +82,7 @@ def check_places(own: Sequence[str], categories: Sequence[Category], set_name: s
             )
 
 
-def place_of(name: str, own: Sequence[str]) -> int | None:
+def class_index(name: str, own: Sequence[str]) -> int | None:
     """Where the name is among the set's, exactly or else by its letters; None where it is not."""
     if name in own:
         return own.index(name)
@@ -97,7 +97,7 @@ def _places_given(
     asked = {_plain(category.name) for category in categories}
     given = {}
     for name, meant in classes.items():
-        place = place_of(meant, own)
+        place = class_index(meant, own)
         if _plain(name) not in asked:
             raise ConfigError(f"classes has {name!r}, which the vocabulary doesn't: use its names.")
         if place is None:

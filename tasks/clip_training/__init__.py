@@ -1,4 +1,4 @@
 """Training a small CLIP on images with captions, as the demonstration's was.
 
-May import `training` (its timed schedule), `categories`. Front door: `stretches`.
+May import `training` (its timed schedule), `categories`. Front door: `phases`.
 """

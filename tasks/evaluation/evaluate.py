@@ -24,8 +24,8 @@ from storage.evaluation_sets.opening import EvaluationImage, EvaluationSet, open
 from storage.vocabularies.prompt_templates import TEMPLATES
 from storage.vocabularies.vocabulary import BACKGROUND, Category, category_prompts
 from tasks.categories.category_texts import BARE_NAME, as_categories
-from tasks.categories.class_matching import check_places
-from tasks.evaluation.doubts import Seen, absent_categories, frame_doubts, leaks
+from tasks.categories.class_matching import check_positions
+from tasks.evaluation.caveats import ScoredImages, absent_categories, frame_caveats, leakage
 from tasks.evaluation.images import load_image, read_ahead
 from tasks.evaluation.report import (
     SheetRow,
@@ -209,11 +209,11 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         rows = _sheet_rows(config, images, seen.mean_ious, segmenter, scores)
         model = _description_of_model(config, inputs, segmenter)
     result = scores.result()
-    doubts = _doubts(config, inputs, used, model, seen, result["classes"], store)
-    for doubt in doubts:
-        progress.warn(doubt)
+    caveats = _caveats(config, inputs, used, model, seen, result["classes"], store)
+    for caveat in caveats:
+        progress.warn(caveat)
     metrics = {
-        "evaluation_set": _description_of_set(used, len(images), [*used.notes, *doubts]),
+        "evaluation_set": _description_of_set(used, len(images), [*used.notes, *caveats]),
         "model": model,
         "names": [BACKGROUND, *(category.name for category in categories)],
         "prompts": _prompts(config, categories),
@@ -225,22 +225,22 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     return _publish(config, inputs, store, metrics, predictions, sheet)
 
 
-def _doubts(
+def _caveats(
     config: Config,
     inputs: Inputs,
     used: EvaluationSet,
     model: dict[str, Any],
-    seen: Seen,
+    seen: ScoredImages,
     classes: Sequence[dict[str, Any]],
     store: ArtifactStore,
 ) -> list[str]:
     """What should be known of the scores; the truth of a few first images says nothing of it."""
-    doubts = frame_doubts(seen, upright=config.upright)
+    caveats = frame_caveats(seen, upright=config.upright)
     if not (config.limit or config.collapse_to):
-        doubts += absent_categories(classes, used.name)
+        caveats += absent_categories(classes, used.name)
     if inputs.training or (config.checkpoint and not model["untrained"]):
-        doubts += leaks(inputs.training, model["label"], seen, store)
-    return doubts
+        caveats += leakage(inputs.training, model["label"], seen, store)
+    return caveats
 
 
 def _numbered(
@@ -310,7 +310,7 @@ def _scheme(config: Config, used: EvaluationSet, categories: Sequence[Category])
         ConfigError: names or seen categories don't fit the set.
     """
     if not config.collapse_to:
-        check_places(used.categories, categories, used.name)
+        check_positions(used.categories, categories, used.name)
     unknown = [name for name in config.seen_categories if name not in used.categories]
     if unknown:
         raise ConfigError(
@@ -384,9 +384,9 @@ def _score(
     segmenter: Segmenter,
     scheme: Scheme,
     progress: Progress,
-) -> tuple[Scores, Seen]:
+) -> tuple[Scores, ScoredImages]:
     """The scores of all images together, and what is to be known of each."""
-    scores, seen = Scores(scheme), Seen()
+    scores, seen = Scores(scheme), ScoredImages()
     for image in read_ahead(images, upright=config.upright):
         seen.mean_ious.append(scores.add(image, segmenter.segment(image.pixels)))
         seen.sha256s.append(image.sha256)

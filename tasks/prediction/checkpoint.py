@@ -43,7 +43,7 @@ from storage.vocabularies.vocabulary import Category
 from storage.weights.registry import ZUTIS, parse_clip, seed_of
 from storage.weights.resolving import check
 from storage.weights.state_dicts import load_state_dict
-from tasks.categories.category_texts import as_asked
+from tasks.categories.category_texts import with_exact_prompts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -251,7 +251,9 @@ def learned_categories(description: Mapping[str, Any]) -> tuple[Category, ...]:
     """The categories of a `model.json`, with the sentences that stood for them in training."""
     names = description.get("categories", [])
     prompts = description.get("prompts") or [[name] for name in names]
-    return tuple(as_asked(name, several) for name, several in zip(names, prompts, strict=True))
+    return tuple(
+        with_exact_prompts(name, several) for name, several in zip(names, prompts, strict=True)
+    )
 
 
 def _description(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ Categories have the numbers of the vocabulary where it gives whole ones, else th
 maps; where they differ, `categories` says the `label` of each, too.
 
 Pictures are numbered from 1, sorted by path, or as a COCO file with the truth numbers them
-(`picture_ids`); the same pictures give the same files. NAME is the picture's without its extension;
+(`image_ids`); the same pictures give the same files. NAME is the picture's without its extension;
 where two share it, the second one's ends in `-2`.
 """
 
@@ -45,8 +45,8 @@ from storage.files.file_kinds import file_name
 from storage.files.filesystems import display, is_local, local_path, local_uri
 from storage.images.decoding import decoded
 from storage.vocabularies.vocabulary import Category
+from tasks.prediction.image_ids import ImageIds
 from tasks.prediction.overlays import draw_overlay, encode_label_map, shown
-from tasks.prediction.picture_ids import PictureIds
 from tasks.stage.contract import Progress, SilentProgress
 
 if TYPE_CHECKING:
@@ -62,24 +62,24 @@ _LONGEST_NAME = 200  # bytes; file systems end at 255
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What became of the pictures.
+    """The results of a run.
 
     Attributes:
-        pictures: how many were segmented.
+        images: how many were segmented.
         instances: found in all of them.
         rejects: pictures that could not be used, by reason.
         ignored: other files, and what is left out by its name, by kind as in `Listing.ignored`.
         warnings: pictures that were segmented although the decoder found something odd, by what.
     """
 
-    pictures: int
+    images: int
     instances: int
     rejects: dict[str, int]
     ignored: dict[str, int] = field(default_factory=dict)
     warnings: dict[str, int] = field(default_factory=dict)
 
 
-def find_pictures(
+def find_images(
     specs: Sequence[str],
     *,
     without: Path | None = None,
@@ -175,7 +175,7 @@ def predict(
     progress: Progress | None = None,
     category_ids: Sequence[int] = (),
     selection: Selection = ALL,
-    image_ids: PictureIds | None = None,
+    image_ids: ImageIds | None = None,
 ) -> Summary:
     """Segment pictures, and write what the module's docstring lists.
 
@@ -183,7 +183,7 @@ def predict(
     when all is done, so that their presence says that the folder is complete.
 
     Args:
-        listing: of `find_pictures`.
+        listing: of `find_images`.
         segmenter: whose categories name the labels.
         out: a folder that `prepare_folder` has made.
         batch: pictures that are in memory at a time; those of one size pass the network together.
@@ -214,7 +214,7 @@ def predict(
 
 
 @dataclass(frozen=True, eq=False)
-class _Picture:
+class _ImageInput:
     """What is needed of a picture, of which a hundred megapixels are not.
 
     Attributes:
@@ -254,7 +254,7 @@ class _Writer:
     def summary(self) -> Summary:
         reasons = Counter(rejected["reason"] for rejected in self._rejected)
         return Summary(
-            pictures=len(self._images),
+            images=len(self._images),
             instances=self._instances,
             rejects=dict(reasons),
             warnings=dict(sorted(self.warnings.items())),
@@ -263,7 +263,7 @@ class _Writer:
     def reject(self, name: str, reason: str) -> None:
         self._rejected.append({"file_name": name, "reason": reason})
 
-    def write(self, picture: _Picture, segmentation: Segmentation) -> None:
+    def write(self, picture: _ImageInput, segmentation: Segmentation) -> None:
         from zutis_model.zutis.instance_prediction import coco_predictions
 
         categories = self._segmenter.categories
@@ -378,7 +378,7 @@ def _without(listing: Listing, folder: str) -> Listing:
 
 
 def _predict_some(
-    pictures: Sequence[_Picture], segmenter: DenseSegmenter, writer: _Writer, progress: Progress
+    pictures: Sequence[_ImageInput], segmenter: DenseSegmenter, writer: _Writer, progress: Progress
 ) -> None:
     """Nothing of these pictures is in memory any more when the next ones are read."""
     segmentations = segmenter.segment_inputs([picture.seen for picture in pictures])
@@ -406,8 +406,8 @@ def _read(
     segmenter: DenseSegmenter,
     writer: _Writer,
     progress: Progress,
-    ids: PictureIds | None,
-) -> Iterator[_Picture]:
+    ids: ImageIds | None,
+) -> Iterator[_ImageInput]:
     """The pictures that can be used; the others are counted."""
     root = _common_folder(listing)
     number = 0
@@ -423,7 +423,7 @@ def _read(
             number += 1
             image_id = ids.take(item.uri, item.member) if ids else number
             del item  # half a gigabyte, it may be, while the picture is predicted
-            yield _Picture(name, image_id, seen, to_show)
+            yield _ImageInput(name, image_id, seen, to_show)
 
 
 def _looked_at(
@@ -451,6 +451,6 @@ def _name_within(root: str, item: ImageBytes) -> str:
     return display(f"{name}/{item.member}" if item.member else name)
 
 
-def _in_parts(pictures: Iterator[_Picture], batch: int) -> Iterator[list[_Picture]]:
+def _in_parts(pictures: Iterator[_ImageInput], batch: int) -> Iterator[list[_ImageInput]]:
     while some := list(itertools.islice(pictures, batch)):
         yield some

@@ -30,7 +30,7 @@ from storage.errors.numbers import check_numbers
 from storage.vocabularies.prompt_templates import TEMPLATES
 from storage.vocabularies.vocabulary import Category
 from storage.weights.registry import HF_HUB, LOCAL_DIR, parse_clip
-from tasks.categories.category_texts import as_categories, as_learned, embed_categories
+from tasks.categories.category_texts import as_categories, embed_categories, with_learned_prompts
 from tasks.prediction.checkpoint import ZutisCheckpoint, load_network, open_checkpoint
 from tasks.prediction.dense_segmenter import IMAGE_SIZE, DenseSegmenter, Segmentation, Segmenter
 from tasks.prediction.label_regions import label_probabilities, regions_as_instances
@@ -306,7 +306,7 @@ def _texts(
         )
     if categories is None and checkpoint.text_embeddings is not None and not clip:
         return checkpoint.categories, torch.from_numpy(checkpoint.text_embeddings)
-    chosen = as_learned(
+    chosen = with_learned_prompts(
         as_categories(checkpoint.categories if categories is None else categories),
         checkpoint.vocabulary,
     )

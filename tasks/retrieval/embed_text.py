@@ -15,7 +15,7 @@ from storage.artifacts.fingerprints import Recipe, digest
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.embeddings.parts import write_embeddings
 from storage.images.records import write_parquet
-from tasks.categories.category_texts import cut_sentences
+from tasks.categories.category_texts import truncation_warnings
 from tasks.stage.contract import Progress, waiting
 from tasks.stage.layout import EMBEDDINGS, TEXTS
 from tasks.stage.models import ModelConfig, load_clip_model
@@ -74,7 +74,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         clip = load_clip_model(config.clip)
     rows = np.empty((len(inputs.texts), clip.embedding_dim), dtype=np.float32)
     for row, text in zip(rows, inputs.texts, strict=True):
-        for sentence in cut_sentences(clip, text.prompts):
+        for sentence in truncation_warnings(clip, text.prompts):
             progress.warn(sentence)
         row[:] = clip.ensemble(clip.embed_prompts(text.prompts)).cpu().numpy()
         progress.advance(1)

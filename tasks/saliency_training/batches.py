@@ -86,7 +86,7 @@ def selfmask_batches(
         )
 
 
-def size_for_whole_pictures(image_size: int) -> int:
+def size_for_whole_images(image_size: int) -> int:
     """Pixels of the shorter side at which a trained network should see whole pictures.
 
     Parts are magnified to the network's size, so things look larger to it in training than in

@@ -22,12 +22,12 @@ from storage.errors.reject_reasons import UNREADABLE
 from storage.files.file_kinds import file_name
 from storage.files.filesystems import display
 from storage.images.decoding import decoded
-from tasks.prediction.predict import find_pictures
+from tasks.prediction.predict import find_images
 from tasks.stage.contract import Progress, SilentProgress
 
 
 @dataclass(frozen=True, eq=False)
-class CorpusPicture:
+class CorpusImage:
     """A picture that can be used.
 
     Attributes:
@@ -44,14 +44,14 @@ class CorpusSample:
     """What was read.
 
     Attributes:
-        pictures: in the order of their names.
+        images: in the order of their names.
         rejects: how many could not be used, by reason.
         ignored: other files, and what is left out by its name, by kind as in `Listing.ignored`;
             of tars, as far as they were read.
         warnings: pictures that are used although the decoder found something odd, by what.
     """
 
-    pictures: tuple[CorpusPicture, ...]
+    images: tuple[CorpusImage, ...]
     rejects: dict[str, int]
     ignored: dict[str, int]
     warnings: dict[str, int] = field(default_factory=dict)
@@ -82,26 +82,26 @@ def read_sample(
         CorpusError: there is no picture that can be used.
     """
     progress = progress or SilentProgress()
-    listing = find_pictures(specs, selection=selection, uri_column=uri_column)
+    listing = find_images(specs, selection=selection, uri_column=uri_column)
     ignored = Counter(listing.ignored)
     rejects = Counter(listing.rejects["reason"].to_pylist())
     warnings: Counter[str] = Counter()
-    pictures: list[CorpusPicture] = []
+    images: list[CorpusImage] = []
     order = np.random.default_rng(seed).permutation(listing.entries.num_rows)
     for item in _items(listing.entries.take(order).to_pylist(), selection, ignored):
         try:
-            pictures.append(_picture(item, shorter_side, warnings))
+            images.append(_image(item, shorter_side, warnings))
         except ImageRejected as rejected:
             rejects[rejected.reason] += 1
         progress.advance()
-        if len(pictures) == at_most:
+        if len(images) == at_most:
             break
-    if not pictures:
+    if not images:
         reasons = ", ".join(f"{count} {reason}" for reason, count in rejects.items())
         raise CorpusError(f"None of the pictures can be used ({reasons or 'there are none'}).")
-    pictures.sort(key=lambda picture: picture.name)
+    images.sort(key=lambda image: image.name)
     return CorpusSample(
-        pictures=tuple(pictures),
+        images=tuple(images),
         rejects=dict(rejects),
         ignored=dict(sorted(ignored.items())),
         warnings=dict(sorted(warnings.items())),
@@ -117,7 +117,7 @@ def _items(
         )
 
 
-def _picture(item: ImageBytes, shorter_side: int, warnings: Counter[str]) -> CorpusPicture:
+def _image(item: ImageBytes, shorter_side: int, warnings: Counter[str]) -> CorpusImage:
     if item.data is None:
         raise ImageRejected(item.reject_reason or UNREADABLE)
     with decoded(item.data) as found:
@@ -127,4 +127,4 @@ def _picture(item: ImageBytes, shorter_side: int, warnings: Counter[str]) -> Cor
             width, height = (max(1, round(side * share)) for side in image.size)
             image = image.resize((width, height), Image.Resampling.LANCZOS)
         warnings.update(found.warnings)
-        return CorpusPicture(file_name(display(item.member or item.uri)), np.asarray(image))
+        return CorpusImage(file_name(display(item.member or item.uri)), np.asarray(image))

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_told = threading.Event()
+_stop_requested = threading.Event()
 _finishing: list[object] = []
 
 
@@ -21,11 +21,11 @@ class Stopped(BaseException):
 
 def stop() -> None:
     """Tell all work of this process to give up."""
-    _told.set()
+    _stop_requested.set()
 
 
-def told() -> bool:
-    return _told.is_set()
+def is_stopping() -> bool:
+    return _stop_requested.is_set()
 
 
 def check() -> None:
@@ -34,7 +34,7 @@ def check() -> None:
     Raises:
         Stopped: it is.
     """
-    if _told.is_set() and not is_finishing():
+    if _stop_requested.is_set() and not is_finishing():
         raise Stopped
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from storage.errors.exceptions import ZutisError
 from tasks.training.processes import Processes
 from tasks.workers.shared_memory import send_tensors_through_pipes, shared_memory_holds
-from tasks.workers.worker_processes import outlast_sigterm
+from tasks.workers.worker_processes import ignore_sigterm
 
 
 class Samples(Protocol):
@@ -71,7 +71,7 @@ def batches_from(
         multiprocessing_context=_worker_context() if workers else None,
         collate_fn=_Collate(collate),
         pin_memory=pin_memory,
-        worker_init_fn=_begin_with_pipes if through_pipes else outlast_sigterm,
+        worker_init_fn=_begin_with_pipes if through_pipes else ignore_sigterm,
         # Starting workers draws a number, by default from torch's own random state, which would
         # then depend on how often a run was resumed.
         generator=torch.Generator(),
@@ -92,7 +92,7 @@ def _worker_context() -> multiprocessing.context.BaseContext:
 
 
 def _begin_with_pipes(worker: int) -> None:
-    outlast_sigterm(worker)
+    ignore_sigterm(worker)
     send_tensors_through_pipes()
 
 

@@ -34,7 +34,7 @@ COLUMNS = (
     "mean_iou",
     "pixel_accuracy",
 )
-_PICTURES = 4
+_CROPS = 4
 # How much of what was counted before counts again beside the newest crops.
 _MEMORY = 0.9
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class Preview:
     """The first training crops of the newest row, on the CPU.
 
     Attributes:
@@ -85,7 +85,7 @@ class TrainingLog:
         from zutis_model.scores.segmentation_metrics import ConfusionMatrix
 
         self.rows: list[list[float]] = []
-        self.pictures: Pictures | None = None
+        self.preview: Preview | None = None
         self.remark = ""
         """The newest row in words."""
         self._texts = text_embeddings
@@ -142,14 +142,14 @@ class TrainingLog:
             "sums": self._sums,
             "steps": self._steps,
             "confusion": torch.from_numpy(self._confusion.matrix.copy()),
-            "pictures": None if self.pictures is None else vars(self.pictures),
+            "pictures": None if self.preview is None else vars(self.preview),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rows = state["rows"]
         self._sums, self._steps = state["sums"], state["steps"]
         self._confusion.matrix = np.array(state["confusion"])
-        self.pictures = Pictures(**state["pictures"]) if state["pictures"] else None
+        self.preview = Preview(**state["pictures"]) if state["pictures"] else None
 
     def close(self) -> None:
         if self._tensorboard is not None:
@@ -179,10 +179,10 @@ class TrainingLog:
         labels = batch.semantic_masks.cpu()
         self._confusion.matrix = (self._confusion.matrix * _MEMORY).astype(np.int64)
         self._confusion.update(labels, predictions)
-        self.pictures = Pictures(
-            images=batch.images[:_PICTURES].cpu().clone(),
-            labels=labels[:_PICTURES].to(torch.int32),
-            predictions=predictions[:_PICTURES].to(torch.int32),
+        self.preview = Preview(
+            images=batch.images[:_CROPS].cpu().clone(),
+            labels=labels[:_CROPS].to(torch.int32),
+            predictions=predictions[:_CROPS].to(torch.int32),
         )
 
     def _tell(self, row: dict[str, float]) -> None:

@@ -29,7 +29,7 @@ from tasks.stage.models import ModelConfig, load_clip_model, require_trainable
 from tasks.training.batches import batches_from
 from tasks.training.log import TrainingLog
 from tasks.training.loop import LoopSettings, run_training
-from tasks.training.pictures import draw_sheet
+from tasks.training.preview import draw_preview
 from tasks.training.processes import Processes, joined_processes
 from tasks.training.samples import SampleRecipe
 from tasks.training.state import TrainingStates
@@ -46,7 +46,7 @@ MODEL = "model.safetensors"
 MODEL_CARD = "model.json"
 TEXT_EMBEDDINGS = "text_embeddings.npy"
 TRAINING_TABLE = "training.csv"
-TRAINING_PICTURES = "training.png"
+TRAINING_PREVIEW = "training.png"
 
 _TENSORBOARD = ".tensorboard"
 _NAMES_SHOWN = 5
@@ -319,9 +319,9 @@ def _publish(
             write_embeddings(texts, file)
         with attempt.create(TRAINING_TABLE) as file:
             file.write(training_log.csv())
-        if training_log.pictures is not None:
-            with attempt.create(TRAINING_PICTURES) as file:
-                file.write(draw_sheet(training_log.pictures, categories))
+        if training_log.preview is not None:
+            with attempt.create(TRAINING_PREVIEW) as file:
+                file.write(draw_preview(training_log.preview, categories))
         attempt.create_json(MODEL_CARD, card)
         return store.publish(
             attempt,

@@ -11,7 +11,7 @@ import sys
 import threading
 
 
-def live_as_long_as_the_parent() -> None:
+def exit_with_parent() -> None:
     """Initializer of a `multiprocessing` worker: it ends with its parent, and not before.
 
     A terminal's Ctrl-C reaches it, too, but it is the parent that has to say what becomes of it.
@@ -22,11 +22,11 @@ def live_as_long_as_the_parent() -> None:
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 
-def outlast_sigterm(_worker: int) -> None:
+def ignore_sigterm(_worker: int) -> None:
     """Initializer of a worker that makes training samples: as above, and a scheduler's SIGTERM to
     all processes leaves it be. The parent needs it until its iteration is over."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    live_as_long_as_the_parent()
+    exit_with_parent()
     _end_over_what_cannot_be_handed_over()
 
 

@@ -10,10 +10,10 @@ from made_world.things.kinds import KINDS
 from storage.errors.exceptions import ConfigError
 from storage.vocabularies.prompt_templates import TEMPLATES
 from storage.weights.shipped import SHIPPED
-from tasks.clip_training.stretches import Stretch
+from tasks.clip_training.phases import Phase
 from zutis_model.clip.own_architectures import make_tokenizer
 
-TINY = (Stretch(steps=2, share=1, image_size=128, batch_size=4, learning_rate=1e-4),)
+TINY = (Phase(steps=2, share=1, image_size=128, batch_size=4, learning_rate=1e-4),)
 
 
 @pytest.mark.slow
@@ -36,7 +36,7 @@ def test_training_ends_with_a_file_and_figures(tmp_path, monkeypatch, capsys):
         ),
     )
     out = tmp_path / "clip.safetensors"
-    figures = train_clip(out, pictures=12, workers=1, precision="float32", stretches=TINY)
+    figures = train_clip(out, pictures=12, workers=1, precision="float32", phases=TINY)
     assert out.stat().st_size < 6e6
     assert isinstance(figures, ClipFigures)
     assert 0 <= figures.precision <= 1

@@ -8,14 +8,14 @@ import pytest
 
 from storage.errors.exceptions import ConfigError
 from storage.vocabularies.vocabulary import Category
-from tasks.categories.class_matching import Classes, in_the_order_of
+from tasks.categories.class_matching import Classes, in_class_order
 
 OWN = ("person", "traffic light", "dog")
 
 
 def ordered(names: Sequence[str], classes: Classes = "", own: Sequence[str] = OWN) -> list[str]:
     categories = [Category(name=name) for name in names]
-    return [each.name for each in in_the_order_of(own, categories, classes, "mine")]
+    return [each.name for each in in_class_order(own, categories, classes, "mine")]
 
 
 @pytest.mark.parametrize("classes", ["", {}])

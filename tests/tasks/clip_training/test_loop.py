@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from storage.errors.exceptions import ConfigError
+from tasks.clip_training.images import CaptionedImage, caption_batches, mirrored
 from tasks.clip_training.loop import ClipTrainingConfig, learning_rate, train_clip_model
-from tasks.clip_training.pictures import CaptionedPicture, caption_batches, mirrored
+from tasks.clip_training.phases import Phase, train_in_phases, write_weights
 from tasks.clip_training.scores import retrieval_precision, zero_shot_accuracy
-from tasks.clip_training.stretches import Stretch, train_in_stretches, write_weights
 from zutis_model.clip.own_architectures import make_tokenizer
 from zutis_model.clip.towers import load_clip
 from zutis_model.training.contrastive import new_clip
@@ -22,34 +22,34 @@ ARCHITECTURE = "made-ViT-8"
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 230), "grey": (90,) * 3}
 
 
-def coloured(name: str, seed: int, size: tuple[int, int] = (40, 48)) -> CaptionedPicture:
+def coloured(name: str, seed: int, size: tuple[int, int] = (40, 48)) -> CaptionedImage:
     noise = np.random.default_rng(seed).integers(-20, 20, (*size, 3))
     pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
     captions = (f"a {name} picture", f"it is {name}")
-    return CaptionedPicture(
+    return CaptionedImage(
         pixels=pixels, captions=captions, centres=np.zeros((0, 2), dtype=np.float32)
     )
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[CaptionedPicture]:
+def pictures() -> list[CaptionedImage]:
     return [coloured(name, seed) for seed, name in enumerate(itertools.chain(*[COLOURS] * 8))]
 
 
-STRETCHES = (
-    Stretch(steps=30, share=0.8, image_size=16, batch_size=8, learning_rate=1e-3),
-    Stretch(steps=2, share=0.2, image_size=128, batch_size=4, learning_rate=1e-4),
+PHASES = (
+    Phase(steps=30, share=0.8, image_size=16, batch_size=8, learning_rate=1e-3),
+    Phase(steps=2, share=0.2, image_size=128, batch_size=4, learning_rate=1e-4),
 )
 
 
-def trained(pictures, seed=0, stretches=STRETCHES):
+def trained(pictures, seed=0, phases=PHASES):
     losses = []
-    weights = train_in_stretches(
+    weights = train_in_phases(
         pictures,
-        stretches,
+        phases,
         architecture=ARCHITECTURE,
         seed=seed,
-        on_step=lambda stretch, step: losses.append(step.loss),
+        on_step=lambda phase, step: losses.append(step.loss),
     )
     return weights, losses
 
@@ -75,7 +75,7 @@ def test_it_learns_colours(colour_clip, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_weights(pictures):
-    short = (Stretch(steps=3, share=1, image_size=16, batch_size=8, learning_rate=1e-3),)
+    short = (Phase(steps=3, share=1, image_size=16, batch_size=8, learning_rate=1e-3),)
     (one, losses), (same, same_losses) = (trained(pictures, 5, short) for _ in range(2))
     assert losses == same_losses
     assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
@@ -135,9 +135,9 @@ def test_settings_that_cant_work(field, value):
         ClipTrainingConfig(**{"steps": 1, field: value})
 
 
-def test_no_stretch(pictures):
-    with pytest.raises(ConfigError, match="one stretch"):
-        trained(pictures, stretches=())
+def test_no_phase(pictures):
+    with pytest.raises(ConfigError, match="one phase"):
+        trained(pictures, phases=())
 
 
 # --- pictures -----------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_what_a_caption_names_stays_in_the_picture():
     """A red dot in a corner of a long picture, in which most random parts would miss it."""
     pixels = np.full((40, 120, 3), 255, dtype=np.uint8)
     pixels[30:38, 2:10, 1:] = 0
-    picture = CaptionedPicture(
+    picture = CaptionedImage(
         pixels=pixels,
         captions=("a dot on the left",),
         centres=np.array([[34, 6]], dtype=np.float32),
@@ -189,7 +189,7 @@ def test_what_a_caption_names_stays_in_the_picture():
 def test_parts_are_as_large_as_they_are_asked_for():
     """A picture that grows brighter to the right: how much of it a view shows can be read off."""
     pixels = np.repeat(np.linspace(0, 255, 100)[None, :, None], 100, axis=0).repeat(3, axis=2)
-    picture = CaptionedPicture(
+    picture = CaptionedImage(
         pixels=pixels.astype(np.uint8),
         captions=("grey",),
         centres=np.zeros((0, 2), dtype=np.float32),
@@ -203,7 +203,7 @@ def test_parts_are_as_large_as_they_are_asked_for():
 
 
 def test_bare_names_come_often():
-    picture = CaptionedPicture(
+    picture = CaptionedImage(
         pixels=np.zeros((20, 20, 3), dtype=np.uint8),
         captions=("a star", *(f"a red star on paper {number}" for number in range(7))),
         centres=np.zeros((0, 2), dtype=np.float32),

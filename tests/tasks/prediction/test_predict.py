@@ -25,10 +25,10 @@ from storage.corpora.selection import Selection
 from storage.errors.exceptions import ConfigError, CorpusError
 from storage.vocabularies.vocabulary import Category, load_vocabulary
 from tasks.categories.category_texts import embed_categories
-from tasks.prediction.picture_ids import ids_of_corpus, ids_of_file
+from tasks.prediction.image_ids import ids_of_corpus, ids_of_file
 from tasks.prediction.predict import (
     Summary,
-    find_pictures,
+    find_images,
     own_ids,
     predict,
     prepare_folder,
@@ -52,7 +52,7 @@ def folder(tmp_path) -> Path:
 
 
 def run(segmenter: ZutisSegmenter, specs: list[Path | str], out: Path, **settings: Any) -> Summary:
-    listing = find_pictures([str(spec) for spec in specs], without=out)
+    listing = find_images([str(spec) for spec in specs], without=out)
     prepare_folder(out, overwrite=False)
     return predict(listing, segmenter, out, **settings)
 
@@ -65,7 +65,7 @@ def read(out: Path) -> dict[str, Any]:
 def test_all_files_tell_the_same(segmenter, folder, tmp_path):
     out = tmp_path / "out"
     summary = run(segmenter, [folder], out)
-    assert summary == Summary(pictures=4, instances=4, rejects={})
+    assert summary == Summary(images=4, instances=4, rejects={})
     coco = COCO(out / "predictions.json")
     assert [coco.cats[i]["name"] for i in (1, 2, 3)] == list(NAMES)
     for image in coco.imgs.values():
@@ -152,7 +152,7 @@ def test_bad_pictures_are_counted_and_the_others_segmented(segmenter, folder, tm
     whole = (folder / "red-000.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     summary = run(segmenter, [folder], tmp_path / "out", batch=8)
-    assert summary.pictures == 4
+    assert summary.images == 4
     assert summary.rejects == {"empty_file": 1, "not_an_image": 1, "truncated": 1}
     rejected = {item["file_name"]: item["reason"] for item in read(tmp_path / "out")["rejected"]}
     assert rejected["page.jpg"] == "not_an_image"
@@ -203,10 +203,10 @@ def test_what_is_left_out_is_counted_in_tars_too(segmenter, folder, tmp_path):
         tar.add(__file__, "red/1.txt")
     (folder / "notes.txt").touch()
     selection = Selection.of([], ["blue*"])
-    listing = find_pictures([str(folder)], selection=selection)
+    listing = find_images([str(folder)], selection=selection)
     prepare_folder(tmp_path / "out", overwrite=False)
     summary = predict(listing, segmenter, tmp_path / "out", selection=selection)
-    assert (summary.pictures, summary.rejects) == (3, {})
+    assert (summary.images, summary.rejects) == (3, {})
     assert summary.ignored == {"excluded": 3, "txt": 2}
 
 
@@ -222,12 +222,12 @@ def test_tars_are_read_too(segmenter, folder, tmp_path):
 class TestFindingPictures:
     def test_patterns_files_and_folders_each_picture_once(self, folder):
         specs = [f"{folder}/red-*.jpg", str(folder), str(folder / "red-000.jpg")]
-        assert find_pictures(specs).entries.num_rows == 4
-        assert find_pictures(specs[:1]).entries.num_rows == 2
+        assert find_images(specs).entries.num_rows == 4
+        assert find_images(specs[:1]).entries.num_rows == 2
 
     def test_a_name_with_brackets_is_taken_as_it_is(self, folder):
         shutil.copy(folder / "red-000.jpg", folder / "a[1].jpg")
-        assert find_pictures([str(folder / "a[1].jpg")]).entries.num_rows == 1
+        assert find_images([str(folder / "a[1].jpg")]).entries.num_rows == 1
 
     @pytest.mark.parametrize(
         ("name", "message"),
@@ -244,7 +244,7 @@ class TestFindingPictures:
         (folder / "notes.md").touch()
         (folder / "list.txt").touch()
         with pytest.raises(CorpusError, match=message):
-            find_pictures([str(folder / name)])
+            find_images([str(folder / name)])
 
     def test_whatever_is_a_corpus_is_read(self, folder, tmp_path):
         names = ["red-000.jpg", "blue-001.jpg"]
@@ -253,7 +253,7 @@ class TestFindingPictures:
         document = {"images": [{"id": 7, "file_name": name} for name in names]}
         (folder / "coco.json").write_text(json.dumps(document))
         for name, column in [("list.txt", ""), ("list.csv", "photo"), ("coco.json", "")]:
-            found = find_pictures([str(folder / name)], uri_column=column)
+            found = find_images([str(folder / name)], uri_column=column)
             assert [uri.rpartition("/")[2] for uri in found.entries["uri"].to_pylist()] == [
                 "blue-001.jpg", "red-000.jpg",
             ]  # fmt: skip
@@ -261,17 +261,17 @@ class TestFindingPictures:
 
     def test_pictures_of_another_format_are_other_files_as_in_builds(self, folder):
         (folder / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-        assert find_pictures([str(folder)]).ignored == {"heic": 1}
+        assert find_images([str(folder)]).ignored == {"heic": 1}
         with pytest.raises(CorpusError, match=r"photo\.heic is a picture .*: convert it to JPEG"):
-            find_pictures([str(folder / "photo.heic")])
+            find_images([str(folder / "photo.heic")])
 
     def test_patterns_that_leave_nothing_say_so(self, folder):
         with pytest.raises(CorpusError, match=r"no picture in .*\(but 4 excluded\)"):
-            find_pictures([str(folder)], selection=Selection.of(["*.png"], []))
+            find_images([str(folder)], selection=Selection.of(["*.png"], []))
 
     def test_earlier_predictions_are_no_pictures(self, segmenter, folder):
         run(segmenter, [folder], folder / "out")
-        assert find_pictures([str(folder)], without=folder / "out").entries.num_rows == 4
+        assert find_images([str(folder)], without=folder / "out").entries.num_rows == 4
 
 
 class TestFolder:
@@ -299,7 +299,7 @@ def test_odd_pictures_are_segmented_and_counted(segmenter, folder, tmp_path, cap
     cut = b"Exif\0\0II*\0\x08\0\0\0\xff\xff"
     coloured_image("red", 7, (64, 48)).save(folder / "odd.jpg", exif=cut)
     summary = run(segmenter, [folder], tmp_path / "out")
-    assert summary.pictures == 5
+    assert summary.images == 5
     assert summary.warnings == {"damaged_metadata": 1}
     assert "EXIF" not in capfd.readouterr().err
 
@@ -312,7 +312,7 @@ from fakes import FakeClip
 from colour_network import ColourNetwork
 from storage.vocabularies.vocabulary import Category
 from tasks.categories.category_texts import embed_categories
-from tasks.prediction.predict import find_pictures, predict, prepare_folder
+from tasks.prediction.predict import find_images, predict, prepare_folder
 from tasks.prediction.segmenter import ZutisSegmenter
 
 class HundredQueries(ColourNetwork):
@@ -327,7 +327,7 @@ def status(name):
 
 def run(picture, out):
     prepare_folder(Path(out), overwrite=False)
-    predict(find_pictures([picture]), segmenter, Path(out))
+    predict(find_images([picture]), segmenter, Path(out))
 
 names = ("red", "green", "blue")
 texts = embed_categories(FakeClip(), [Category(name=name) for name in names])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.saliency_training.batches import recoloured, selfmask_batches, size_for_whole_pictures
+from tasks.saliency_training.batches import recoloured, selfmask_batches, size_for_whole_images
 
 
 def picture(shade: int, size=(40, 52)) -> tuple[np.ndarray, np.ndarray]:
@@ -85,9 +85,9 @@ def test_colours_change_a_little():
     assert 0 < grey.sum() < 15
 
 
-def test_the_size_for_whole_pictures():
-    assert size_for_whole_pictures(96) == 128
-    assert size_for_whole_pictures(128) % 8 == 0
+def test_the_size_for_whole_images():
+    assert size_for_whole_images(96) == 128
+    assert size_for_whole_images(128) % 8 == 0
 
 
 def test_what_doesnt_belong_together():

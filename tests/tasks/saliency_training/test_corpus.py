@@ -38,18 +38,18 @@ def read(corpus, at_most=0, seed=0, shorter_side=100):
 
 def test_everything_that_can_be_used(corpus):
     sample = read(corpus)
-    assert [picture.name for picture in sample.pictures] == [
+    assert [image.name for image in sample.images] == [
         f"{number}.png" for number in (0, 1, 2, 3, 4, 5, 7, 8)
     ]
     assert sample.rejects == {"empty_file": 1}
-    for picture in sample.pictures:
-        assert picture.pixels.shape == (30, 40, 3)
-        assert picture.pixels[0, 0, 0] == 10 * int(picture.name[0])
+    for image in sample.images:
+        assert image.pixels.shape == (30, 40, 3)
+        assert image.pixels[0, 0, 0] == 10 * int(image.name[0])
 
 
 def test_some_of_it_by_chance(corpus):
     one, same, *others = (read(corpus, 3, seed) for seed in (0, 0, 1, 2, 3))
-    names = [[picture.name for picture in sample.pictures] for sample in (one, same, *others)]
+    names = [[image.name for image in sample.images] for sample in (one, same, *others)]
     assert names[0] == names[1] == sorted(names[0])
     assert {len(some) for some in names} == {3}
     assert len(set(map(tuple, names))) > 1
@@ -57,7 +57,7 @@ def test_some_of_it_by_chance(corpus):
 
 def test_large_pictures_become_small(corpus):
     (corpus / "large.png").write_bytes(jpeg(0, (900, 300)))
-    sizes = {picture.name: picture.pixels.shape for picture in read(corpus).pictures}
+    sizes = {image.name: image.pixels.shape for image in read(corpus).images}
     assert sizes["large.png"] == (100, 300, 3)
     assert sizes["0.png"] == (30, 40, 3)  # not enlarged
 
@@ -74,13 +74,13 @@ def test_whatever_is_a_corpus_is_read_and_what_is_left_out_counted(corpus):
     (corpus / "list.txt").write_text("0.png\n# 1.png\n2.png\nmore.tar\ngone.png\nbroken.png\n")
     specs, settings = [str(corpus / "list.txt")], {"at_most": 0, "shorter_side": 100, "seed": 0}
     sample = read_sample(specs, **settings, selection=Selection.of([], ["2.png", "in/7*"]))
-    assert [picture.name for picture in sample.pictures] == ["0.png", "8.png"]
+    assert [image.name for image in sample.images] == ["0.png", "8.png"]
     assert sample.rejects == {"missing": 1, "empty_file": 1}
     assert sample.ignored == {"excluded": 2}
     (corpus / "t.csv").write_text("photo,url\n3.png,x\n")
     sample = read_sample([str(corpus / "t.csv")], **settings, uri_column="photo")
-    assert [picture.name for picture in sample.pictures] == ["3.png"]
+    assert [image.name for image in sample.images] == ["3.png"]
 
 
 def test_pixels_can_be_trained_on(corpus):
-    assert {picture.pixels.dtype for picture in read(corpus).pictures} == {np.dtype(np.uint8)}
+    assert {image.pixels.dtype for image in read(corpus).images} == {np.dtype(np.uint8)}

@@ -12,12 +12,12 @@ from tasks.stage import stopping
 
 @pytest.fixture(autouse=True)
 def nobody_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopping, "_told", threading.Event())
+    monkeypatch.setattr(stopping, "_stop_requested", threading.Event())
 
 
 def test_nothing_stops_before_it_is_told():
     stopping.check()
-    assert not stopping.told()
+    assert not stopping.is_stopping()
 
 
 def test_what_was_told_stops_at_the_next_image():

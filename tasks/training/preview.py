@@ -12,16 +12,16 @@ from PIL import Image
 from tasks.prediction.overlays import draw_labels
 
 if TYPE_CHECKING:
-    from tasks.training.log import Pictures
+    from tasks.training.log import Preview
 
 _GAP = 4
 
 
-def draw_sheet(pictures: Pictures, names: Sequence[str]) -> bytes:
+def draw_preview(preview: Preview, names: Sequence[str]) -> bytes:
     """A PNG with a row for each crop: the picture, its pseudo-labels, what the network predicts.
 
     Args:
-        pictures: see there. Pixels to ignore look like the background.
+        preview: see there. Pixels to ignore look like the background.
         names: of categories 1 to k.
     """
     rows = [
@@ -30,9 +30,9 @@ def draw_sheet(pictures: Pictures, names: Sequence[str]) -> bytes:
             for labels in (np.zeros_like(truth), truth, predicted)
         ]
         for pixels, truth, predicted in zip(
-            _pixels(pictures),
-            pictures.labels.numpy().astype(np.int64),
-            pictures.predictions.numpy().astype(np.int64),
+            _pixels(preview),
+            preview.labels.numpy().astype(np.int64),
+            preview.predictions.numpy().astype(np.int64),
             strict=True,
         )
     ]
@@ -46,11 +46,11 @@ def draw_sheet(pictures: Pictures, names: Sequence[str]) -> bytes:
     return buffer.getvalue()
 
 
-def _pixels(pictures: Pictures) -> np.ndarray:
+def _pixels(preview: Preview) -> np.ndarray:
     """The crops as they were before they were normalised: uint8 [n, h, w, 3]."""
     from zutis_model.layers.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
-    channels_last = pictures.images.permute(0, 2, 3, 1).numpy()
+    channels_last = preview.images.permute(0, 2, 3, 1).numpy()
     unit = channels_last * np.array(IMAGENET_STD) + np.array(IMAGENET_MEAN)
     pixels: np.ndarray = (unit * 255).round().clip(0, 255).astype(np.uint8)
     return pixels

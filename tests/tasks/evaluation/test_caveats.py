@@ -11,7 +11,7 @@ import pytest
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import ArtifactRef, ArtifactStore
 from storage.images.records import write_parquet
-from tasks.evaluation.doubts import Seen, absent_categories, frame_doubts, leaks
+from tasks.evaluation.caveats import ScoredImages, absent_categories, frame_caveats, leakage
 
 
 def row(name: str, pixels: int, objects: int = 0) -> dict[str, Any]:
@@ -33,8 +33,8 @@ def test_a_truth_without_any_category_is_told_with_its_likely_cause() -> None:
 
 
 def test_pictures_whose_frame_is_open_are_named() -> None:
-    assert frame_doubts(Seen(), upright=False) == []
-    [said] = frame_doubts(Seen(frame_chosen=["a.jpg"]), upright=True)
+    assert frame_caveats(ScoredImages(), upright=False) == []
+    [said] = frame_caveats(ScoredImages(frame_chosen=["a.jpg"]), upright=True)
     assert "EXIF turns a.jpg" in said
     assert "upright=false" in said
 
@@ -57,16 +57,16 @@ def training(store: ArtifactStore, keys: list[str]) -> ArtifactRef:
 
 def test_images_that_were_trained_on_are_counted(store: ArtifactStore) -> None:
     trained = training(store, ["a", "b", "c"])
-    [said] = leaks(trained, "m", Seen(sha256s=["a", "x", "c"]), store)
+    [said] = leakage(trained, "m", ScoredImages(sha256s=["a", "x", "c"]), store)
     assert said.startswith("2 of the 3 images are in the training's data set")
-    assert leaks(trained, "m", Seen(sha256s=["x"]), store) == []
+    assert leakage(trained, "m", ScoredImages(sha256s=["x"]), store) == []
 
 
 def test_where_nobody_can_know_that_is_said(store: ArtifactStore) -> None:
     trained = training(store, ["a"])
     dataset = store.get(trained).manifest["inputs"]["dataset"]
     store.delete(ArtifactRef("assemble_dataset", dataset))
-    [said] = leaks(trained, "the model", Seen(sha256s=["a"]), store)
+    [said] = leakage(trained, "the model", ScoredImages(sha256s=["a"]), store)
     assert said.startswith("Whether the model was trained on these images can't be known: its data")
-    [said] = leaks(None, "FILE.pt", Seen(sha256s=["a"]), store)
+    [said] = leakage(None, "FILE.pt", ScoredImages(sha256s=["a"]), store)
     assert said.startswith("Whether FILE.pt was trained on these images can't be known: a check")

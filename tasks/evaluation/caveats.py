@@ -15,7 +15,7 @@ _NAMED = 5  # images or categories in a sentence
 
 
 @dataclass
-class Seen:
+class ScoredImages:
     """What is noticed of the images while they are scored, in their order.
 
     Attributes:
@@ -30,7 +30,7 @@ class Seen:
     frame_chosen: list[str] = field(default_factory=list)
 
 
-def frame_doubts(seen: Seen, *, upright: bool) -> list[str]:
+def frame_caveats(seen: ScoredImages, *, upright: bool) -> list[str]:
     """Images of which sizes don't tell whether they were annotated turned or as stored."""
     if not seen.frame_chosen:
         return []
@@ -67,7 +67,9 @@ def absent_categories(classes: Sequence[dict[str, Any]], name: str) -> list[str]
     ]
 
 
-def leaks(training: ArtifactRef | None, label: str, seen: Seen, store: ArtifactStore) -> list[str]:
+def leakage(
+    training: ArtifactRef | None, label: str, seen: ScoredImages, store: ArtifactStore
+) -> list[str]:
     """Images whose very bytes the model was trained on, or that nobody can know.
 
     Args:

@@ -21,7 +21,7 @@ _NAMES_SHOWN = 3
 
 
 @dataclass(eq=False)
-class PictureIds:
+class ImageIds:
     """The ids of one or more COCO files; no two pictures get the same.
 
     Attributes:
@@ -89,17 +89,17 @@ class PictureIds:
         return next((self.by_name[end] for end in endings if end in self.by_name), None)
 
 
-def ids_of_file(uri: str) -> PictureIds:
+def ids_of_file(uri: str) -> ImageIds:
     """The ids of a COCO file, for pictures from anywhere.
 
     Raises:
         CorpusError: it is no COCO file, or an image in it has no name or id, or another one's.
         StorageError: it can't be read.
     """
-    return PictureIds(display(uri), by_name=image_ids(uri))
+    return ImageIds(display(uri), by_name=image_ids(uri))
 
 
-def ids_of_corpus(specs: Sequence[str]) -> PictureIds | None:
+def ids_of_corpus(specs: Sequence[str]) -> ImageIds | None:
     """The ids of a corpus that consists of COCO files; None for any other.
 
     Raises:
@@ -120,4 +120,4 @@ def ids_of_corpus(specs: Sequence[str]) -> PictureIds | None:
                 raise CorpusError(
                     f"{label} number their images differently, such as {display(uri)}."
                 )
-    return PictureIds(label, by_uri=ids)
+    return ImageIds(label, by_uri=ids)

@@ -1,9 +1,9 @@
-"""Training a CLIP in stretches: small parts of pictures first, which is fast, then whole ones.
+"""Training a CLIP in phases: small parts of pictures first, which is fast, then whole ones.
 
 Single things come before scenes, where what a caption names has to be found first: trials with
 both from the beginning learned far more slowly. Parts have few patches and show things at the scale
 at which whole pictures show them later, so that what is learned from them stays right. A last
-stretch at full size then mends what the change of size costs, as CLIP's and FLIP's last epochs at
+phase at full size then mends what the change of size costs, as CLIP's and FLIP's last epochs at
 more pixels do (Radford et al. 2021, section 2.5; Li et al. 2023).
 """
 
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from storage.errors.exceptions import ConfigError
+from tasks.clip_training.images import WHOLE, CaptionedImage, caption_batches
 from tasks.clip_training.loop import ClipStep, ClipTrainingConfig, train_clip_model
-from tasks.clip_training.pictures import WHOLE, CaptionedPicture, caption_batches
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
+class Phase:
     """A part of a training.
 
     Attributes:
@@ -50,40 +50,40 @@ class Stretch:
     tiles: int = 1
 
 
-STRETCHES: Final = (
-    Stretch(
+PHASES: Final = (
+    Phase(
         steps=1600, share=0.4, image_size=96, tiles=2, batch_size=128, learning_rate=1e-3,
         cut=(0.3, 0.7), shortest=1.0, most_things=1,
     ),
-    Stretch(
+    Phase(
         steps=600, share=0.35, image_size=128, tiles=2, batch_size=128, learning_rate=7e-4,
         cut=(0.4, 1.0), most_things=3,
     ),
-    Stretch(steps=200, share=0.25, image_size=128, batch_size=64, learning_rate=4e-4),
+    Phase(steps=200, share=0.25, image_size=128, batch_size=64, learning_rate=4e-4),
 )  # fmt: skip
 """Of `made-ViT-8`, whose image size is 128."""
 
 
-def train_in_stretches(
-    pictures: Sequence[CaptionedPicture],
-    stretches: Sequence[Stretch],
+def train_in_phases(
+    pictures: Sequence[CaptionedImage],
+    phases: Sequence[Phase],
     *,
     architecture: str,
     seed: int,
     precision: str = "float32",
     max_minutes: float = 0.0,
     device: str = "cpu",
-    on_step: Callable[[Stretch, ClipStep], None],
+    on_step: Callable[[Phase, ClipStep], None],
 ) -> dict[str, Tensor]:
     """Train a CLIP from nothing; its weights, as open_clip names them.
 
     Args:
         pictures: at least as many as the largest batch has.
-        stretches: one or more; the last has the architecture's own image size.
+        phases: one or more; the last has the architecture's own image size.
         architecture: whose two towers are CLIP's own kinds.
         seed: of the initial weights and all random changes of the pictures.
         precision: see `ClipTrainingConfig`.
-        max_minutes: of all stretches; 0: no limit. Weights of a training that ends by the clock
+        max_minutes: of all phases; 0: no limit. Weights of a training that ends by the clock
             depend on the machine's speed.
         device: `cpu`, `cuda` or `cuda:N`. Returned weights are on the CPU.
         on_step: called after each batch.
@@ -95,36 +95,36 @@ def train_in_stretches(
     from zutis_model.training.contrastive import new_clip
 
     weights: dict[str, Tensor] | None = None
-    for number, stretch in enumerate(stretches):
-        model = new_clip(architecture, seed, image_size=stretch.image_size, state_dict=weights)
+    for number, phase in enumerate(phases):
+        model = new_clip(architecture, seed, image_size=phase.image_size, state_dict=weights)
         model = model.to(device)
         train_clip_model(
             model,
             make_tokenizer(architecture),
             caption_batches(
-                _seen(pictures, stretch.most_things),
-                stretch.batch_size,
-                stretch.image_size // stretch.tiles,
-                seed * len(stretches) + number,
-                stretch.cut,
-                stretch.shortest,
+                _seen(pictures, phase.most_things),
+                phase.batch_size,
+                phase.image_size // phase.tiles,
+                seed * len(phases) + number,
+                phase.cut,
+                phase.shortest,
             ),
             ClipTrainingConfig(
-                steps=stretch.steps,
-                learning_rate=stretch.learning_rate,
+                steps=phase.steps,
+                learning_rate=phase.learning_rate,
                 precision=precision,
-                max_seconds=60 * max_minutes * stretch.share,
-                tiles=stretch.tiles,
+                max_seconds=60 * max_minutes * phase.share,
+                tiles=phase.tiles,
             ),
-            lambda step, stretch=stretch: on_step(stretch, step),  # type: ignore[misc]
+            lambda step, phase=phase: on_step(phase, step),  # type: ignore[misc]
         )
         weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     if weights is None:
-        raise ConfigError("A training needs one stretch or more, got none.")
+        raise ConfigError("A training needs one phase or more, got none.")
     return weights
 
 
-def _seen(pictures: Sequence[CaptionedPicture], most: int | None) -> Sequence[CaptionedPicture]:
+def _seen(pictures: Sequence[CaptionedImage], most: int | None) -> Sequence[CaptionedImage]:
     return [one for one in pictures if most is None or len(one.centres) <= most]
 
 

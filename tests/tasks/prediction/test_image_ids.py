@@ -11,8 +11,8 @@ import pytest
 from bad_images import jpeg, write
 
 from storage.errors.exceptions import CorpusError
-from tasks.prediction.picture_ids import PictureIds, ids_of_corpus, ids_of_file
-from tasks.prediction.predict import find_pictures
+from tasks.prediction.image_ids import ImageIds, ids_of_corpus, ids_of_file
+from tasks.prediction.predict import find_images
 
 
 def coco(path: Path, images: dict[str, Any] | list[dict[str, Any]]) -> Path:
@@ -22,8 +22,8 @@ def coco(path: Path, images: dict[str, Any] | list[dict[str, Any]]) -> Path:
     return write(path, json.dumps({"images": rows, "annotations": []}).encode())
 
 
-def numbers(ids: PictureIds, *specs: Path) -> dict[str, int]:
-    listing = find_pictures([str(spec) for spec in specs])
+def numbers(ids: ImageIds, *specs: Path) -> dict[str, int]:
+    listing = find_images([str(spec) for spec in specs])
     ids.check(listing)
     return {Path(uri).name: ids.take(uri, "") for uri in listing.entries["uri"].to_pylist()}
 
@@ -35,7 +35,7 @@ def test_a_corpus_of_coco_files_has_their_ids(tmp_path):
              coco(tmp_path / "b/t.json", {"x/1.jpg": 3})]  # fmt: skip
     ids = ids_of_corpus([str(file) for file in files])
     assert ids is not None
-    listing = find_pictures([str(file) for file in files])
+    listing = find_images([str(file) for file in files])
     ids.check(listing)
     uris = listing.entries["uri"].to_pylist()
     assert [ids.take(uri, "") for uri in uris] == [90, 4, 3]
@@ -74,7 +74,7 @@ def test_members_of_tars_are_known_by_their_names(tmp_path):
     with tarfile.open(tmp_path / "t.tar", "w") as tar:
         tar.add(tmp_path / "1.jpg", "val/1.jpg")
     ids = ids_of_file(str(coco(tmp_path / "t.json", {"1.jpg": 7})))
-    ids.check(find_pictures([str(tmp_path / "t.tar")]))
+    ids.check(find_images([str(tmp_path / "t.tar")]))
     assert ids.take(str(tmp_path / "t.tar"), "val/1.jpg") == 7
     with pytest.raises(CorpusError, match=r"t\.tar/2\.jpg is not in .*t\.json"):
         ids.take(str(tmp_path / "t.tar"), "2.jpg")
@@ -85,7 +85,7 @@ def test_pictures_that_the_file_does_not_name_are_one_sentence(tmp_path):
         write(tmp_path / f"{number}.jpg", jpeg())
     ids = ids_of_file(str(coco(tmp_path / "t.json", {"0.jpg": 7})))
     with pytest.raises(CorpusError, match=r"5 of 6 pictures are not in .*1\.jpg.* and 2 more") as e:
-        ids.check(find_pictures([str(tmp_path)]))
+        ids.check(find_images([str(tmp_path)]))
     assert "\n" not in str(e.value)
 
 
@@ -94,7 +94,7 @@ def test_two_pictures_of_one_name_are_one_sentence(tmp_path):
         write(tmp_path / name, jpeg())
     ids = ids_of_file(str(coco(tmp_path / "t.json", {"1.jpg": 7})))
     with pytest.raises(CorpusError, match=r"a/1\.jpg and .*b/1\.jpg are both image 7"):
-        ids.check(find_pictures([str(tmp_path)]))
+        ids.check(find_images([str(tmp_path)]))
 
 
 @pytest.mark.parametrize(

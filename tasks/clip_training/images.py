@@ -33,7 +33,7 @@ _OTHER_SIDE: Final = {"left": "right", "right": "left"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CaptionedPicture:
+class CaptionedImage:
     """A picture and what people might write under it.
 
     Attributes:
@@ -48,7 +48,7 @@ class CaptionedPicture:
 
 
 def caption_batches(
-    pictures: Sequence[CaptionedPicture],
+    pictures: Sequence[CaptionedImage],
     batch_size: int,
     image_size: int,
     seed: int,
@@ -89,7 +89,7 @@ def caption_batches(
 
 
 def _view(
-    picture: CaptionedPicture,
+    picture: CaptionedImage,
     image_size: int,
     cut: tuple[float, float],
     shortest: float,
@@ -108,7 +108,7 @@ def _view(
     return np.asarray(image), caption
 
 
-def _caption(picture: CaptionedPicture, shortest: float, random: np.random.Generator) -> str:
+def _caption(picture: CaptionedImage, shortest: float, random: np.random.Generator) -> str:
     if random.random() < shortest:
         return min(picture.captions, key=len)
     return picture.captions[int(random.integers(len(picture.captions)))]
@@ -120,7 +120,7 @@ def mirrored(caption: str) -> str:
 
 
 def _cut(
-    picture: CaptionedPicture, cut: tuple[float, float], random: np.random.Generator
+    picture: CaptionedImage, cut: tuple[float, float], random: np.random.Generator
 ) -> tuple[float, float, float, float]:
     """(top, left, height, width) of a nearly square part that holds all things.
 
