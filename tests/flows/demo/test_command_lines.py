@@ -41,7 +41,7 @@ def heard(line: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ...]:
     [program, *words] = shlex.split(line)
     assert program == "zutis"
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(f"flows.{words[0]}_command.run", lambda *given: calls.append(given))
+    monkeypatch.setattr(f"flows.commands.{words[0]}.run", lambda *given: calls.append(given))
     app(words, standalone_mode=False)
     [call] = calls
     return call

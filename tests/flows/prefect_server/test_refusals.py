@@ -30,10 +30,10 @@ sys.exit(exit_code_of(command))
 """
 _CHECK = """
 import sys
-from flows import server_refusals
 from flows.cli import exit_code_of
-server_refusals._PATIENCE_SECONDS = 1.0
-sys.exit(exit_code_of(server_refusals.require_configured_server))
+from flows.prefect_server import refusals
+refusals._PATIENCE_SECONDS = 1.0
+sys.exit(exit_code_of(refusals.require_configured_server))
 """
 
 

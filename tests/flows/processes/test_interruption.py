@@ -69,7 +69,7 @@ def start(tmp_path: Path):
         code = (
             "import concurrent.futures, ctypes, os, signal, threading, time\n"
             "from flows import cli, launcher\n"
-            "from storage import stopping\n"
+            "from tasks.stage import stopping\n"
             "from storage.errors.exceptions import ZutisError\n"
             f"def app():\n{textwrap.indent(work.strip(), '    ')}\n"
             "cli.app = app\n"

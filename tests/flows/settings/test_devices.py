@@ -45,7 +45,7 @@ def test_a_machine_without_gpu_says_so_and_asks_no_torch(no_gpu):
     for fine in ("auto", "cpu"):
         require_device(fine)
     code = (
-        "import sys\nfrom flows import devices\ndevices._has_device_file = lambda: False\n"
+        "import sys\nfrom flows.settings import devices\ndevices._has_device_file = lambda: False\n"
         "try:\n    devices.require_device('cuda')\nexcept Exception as error:\n    print(error)\n"
         "assert 'torch' not in sys.modules\n"
     )

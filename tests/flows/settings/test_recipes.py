@@ -91,7 +91,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     calls: list[Any] = []
     for command in ("build", "train", "evaluate"):
         monkeypatch.setattr(
-            f"flows.{command}_command.run", lambda *all_of_it: calls.append(all_of_it)
+            f"flows.commands.{command}.run", lambda *all_of_it: calls.append(all_of_it)
         )
     return calls
 

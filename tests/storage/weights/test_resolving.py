@@ -112,12 +112,13 @@ def test_architectures_are_open_clips_and_ours():
 def test_nothing_imports_torch_until_it_must():
     code = """
 import sys
-from flows import weights_commands
-from storage import vocabulary, resolving, weights_registry, prompt_templates
-weights_registry.parse_clip("ViT-B-32:openai")
-resolving.resolve(weights_registry.parse_clip("ViT-B-32:random:0"))
-weights_registry.parse_clip("made-ViT-8:demo")
-weights_registry.published("ViT-B-16:openai")
+from flows.commands import weights
+from storage.vocabularies import prompt_templates, vocabulary
+from storage.weights import registry, resolving
+registry.parse_clip("ViT-B-32:openai")
+resolving.resolve(registry.parse_clip("ViT-B-32:random:0"))
+registry.parse_clip("made-ViT-8:demo")
+registry.published("ViT-B-16:openai")
 vocabulary.load_vocabulary("coco")
 assert not {"torch", "open_clip"} & set(sys.modules), "imported"
 """
