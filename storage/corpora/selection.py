@@ -24,7 +24,7 @@ class Selection:
 
     Patterns are those of `fnmatch`, with upper and lower case told apart: `*` stands for anything,
     slashes too, and `**/` for no folder as well. One that fits a folder fits all that is in it.
-    Names are relative to the corpus's root, with slashes; see `docs/building.md`.
+    Names are relative to the corpus's root, with slashes; see `docs/corpora.md`.
 
     Attributes:
         include: if there are any, one of them has to fit.
