@@ -29,6 +29,7 @@ PAGES = sorted({*GUIDES, *DOCS.glob("*.md"), *OTHERS})
 OPTIONS = DOCS / "options.md"
 
 MOST_README_LINES = 200
+NO_ROOMS = {"tests", "benchmarks"}
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.M | re.S)
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)")
@@ -155,6 +156,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_the_architecture_names_what_a_change_touches() -> None:
     """A guide that names nothing would pass for one that names nothing wrong."""
     assert len(paths_in(prose(DOCS / "architecture.md"))) > 50
+
+
+def test_the_architecture_names_every_room() -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    folders = {path.parent for name in packages for path in ROOT.glob(f"{name}/*/__init__.py")}
+    rooms = {f"{name_of(folder)}/" for folder in folders if folder.parent.name not in NO_ROOMS}
+    assert rooms - paths_in(prose(DOCS / "architecture.md")) == set()
 
 
 def test_pages_that_the_code_names_exist() -> None:
