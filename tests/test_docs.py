@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 import zutis
 from flows.cli import app
@@ -176,14 +175,14 @@ def test_pages_that_the_code_names_exist() -> None:
     assert not missing
 
 
-@pytest.fixture(scope="module")
-def command_line() -> Any:
-    """What reads the commands that users type."""
-    return typer.main.get_command(app)
+def parse(words: list[str]) -> None:
+    """Ends with a usage error at what the command line does not know; runs nothing."""
+    if hasattr(app, "parse_args"):
+        app.parse_args(words, exit_on_error=False, print_error=False)
+        return
+    import typer
 
-
-def parse(command: Any, words: list[str]) -> None:
-    """Ends with a usage error at what the command does not know; runs nothing."""
+    command: Any = typer.main.get_command(app)
     context = command.context_class(command)
     while hasattr(command, "resolve_command"):
         name, command, words = command.resolve_command(context, words)
@@ -192,10 +191,10 @@ def parse(command: Any, words: list[str]) -> None:
 
 
 @each_page
-def test_every_command_can_be_typed(page: Path, command_line: Any) -> None:
+def test_every_command_can_be_typed(page: Path) -> None:
     for line in commands(page):
         _, *words = shlex.split(line, comments=True)
-        parse(command_line, words)
+        parse(words)
 
 
 def defined_in(module: str) -> set[str] | None:
