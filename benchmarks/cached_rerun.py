@@ -1,4 +1,4 @@
-"""What the same command costs again, once a build is finished.
+"""Cost of repeating the command of a finished build.
 
 `zutis build` runs as a user runs it: a new process each time, its start included. The first run
 builds; those after it must find everything there and publish nothing, which is checked.

@@ -1,8 +1,8 @@
-"""Memory that reading threads need for images of the largest size that is allowed.
+"""Memory of threads that decode images of the largest allowed size.
 
-Of each kind of file one picture of 10,000 x 10,000 pixels is made, a photograph enlarged, and
+Of each kind of file one image of 10,000 x 10,000 pixels is made, a photograph enlarged, and
 decoded in a process of its own that imports nothing but the decoder: once alone, and then eight
-times by eight threads, each of which makes the picture small, as the stages do, before it takes the
+times by eight threads, each of which makes the image small, as the stages do, before it takes the
 next. Bytes of the file are held once, by all threads together.
 
 Peaks are of the whole process (`VmHWM`), of which the interpreter and its libraries are a part, 50
@@ -45,7 +45,7 @@ _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), 
           (1, 0, 2, 1))  # fmt: skip
 
 
-def write_pictures(photograph: Path, side: int, kinds: list[str], folder: Path) -> list[Path]:
+def write_images(photograph: Path, side: int, kinds: list[str], folder: Path) -> list[Path]:
     """A file of each kind, its name that of the kind."""
     from PIL import Image
 
@@ -71,7 +71,7 @@ def _saved(file_format: str, mode: str = "RGB", **options: Any) -> Callable[[Ima
 
 
 def _deep(image: Image.Image) -> np.ndarray:
-    """Of 16 bits, none of which is idle."""
+    """16 bits, all of them in use."""
     import numpy as np
 
     values = np.asarray(image).astype(np.uint16)
@@ -107,7 +107,7 @@ def _png_of_16_bits(image: Image.Image) -> bytes:
 
 
 def _dark_png_of_16_bits(image: Image.Image) -> bytes:
-    """12 bits in 16, so that the low bytes are looked at as well."""
+    """12 bits in 16, so that the low bytes are read as well."""
     return _png(_deep(image) >> 4, 2)
 
 
@@ -207,15 +207,15 @@ _MAKERS: dict[str, Callable[[Image.Image], bytes]] = {
 }
 
 
-def measure(path: Path, readers: int, pictures: int) -> dict[str, float]:
-    """Peak memory of a process that decodes a file so often, by so many threads, in MB."""
+def measure(path: Path, readers: int, images: int) -> dict[str, float]:
+    """Peak memory in MB of a process that decodes a file `images` times by `readers` threads."""
     import storage.images.decoding  # noqa: F401 - before anything is measured
 
     data = path.read_bytes()
     before = memory_mb()
     started = time.perf_counter()
     with ThreadPoolExecutor(readers) as pool:
-        assert len(set(pool.map(_read, [data] * pictures))) == 1
+        assert len(set(pool.map(_read, [data] * images))) == 1
     return {
         "peak": peak_memory_mb(),
         "before": before,
@@ -225,7 +225,7 @@ def measure(path: Path, readers: int, pictures: int) -> dict[str, float]:
 
 
 def _read(data: bytes) -> bytes:
-    """What a stage does with a picture."""
+    """The processing of an image by a stage."""
     from storage.images import decoding
 
     if not hasattr(decoding, "decoded"):  # before it was bounded
@@ -248,9 +248,7 @@ def main() -> None:
     figures, samples = [], {}
     for kind in options.kinds:
         with tempfile.TemporaryDirectory() as folder:
-            (path,) = in_fresh_process(
-                write_pictures, photograph, options.side, [kind], Path(folder)
-            )
+            (path,) = in_fresh_process(write_images, photograph, options.side, [kind], Path(folder))
             alone = in_fresh_process(measure, path, 1, 1)
             samples[kind] = {"alone": alone}
             figures.append(Figure(f"{kind}: alone", alone["peak"], "MB"))

@@ -1,12 +1,12 @@
-"""How much of the embedding stage is neither decoding nor the model's forward pass.
+"""Overhead of the embedding stage: its time beyond decoding and the model's forward pass.
 
 One part of a scan's plan goes through the real stage: read, hash, decode, preprocess, embed,
 publish. Before and after it, on the same cores and the same photographs, decoding alone,
 preprocessing alone and the forward pass alone are measured. Overhead is what is left of the
 stage's time after decoding and forward pass; preprocessing counts as overhead.
 
-The stage decodes while the model computes, so clock time alone could flatter it: the share is
-also given in processor time, where nothing hides behind anything else.
+The stage decodes while the model computes, so clock time alone could be too favourable: the
+share is also given in processor time, where nothing overlaps.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Our exact search against FAISS's flat index, on the same vectors in the same run.
 
-Random unit rows lie in float16 parts on a disk. FAISS holds them as float32 in memory and is
+Random unit rows are in float16 parts on a disk. FAISS holds them as float32 in memory and is
 timed at two settings of `distance_compute_blas_threshold`, of which the better counts; loading is
 not counted. Ours maps one part at a time and converts as it goes, all of which counts. The two
 take turns, each in a process of its own, and medians are compared.
@@ -48,7 +48,7 @@ _QUERIES = "queries.npy"
 
 @dataclass(frozen=True)
 class Size:
-    """rows x dimensions, searched for k neighbours of each query; rows lie in parts."""
+    """rows x dimensions, searched for k neighbours of each query; rows are in parts."""
 
     rows: int
     dimensions: int
@@ -137,7 +137,7 @@ def _warm_up_faiss(queries: np.ndarray, k: int) -> None:
 
 
 def search_with_ours(folder: Path, k: int, searches: int) -> dict[str, Any]:
-    """Seconds of every search, what it finds, and the memory of a process that only does this."""
+    """Seconds of every search, its results, and the memory of a process that does nothing else."""
     from storage.embeddings.exact_search import exact_search
     from storage.embeddings.parts import Block
 
@@ -155,7 +155,7 @@ def search_with_ours(folder: Path, k: int, searches: int) -> dict[str, Any]:
 
 
 def seconds_to_hash(folder: Path) -> float:
-    """What a store adds when it opens the parts for the first time in a process."""
+    """Seconds that a store adds when it opens the parts for the first time in a process."""
     with Stopwatch() as watch:
         for path in Parts(folder).paths:
             with path.open("rb") as file:
@@ -194,7 +194,7 @@ def _order_exactly(query: np.ndarray, candidates: np.ndarray, parts: Parts, k: i
 
 
 def measure(folder: Path, k: int, rounds: int, searches: int) -> dict[str, Any]:
-    """Let the two take turns, and check what they found. The last result of each is kept."""
+    """Run the two in turns, and check their results. The last result of each is kept."""
     faiss_seconds: dict[int, list[float]] = {threshold: [] for threshold in _BLAS_THRESHOLDS}
     our_seconds: list[float] = []
     peaks: list[float] = []

@@ -1,6 +1,6 @@
 """Instances and semantic maps against the reference's way of predicting them, on one thread.
 
-Instances: made scenes, in each a few objects of fewer categories, and proposals that lie around
+Instances: synthetic scenes, each with a few objects of fewer categories, and proposals around
 them, so that most overlap others of their category; tokens are noisy text embeddings. Ours and
 the reference's loops go from the network's output to COCO records, in turns on each scene. By
 default no proposal is empty, which costs ours the most: it leaves empty ones out before they are
@@ -11,10 +11,9 @@ score and then category). The limit is for the default, hard suppression.
 Semantic maps: as many names as ImageNet-S has. Ours upsamples some categories at a time, the
 baseline all at once. Labels must agree.
 
-Medians are compared. Times are processor times: with one thread they are those of the clock, but
-for what else the machine does. Memory is that of one prediction of semantic maps in a process of
-its own, as its peak and less what there was before. Results that don't agree end the benchmark
-with an error.
+Medians are compared. Times are processor times: with one thread they equal clock times on an idle
+machine. Memory is that of one prediction of semantic maps in a process of its own, as its peak and
+its growth. Results that don't agree end the benchmark with an error.
 """
 
 from __future__ import annotations
@@ -249,7 +248,7 @@ def measure_labels(scene: Scene, size: Size, rounds: int) -> Turns:
 
 
 def measure_labels_memory(kind: Kind, size: Size) -> dict[str, float]:
-    """Peak memory, in MB, of a process that predicts once; and what it held before that."""
+    """Peak memory, in MB, of a process that predicts once; and its memory before that."""
     # Imported before anything is measured.
     import benchmarks.reference.instance_prediction  # noqa: F401
     import zutis_model.zutis.semantic_prediction  # noqa: F401

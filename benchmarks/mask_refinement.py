@@ -1,10 +1,10 @@
 """Our mask refinement against the reference's bilateral solver, on one thread in the same run.
 
 Photographs at the size at which masks are made, each with a noisy mask: an ellipse with 8 % of all
-pixels flipped. The reference's operations (`reference_bilateral_solver`) and ours take turns on
-each photograph; medians are compared, and masks pixel by pixel. Times are processor times: with
-one thread they are those of the clock, but for what else the machine does. Not counted is our
-first call, which loads or compiles code: it is shown by itself, in fresh processes.
+pixels flipped. The reference's operations (`benchmarks.reference.bilateral_solver`) and ours take
+turns on each photograph; medians are compared, and masks pixel by pixel. Times are processor times:
+with one thread they equal clock times on an idle machine. Our first call, which loads or compiles
+code, is not counted but shown separately, in fresh processes.
 
 With `--batched`, the solver in PyTorch is measured too, on a GPU if there is one.
 """
@@ -52,7 +52,7 @@ class Case:
 
 @dataclass
 class Samples:
-    """What was measured: processor seconds, one entry a turn; the rest, one a photograph."""
+    """The measurements: processor seconds, one entry a turn; the rest, one a photograph."""
 
     theirs: list[float] = field(default_factory=list)
     their_second_output: list[float] = field(default_factory=list)
@@ -113,7 +113,7 @@ def _decoded(folder: Path | None, most: int | None) -> list[tuple[Path, Any]]:
 
 
 def compare(work: Work, rounds: int) -> Samples:
-    """Time both on each photograph in turn, and compare what they return.
+    """Time both on each photograph in turn, and compare their results.
 
     To be called in a fresh process: NumPy's BLAS counts its threads when it is first imported.
     """

@@ -1,4 +1,4 @@
-"""What every measurement shares: cores, clocks, memory, fresh processes, and the report.
+"""Shared tools of the benchmarks: cores, clocks, memory, fresh processes, and the report.
 
 Nothing that computes is imported here: `use_cores` must come before torch, NumPy and FAISS start
 their threads, so the benchmarks import what they measure inside functions.
@@ -90,7 +90,7 @@ class Stopwatch:
 
 
 def peak_memory_mb() -> float:
-    """The most that this process has held so far, in MB of 10^6 bytes (Linux: VmHWM).
+    """Peak memory of this process so far, in MB of 10^6 bytes (Linux: VmHWM).
 
     It counts pages of mapped files too, libraries and embeddings alike.
     """
@@ -98,7 +98,7 @@ def peak_memory_mb() -> float:
 
 
 def memory_mb() -> float:
-    """What this process holds now, likewise (VmRSS)."""
+    """Present memory of this process, likewise (VmRSS)."""
     return _status_mb("VmRSS")
 
 
@@ -134,7 +134,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether it keeps within its limits; None for a number that only informs."""
+        """Whether it keeps within its limits; None for a number without limits."""
         if not self.bounds:
             return None
         low, high = self.at_least, self.limit
@@ -154,7 +154,7 @@ class Report:
 
     Attributes:
         benchmark: its module's name.
-        sizes: what was measured on; numbers and names.
+        sizes: of the measured work; numbers and names.
         figures: in the order in which they are read.
         samples: single measurements behind the medians.
         load: the machine's load average (1 min) before the measurement.
@@ -207,12 +207,12 @@ def publish(report: Report, out: Path | None) -> None:
 
 
 def load_average() -> float:
-    """Processes that wanted to run in the last minute: a busy machine measures itself."""
+    """Processes ready to run, on average of the last minute: a busy machine distorts figures."""
     return round(os.getloadavg()[0], 2)
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on: processor, cores, memory, versions of what computes."""
+    """The machine and software behind the figures: processor, cores, memory, versions."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
@@ -245,7 +245,7 @@ def _versions() -> dict[str, str]:
 
 
 def _rounded(value: float) -> str:
-    """Two decimals, or three digits of what would lose its value by that."""
+    """Rounded to two decimals, or to three digits where that loses too much."""
     return f"{value:>12,.2f}" if value == 0 or abs(value) >= 0.01 else f"{value:>12.2e}"
 
 

@@ -1,9 +1,9 @@
 """Memory and time of scanning, indexing and retrieving from a million records.
 
-A table of a million addresses goes through the real scan. Another process then publishes what
-`embed_images` would have made of its parts, and `embed_text` of the names, with random unit rows:
+A table of a million addresses goes through the real scan. Another process then publishes artifacts
+as `embed_images` makes of its parts, and `embed_text` of the names, with random unit rows:
 nothing is decoded and no model is loaded. This process indexes, searches and retrieves through the
-real stages, and tells after each step the most memory that it has held so far.
+real stages, and reports its peak memory after each step.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _MOST_MEMORY_MB = 2_000.0
 _DIMENSIONS = 512
-_CLIP = "ViT-B-32-quickgelu:random:0"  # whose rows the random ones pretend to be
+_CLIP = "ViT-B-32-quickgelu:random:0"  # the model that the random rows stand for
 _ROWS_AT_ONCE = 65_536
 
 
@@ -67,7 +67,7 @@ def publish_made_inputs(root: str, plan: ArtifactRef, names: int, seed: int) -> 
 
 
 def publish_embeddings(root: str, plan: ArtifactRef, seed: int) -> None:
-    """Publish for every part of a plan what the embedding stage would have made of it."""
+    """Publish for every part of a plan an artifact as the embedding stage makes it."""
     import numpy as np
 
     from storage.artifacts.store import ArtifactStore
@@ -196,7 +196,7 @@ class Steps:
 
 
 def measure(folder: Path, records: int, names: int, k: int, seed: int) -> tuple[Steps, dict]:
-    """Scan, index, search and retrieve; the figures, and what the stages counted."""
+    """Scan, index, search and retrieve; the figures, and the counts of the stages."""
     steps = Steps()
     steps.run("import", _import_stages)
 

@@ -1,7 +1,7 @@
-"""The share of a cold build's time in which no stage works.
+"""Orchestration overhead: the share of a cold build's time in which no stage works.
 
 The flow runs in a process of its own, on real photographs with real (untrained) networks, cut so
-that parts take a minute or more. A clock around every stage's `run` tells when stages work; all
+that parts take a minute or more. A clock around every stage's `run` records when stages work; all
 else between the start of the process and its end is orchestration: imports, the search for cached
 parts (with its own look at the corpus), Prefect's temporary server, task runs, progress, and what
 is published to the UI. Prefect's start-up, its import and its server's start, is also given by
@@ -41,7 +41,7 @@ _LONG_STAGES = ("embed_images", "make_masks")  # those whose parts a user sizes
 
 @dataclass
 class Timeline:
-    """When things happened, in seconds of the system's clock, which processes share.
+    """Times of events, in seconds of the system's clock, which processes share.
 
     Attributes:
         marks: moments by name.

@@ -1,4 +1,4 @@
-"""Real photographs to measure on, and as many copies of them as a measurement wants."""
+"""Real photographs for benchmarks, and copies of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def find(folder: Path | None, most: int | None = None) -> list[Path]:
 def write_copies(photographs: Sequence[Path], folder: Path, count: int) -> list[Path]:
     """`count` different files in a new folder, taking the photographs in turn; their paths.
 
-    From the second round on, bytes after the end of the picture make a file of its own of each:
+    From the second round on, bytes after the end of the image make a file of its own of each:
     another image_id, at the same cost of decoding.
     """
     folder.mkdir(parents=True)

@@ -1,11 +1,11 @@
 """Memory that `zutis predict` needs for one large photograph, and the bytes of what it writes.
 
 A photograph is enlarged to each size and saved as a JPEG, and each is predicted in a process of its
-own. The network is ZUTIS with random weights, which sees the picture at 1,024 pixels as always and
-costs what a trained one costs. What an untrained network says is no picture of what a trained one
-does, so its output is replaced by made scenes: 100 proposals that lie around a few objects, none of
-them empty, and tokens of 80 names. `hard` is the default suppression, after which some are left;
-`none` keeps all of them, which is the most that there can be.
+own. The network is ZUTIS with random weights, which sees the image at 1,024 pixels as always and
+costs what a trained one costs. An untrained network's output is unlike a trained one's, so it is
+replaced by synthetic scenes: 100 proposals around a few objects, none of them empty, and tokens of
+80 categories. `hard` is the default suppression, after which some are left; `none` keeps all of
+them, which is the maximum.
 
 Peaks are of the whole process: libraries and network are a part of it, which is shown by itself.
 The digests are of all files of a prediction; two versions that give the same predict the same.
@@ -44,7 +44,7 @@ _OBJECTS = 8
 
 
 class _WithScene:
-    """A network whose output is thrown away for that of a scene."""
+    """A network whose output is replaced by that of a scene."""
 
     def __init__(self, network: Zutis, scene: Scene) -> None:
         self._network = network
@@ -76,9 +76,9 @@ def enlarge(photograph: Path, megapixels: float, out: Path) -> None:
 
 
 def measure(
-    picture: Path, architecture: str, names: int, suppression: Literal["hard", "none"]
+    path: Path, architecture: str, names: int, suppression: Literal["hard", "none"]
 ) -> dict[str, Any]:
-    """Peak memory of a prediction in MB, what was held before it, its seconds, and its digest."""
+    """Peak memory of a prediction in MB, the memory before it, its seconds, and its digest."""
     from PIL import Image
 
     from tasks.prediction.checkpoint import load_network, open_checkpoint
@@ -87,7 +87,7 @@ def measure(
     from tasks.prediction.segmenter import InstanceSettings, ZutisSegmenter
 
     Image.MAX_IMAGE_PIXELS = None
-    with Image.open(picture) as image:
+    with Image.open(path) as image:
         seen = network_size(image.height, image.width, IMAGE_SIZE)
     checkpoint = open_checkpoint(f"{architecture}:random:0")
     network = load_network(checkpoint, device="cpu", precision="float32")
@@ -106,7 +106,7 @@ def measure(
         out = Path(folder)
         prepare_folder(out, overwrite=False)
         started = time.perf_counter()
-        summary = predict(find_images([str(picture)]), segmenter, out)
+        summary = predict(find_images([str(path)]), segmenter, out)
         seconds = time.perf_counter() - started
         sha256 = hashlib.sha256()
         for path in sorted(path for path in out.rglob("*") if path.is_file()):
@@ -136,11 +136,11 @@ def main() -> None:
     figures, samples = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for megapixels in options.megapixels:
-            picture = Path(folder, f"{megapixels:g}.jpg")
-            in_fresh_process(enlarge, photograph, megapixels, picture)
+            path = Path(folder, f"{megapixels:g}.jpg")
+            in_fresh_process(enlarge, photograph, megapixels, path)
             for suppression in options.suppressions:
                 found = in_fresh_process(
-                    measure, picture, options.architecture, options.names, suppression
+                    measure, path, options.architecture, options.names, suppression
                 )
                 name = f"{megapixels:g} megapixels, {suppression}"
                 limit = _LIMIT_MB if (megapixels, suppression) == (_LIMIT_FOR, "hard") else None

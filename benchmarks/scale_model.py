@@ -1,9 +1,8 @@
-"""What a million, ten million and a hundred million images cost: time, memory, storage, requests,
-money.
+"""Cost model of a million to a hundred million images: time, memory, storage, requests, money.
 
-A model and a simulation, not a measurement. What one image, one row or one part costs is read from
-the results in this folder (`INPUTS`), the sizes of records come from writing some with the real
-formats, and the requests of a part were counted on an S3 server (they are held by
+A model and a simulation, not a measurement. The costs of one image, one row or one part are read
+from the results in this folder (`INPUTS`), the sizes of records come from writing some with the
+real formats, and the requests of a part were counted on an S3 server (tested in
 `tests/storage/artifacts/test_s3_store.py`). Machines, prices and latencies are options: their
 defaults are assumptions, not facts. The parts are then given to workers that die at random, each
 taking its part back to the queue.
@@ -50,15 +49,15 @@ MOST_INDEXED = (2**31 - 1) // 64
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What nobody measured here; every field is an option of the command.
+    """Assumptions that are not measured here; every field is an option of the command.
 
     Attributes:
         categories, per_category: of the vocabulary; together they bound what is masked.
-        image_bytes: of a picture, on average.
+        image_bytes: of an image, on average.
         dimensions: of an embedding; 512 for ViT-B/32, 768 for ViT-L/14.
         cpu_workers: two-core workers, each as fast as the machine of the results.
         gpu_workers: GPUs; used with the two rates below.
-        gpu_embed, gpu_mask: images a second of one GPU; 0: nobody has measured it.
+        gpu_embed, gpu_mask: images a second of one GPU; 0: not measured.
         hours_between_failures: of one worker, on average.
         core_hour, gpu_hour, gb_month, thousand_requests: prices, in any one currency.
         request_seconds: of one request to the object store.
@@ -159,7 +158,7 @@ def _record_bytes(count: int = 20_000) -> float:
 
 
 def parts_of(stage: str, images: int) -> int:
-    """How many parts the stage cuts images into, if left to choose."""
+    """The number of parts into which the stage cuts images by default."""
     size = max(SMALLEST_PART[stage], math.ceil(images / MOST_PARTS))
     return math.ceil(images / size)
 
@@ -167,7 +166,7 @@ def parts_of(stage: str, images: int) -> int:
 def simulate(
     parts: int, seconds: float, workers: int, mean_seconds_between_failures: float, seed: int
 ) -> tuple[float, float]:
-    """Give parts to workers that die now and then and are replaced at once.
+    """Simulate parts on workers that die now and then and are replaced at once.
 
     Args:
         parts: how many; seconds: what each takes.
@@ -199,7 +198,7 @@ def simulate(
 def cost(
     images: int, known: Measured, assumed: Assumptions, *, gpu: bool = False, seed: int = 0
 ) -> Cost:
-    """What a build of `images` costs; on GPUs, with the rates that `assumed` gives them."""
+    """The cost of a build of `images`; on GPUs, with the rates in `assumed`."""
     masked = min(images, assumed.categories * assumed.per_category)
     embed, mask = known.embed, known.mask
     if gpu:

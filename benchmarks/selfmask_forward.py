@@ -6,8 +6,8 @@ time that the forward's multiplications and additions would take at that rate: n
 the same products in float32 goes below it. Medians are compared. Results that don't agree end
 the benchmark with an error.
 
-Memory is measured in processes of their own. bfloat16 is there by choice only; how well its masks
-agree is measured on several photographs. The weights are synthetic: they cost the same as trained
+Memory is measured in processes of their own. bfloat16 is optional; the agreement of its masks is
+measured on several photographs. The weights are synthetic: they cost the same as trained
 ones, but the agreement of trained ones may be another.
 """
 
@@ -86,7 +86,7 @@ def count_operations(size: Size) -> int:
 
 
 def check_count(size: Size, images: Tensor) -> None:
-    """Compare the count with what PyTorch counts while the network runs."""
+    """Compare the count with PyTorch's own while the network runs."""
     from torch.utils.flop_counter import FlopCounterMode
 
     from zutis_model.saliency.selfmask import load_selfmask
@@ -199,7 +199,7 @@ def _named(shape: tuple[int, int, int]) -> str:
 
 
 def measure_memory(kind: str, size: Size, photograph: Path) -> dict[str, float]:
-    """Peak memory, in MB, of a process that predicts once; and what it held before that."""
+    """Peak memory, in MB, of a process that predicts once; and its memory before that."""
     from benchmarks.reference.selfmask import ReferenceSelfMask
     from zutis_model.saliency.selfmask import load_selfmask
 

@@ -1,13 +1,13 @@
 """The training criterion against the reference's way of computing it: losses and gradients.
 
-A made batch of the size that training has (ViT-B/16: two tokens a patch and side): smooth
+A synthetic batch of the size of training batches (ViT-B/16: two tokens a patch and side): smooth
 proposals, elliptical instances, a label for every pixel. Both compute the loss and the gradients
 with respect to proposals and patch tokens, in turns in one process on the same batch; medians are
-compared. Times are processor times: with one thread they are those of the clock, but for what
-else the machine does. Losses and gradients that don't agree end the benchmark with an error.
+compared. Times are processor times: with one thread they equal clock times on an idle
+machine. Losses and gradients that don't agree end the benchmark with an error.
 
-Memory is that of one such computation in a process of its own, as its peak and less what there
-was before. The baseline needs about 17 GB at the default sizes.
+Memory is that of one such computation in a process of its own, as its peak and its growth. The
+baseline needs about 17 GB at the default sizes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Size:
 
     @property
     def baseline_bytes(self) -> int:
-        """What the baseline keeps for the gradient: each pair's proposal and mask at full size."""
+        """Memory of the baseline for the gradient: each pair's proposal and mask at full size."""
         pairs = self.batch * self.layers * self.queries * self.instances
         return 2 * 4 * pairs * self.side**2
 
@@ -122,7 +122,7 @@ def _ellipses(size: Size, random: Generator) -> Tensor:
 
 
 def _labels(masks: Tensor, size: Size, random: Generator) -> Tensor:
-    """uint8 [H, W]: a category for each mask, later ones above; some pixels don't count."""
+    """uint8 [H, W]: a category for each mask, later ones above; some pixels are ignored."""
     import torch
 
     labels = torch.zeros(masks.shape[1:], dtype=torch.uint8)
@@ -192,7 +192,7 @@ def _seconds(kind: Kind, batch: Batch) -> float:
 
 
 def measure_memory(kind: Kind, size: Size) -> dict[str, float]:
-    """Peak memory, in MB, of a process that computes once; and what it held before that."""
+    """Peak memory, in MB, of a process that computes once; and its memory before that."""
     # Imported before anything is measured.
     import benchmarks.reference.criterion  # noqa: F401
     import zutis_model.training.criterion  # noqa: F401
@@ -204,7 +204,7 @@ def measure_memory(kind: Kind, size: Size) -> dict[str, float]:
 
 
 def require_memory(size: Size) -> None:
-    """End here rather than have the system end something."""
+    """Refuse to start rather than have the system kill a process."""
     fields = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
     free = next(int(kb) * 1024 for name, kb, *_ in fields if name == "MemAvailable:")
     needed = 1.15 * size.baseline_bytes + 1e9

@@ -4,8 +4,8 @@ A data set is made of real photographs, in shards as the pipeline writes them: c
 its largest annotated object for a mask, or other photographs (`--photographs`) with an ellipse.
 Samples of the published recipe are then made from it twice, in turns in one process: by ours,
 reading from the shards, and by the reference's order of operations, from the same bytes in memory.
-Their pictures and labels are compared; results that don't agree end the benchmark with an error.
-What decoding takes of ours is measured apart, on the same draws.
+Their images and labels are compared; results that don't agree end the benchmark with an error.
+The decoding in ours is measured separately, on the same draws.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SHARD_SAMPLES = 50
 
 @dataclass
 class Samples:
-    """Milliseconds a pasted picture, of every turn."""
+    """Milliseconds a pasted image, of every turn."""
 
     reference: list[float] = field(default_factory=list)
     ours: list[float] = field(default_factory=list)
@@ -119,7 +119,7 @@ def _mask(annotation: dict[str, Any], image: dict[str, Any]) -> np.ndarray:
 
 
 def _ellipse(path: Path) -> np.ndarray:
-    """An object of the size that is usual: half of the photograph's sides."""
+    """An object of the usual size: half of the photograph's sides."""
     import numpy as np
     from PIL import Image
 
@@ -146,7 +146,7 @@ def _sample(key: str, path: Path, mask: np.ndarray, label: int) -> Sample:
 
 
 def stored_samples(samples: Sequence[Sample]) -> list[StoredSample]:
-    """What the baseline reads, in the order of the data set."""
+    """The baseline's input, in the order of the data set."""
     import numpy as np
     from pycocotools import mask as coco
 
@@ -174,12 +174,12 @@ def check_agreement(ours: TrainingSamples, stored: Sequence[StoredSample], count
         differences.append((sample.image - expected.image).abs().mean().item())
     mean = sum(differences) / count
     if not mean <= _MOST_IMAGE_DIFFERENCE:
-        raise SystemExit(f"Pictures differ from the baseline's by {mean:g} on average.")
+        raise SystemExit(f"Images differ from the baseline's by {mean:g} on average.")
     return mean
 
 
 def decode_only(ours: TrainingSamples, i: int) -> None:
-    """Read and decode what sample `i` needs, at the scale that it needs."""
+    """Read and decode the images of sample `i`, at the scale that it needs."""
     shards = ours.shards
     for draw in ours.draws(i):
         stored = shards.read(draw.index)
@@ -208,7 +208,7 @@ def measure_in_turns(
         samples.decoding.append(_milliseconds(lambda i: decode_only(ours, i), chosen) / pasted)
         print(
             f"round {number + 1}: reference {samples.reference[-1]:.2f} ms, "
-            f"ours {samples.ours[-1]:.2f} ms a pasted picture",
+            f"ours {samples.ours[-1]:.2f} ms a pasted image",
             flush=True,
         )
     return samples
@@ -225,8 +225,8 @@ def figures(samples: Samples, difference: float, objects: float) -> list[Figure]
     reference, ours = median(samples.reference), median(samples.ours)
     ratio = median(a / b for a, b in zip(samples.reference, samples.ours, strict=True))
     return [
-        Figure("reference, a pasted picture", reference, "ms"),
-        Figure("ours, a pasted picture", ours, "ms"),
+        Figure("reference, a pasted image", reference, "ms"),
+        Figure("ours, a pasted image", ours, "ms"),
         Figure("reference / ours", ratio, "times", at_least=_LEAST_TIMES_FASTER),
         Figure("of ours, reading and decoding", median(samples.decoding), "ms"),
         Figure("reference, a worker", 1e3 / reference / objects, "samples/s"),

@@ -1,6 +1,7 @@
-"""Whether Prefect's background services of this container are alive: their sign of life in Redis.
+"""Health check of Prefect's background services in this container, by their heartbeat in Redis.
 
-The process has no port to ask. It writes a heartbeat every two seconds; one that hangs stops.
+The process has no port for health checks. It writes a heartbeat every two seconds; one that hangs
+stops.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 
 from docket import Docket
 
-# What `prefect server services start` calls its queue; the API server's has another name.
+# The queue's name in `prefect server services start`; the API server's has another.
 _QUEUE = "prefect"
 
 
@@ -24,4 +25,4 @@ async def _is_alive() -> bool:
 
 if __name__ == "__main__":
     if not asyncio.run(_is_alive()):
-        sys.exit("Prefect's services have given no sign of life for 10 s.")
+        sys.exit("Prefect's services have written no heartbeat for 10 s.")

@@ -3,10 +3,10 @@
 #
 #     deploy/make_env.sh CORPUS [FILE]
 #
-# CORPUS is the folder of pictures that the workers may read, FILE another place than ./.env.
+# CORPUS is the folder of images that the workers may read, FILE another place than ./.env.
 set -eu
 
-corpus=${1:?say which folder of pictures the workers may read: deploy/make_env.sh CORPUS}
+corpus=${1:?say which folder of images the workers may read: deploy/make_env.sh CORPUS}
 file=${2:-.env}
 corpus=$(cd "$corpus" && pwd)
 

@@ -1,4 +1,4 @@
-"""The services of docker-compose.yml as processes of this machine: no container, the same commands.
+"""The services of docker-compose.yml as local processes: no containers, the same commands.
 
 Command, environment and health check of a service are taken from the file as Docker Compose itself
 reads it. Only what a container changes is translated: host names and ports become free ports of
@@ -35,8 +35,8 @@ _PATIENCE_SECONDS = 600.0
 _STOP_SECONDS = 120.0
 
 
-class Failure(Exception):  # noqa: N818 - what was tried has failed; no defect of this script
-    """A service did not do what it should; one sentence."""
+class Failure(Exception):  # noqa: N818 - a failed trial, not a defect of this script
+    """A service failed; one sentence."""
 
 
 def read_compose(command: Sequence[str], env_file: Path) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class NativeServices:
     """Processes of one compose file.
 
     Args:
-        compose: what `read_compose` has returned.
+        compose: the result of `read_compose`.
         folder: where data, logs and homes go.
     """
 
@@ -76,7 +76,7 @@ class NativeServices:
         self._folder = folder
         self._ports: dict[tuple[str, int], int] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._app = folder / "app"  # what the image has there, and no package beside it
+        self._app = folder / "app"  # the image's content, and no package beside it
         shutil.copytree(REPOSITORY / "deploy", self._app / "deploy")
         shutil.copy(REPOSITORY / "prefect.yaml", self._app)
 
@@ -162,7 +162,7 @@ class NativeServices:
             _end(self._running.pop(service))
 
     def log(self, service: str) -> Path:
-        """What a service has written."""
+        """A service's log."""
         return self._folder / "logs" / f"{service}.log"
 
     def environment(self, service: str) -> dict[str, str]:
@@ -189,7 +189,7 @@ class NativeServices:
         return _PORTS.sub(lambda match: str(self.port(int(match[1]), service)), text)
 
     def _places(self, service: str) -> dict[str, Path]:
-        """Folders and files that stand for what containers of this image have, by the place there.
+        """Folders and files in place of those in containers of this image, by their path there.
 
         A job that mounts nothing may still name what the workers mount.
         """
@@ -233,7 +233,7 @@ class NativeServices:
             )
 
     def prepare_postgres(self) -> None:
-        """What the entry point of PostgreSQL's image does: make the cluster and the database.
+        """Make the cluster and the database, as the entry point of PostgreSQL's image does.
 
         Raises:
             Failure: PostgreSQL refused.
@@ -267,7 +267,7 @@ class NativeServices:
 
 
 def _postgres_command(services: NativeServices, command: list[str]) -> list[str]:
-    """What the image sets beside its command: where the data is; and our port."""
+    """The image's settings beside its command: the data's folder; and our port."""
     data = services.place("postgres", "/var/lib/postgresql/data")
     options = [f"port={services.port(5432)}", "listen_addresses=127.0.0.1"]
     options.append("unix_socket_directories=")
@@ -305,7 +305,7 @@ def _user_of(service: str) -> dict[str, Any]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> bool:
-    """SIGTERM, and SIGKILL if that is not enough; whether it was."""
+    """End a process by SIGTERM, else by SIGKILL; whether SIGTERM was enough."""
     process.terminate()
     try:
         process.wait(_STOP_SECONDS)
@@ -317,7 +317,7 @@ def _end(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _free_port(taken: set[int]) -> int:
-    """A port that nobody listens on, nor at 10,000 above it."""
+    """A free port, with the one at 10,000 above it free, too."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

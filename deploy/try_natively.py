@@ -22,7 +22,7 @@ import httpx
 from native_services import REPOSITORY, Failure, NativeServices, read_compose
 
 _IMAGES = 24
-# A network of a minute at most, from a seed: what is tried is the service, not the result.
+# A network of a minute at most, from a seed: the trial is of the services, not of the result.
 _PARAMETERS = {
     "corpus": "/data/corpus",
     "vocabulary": "voc2012",
@@ -138,7 +138,7 @@ def _status(services: NativeServices, password: str | None) -> int:
 
 
 def _states(services: NativeServices) -> dict[str, int]:
-    """How many task runs ended in which state; what is on its way to the database is waited for."""
+    """The number of task runs by final state, once all states have reached the database."""
     password = services.environment("deployments")["PREFECT_API_AUTH_STRING"]
     deadline = time.monotonic() + 120
     counts: dict[str, int] = {}

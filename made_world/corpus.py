@@ -139,7 +139,7 @@ def write_scenes(folder: Path, seed: int, count: int, kinds: Sequence[str] = KIN
 
 
 class _Plan:
-    """Which files are good, which are copies of others and which are broken; by number."""
+    """The good files, the copies and the broken files of a corpus, by number."""
 
     def __init__(self, seed: int, count: int) -> None:
         rng = Rng(seed, 0, _PLAN_STREAM)

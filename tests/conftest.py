@@ -1,4 +1,4 @@
-"""What all tests share: no network, one thread a library, and tiny networks on request."""
+"""Settings of all tests: no network, one thread a library; and tiny networks as fixtures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files that put the service into containers: what they ask for, expose and protect.
+"""The container files: images, ports, secrets and health checks.
 
 Docker Compose itself reads docker-compose.yml where it is installed; no engine is needed for that.
 Every service's command is run by deploy/try_natively.sh, not here.
@@ -85,7 +85,7 @@ def native_services() -> ModuleType:
     return module
 
 
-def test_compose_accepts_the_file_and_leaves_profiles_out_until_they_are_asked_for(env_file: Path):
+def test_compose_accepts_the_file_and_leaves_profiles_out_by_default(env_file: Path):
     everywhere = {
         "postgres", "redis", "migrate", "server", "services", "deployments", "worker-cpu",
     }  # fmt: skip
@@ -177,7 +177,7 @@ def test_the_image_asks_for_extras_that_the_project_has():
     assert asked <= project["optional-dependencies"].keys()
 
 
-def test_the_image_gets_what_it_names_and_no_secrets():
+def test_the_image_gets_the_named_files_and_no_secrets():
     ignored = (REPOSITORY / ".dockerignore").read_text().splitlines()
     rules = [line for line in ignored if line and not line.startswith("#")]
     assert rules[0] == "*", "everything that is not named stays out"

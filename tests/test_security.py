@@ -1,4 +1,4 @@
-"""What the source must never do, what a hostile file may not achieve, and where no secret goes."""
+"""Security of the source: forbidden calls, hostile files, and secrets in output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from PIL import Image, ImageFile
 from flows.cli import app, exit_code_of
 from flows.execution.executors import LocalExecutor
 from flows.pipelines.build import build
-from storage.access.credentials import carries_password, masked, refuse_secrets
+from storage.access.credentials import has_password, masked, refuse_secrets
 from storage.artifacts.store import ArtifactStore
 from storage.corpora.corpus import open_sources
 from storage.errors.exceptions import ConfigError, ImageRejected, ZutisError
@@ -151,7 +151,7 @@ def _constants(nodes: list[ast.expr | None], wanted: set[str]) -> list[str]:
         "eval(text)",
     ],
 )
-def test_what_is_forbidden_is_seen(source):
+def test_forbidden_calls_are_found(source):
     assert len(violations(source)) >= 1
 
 
@@ -167,7 +167,7 @@ def test_what_is_forbidden_is_seen(source):
         "uri.partition('::')",
     ],
 )
-def test_what_is_allowed_passes(source):
+def test_allowed_calls_pass(source):
     assert violations(source) == []
 
 
@@ -183,7 +183,7 @@ def test_the_source_does_nothing_that_is_forbidden(package):
     assert paths or package == "vocabularies", "no file was found at all"
 
 
-# --- hostile pictures ---------------------------------------------------------------------------
+# --- hostile images ---------------------------------------------------------------------------
 
 
 def png(width: int, height: int, *extra: bytes, rows: bytes = b"") -> bytes:
@@ -199,7 +199,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("size", [(50_000, 50_000), (16_000, 16_000), (2**31 - 1, 16)])
-def test_a_picture_that_says_it_is_huge_is_not_decoded(size, monkeypatch):
+def test_an_image_with_a_huge_header_size_is_not_decoded(size, monkeypatch):
     def load(self):
         raise AssertionError("its pixels were decoded")
 
@@ -210,7 +210,7 @@ def test_a_picture_that_says_it_is_huge_is_not_decoded(size, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
-def test_a_picture_whose_texts_unpack_to_a_hundred_megabytes_takes_no_memory(kind):
+def test_an_image_whose_texts_unpack_to_a_hundred_megabytes_takes_no_memory(kind):
     packed = zlib.compress(bytes(100_000_000), 1)
     named = {b"zTXt": b"a\0\0", b"iTXt": b"a\0\1\0\0\0", b"iCCP": b"a\0\0"}[kind]
     row = b"\0" + b"\xff" * 4
@@ -226,7 +226,7 @@ def test_a_picture_whose_texts_unpack_to_a_hundred_megabytes_takes_no_memory(kin
     assert peak < 50_000_000
 
 
-def test_a_picture_that_names_a_program_or_a_file_is_no_picture():
+def test_an_image_that_names_a_program_or_a_file_is_no_image():
     """PIL's readers of PostScript start one; ours know nine formats."""
     with pytest.raises(ImageRejected):
         decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n(%pipe%id) (r) file\n%%EOF\n")
@@ -236,14 +236,14 @@ def test_a_picture_that_names_a_program_or_a_file_is_no_picture():
 # --- secrets ------------------------------------------------------------------------------------
 
 WITH_PASSWORD = [
-    f"s3://AKIAKEY:{SECRET}@bucket/pictures",
-    f"s3://AKIAKEY:{SECRET}/with+slashes=@bucket/pictures",
-    f"https://user:{SECRET}@host/pictures.tar",
-    f"https://{SECRET}@host/pictures.tar",
-    f"ftp://user:{SECRET}@host:21/pictures",
-    f"ftp://user:p@ss@{SECRET}@host/pictures",
-    f"zip://a.jpg::https://user:{SECRET}@host/pictures.zip",
-    f"memory://user:{SECRET}@host/pictures",
+    f"s3://AKIAKEY:{SECRET}@bucket/images",
+    f"s3://AKIAKEY:{SECRET}/with+slashes=@bucket/images",
+    f"https://user:{SECRET}@host/images.tar",
+    f"https://{SECRET}@host/images.tar",
+    f"ftp://user:{SECRET}@host:21/images",
+    f"ftp://user:p@ss@{SECRET}@host/images",
+    f"zip://a.jpg::https://user:{SECRET}@host/images.zip",
+    f"memory://user:{SECRET}@host/images",
 ]
 SIGNED = [
     f"https://bucket.s3.amazonaws.com/a.tar?X-Amz-Expires=60&X-Amz-Signature={SECRET}",
@@ -251,10 +251,10 @@ SIGNED = [
     f"https://host/a.tar?access_token={SECRET}#top",
 ]
 HARMLESS = [
-    "/home/user:name@host/pictures",
+    "/home/user:name@host/images",
     "s3://bucket/user:name@host.jpg",
-    "abfs://container@account.dfs.core.windows.net/pictures",
-    "sftp://user@host/pictures",
+    "abfs://container@account.dfs.core.windows.net/images",
+    "sftp://user@host/images",
     "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/mine/a@b.jpg",
     "https://host/a@b.jpg?width=100&token_count=3",
     "https://host/a:b@c.jpg",
@@ -262,7 +262,7 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("uri", WITH_PASSWORD + SIGNED)
-def test_secrets_are_masked_wherever_an_address_is_shown(uri):
+def test_secrets_are_masked_in_all_output_of_addresses(uri):
     assert SECRET not in display(uri)
     assert "***" in display(uri)
     sentence = masked(f"Cannot connect to {uri} (and '{uri}')")
@@ -272,7 +272,7 @@ def test_secrets_are_masked_wherever_an_address_is_shown(uri):
 
 @pytest.mark.parametrize("uri", WITH_PASSWORD + SIGNED)
 @pytest.mark.parametrize("use", [ArtifactStore, lambda uri: open_sources([uri]), refuse_secrets])
-def test_addresses_with_secrets_are_refused_without_telling_them(uri, use):
+def test_addresses_with_secrets_are_refused_without_printing_them(uri, use):
     with pytest.raises(ConfigError) as refused:
         use(uri)
     assert SECRET not in str(refused.value)
@@ -290,7 +290,7 @@ def test_nothing_is_read_from_an_address_with_a_password(uri, read):
 @pytest.mark.parametrize("uri", HARMLESS)
 def test_addresses_without_secrets_stay_as_they_are(uri):
     assert display(uri) == uri
-    assert not carries_password(uri)
+    assert not has_password(uri)
     refuse_secrets(uri)
 
 
@@ -306,9 +306,9 @@ def test_a_foreign_error_that_repeats_the_address_is_masked(monkeypatch):
 
 
 @pytest.mark.parametrize("option", ["--corpus", "--store"])
-def test_a_build_tells_no_secret_on_the_terminal(option, tmp_path, capsys, caplog, fake_clip):
-    write_corpus(tmp_path / "pictures", ["red"], each=2)
-    options = {"--corpus": str(tmp_path / "pictures"), "--store": str(tmp_path / "store")}
+def test_a_build_prints_no_secret(option, tmp_path, capsys, caplog, fake_clip):
+    write_corpus(tmp_path / "images", ["red"], each=2)
+    options = {"--corpus": str(tmp_path / "images"), "--store": str(tmp_path / "store")}
     options |= {"--vocabulary": str(write_vocabulary(tmp_path / "v.txt", ["red"]))}
     options |= {"--clip": "made-ViT-8:random:0", "--selfmask": "random:0"}
     options |= {option: f"memory://user:{SECRET}@host/x"}
@@ -324,9 +324,9 @@ def test_a_table_with_a_password_leaves_none_of_it_in_the_store(
     tmp_path, fake_clip, fake_selfmask, caplog
 ):
     """The row is left out, under the table's name and its own number."""
-    pictures = tmp_path / "pictures"
-    write_corpus(pictures, ["red", "green"], each=3)
-    uris = [str(path) for path in sorted(pictures.rglob("*.jpg"))]
+    images = tmp_path / "images"
+    write_corpus(images, ["red", "green"], each=3)
+    uris = [str(path) for path in sorted(images.rglob("*.jpg"))]
     table = tmp_path / "table.csv"
     pyarrow.csv.write_csv(
         pa.table({"uri": [uris[0], f"https://user:{SECRET}@host/a.jpg", *uris[1:]]}), table
@@ -353,9 +353,9 @@ def everything_in(store: ArtifactStore) -> Iterator[str]:
             yield path.read_bytes().decode("latin-1")
 
 
-def test_what_a_build_writes_is_searched_for_real(tmp_path, fake_clip, fake_selfmask):
+def test_the_search_of_a_builds_files_finds_what_is_there(tmp_path, fake_clip, fake_selfmask):
     """The search of the test above finds what is there: a harmless address."""
-    name = f"pictures-{uuid.uuid4().hex[:8]}"
+    name = f"images-{uuid.uuid4().hex[:8]}"
     write_corpus(tmp_path / name, ["red"], each=3)
     names = write_vocabulary(tmp_path / "v.txt", ["red"])
     settings = replace(settings_of(tmp_path / name, names, tmp_path / "store"), per_category=2)

@@ -1,7 +1,7 @@
-"""Which model a state dict is one of, and that model with it.
+"""Identification of a state dict's model, and loading of that model.
 
-The names and shapes in a checkpoint tell the model, as the published files have them; nothing has
-to be said by hand, and a file of another model is not loaded by accident.
+The parameter names and shapes of the published files identify the model; users need not state it,
+and a file of another model is not loaded by accident.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _KEYS_SHOWN = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a state dict is.
+    """The model that a state dict belongs to.
 
     Attributes:
         kind: the family of models.
@@ -46,7 +46,7 @@ class Checkpoint:
 
 
 def identify_checkpoint(state_dict: Mapping[str, Tensor]) -> Checkpoint:
-    """Which model a state dict is one of. It may still lack keys: loading it tells.
+    """The model that a state dict belongs to. Missing keys are found only by loading it.
 
     Args:
         state_dict: as `storage.weights.state_dicts.load_state_dict` reads it from a published file.
@@ -80,7 +80,7 @@ def load_checkpoint(
 
     Args:
         state_dict: see `identify_checkpoint`.
-        checkpoint: what it is, where that is known already.
+        checkpoint: the result of `identify_checkpoint`, if it is known already.
         precision: of the model's arithmetic.
 
     Raises:
@@ -127,7 +127,7 @@ def _clip(state_dict: Mapping[str, Tensor]) -> Checkpoint | None:
         description = f"CLIP ({architecture}, as OpenAI published it)"
     else:
         architecture = architectures[0]
-        description = f"CLIP ({' or '.join(architectures)}: the weights don't tell)"
+        description = f"CLIP ({' or '.join(architectures)}: the weights leave it open)"
     return Checkpoint(kind="clip", architecture=architecture, description=description)
 
 

@@ -1,1 +1,1 @@
-"""The order of operations that the reference implementations have, to be timed beside ours."""
+"""Baselines: the reference implementations' order of operations, to be timed beside ours."""

@@ -1,10 +1,10 @@
 """The bilateral solver with the operations of the ZUTIS reference, to measure against.
 
-It is written from the description of what the reference computes (`utils/bilateral_solver.py`),
-step for step in its order and with NumPy and SciPy as it does, so that it costs the same: float
-hashes of coordinates are sorted, neighbours are searched once per dimension and direction, the
-pixels' sums and the blur of each dimension are sparse matrices, the system is a product of sparse
-matrices, and a second mask is made that nobody reads.
+It is written from a description of the reference (`utils/bilateral_solver.py`), step for step in
+its order and with NumPy and SciPy as it does, so that it costs the same: float hashes of
+coordinates are sorted, neighbours are searched once per dimension and direction, the pixels' sums
+and the blur of each dimension are sparse matrices, the system is a product of sparse matrices, and
+a second mask is made that is not used.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Matrices:
 
 
 def soft_mask(image: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """What is thresholded: uint8 [h, w, 3] and [h, w] to float64 [h, w]."""
+    """The soft mask before the threshold: uint8 [h, w, 3] and [h, w] to float64 [h, w]."""
     matrices = _matrices(_coordinates(image))
     confidence = np.full(target.size, _CONFIDENCE)
     weighted_target = confidence * target.ravel().astype(np.float64)

@@ -92,7 +92,7 @@ def _chosen(
     category_ids: npt.NDArray[np.int64],
     suppression: str | None,
 ) -> Iterator[tuple[int, float, Mask]]:
-    """Category, score and mask of what remains of an image's proposals."""
+    """Category, score and mask of an image's remaining proposals."""
     for category_id in set(category_ids) - {0}:
         members = np.flatnonzero(category_ids == category_id)
         if suppression is None:
@@ -134,7 +134,7 @@ def _weight(iou: float, suppression: str) -> float:
 
 
 def _iou(mask: Mask, other: Mask) -> float:
-    # Pixels may be marked as not to be counted. Here none is, but all are looked at and copied.
+    # Pixels may be marked as ignored. Here none is, but all are checked and copied.
     counted = np.logical_and(other >= 0, other <= 1)
     mask, other = mask[counted], other[counted]
     intersection, union = np.logical_and(mask, other).sum(), np.logical_or(mask, other).sum()

@@ -1,8 +1,8 @@
 """Training samples made as the ZUTIS reference makes them: the baseline of `training_loader`.
 
-The same draws and the same result as `tasks.training.sample_rendering`, but for what a JPEG decoder
-leaves out, by the operations of the reference (`datasets/index_dataset.py`, `base_dataset.py`) in
-its order: every picture is decoded, scaled, filled up, cropped, flipped, augmented and normalised
+The same draws and the same result as `tasks.training.sample_rendering`, but for differences of JPEG
+decoders, by the operations of the reference (`datasets/index_dataset.py`, `base_dataset.py`) in
+its order: every image is decoded, scaled, filled up, cropped, flipped, augmented and normalised
 as a whole, its mask in 64 bits along with it, and only then is the object cut out of it. Masks come
 as COCO RLE.
 
@@ -12,7 +12,7 @@ our compiled loop, as OpenCV is not installed.
 
 Dimensions:
     s     rows and columns of the crop
-    h, w  rows, columns of a picture
+    h, w  rows, columns of an image
     n     objects
 """
 
@@ -47,7 +47,7 @@ _ADJUST = {
 
 @dataclass(frozen=True)
 class StoredSample:
-    """A picture's JPEG bytes and its object's mask as COCO RLE."""
+    """An image's JPEG bytes and its object's mask as COCO RLE."""
 
     jpeg: bytes
     rle: dict[str, Any]
@@ -66,8 +66,8 @@ def make_sample(
     stored: Sequence[StoredSample], draws: Sequence[ObjectDraw], size: int
 ) -> PlainSample:
     """The sample of the draws; `stored` is the whole data set, by index."""
-    pictures = [_augmented(stored[draw.index], draw, size) for draw in draws]
-    (image, mask), *others = pictures
+    images = [_augmented(stored[draw.index], draw, size) for draw in draws]
+    (image, mask), *others = images
     semantic = torch.where(mask == 1, draws[0].label, mask)
     numbers = mask.clone()
     for i, (draw, (pixels, other)) in enumerate(zip(draws[1:], others, strict=True), start=2):
@@ -89,25 +89,25 @@ def make_sample(
 
 
 def _augmented(stored: StoredSample, draw: ObjectDraw, size: int) -> tuple[Tensor, Tensor]:
-    """Normalised picture [3, s, s]; mask int64 [s, s]: 1 object, IGNORE where it was filled up."""
-    picture = Image.open(io.BytesIO(stored.jpeg)).convert("RGB")
+    """Normalised image [3, s, s]; mask int64 [s, s]: 1 object, IGNORE where it was filled up."""
+    image = Image.open(io.BytesIO(stored.jpeg)).convert("RGB")
     mask = torch.from_numpy(coco.decode(stored.rle).astype(np.int64))
     height, width = (max(int(side * draw.scale), 1) for side in mask.shape)
-    picture = F.resize(picture, [height, width], InterpolationMode.BILINEAR)
+    image = F.resize(image, [height, width], InterpolationMode.BILINEAR)
     # Not torch's NEAREST_EXACT, whose rounding takes the neighbour's label for some centres.
     mask = mask[_centres(height, mask.shape[0])][:, _centres(width, mask.shape[1])]
-    picture, mask = _cropped(picture, mask, draw, size)
+    image, mask = _cropped(image, mask, draw, size)
     if draw.flip:
-        picture, mask = F.hflip(picture), F.hflip(mask)
+        image, mask = F.hflip(image), F.hflip(mask)
     if draw.jitter is not None:
-        picture = _jittered(picture, draw.jitter)
+        image = _jittered(image, draw.jitter)
     if draw.greyscale:
-        picture = F.rgb_to_grayscale(picture, num_output_channels=3)
+        image = F.rgb_to_grayscale(image, num_output_channels=3)
     if draw.sigma:
-        planes = np.array(picture).transpose(2, 0, 1).copy()
+        planes = np.array(image).transpose(2, 0, 1).copy()
         blurred = gaussian_blur(planes, draw.sigma, int(0.1 * size) // 2)
-        picture = Image.fromarray(blurred.transpose(1, 2, 0).copy())
-    return F.normalize(F.to_tensor(picture), IMAGENET_MEAN, IMAGENET_STD), mask
+        image = Image.fromarray(blurred.transpose(1, 2, 0).copy())
+    return F.normalize(F.to_tensor(image), IMAGENET_MEAN, IMAGENET_STD), mask
 
 
 def _centres(scaled: int, size: int) -> Tensor:
@@ -116,21 +116,21 @@ def _centres(scaled: int, size: int) -> Tensor:
 
 
 def _cropped(
-    picture: Image.Image, mask: Tensor, draw: ObjectDraw, size: int
+    image: Image.Image, mask: Tensor, draw: ObjectDraw, size: int
 ) -> tuple[Image.Image, Tensor]:
     """Fill up with the mean colour, and with IGNORE; then crop."""
-    fill = tuple(np.array(picture).mean(axis=(0, 1)).astype(np.uint8).tolist())
+    fill = tuple(np.array(image).mean(axis=(0, 1)).astype(np.uint8).tolist())
     lacking = [max(size - side, 0) for side in mask.shape]
     top, left = (lack if first else 0 for lack, first in zip(lacking, draw.fill_first, strict=True))
     padding = [left, top, lacking[1] - left, lacking[0] - top]
-    picture, mask = F.pad(picture, padding, fill=fill), F.pad(mask, padding, fill=IGNORE)
+    image, mask = F.pad(image, padding, fill=fill), F.pad(mask, padding, fill=IGNORE)
     start = [
         uniform_index(u, side - size + 1) for side, u in zip(mask.shape, draw.offset, strict=True)
     ]
-    return F.crop(picture, *start, size, size), F.crop(mask, *start, size, size)
+    return F.crop(image, *start, size, size), F.crop(mask, *start, size, size)
 
 
-def _jittered(picture: Image.Image, jitter: ColourJitter) -> Image.Image:
+def _jittered(image: Image.Image, jitter: ColourJitter) -> Image.Image:
     for operation in jitter.order:
-        picture = _ADJUST[operation](picture, getattr(jitter, operation))
-    return picture
+        image = _ADJUST[operation](image, getattr(jitter, operation))
+    return image

@@ -49,7 +49,7 @@ def _lacks(benchmark: Benchmark, root: Path | None) -> list[str]:
     """What is missing; without a folder, the layout that one would have."""
     if root is not None:
         return benchmark.missing(root)
-    return [str(Path(benchmark.folders[0]) / need.path) for need in benchmark.needs]
+    return [str(Path(benchmark.folders[0]) / required.path) for required in benchmark.requires]
 
 
 def _table(root: Path | None, lacking: dict[str, list[str]]) -> Table:
@@ -70,7 +70,7 @@ def _status(benchmark: Benchmark, root: Path | None, lacks: list[str]) -> str:
     if not lacks:
         return "[green]yes[/]"
     absent = benchmark.missing(root, counting=False)
-    return "[yellow]in part[/]" if len(absent) < len(benchmark.needs) else "no"
+    return "[yellow]in part[/]" if len(absent) < len(benchmark.requires) else "no"
 
 
 def _show_lacks(console: Console, benchmark: Benchmark, lacks: list[str]) -> None:

@@ -21,7 +21,7 @@ from flows.settings.build import DEFAULT_STORE
 from flows.terminal.key_tables import add_whole_column, print_whole
 from flows.upkeep.find_artifacts import counts_line
 from storage.artifacts.inventory import Holding, read_manifests, take_inventory, total_size
-from storage.artifacts.leases import BEAT_SECONDS, Lease, leases
+from storage.artifacts.leases import HEARTBEAT_SECONDS, Lease, leases
 from storage.artifacts.store import Artifact, ArtifactStore
 from storage.files.filesystems import display, is_local
 from tasks.training import state as training_state
@@ -66,7 +66,7 @@ def state_of(lease: Lease) -> str:
     """`running`, `silent` for a while, or `crashed`."""
     if not lease.alive:
         return "crashed"
-    return "running" if lease.age < 3 * BEAT_SECONDS else "silent"
+    return "running" if lease.age < 3 * HEARTBEAT_SECONDS else "silent"
 
 
 def _print_runs(console: Console, announced: Sequence[Lease]) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from flows.execution.progress import StageProgress
 from flows.pipelines.build import Build
 from storage.artifacts.store import Artifact
-from storage.errors.reject_reasons import IMAGE_WARNINGS, PASSING, REJECT_REASONS
+from storage.errors.reject_reasons import IMAGE_WARNINGS, REJECT_REASONS, TRANSIENT
 from storage.errors.sentences import counted_kinds, listed
 from tasks.stage.layout import CARD, SHARD_INDEX
 
@@ -67,7 +67,7 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
     if "elongated" in index:
         facts["elongated"] = _elongated(index, build.embedded)
     facts |= _odd_pictures(build.embedded)
-    if passing := {reason: n for reason, n in index["rejects"].items() if reason in PASSING}:
+    if passing := {reason: n for reason, n in index["rejects"].items() if reason in TRANSIENT}:
         facts["asked again"] = (
             f"{sum(passing.values()):,} images could not be had because of trouble that may pass "
             f"({counted_kinds(passing)}): the next run of this command asks for them again"

@@ -1,4 +1,4 @@
-"""Colours by name, how different two look (CIE L*a*b*), and palettes that stand out.
+"""Named colours, colour differences (CIE L*a*b*), and palettes that stand out.
 
 RGB is 0 to 1, sRGB, in the last dimension; L*a*b* for the white point D65.
 """
@@ -61,7 +61,7 @@ _FROM_XYZ: Final = np.linalg.inv(_TO_XYZ)
 _GLASS: Final = ((82.0, -8.0, -14.0), (88.0, 0.0, 34.0), (32.0, 0.0, -12.0))
 
 _WEIGHTS: Final = np.array([1.25, 0.75, 0.75])
-# Differences from what is around, at least: of the main colour, of the others.
+# The least differences from the surroundings: of the main colour, of the others.
 _STANDS_OUT, _IS_SEEN = 36.0, 20.0
 
 
@@ -114,12 +114,12 @@ def difference(colour: Colour, others: Colour) -> float:
 def palette(
     rng: Rng, favourites: Sequence[str], around: Colour, neighbours: Sequence[Colour] = ()
 ) -> tuple[str, Mapping[Role, Colour]]:
-    """Colours for an object's parts that stand out from what is around it.
+    """Colours for an object's parts that stand out from its surroundings.
 
     Args:
         rng: the object's random choices.
         favourites: names that its kind has more often than others.
-        around: L*a*b* [n, 3] of what it will be seen on.
+        around: L*a*b* [n, 3] of its surroundings.
         neighbours: RGB of the main colours of objects beside it.
 
     Returns:

@@ -1,4 +1,4 @@
-"""From parts to pixels: what share of each pixel the parts of a posed drawing cover."""
+"""Rasterisation: the share of each pixel that the parts of a posed drawing cover."""
 
 from __future__ import annotations
 

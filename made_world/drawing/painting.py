@@ -1,4 +1,4 @@
-"""The colours of an object's pixels: texture of its material, light, and its outline."""
+"""Colouring of objects: texture of the material, light, and outline."""
 
 from __future__ import annotations
 

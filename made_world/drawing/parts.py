@@ -1,4 +1,4 @@
-"""What a drawing consists of: outlines that are filled with the colours of their roles."""
+"""Parts of a drawing: outlines that are filled with the colours of their roles."""
 
 from __future__ import annotations
 

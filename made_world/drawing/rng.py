@@ -1,8 +1,8 @@
 """Seeded random choices, derived from uniform numbers alone.
 
-The bit generator's uniform numbers are what NumPy keeps the same between versions; the methods of
-distributions may change. A key (seed, number of the image, stream) gives the same choices
-on every machine and in every order of making images.
+NumPy keeps the bit generator's uniform numbers the same between versions; the methods of
+distributions may change. A key (seed, number of the image, stream) gives the same choices on every
+machine and in every order of making images.
 """
 
 from __future__ import annotations

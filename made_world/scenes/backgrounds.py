@@ -1,4 +1,4 @@
-"""What is behind the objects: muted textures."""
+"""Backgrounds of images: muted textures."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Synthetic captions of the made world's images.
 
-Every object is named, with the very words of `KINDS`; colours, sizes, surfaces and the background
-are told now and then.
+Every object is named, with the words of `KINDS`; colours, sizes, textures and the background are
+mentioned now and then.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FRAMES: Final = (
     "a nice picture of {}", "someone drew {}", "a print of {}",
 )  # fmt: skip
 
-# How a background is called before "background", and on its own.
+# Words for a background, before "background" and on their own.
 _GROUNDS: Final = {
     "plain": ("plain", "plain {} ground"),
     "gradient": ("shaded", "{} shading"),
@@ -94,7 +94,7 @@ def _thing(rng: Rng, one: MadeObject) -> str:
 
 
 def _pair(rng: Rng, first: MadeObject, second: MadeObject) -> str:
-    """Two things and how they lie."""
+    """Two objects and their relative position."""
     (y, x), (other_y, other_x) = (np.argwhere(one.mask).mean(axis=0) for one in (first, second))
     between = rng.one_of(("next to", "beside", "and", "together with"))
     if rng.chance(0.5):

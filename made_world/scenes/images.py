@@ -32,7 +32,7 @@ class MadeObject:
 
     Attributes:
         kind: what it is.
-        mask: bool [h, w]; the pixels of it that can be seen, nothing of what is hidden.
+        mask: bool [h, w]; its visible pixels.
         colour: name of its main colour.
         texture: name of its surface.
         size: the longer side of its box, hidden parts included, over the image's shorter side.
@@ -86,7 +86,7 @@ class _Look:
 
 
 def corpus_image(seed: int, number: int, kinds: Sequence[str] = KINDS) -> MadeImage:
-    """An image as an unlabelled corpus has them: mostly of one thing, some of none or a few.
+    """An image of an unlabelled corpus: mostly of one object, some of none or a few.
 
     The longest side of a lone object's box is 0.2 to 0.6 of the image's shorter side. The
     image depends on the arguments alone.
@@ -107,7 +107,7 @@ def corpus_image(seed: int, number: int, kinds: Sequence[str] = KINDS) -> MadeIm
 
 
 def scene_image(seed: int, number: int, kinds: Sequence[str] = KINDS) -> MadeImage:
-    """An image of 2 to 6 things of different sizes that partly hide each other.
+    """An image of 2 to 6 objects of different sizes that partly hide each other.
 
     At least 30 % and 60 pixels of each can be seen. The image depends on the arguments alone.
 

@@ -42,7 +42,7 @@ class Place:
 
 
 def place(top: int, left: int, box: tuple[int, ...], image: tuple[int, int]) -> Place:
-    """Where a box [h, w] lies whose upper left pixel is (top, left), maybe out of the image."""
+    """The place of a box [h, w] with its upper left pixel at (top, left), maybe outside."""
     (rows, box_rows), (columns, box_columns) = (
         _overlap(start, length, limit)
         for start, length, limit in zip((top, left), box, image, strict=True)
@@ -62,7 +62,7 @@ class Arrangement:
     Attributes:
         size: (height, width).
         centred: whether objects are nearer the middle than the edges, as people point cameras.
-        visible: what is seen of each so far.
+        visible: the visible pixels of each so far.
         whole: number of pixels of each, what is hidden or outside included.
     """
 

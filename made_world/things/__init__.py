@@ -1,4 +1,4 @@
-"""What the world is made of: kinds of things and the parts of each, and distractors.
+"""The made world's kinds of objects and how each is drawn, and distractors.
 
 May import `drawing`. Front door: `kinds`.
 """

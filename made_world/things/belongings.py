@@ -1,4 +1,4 @@
-"""Drawings of things that people use: key, umbrella, cup, ladder and bell."""
+"""Drawings of everyday objects: key, umbrella, cup, ladder and bell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Marks on a background that are nothing: lines, scribbles, specks and soft spots."""
+"""Distractors on backgrounds: lines, scribbles, specks and soft spots."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def arrow(rng: Rng) -> list[Part]:
 
 
 def _bent(points: Outline, bend: float) -> Outline:
-    """What lay along the x axis, laid along a circle that turns by `bend` half turns."""
+    """Points along the x axis, moved onto a circle that turns by `bend` half turns."""
     turn = bend * np.pi
     angles, radius = (points[:, 0] + 1) / 2 * turn, 2 / turn
     across = radius - points[:, 1]

@@ -1,4 +1,4 @@
-"""The kinds of things in the made world: how each is drawn, how it stands, how it is coloured."""
+"""The kinds of objects in the made world: drawing, pose and colours of each."""
 
 from __future__ import annotations
 

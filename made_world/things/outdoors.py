@@ -1,4 +1,4 @@
-"""Drawings of what one meets outdoors: fish, house, tree, sailing boat and mushroom."""
+"""Drawings of outdoor objects: fish, house, tree, sailing boat and mushroom."""
 
 from __future__ import annotations
 

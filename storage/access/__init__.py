@@ -1,4 +1,4 @@
-"""Which addresses may be read and written: roots, protocols, and secrets that are shown to nobody.
+"""Access control: roots and protocols that may be read and written, and secrets in addresses.
 
 May import `errors`. Front door: `roots`.
 """

@@ -1,8 +1,8 @@
-"""Secrets in addresses: refused where an address is named, masked wherever one is shown.
+"""Secrets in addresses: refused in input, masked in all output.
 
-What an address is made of ends up in manifests, image records, keys, logs and Prefect's database,
-which more people can read than may know a password. So an address that carries one is not taken;
-credentials come from the environment.
+Addresses end up in manifests, image records, keys, logs and Prefect's database, which more people
+can read than may know a password. So an address with a password is refused; credentials come from
+the environment.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def masked(text: str) -> str:
     return _QUERY.sub(rf"\1{_MASK}", text)
 
 
-def carries_password(uri: str) -> bool:
+def has_password(uri: str) -> bool:
     """Whether there is a password before the address's host or bucket.
 
     On web servers a name alone counts too: tokens are written so. Elsewhere it is a part of the
@@ -46,7 +46,7 @@ def carries_password(uri: str) -> bool:
 
 def refuse_password(uri: str) -> None:
     """Raise ConfigError, without the password, if the address carries one."""
-    if carries_password(uri):
+    if has_password(uri):
         raise ConfigError(
             f"The address {masked(uri)} carries a password, which would be written where others "
             "can read it: leave it out, and give it in the environment (for s3:// "

@@ -1,8 +1,8 @@
-"""Which addresses are read and written: a short list of protocols, and no chains of them.
+"""The protocols of addresses that are read and written: a short list, and no chains of them.
 
-fsspec speaks many more, some of which run other programs, look into archives or follow references
-that the file's author wrote (`zip://…::…`, `reference://`, `simplecache::…`). An address may stand
-in a table that a stranger has made.
+fsspec has many more, some of which run other programs, look into archives or follow references
+that the file's author wrote (`zip://…::…`, `reference://`, `simplecache::…`). An address may come
+from an untrusted table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PROTOCOLS: Final = frozenset({
 
 
 def protocol_of(uri: str) -> str:
-    """What stands before `://`, in lower case; `file` for a path.
+    """The part before `://`, in lower case; `file` for a path.
 
     Of a chain such as `simplecache::s3://bucket/key` that is more than a protocol's name.
     """
@@ -28,6 +28,6 @@ def protocol_of(uri: str) -> str:
     return protocol.lower() if separator else "file"
 
 
-def is_spoken(uri: str) -> bool:
+def is_supported(uri: str) -> bool:
     """Whether the address is of one of `PROTOCOLS`."""
     return protocol_of(uri) in PROTOCOLS

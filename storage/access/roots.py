@@ -1,10 +1,10 @@
-"""Which places may be read and written: those under the roots that `ZUTIS_ROOTS` names, if it does.
+"""Access control: the roots, set in `ZUTIS_ROOTS`, under which files may be read and written.
 
-Whoever may ask a serving process for runs names paths and addresses, and what they name (tables,
-COCO files, links in folders) names others. `zutis serve --root` hands the roots to its runs by the
-environment; without them, nothing is looked at here.
+Clients of a serving process name paths and addresses, and the files there (tables, COCO files,
+links in folders) name others. `zutis serve --root` passes the roots to its runs in the
+environment; without roots, nothing is checked here.
 
-A local path lies under a root if its real path does, with links and `..` resolved; an address of
+A local path is under a root if its real path is, with links and `..` resolved; an address of
 another protocol if it begins with the root's protocol, host or bucket, and the parts of its path.
 """
 
@@ -31,21 +31,21 @@ ROOTS_VARIABLE: Final = "ZUTIS_ROOTS"
 """A JSON list of folders and addresses."""
 
 _PACKAGE = Path(__file__).resolve().parents[2]
-# What a user may name and nobody has to configure: parts of the package.
+# Parts of the package, which users may name without any configuration.
 _OWN_FOLDERS: Final = (
     _PACKAGE / "storage" / "weights" / "shipped_weights",
     _PACKAGE / "vocabularies",
 )
-# As `weights_files` and `shard_cache` have them, which read them from the environment, too.
+# As in `storage.weights.files` and `storage.shards.cache`, which read them, too.
 _CACHE_VARIABLES: Final = ("ZUTIS_WEIGHTS", "ZUTIS_CACHE")
 
 _SAME_PROTOCOLS: Final = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 # Of a web address; in another, programs differ over which host is meant.
 _PLAIN_HOST: Final = re.compile(r"[a-z0-9._-]+(:[0-9]+)?|\[[0-9a-f:.]+\](:[0-9]+)?")
-# Folders that the program has made for itself, as often as somebody reads in them just now.
+# Folders that the program has made for itself, and how many readers each has now.
 _own_now: Counter[str] = Counter()
-# A folder of the system by which an open file's real path is found, whatever became of its name.
+# Links from the numbers of open files to their real paths, as of now.
 _OPEN_FILES: Final = "/proc/self/fd"
 
 
@@ -79,9 +79,9 @@ def is_path_outside(path: str | os.PathLike[str], *, written: bool = False) -> b
     """Whether a local path may not be used.
 
     Args:
-        path: of what is there or not.
-        written: whether it is to be written, and not only read: then neither the package's own
-            files nor the caches will do.
+        path: of a file or folder that need not exist.
+        written: whether it is to be written, and not only read: the package's own files and the
+            caches may only be read.
     """
     allowed = roots()
     if allowed is None:
@@ -117,9 +117,9 @@ def refuse_address(uri: str) -> None:
 
 
 def refuse_open_file(descriptor: int, path: str | os.PathLike[str]) -> None:
-    """As `refuse_path`, of a file that is open: a link may have been put in its way since a look.
+    """As `refuse_path`, for an open file: its name may have become a link since the last check.
 
-    Where the system doesn't tell an open file's path, the name is looked at once more.
+    Where the system has no links to open files, the name is checked once more.
     """
     if roots() is None:
         return
@@ -130,8 +130,8 @@ def refuse_open_file(descriptor: int, path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def own_folder(folder: str) -> Iterator[None]:
-    """While the block runs, what lies in the folder may be read: the program has made it, and what
-    it has put there was allowed."""
+    """Allow reading in the folder while the block runs: the program has made it, from files that
+    were allowed."""
     real = os.path.realpath(folder)
     _own_now[real] += 1
     try:
@@ -143,11 +143,11 @@ def own_folder(folder: str) -> Iterator[None]:
 
 
 def open_file_path(descriptor: int, path: str) -> str:
-    """A path by which a library that wants one opens again what is open already, and nothing else.
+    """A path by which a library opens exactly the file that is open already.
 
     Args:
         descriptor: of the open file.
-        path: of its name, which does without roots, and where the system has no other.
+        path: its name, which is returned without roots, and on systems without such links.
     """
     there = f"{_OPEN_FILES}/{descriptor}"
     return there if roots() is not None and os.path.lexists(there) else path
@@ -157,8 +157,8 @@ def outside(place: str) -> OutsideRootsError:
     """The error for a place outside the roots."""
     allowed = ", ".join(roots() or ()) or "none"
     return OutsideRootsError(
-        f"{masked(place)} lies outside the folders and addresses that may be used here "
-        f"({allowed}): name a place in one of these, or have whoever serves add another --root."
+        f"{masked(place)} is outside the folders and addresses that may be used here ({allowed}): "
+        "name a place in one of these, or let the server be started with another --root."
     )
 
 

@@ -1,4 +1,4 @@
-"""Annotations as files have them, label maps or COCO JSON, and the evaluation set made of them.
+"""Ground truth: label maps and COCO annotations, and the evaluation sets made of them.
 
 May import `images`, `vocabularies`, `artifacts` (digests), `files`. Front door: `evaluation_set`.
 """

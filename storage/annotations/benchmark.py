@@ -1,4 +1,4 @@
-"""What a published data set is, where it is got, and what of it lies on this disk."""
+"""Published data sets: their layout and sources, and which parts are on this disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storage.files.user_files import FILE_LIST, read_path
 
 
 def read_list(path: Path) -> str:
-    """The text of one of a data set's lists, whatever is no UTF-8 in it replaced.
+    """The text of one of a data set's lists; bytes that are not UTF-8 are replaced.
 
     Raises:
         CorpusError: it can't be read, or is too large to be one.
@@ -25,14 +25,14 @@ def read_list(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Needed:
-    """A file or folder that a data set consists of.
+class RequiredPath:
+    """A file or folder that is a part of a data set.
 
     Attributes:
         path: relative to the data set's folder.
         files: how many files the published folder has, in all folders below it; 0 for "not
             counted".
-        elsewhere: other places where the same may lie, relative likewise.
+        elsewhere: other places for the same, relative likewise.
     """
 
     path: str
@@ -47,7 +47,7 @@ class Needed:
                 return place
         return None
 
-    def lack(self, folder: Path, *, counting: bool) -> str | None:
+    def missing(self, folder: Path, *, counting: bool) -> str | None:
         """What is missing, for people; None if nothing is."""
         place = self.find(folder)
         if place is None:
@@ -67,10 +67,10 @@ class Benchmark:
     Attributes:
         name: what `open_evaluation_set` takes.
         what: one line for people.
-        folders: where it lies below the folder of all data, as published and as the ZUTIS
-            reference has it; the first that exists is used.
-        needs: the layout.
-        images: how many it is scored on, as published.
+        folders: its place below the folder of all data, as published and as the ZUTIS
+            reference has it; the one with the fewest missing parts is used.
+        requires: its files and folders.
+        images: number of images that it is scored on, as published.
         sources: addresses to get it from, and what to do with it.
         reader: opens it, given its own folder.
     """
@@ -78,18 +78,18 @@ class Benchmark:
     name: str
     what: str
     folders: tuple[str, ...]
-    needs: tuple[Needed, ...]
+    requires: tuple[RequiredPath, ...]
     images: int
     sources: tuple[str, ...]
     reader: Callable[[Path], EvaluationSet]
 
     def folder(self, root: Path) -> Path:
-        """The data set's own folder below `root`: the one that lacks least."""
+        """The data set's own folder below `root`: the one with the fewest missing parts."""
         places = [root / folder for folder in self.folders]
-        return min(places, key=lambda place: len(self._lacks(place, counting=False)))
+        return min(places, key=lambda place: len(self._missing(place, counting=False)))
 
     def missing(self, root: Path, *, counting: bool = True) -> list[str]:
-        """What is not there.
+        """The parts that are missing.
 
         Args:
             root: the folder of all data.
@@ -98,7 +98,7 @@ class Benchmark:
         Returns:
             Paths, with the number of files where a folder has too few; empty if all is there.
         """
-        return self._lacks(self.folder(root), counting=counting)
+        return self._missing(self.folder(root), counting=counting)
 
     def open(self, root: Path) -> EvaluationSet:
         """Open the data set.
@@ -106,13 +106,13 @@ class Benchmark:
         Raises:
             CorpusError: a part of it is missing, or its parts don't match.
         """
-        if lacks := self.missing(root, counting=False):
+        if missing := self.missing(root, counting=False):
             raise CorpusError(
                 f"The data set {self.name} is not complete: there is no"
-                f" {' and no '.join(lacks)}; get it from {' and '.join(self.sources)}."
+                f" {' and no '.join(missing)}; get it from {' and '.join(self.sources)}."
             )
         return self.reader(self.folder(root))
 
-    def _lacks(self, folder: Path, *, counting: bool) -> list[str]:
-        lacks = [need.lack(folder, counting=counting) for need in self.needs]
-        return [lack for lack in lacks if lack is not None]
+    def _missing(self, folder: Path, *, counting: bool) -> list[str]:
+        missing = [required.missing(folder, counting=counting) for required in self.requires]
+        return [part for part in missing if part is not None]

@@ -1,4 +1,4 @@
-"""The shipped lists of categories that published scores were made with.
+"""The shipped category lists, on which published scores are based.
 
 A data set's categories are its own: a vocabulary of the same name in the working directory, which
 hides a shipped one elsewhere, does not change what labels mean.

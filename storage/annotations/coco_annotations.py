@@ -1,10 +1,10 @@
-"""One image's annotations as COCO's JSON files have them: outlines, run lengths, crowds.
+"""COCO's annotations of one image: polygons, run lengths (RLE) and crowds.
 
 COCO publishes objects and no label maps. The ZUTIS reference (`datasets/coco2017.py`) reads label
 maps that its authors made and never published, so that the order in which they painted objects
-that overlap is not known. Here it is: crowd regions first, then objects from the largest annotated
-area to the smallest (equals in the file's order), so that what lies on top, most often the smaller
-object, stays visible. A crowd's pixels are of its category.
+that overlap is not known. The order here is: crowd regions first, then objects from the largest
+annotated area to the smallest (equals in the file's order), so that the upper object, most often
+the smaller one, stays visible. A crowd's pixels are of its category.
 
 Masks are rasterised by pycocotools.
 """
@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.annotations.evaluation_set import InstanceTruth, LabelMap, Rle
+from storage.annotations.evaluation_set import InstanceAnnotation, LabelMap, Rle
 from storage.artifacts.fingerprints import canonical_json
 from storage.errors.exceptions import CorpusError
 from storage.files.filesystems import display
@@ -29,7 +29,7 @@ from storage.files.json_files import load_json
 from storage.files.user_files import ANNOTATIONS
 
 LEFT_OUT: Final = object()
-"""Stands for an annotation of an image that is not wanted."""
+"""Placeholder for the annotations of images that are not wanted."""
 
 # In quotes: Python 3.11 has no array[float] at run time.
 Polygons: TypeAlias = "tuple[array[float], ...]"
@@ -46,14 +46,14 @@ class Annotation:
     segmentation: Polygons | dict[str, Any] | None
     annotation_id: Any = None
     fault: str = ""
-    """What shows without the image's size that it can't be used."""
+    """Why it can't be used, as far as that shows without the image's size; empty if it can."""
     short_parts: int = 0
     """Outlines of fewer than three corners, left out beside whole ones."""
 
 
 @dataclass(frozen=True)
-class CocoTruth:
-    """One image's annotations; masks are rasterised when they are asked for.
+class CocoGroundTruth:
+    """One image's annotations; masks are rasterised on demand.
 
     Attributes:
         size: h, w.
@@ -66,17 +66,17 @@ class CocoTruth:
     annotations: tuple[Annotation, ...]
     labels_by_id: Mapping[int, int]
 
-    def instances(self) -> list[InstanceTruth]:
+    def instances(self) -> list[InstanceAnnotation]:
         """The objects and crowds, in the file's order."""
         return [each for each in self._painted() if each.category]
 
     def labels(self) -> LabelMap:
-        """Crowds, then objects by falling area, each painted over what was there before."""
+        """Crowds, then objects by falling area, each painted over those before."""
         from pycocotools import mask as coco_mask
 
         painted = np.zeros(self.size, dtype=np.uint16)
-        for truth in sorted(self._painted(), key=lambda truth: (not truth.is_crowd, -truth.area)):
-            painted[coco_mask.decode(truth.rle) != 0] = truth.category
+        for one in sorted(self._painted(), key=lambda one: (not one.is_crowd, -one.area)):
+            painted[coco_mask.decode(one.rle) != 0] = one.category
         return painted
 
     def digest(self) -> str:
@@ -87,16 +87,16 @@ class CocoTruth:
         ]
         return sha256(canonical_json([self.size, facts]).encode()).hexdigest()
 
-    def _painted(self) -> list[InstanceTruth]:
-        """All that the label map is made of: objects, crowds, and annotated background."""
+    def _painted(self) -> list[InstanceAnnotation]:
+        """Everything in the label map: objects, crowds, and annotated background."""
         return [self._instance(annotation) for annotation in self.annotations]
 
-    def _instance(self, annotation: Annotation) -> InstanceTruth:
+    def _instance(self, annotation: Annotation) -> InstanceAnnotation:
         from pycocotools import mask as coco_mask
 
         rle = _rle(annotation, self.size)
         area = annotation.area
-        return InstanceTruth(
+        return InstanceAnnotation(
             category=self.labels_by_id[annotation.category_id],
             rle=rle,
             is_crowd=annotation.is_crowd,
@@ -213,7 +213,7 @@ def _surely_covers(corners: NDArray[np.float64], size: tuple[int, int]) -> bool:
 
 
 def _run_lengths(counts: str | list[Any]) -> list[int]:
-    """Run lengths of either form; [-1] for what is none, such as text that is cut off.
+    """Run lengths of either form; [-1] for invalid ones, such as text that is cut off.
 
     COCO's text has five bits a character, the lowest first, and differences to the run before the
     last one from the fourth run on.

@@ -1,13 +1,13 @@
-"""Label maps in files of their own, beside pictures of the same name; own data among them.
+"""Label maps as ground truth, in files beside the images; users' own data among them.
 
 Own data, as `folder:IMAGES+LABELS+NAMES`:
 
     IMAGES/a.jpg, IMAGES/more/b.png …
-    LABELS/a.png, LABELS/more/b.png …   grey or palette, 8 or 16 bits, as large as the picture
+    LABELS/a.png, LABELS/more/b.png …   grey or palette, 8 or 16 bits, as large as the image
     NAMES                               a vocabulary: one name a line, or YAML
 
 0 is the background, 1..k are the names in their order, and the highest value of the map's depth
-(255 with 8 bits, 65,535 with 16) does not count. Without NAMES, it is `names.txt` in LABELS or
+(255 with 8 bits, 65,535 with 16) is ignored. Without NAMES, it is `names.txt` in LABELS or
 beside it.
 
 With one name, maps that have 0 and the highest value and nowhere a 1 are binary masks, as many
@@ -39,7 +39,7 @@ from storage.artifacts.fingerprints import canonical_json
 from storage.errors.exceptions import ConfigError, CorpusError
 from storage.files.file_kinds import is_image
 from storage.files.filesystems import display, local_uri
-from storage.files.user_files import PICTURE, is_file, is_folder, read_uri
+from storage.files.user_files import IMAGE, is_file, is_folder, read_uri
 from storage.images.pillow_warnings import noted_warnings
 from storage.vocabularies.vocabulary import load_vocabulary
 
@@ -48,17 +48,17 @@ _FORMATS: Final = ("PNG", "TIFF", "BMP")  # nothing that loses values, as JPEG d
 
 
 class Coding(Protocol):
-    """How the pixels of a file stand for labels."""
+    """The mapping from a file's pixel values to labels."""
 
-    def labels(self, picture: Image.Image) -> LabelMap:
+    def labels(self, image: Image.Image) -> LabelMap:
         """uint16 `[h, w]`, as `EvaluationImage.labels`.
 
         Raises:
-            ValueError: the file is of another kind, or has values that stand for nothing.
+            ValueError: the file is of another kind, or has values without a label.
         """
 
     def facts(self) -> list[Any]:
-        """What of this decides the labels, for digests."""
+        """The facts that decide the labels, for digests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,16 +69,16 @@ class LabelCoding:
         values: turns the opened file into integers `[h, w]`; raises ValueError for a file of
             another kind.
         num_categories: k; values 1..k are labels as they are.
-        ignored: the value that doesn't count.
+        ignored: the value of ignored pixels.
     """
 
     values: Callable[[Image.Image], NDArray[Any]]
     num_categories: int
     ignored: int
 
-    def labels(self, picture: Image.Image) -> LabelMap:
+    def labels(self, image: Image.Image) -> LabelMap:
         """As `Coding.labels`."""
-        values = self.values(picture)
+        values = self.values(image)
         ignored = values == self.ignored
         unknown = np.unique(values[(values > self.num_categories) & ~ignored])
         if unknown.size:
@@ -99,9 +99,9 @@ class LabelCoding:
 class BinaryCoding:
     """The highest value of the map's depth is the only category, all else background."""
 
-    def labels(self, picture: Image.Image) -> LabelMap:
+    def labels(self, image: Image.Image) -> LabelMap:
         """As `Coding.labels`."""
-        return np.where(own_values(picture) == IGNORE, 1, 0).astype(np.uint16)
+        return np.where(own_values(image) == IGNORE, 1, 0).astype(np.uint16)
 
     def facts(self) -> list[Any]:
         """As `Coding.facts`."""
@@ -118,9 +118,9 @@ class MaskCoding:
 
     label: int
 
-    def labels(self, picture: Image.Image) -> LabelMap:
+    def labels(self, image: Image.Image) -> LabelMap:
         """As `Coding.labels`."""
-        return np.where(np.asarray(picture.convert("L")) >= 128, self.label, 0).astype(np.uint16)
+        return np.where(np.asarray(image.convert("L")) >= 128, self.label, 0).astype(np.uint16)
 
     def facts(self) -> list[Any]:
         """As `Coding.facts`."""
@@ -128,8 +128,8 @@ class MaskCoding:
 
 
 @dataclass(frozen=True)
-class LabelFileTruth:
-    """A label map on disk; nothing is read before it is asked for."""
+class LabelMapGroundTruth:
+    """A label map on disk, which is read on demand."""
 
     uri: str
     coding: Coding
@@ -137,8 +137,8 @@ class LabelFileTruth:
     @cached_property
     def size(self) -> tuple[int, int]:
         """h, w; from the file's header."""
-        with self._open() as picture:
-            return picture.height, picture.width
+        with self._open() as image:
+            return image.height, image.width
 
     def labels(self) -> LabelMap:
         """The label map.
@@ -146,23 +146,23 @@ class LabelFileTruth:
         Raises:
             CorpusError: the file is damaged, of another kind, or has values that are no labels.
         """
-        with self._open() as picture:
+        with self._open() as image:
             try:
-                return self.coding.labels(picture)
+                return self.coding.labels(image)
             except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
                 raise self._unusable(error) from error
 
     def instances(self) -> None:
-        """A label map knows no objects."""
+        """None: a label map has no instances."""
         return
 
     def digest(self) -> str:
         """sha256 of the file's bytes and of how they are read."""
-        contents = sha256(read_uri(self.uri, PICTURE)).hexdigest()
+        contents = sha256(read_uri(self.uri, IMAGE)).hexdigest()
         return sha256(canonical_json([contents, self.coding.facts()]).encode()).hexdigest()
 
     def _open(self) -> Image.Image:
-        data = read_uri(self.uri, PICTURE)
+        data = read_uri(self.uri, IMAGE)
         try:
             with noted_warnings():
                 return Image.open(io.BytesIO(data), formats=_FORMATS)
@@ -181,59 +181,60 @@ class LabelFileTruth:
         )
 
 
-def index_values(picture: Image.Image) -> NDArray[Any]:
+def index_values(image: Image.Image) -> NDArray[Any]:
     """Grey values, or indices into the palette: VOC's colours are indices with a palette."""
-    if picture.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
-        raise ValueError(f"its pixels are {picture.mode} and not one number each")
-    return np.asarray(picture).astype(np.int64)
+    if image.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
+        raise ValueError(f"its pixels are {image.mode} and not one number each")
+    return np.asarray(image).astype(np.int64)
 
 
-def paired_files(pictures: Path, labels: Path, name: str) -> list[tuple[str, Path, Path]]:
-    """Pictures and label maps of the same name, whatever their endings, in the order of names.
+def paired_files(images: Path, labels: Path, name: str) -> list[tuple[str, Path, Path]]:
+    """Images and label maps of the same name, with any extensions, in the order of names.
 
     Args:
-        pictures: folder of the pictures, with folders in it or not.
+        images: folder of the images, with folders in it or not.
         labels: folder of the label maps.
         name: of the data set, for messages.
 
     Returns:
-        (name without ending, picture, label map), all of both folders.
+        (name without ending, image, label map), all of both folders.
 
     Raises:
-        CorpusError: no picture at all, or one without label map or the other way round.
+        CorpusError: no image at all, or one without label map or the other way round.
     """
-    by_name, labels_by_name = _files(pictures, name), _files(labels, name)
+    by_name, labels_by_name = _files(images, name), _files(labels, name)
     for has, lacks, what, where in (
-        (by_name, labels_by_name, "pictures have no label map", labels),
-        (labels_by_name, by_name, "label maps have no picture", pictures),
+        (by_name, labels_by_name, "images have no label map", labels),
+        (labels_by_name, by_name, "label maps have no image", images),
     ):
-        if lonely := sorted(has.keys() - lacks.keys()):
+        if unpaired := sorted(has.keys() - lacks.keys()):
             raise CorpusError(
-                f"The data set {name}: {len(lonely):,} of {len(has):,} {what} of their name in"
-                f" {where} (first: {display(str(has[lonely[0]]))}); complete the folder."
+                f"The data set {name}: {len(unpaired):,} of {len(has):,} {what} of their name in"
+                f" {where} (first: {display(str(has[unpaired[0]]))}); complete the folder."
             )
     if not by_name:
-        raise CorpusError(f"The data set {name} has no picture in {pictures}.")
+        raise CorpusError(f"The data set {name} has no image in {images}.")
     return [(key, by_name[key], labels_by_name[key]) for key in sorted(by_name)]
 
 
 def labelled_image(
-    image_id: int, name: str, picture: Path, labels: Path, coding: Coding
+    image_id: int, name: str, image: Path, labels: Path, coding: Coding
 ) -> EvaluationImage:
-    """An image whose truth is the label map in the file `labels`."""
-    truth = LabelFileTruth(local_uri(str(labels)), coding)
-    return EvaluationImage(image_id=image_id, name=name, uri=local_uri(str(picture)), truth=truth)
+    """An image with the label map in the file `labels` as its ground truth."""
+    ground_truth = LabelMapGroundTruth(local_uri(str(labels)), coding)
+    uri = local_uri(str(image))
+    return EvaluationImage(image_id=image_id, name=name, uri=uri, ground_truth=ground_truth)
 
 
 def require_files(name: str, files: Mapping[str, list[Path]]) -> None:
-    """Check that all are there.
+    """Check that all files exist.
 
     Args:
         name: of the data set.
-        files: by what they are, such as "pictures".
+        files: paths by kind, such as "images".
 
     Raises:
-        CorpusError: with the number of those that are not.
+        CorpusError: some are missing; the message has their number.
     """
     for what, paths in files.items():
         absent = [path for path in paths if not is_file(path)]
@@ -244,20 +245,20 @@ def require_files(name: str, files: Mapping[str, list[Path]]) -> None:
             )
 
 
-def open_folders(pictures: Path, labels: Path, names: Path | None = None) -> EvaluationSet:
-    """Own data: pictures, label maps and names, laid out as in the module's text.
+def open_folders(images: Path, labels: Path, names: Path | None = None) -> EvaluationSet:
+    """Own data: images, label maps and names, laid out as in the module's docstring.
 
     Raises:
         ConfigError: a folder does not exist, or there is no file of names.
-        CorpusError: pictures and label maps don't match.
+        CorpusError: images and label maps don't match.
         VocabularyError: the names can't be used.
     """
-    for folder in (pictures, labels):
+    for folder in (images, labels):
         if not is_folder(folder):
             raise ConfigError(f"There is no folder {folder} to evaluate on.")
     categories = load_vocabulary(str(names or _names_file(labels))).names
-    name = pictures.resolve().name
-    pairs = paired_files(pictures, labels, name)
+    name = images.resolve().name
+    pairs = paired_files(images, labels, name)
     coding: Coding = LabelCoding(values=own_values, num_categories=len(categories), ignored=IGNORE)
     binary = len(categories) == 1 and _are_binary([label for *_, label in pairs], coding)
     if binary:
@@ -266,27 +267,27 @@ def open_folders(pictures: Path, labels: Path, names: Path | None = None) -> Eva
         name=name,
         categories=categories,
         images=tuple(
-            labelled_image(number, str(picture.relative_to(pictures)), picture, label, coding)
-            for number, (_, picture, label) in enumerate(pairs, 1)
+            labelled_image(number, str(image.relative_to(images)), image, label, coding)
+            for number, (_, image, label) in enumerate(pairs, 1)
         ),
         notes=(_binary_note(name, categories[0]),) if binary else (),
     )
 
 
-def own_values(picture: Image.Image) -> NDArray[Any]:
+def own_values(image: Image.Image) -> NDArray[Any]:
     """Values of a map of 8 or 16 bits, the highest of its depth as 65,535."""
-    values = index_values(picture)
-    return values if picture.mode.startswith("I") else np.where(values == 255, IGNORE, values)
+    values = index_values(image)
+    return values if image.mode.startswith("I") else np.where(values == 255, IGNORE, values)
 
 
 def _are_binary(label_maps: list[Path], coding: Coding) -> bool:
     """Whether the highest value is there and the label nowhere; stops at the first label.
 
-    A single map can't tell: one whose object is absent may have 0 and "doesn't count" alone.
+    A single map is not enough: one without the object may have only 0 and the ignored value.
     """
     marked = False
     for path in label_maps:
-        found = LabelFileTruth(local_uri(str(path)), coding).labels()
+        found = LabelMapGroundTruth(local_uri(str(path)), coding).labels()
         if (found == 1).any():
             return False
         marked = marked or bool((found == IGNORE).any())
@@ -313,7 +314,7 @@ def _names_file(labels: Path) -> Path:
 
 
 def _files(folder: Path, name: str) -> dict[str, Path]:
-    """Pictures by their path in the folder without ending."""
+    """Images by their path in the folder without ending."""
     found: dict[str, Path] = {}
     for path in _walk(folder):
         key = str(path.relative_to(folder).with_suffix(""))

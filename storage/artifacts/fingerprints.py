@@ -1,4 +1,4 @@
-"""Keys: what makes two computations the same computation.
+"""Artifact keys: digests of stage, version, configuration, inputs and weights.
 
 A `Recipe` is everything that decides how something is made: the stage and its version, its
 configuration, the digests of the weights, and the artifacts that it reads. Nothing else goes in:
@@ -46,7 +46,7 @@ def unless_default(config: Any, *names: str) -> dict[str, Any]:
     """Those fields of a configuration that are not at their defaults, by name.
 
     For settings that came after artifacts had been published: at its default such a setting does
-    what was done before, and is left out of the key, so that these artifacts are still found.
+    the earlier behaviour, and is left out of the key, so that these artifacts are still found.
 
     Args:
         config: a dataclass.

@@ -1,4 +1,4 @@
-"""What lies in a store, from one listing: sizes and ages, without opening a manifest."""
+"""Inventory of a store from one listing: sizes and ages of artifacts, manifests unopened."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Stored:
     """Files and folders under one name.
 
     Attributes:
-        newest: when the youngest of them was last written, in seconds since the epoch by the
-            store's clock; infinity where the store doesn't tell.
-        sizes: bytes of every file, by what names it on its disk: its inode, so that a file with
-            two names counts once, or else its path.
+        newest: last time of writing of the youngest of them, in seconds since the epoch by the
+            store's clock; infinity where the store doesn't record it.
+        sizes: bytes of every file by its inode, so that a file with two names counts once, or
+            else by its path.
     """
 
     newest: float = 0.0
@@ -36,13 +36,13 @@ class Stored:
 
 @dataclass
 class Holding:
-    """All that lies under one key of a stage.
+    """The content of one key of a stage.
 
     Attributes:
         ref: stage and key.
-        published: when its manifest was written, as `Stored.newest`; None where there is none.
+        published: time of its manifest, as `Stored.newest`; None where there is none.
         manifest: the manifest's own bytes.
-        children: what lies beside the manifest, by name: attempts, and folders with a dot.
+        children: the entries beside the manifest, by name: attempts, and folders with a dot.
     """
 
     ref: ArtifactRef
@@ -58,7 +58,7 @@ class Holding:
 def take_inventory(store: ArtifactStore) -> list[Holding]:
     """Everything in the store, by stage and key.
 
-    What appears or goes while the store is listed may be in the answer or not.
+    Entries that appear or go while the store is listed may be in the result or not.
 
     Raises:
         StorageError: the store can't be listed.
@@ -97,7 +97,7 @@ def read_manifests(store: ArtifactStore, refs: Sequence[ArtifactRef]) -> list[Ar
 
 
 def modified(entry: dict[str, Any]) -> float:
-    """When a listed file was last written: seconds since the epoch, infinity if nobody knows."""
+    """When a listed file was last written: seconds since the epoch, infinity if unknown."""
     for name in ("mtime", "LastModified", "last_modified", "created"):
         if isinstance(entry.get(name), datetime):
             return float(entry[name].timestamp())
@@ -107,7 +107,7 @@ def modified(entry: dict[str, Any]) -> float:
 
 
 def _entries(store: ArtifactStore) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """Path below the store, split, and what is known of it, for all files and folders."""
+    """Path below the store, split, and description, of all files and folders."""
     with translated_errors("list", store.root):
         filesystem, root = resolve(store.root)
         filesystem.invalidate_cache()  # what other machines published since counts too

@@ -1,16 +1,16 @@
-"""Who is working on a store now: builds that use its artifacts, and collectors that remove some.
+"""Leases: which builds use a store's artifacts now, and which garbage collections remove some.
 
 A build can't tell beforehand which artifacts it will find and use, so nothing unreferenced may go
-while one runs. Each announces itself with a small file under `STORE/.running/` that it writes anew
+while one runs. Each announces itself with a small file under `STORE/.running/` that it rewrites
 every minute and removes at its end; a collector does the same under `STORE/.collecting/`. Both
-announce themselves first and then look for the other: whichever of the two came second sees the
-first, on any store that lists what has been written (local disks, S3; network disks after their
-attribute cache has expired). A build waits until a collector has ended; a collector leaves alone
-what a build may be using.
+announce themselves first and then look for the other: the second of the two sees the first, on any
+store that lists what has been written (local disks, S3; network disks after their attribute cache
+has expired). A build waits until a collector has ended; a collector leaves alone what a build may
+be using.
 
-A file that nobody has written for a quarter of an hour is that of a process that has died. Ages
-are told by the store's own clock, the stamp on a file just written, so that a machine whose clock
-is wrong does no harm.
+A file that has not been rewritten for a quarter of an hour belongs to a process that has died. Ages
+are measured by the store's own clock, the time stamp of a file just written, so that a machine's
+wrong clock does no harm.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ log = logging.getLogger(__name__)
 RUNNING = ".running"
 COLLECTING = ".collecting"
 
-BEAT_SECONDS = 60.0
+HEARTBEAT_SECONDS = 60.0
 DEAD_AFTER_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A process that has announced itself.
+    """The announcement of a running process.
 
     Attributes:
         name: of its file, without `.json`.
@@ -54,7 +54,7 @@ class Lease:
         title: for people, what it works on.
         host, pid: where it runs.
         started: when, by its own clock, in ISO 8601; empty where the file can't be read.
-        age: seconds since it was last heard of.
+        age: seconds since its last heartbeat.
     """
 
     name: str
@@ -72,20 +72,20 @@ class Lease:
 
 @contextlib.contextmanager
 def using(
-    store: ArtifactStore, what: str, title: str, *, beat_seconds: float = BEAT_SECONDS
+    store: ArtifactStore, what: str, title: str, *, heartbeat_seconds: float = HEARTBEAT_SECONDS
 ) -> Iterator[None]:
     """Announce a build, training or evaluation for as long as the block runs.
 
-    Waits at the start while a collector removes artifacts. A store that refuses to be written
-    loses the announcement and not the run: what is cached can be read from it all the same.
+    Waits at the start while a collector removes artifacts. In a store that can't be written the run
+    goes on without announcement: cached artifacts can still be read.
 
     Args:
-        store: whose artifacts the block may use.
+        store: the block may use its artifacts.
         what: name of the flow.
         title: what it works on, for `zutis status`; without secrets.
-        beat_seconds: from sign of life to sign of life.
+        heartbeat_seconds: between two heartbeats.
     """
-    beat = _Beat(store, RUNNING, what, title, beat_seconds)
+    beat = _Heartbeat(store, RUNNING, what, title, heartbeat_seconds)
     try:
         now = beat.write()
     except StorageError as error:
@@ -100,7 +100,7 @@ def using(
 
 @contextlib.contextmanager
 def collecting(
-    store: ArtifactStore, *, beat_seconds: float = BEAT_SECONDS
+    store: ArtifactStore, *, heartbeat_seconds: float = HEARTBEAT_SECONDS
 ) -> Iterator[list[Lease]]:
     """Announce a collector for as long as the block runs; yields the builds that are running.
 
@@ -109,14 +109,14 @@ def collecting(
     Raises:
         StorageError: the store can't be written, and so not collected either.
     """
-    beat = _Beat(store, COLLECTING, "gc", "", beat_seconds)
+    beat = _Heartbeat(store, COLLECTING, "gc", "", heartbeat_seconds)
     now = beat.write()
     with beat:
         yield [lease for lease in leases(store, RUNNING, now) if lease.alive]
 
 
 def leases(store: ArtifactStore, folder: str = RUNNING, now: float | None = None) -> list[Lease]:
-    """Everyone who has announced themselves, the dead included, by age.
+    """All announced processes, the dead included, by age.
 
     Args:
         store: where to look.
@@ -164,8 +164,8 @@ def _read(filesystem: Any, entry: dict[str, Any], now: float) -> Lease | None:
 
 
 @dataclass
-class _Beat:
-    """The file that says that this process is alive, and the thread that writes it anew."""
+class _Heartbeat:
+    """The file that shows that this process is alive, and the thread that rewrites it."""
 
     store: ArtifactStore
     folder: str
@@ -201,7 +201,7 @@ class _Beat:
                 filesystem.invalidate_cache(path)
             return modified(filesystem.info(path))
 
-    def __enter__(self) -> _Beat:
+    def __enter__(self) -> _Heartbeat:
         self._thread = threading.Thread(target=self._go_on, name=f"lease-{self.name}", daemon=True)
         self._thread.start()
         return self
@@ -237,20 +237,20 @@ def _replace(path: Path, text: bytes) -> None:
     temporary.replace(path)
 
 
-def _wait_for_collectors(beat: _Beat, now: float) -> float:
+def _wait_for_collectors(beat: _Heartbeat, now: float) -> float:
     """Until none is left; takes and returns the store's time."""
-    told = False
+    warned = False
     while any(lease.alive for lease in leases(beat.store, COLLECTING, now)):
-        if not told:
+        if not warned:
             log.warning("Waiting until `zutis artifacts gc` has ended on %s.", beat.store.root)
-            told = True
+            warned = True
         time.sleep(min(2.0, beat.seconds))
         now = beat.write()
     return now
 
 
-def _forget_predecessors(beat: _Beat, now: float) -> None:
-    """A run that died is made good by the one that does the same again."""
+def _forget_predecessors(beat: _Heartbeat, now: float) -> None:
+    """Remove the leases of dead runs of the same work, which this run repeats."""
     for lease in leases(beat.store, RUNNING, now):
         if not lease.alive and (lease.what, lease.title) == (beat.what, beat.title):
             forget(beat.store, lease)

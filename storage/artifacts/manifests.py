@@ -1,4 +1,4 @@
-"""Manifests of artifacts: the JSON that says what an artifact is and which files it has."""
+"""Manifests: the JSON that describes an artifact and lists its files."""
 
 from __future__ import annotations
 

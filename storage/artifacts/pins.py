@@ -1,4 +1,4 @@
-"""Pins: artifacts that are to stay whatever else goes, one small file each under `STORE/.pins/`."""
+"""Pins: artifacts that garbage collection keeps, one small file each under `STORE/.pins/`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pin(store: ArtifactStore, ref: ArtifactRef, note: str = "") -> None:
 
 
 def unpin(store: ArtifactStore, ref: ArtifactRef) -> None:
-    """Let go of an artifact; it is not an error if it isn't pinned.
+    """Remove an artifact's pin; it is not an error if it isn't pinned.
 
     Raises:
         StorageError: the store can't be written.

@@ -1,4 +1,4 @@
-"""Which artifacts refer to which: their manifests' inputs say so, by key."""
+"""References between artifacts: the keys in the inputs of their manifests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def reachable(
     roots: Iterable[ArtifactRef],
     follow: Callable[[ArtifactRef], bool] = lambda _: True,
 ) -> set[ArtifactRef]:
-    """The roots, and whatever can be reached from them.
+    """The roots, and all artifacts that can be reached from them.
 
     Args:
         store: where the manifests are.

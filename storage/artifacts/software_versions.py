@@ -1,4 +1,4 @@
-"""What an artifact was made with."""
+"""Versions of the software that an artifact was made with."""
 
 from __future__ import annotations
 

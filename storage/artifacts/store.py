@@ -1,4 +1,4 @@
-"""Content-addressed artifacts: written under a name of their own, made real by a manifest.
+"""The artifact store: attempts write under names of their own, and a manifest publishes one.
 
 `STORE/<stage>/<key>/<attempt>/...` holds the files of one attempt and
 `STORE/<stage>/<key>/manifest.json`, written last and never overwritten, says which attempt is the
@@ -55,7 +55,7 @@ from storage.files.user_files import MANIFEST as MANIFEST_LIMIT
 from storage.files.user_files import read_uri
 
 MANIFEST = "manifest.json"
-# What a file system may know of a file and changes when its content does. Not all know all of it.
+# Facts of a file that change with its content; each file system has some of them.
 _STAMPS = ("mtime", "created", "ino", "ETag", "etag", "LastModified", "last_modified", "generation")
 # In one process two threads must not both find no manifest; between processes the store decides.
 _writing_once = threading.Lock()
@@ -133,7 +133,7 @@ class Artifact:
             return json.load(file)
 
     def problems(self, *, deep: bool = False) -> list[str]:
-        """What is wrong with the artifact's files, one sentence each.
+        """The faults of the artifact's files, one sentence each.
 
         The quick look compares existence and size, and reads only local files that were touched
         after the manifest was written; `deep` reads and hashes everything.
@@ -320,8 +320,8 @@ class ArtifactStore:
         """
         with self._lock:
             known = self._known.get(ref)
-        # What a stage is told to read was found before; asking an object store again for each of
-        # a thousand parts would cost as many requests. The files are checked when they are opened.
+        # A stage's inputs were found before; looking each of a thousand parts up again in an object
+        # store would cost as many requests. The files are checked when they are opened.
         artifact = known or self.find(ref)
         if artifact is None:
             raise ArtifactError(
@@ -350,7 +350,7 @@ class ArtifactStore:
 
     def _children(self, uri: str) -> list[str]:
         names = {str(path).rstrip("/").rsplit("/", 1)[-1] for path in list_folder(uri)}
-        # What begins with a dot is unfinished, a pin, or says who is working on the store.
+        # Names with a dot first are unfinished files, pins and leases.
         return sorted(name for name in names if not name.startswith("."))
 
     @contextlib.contextmanager
@@ -389,10 +389,10 @@ class ArtifactStore:
             recipe: what the key was made from; recorded.
             inputs: further artifacts that this part read, by name; recorded.
             counts: results in numbers, decided by the inputs alone.
-            notes: anything worth knowing that is not part of the content.
+            notes: further facts that are not part of the content.
 
         Returns:
-            The artifact: this attempt's, or that of whoever published first.
+            The artifact: this attempt's, or that of the attempt that was published first.
         """
         manifest = {
             "format": FORMAT,
@@ -421,7 +421,7 @@ class ArtifactStore:
         return self.get(attempt.ref)
 
     def _write_once(self, uri: str, text: bytes) -> bool:
-        """Create an object if it does not exist; False if somebody was faster."""
+        """Create an object if it does not exist; False if another writer was faster."""
         with translated_errors("write", uri):
             filesystem, path = resolve(uri)
             if is_local(uri):
@@ -446,7 +446,7 @@ class ArtifactStore:
                 Path(self.location(ref)).rmdir()
 
     def delete(self, ref: ArtifactRef) -> None:
-        """Remove an artifact, the manifest first so that nobody meets half of it."""
+        """Remove an artifact, the manifest first, so that no reader sees half of it."""
         with self._lock:
             self._known.pop(ref, None)
         filesystem, path = resolve(self.location(ref))

@@ -1,7 +1,7 @@
-"""When the work behind an artifact began.
+"""Start times of work, from which artifacts' durations are computed.
 
 A stage opens an attempt once it has something to write, which may be hours after its work has
-begun. Whoever runs the stage says so here, and `ArtifactStore` takes the artifact's time from it.
+begun. The stage's caller marks the start here, and `ArtifactStore` reads it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,6 @@ def working() -> Iterator[None]:
 
 
 def began() -> float:
-    """When this thread's work began, by `time.monotonic`; now, where nobody has said so."""
+    """The start of this thread's work, by `time.monotonic`; the present time if it is unmarked."""
     then = _began.get()
     return time.monotonic() if then is None else then

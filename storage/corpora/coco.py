@@ -1,4 +1,4 @@
-"""COCO-style JSON files of a corpus: the images that they name, found beside them."""
+"""COCO-style JSON files as corpora: the images that they list, found beside them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from storage.files.filesystems import (
 from storage.files.json_files import is_text, load_json
 from storage.files.user_files import ANNOTATIONS
 
-# A first image that was deleted should not hide where the others are.
+# Images tried to find the folder: some may have been deleted.
 _NAMES_TRIED = 20
 
 
@@ -102,7 +102,7 @@ def image_ids_by_uri(uri: str) -> dict[str, int]:
 
 
 def _images(uri: str) -> list[tuple[str | None, int | None]]:
-    """File name and id of each image; None for what is not there, or is of another type."""
+    """File name and id of each image; None where it is missing or of another type."""
 
     def reduce(value: dict[str, Any]) -> Any:
         # Called for each object as soon as it is complete, innermost first: an annotation

@@ -1,4 +1,4 @@
-"""Which column of a table, or which name in a JSON object, says where an image is."""
+"""The column of a table, or key of a JSON object, that holds images' paths or addresses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from storage.errors.exceptions import CorpusError
 from storage.files.filesystems import display
 
-# What img2dataset, clip-retrieval, LAION and Hugging Face call it, in any case. `uri` comes first;
+# Its names at img2dataset, clip-retrieval, LAION and Hugging Face, in any case. `uri` comes first;
 # of the others a table may have one.
 _PLACE_COLUMNS = frozenset(
     {"uri", "url", "image_url", "image_path", "file_path", "filepath", "file_name", "filename"}
@@ -15,7 +15,7 @@ _PLACE_COLUMNS = frozenset(
 
 
 def place_column(uri: str, names: Sequence[str], wanted: str = "") -> str:
-    """The column that says where the images are.
+    """The column with the images' paths or addresses.
 
     Args:
         uri: of the table, for messages.
@@ -32,7 +32,7 @@ def place_column(uri: str, names: Sequence[str], wanted: str = "") -> str:
 
 
 def require_one(uri: str, names: Sequence[str], name: str) -> None:
-    """Refuse a column that is there more than once: nobody knows which one is meant.
+    """Refuse a column name that occurs more than once.
 
     Raises:
         CorpusError: the table `uri`, whose columns are `names`, has several called `name`.
@@ -60,7 +60,7 @@ def _place_column(uri: str, names: Sequence[str], wanted: str) -> str:
         return found[0]
     if found:
         raise CorpusError(
-            f"The table {display(uri)} has several columns that may say where its images are "
+            f"The table {display(uri)} has several columns that may hold its images' paths "
             f"({', '.join(map(display, found))}); say which with --uri-column, or give the right "
             "one the name `uri`."
         )

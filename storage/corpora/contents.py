@@ -1,4 +1,4 @@
-"""What only the beginnings of files tell of a listing: images without extension, label maps."""
+"""Checks of files' first bytes in a listing: images without extension, label maps."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _FILES_AT_ONCE = 1_024
 
 
 def look_into_files(listing: Listing, root: str) -> Listing:
-    """The listing with what its files' first bytes say; few files are opened for it.
+    """The listing, with images and label maps recognised by first bytes; few files are opened.
 
     Entries of kind `UNKNOWN` become images, or are counted as other files. PNGs with a palette are
     counted as label maps where the photographs are there that they belong to.
 
     Args:
-        listing: of what was searched for; a file that a user names is what they say.
+        listing: of a search; files that a user names one by one are not checked.
         root: URI of the folder to which names are relative.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Corpora: what a user names on the command line, and what is there.
+"""Corpora: from names on the command line to sources and their listings.
 
 A corpus is any mix of folders, images, tars, tables, lists and COCO-style JSON files, local or
-behind fsspec. `open_sources` finds out what each name stands for, and `list_source` what it holds.
+behind fsspec. `open_sources` finds the source of each name, and `list_source` lists its files.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from storage.files.user_files import user_path
 
 SourceKind = Literal["folder", "tars", "files", "table", "coco"]
 
-# Files that one name with braces stands for; a shell would not take a tenth of them.
+# Names that the braces of one name may expand to; a shell would not take a tenth of them.
 _MOST_EXPANDED = 1_000_000
 _MOST_DIGITS = 18
 _RANGE = re.compile(r"\{(-?[0-9]+)\.\.(-?[0-9]+)(?:\.\.-?[0-9]+)?\}")
@@ -76,7 +76,7 @@ class Source:
         uris: one URI; for tars and files one or more, sorted. Two specs for the same thing have
             equal URIs.
         root: URI of the folder to which the names of tars and files are relative.
-        found: of files, what wildcards match beside them; None where each file is named.
+        found: the matches of wildcards; None where each file is named.
     """
 
     spec: str
@@ -87,14 +87,14 @@ class Source:
 
 
 def open_sources(specs: Sequence[str], *, uri_column: str = "") -> list[Source]:
-    """Finds out what each spec is; of a file, no more than the head is read.
+    """The sources of all specs; of a file, no more than the head is read.
 
     A spec is a path or URI, which may hold wildcards (`*`, `?`, `[…]`, `**`; not on web servers)
     and braces (`{000..012}.tar`, `{a,b}`). A path that exists as it is written is taken so.
 
     Args:
-        specs: what users name.
-        uri_column: of tables and `.jsonl` lists, the column that says where the images are; empty:
+        specs: as users write them.
+        uri_column: of tables and `.jsonl` lists, the column of the images' paths; empty:
             one of the usual names.
 
     Returns:
@@ -102,7 +102,7 @@ def open_sources(specs: Sequence[str], *, uri_column: str = "") -> list[Source]:
 
     Raises:
         ConfigError: a spec carries a secret, or lies outside the roots.
-        CorpusError: nothing is there, or it is nothing that a corpus can be made of.
+        CorpusError: a source doesn't exist, or is of no kind that a corpus can have.
         StorageError: a file system can't be reached, or refuses.
     """
     sources: dict[tuple[SourceKind, tuple[str, ...]], Source] = {}
@@ -113,15 +113,15 @@ def open_sources(specs: Sequence[str], *, uri_column: str = "") -> list[Source]:
 
 
 def list_source(source: Source, selection: Selection = ALL, *, uri_column: str = "") -> Listing:
-    """Lists what the source holds; tars are not opened, and of images only few and their heads.
+    """Lists the source's files; tars are not opened, and of few images the heads are read.
 
     The same files give the same listing. It may be empty. Memory is that of the URIs, times a
     small factor.
 
     Args:
         source: of `open_sources`.
-        selection: what is taken, by names from the source's folder on, or as its table or JSON
-            file writes them.
+        selection: the files to take, by names relative to the source's folder, or as its table
+            or JSON file writes them.
         uri_column: as in `open_sources`.
 
     Raises:
@@ -171,7 +171,7 @@ def _named_files_together(sources: Sequence[Source]) -> Iterator[Source]:
 
 
 def check_uri_column(uri_column: str, sources: Sequence[Source]) -> None:
-    """Refuse a column that no source has a use for.
+    """Refuse a column that no source can use.
 
     Raises:
         ConfigError: there is no table with columns among the sources.
@@ -210,7 +210,7 @@ def _open_spec(spec: str, uri_column: str) -> Iterator[Source]:
 def _sources(
     spec: str, named: list[str], root: str, uri_column: str, found: Found | None = None
 ) -> Iterator[Source]:
-    """The sources that a spec stands for: its images and tars as one, all else by itself."""
+    """The sources of a spec: its images and tars as one, everything else as one each."""
     files = []
     if found is not None:
         searched = found.has_images
@@ -246,7 +246,7 @@ def _expand_braces(uri: str) -> list[str]:
             return [uri]
     if not 0 < len(expanded) <= _MOST_EXPANDED:
         raise CorpusError(
-            f"The braces in {display(uri)} stand for more than {_MOST_EXPANDED:,} names; name a "
+            f"The braces in {display(uri)} expand to more than {_MOST_EXPANDED:,} names; name a "
             "folder, or a pattern with * in place of the numbers."
         )
     return expanded
@@ -269,10 +269,10 @@ def _canonical(uri: str) -> str:
 
 
 def _kind(uri: str, uri_column: str) -> SourceKind:
-    """The kind of what is at `uri`.
+    """The kind of source at `uri`.
 
     Raises:
-        CorpusError: nothing is there, or nothing that a corpus can be made of.
+        CorpusError: it doesn't exist, or is of no kind that a corpus can have.
     """
     refuse_outside(uri)  # a pattern may match a link
     file_type = _file_type(uri)
@@ -300,7 +300,7 @@ def _kind(uri: str, uri_column: str) -> SourceKind:
             open_regular(local_path(uri)).close()
     if extension_of(uri) in UNREADABLE_IMAGE_EXTENSIONS:
         raise CorpusError(
-            f"{display(uri)} is a picture of a kind that is not read here: convert it to JPEG or "
+            f"{display(uri)} is an image of a kind that is not read here: convert it to JPEG or "
             "PNG."
         )
     raise CorpusError(f"A corpus is {_KINDS}, and {display(uri)} is none of these.")
@@ -313,7 +313,7 @@ def _begins_as_image(uri: str) -> bool:
 
 
 def _file_type(uri: str) -> Literal["file", "directory"] | None:
-    """What is at `uri`; None for nothing.
+    """Whether a file or a folder is at `uri`; None for neither.
 
     Raises:
         StorageError: this can't be found out.

@@ -1,4 +1,4 @@
-"""Folders of a corpus, walked without keeping an object per file."""
+"""Folders as corpora, walked without keeping an object per file."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def all_files_below(uri: str) -> Listing:
         StorageError: as `list_folder`.
     """
     builder = ListingBuilder()
-    _list_remote_folder(uri, builder, choosy=False)
+    _list_remote_folder(uri, builder, filtered=False)
     return builder.finish()
 
 
@@ -80,7 +80,7 @@ class _Folder:
 
 
 class _LocalWalk:
-    """Visits each folder once, whatever symbolic links lead to it.
+    """Visits each folder once, however many symbolic links lead to it.
 
     All real folders come first, then the links found among them, sorted, then the links found
     behind those. So the paths under which files are listed do not depend on the order in which
@@ -182,7 +182,7 @@ def _identity(result: os.stat_result) -> _FolderId:
     return result.st_dev, result.st_ino
 
 
-def _list_remote_folder(uri: str, builder: ListingBuilder, *, choosy: bool = True) -> None:
+def _list_remote_folder(uri: str, builder: ListingBuilder, *, filtered: bool = True) -> None:
     file_system, root = resolve(uri)
     uri_of = remote_namer(file_system)
     pending, seen = [root], {_bare(root)}
@@ -201,10 +201,10 @@ def _list_remote_folder(uri: str, builder: ListingBuilder, *, choosy: bool = Tru
             name = str(info["name"])
             is_folder = info.get("type") == "directory"
             # Some stores list the folder within itself, and the corpus's own may be hidden.
-            if choosy and is_hidden(file_name(name)) and _bare(name) not in seen:
+            if filtered and is_hidden(file_name(name)) and _bare(name) not in seen:
                 builder.ignore_hidden("folder" if is_folder else "file")
             elif (
-                choosy
+                filtered
                 and not is_folder
                 and (
                     is_label_map_beside(name, names.__contains__)

@@ -1,4 +1,4 @@
-"""The bytes of images: from files of their own, or from members of tars by byte range.
+"""The bytes of images, from files of their own or from members of tars by byte range.
 
 An image's place is `uri, offset, length`. `offset == -1` stands for the whole file; else the bytes
 are a member's, in the tar at `uri`. `length == -1` stands for a length that is not known.
@@ -39,7 +39,7 @@ from storage.errors.reject_reasons import (
     NOT_A_FILE,
     NOT_A_TAR,
     OUTSIDE_ROOTS,
-    PASSING,
+    TRANSIENT,
     TRUNCATED_TAR,
     UNREADABLE,
     UNSAFE_MEMBER_NAME,
@@ -47,8 +47,8 @@ from storage.errors.reject_reasons import (
 from storage.files.file_kinds import extension_of, is_hidden, is_image, is_web
 from storage.files.filesystems import (
     MissingFileError,
-    PassingError,
     ShortReadError,
+    TransientError,
     UnreachableError,
     describe,
     is_local,
@@ -68,7 +68,7 @@ MAX_BYTES = 512 * 2**20
 
 # Read between a tar's end mark and the end of its file, or the next tar.
 _ZEROS_AT_ONCE = 2**18
-# What is written in blocks of gigabytes is no tar: zeros are not read for hours.
+# No tar is written in blocks of gigabytes: zeros are not read for hours.
 _MOST_ZEROS = 2**28
 
 # A long name or a set of attributes; only damage or malice makes a larger one.
@@ -117,8 +117,8 @@ def iter_entry(
     """The images of one entry of a listing, each read once, a tar from front to back.
 
     Of a tar's members, those count that are files (no links) with an image's extension, or with
-    none and an image's first bytes. What is wrong with one image, or with one tar, is an item with
-    a reject reason. PNGs that may be label maps wait for the end of the tar, as their photographs
+    none and an image's first bytes. A fault of one image or one tar is an item with a
+    reject reason. PNGs that may be label maps wait for the end of the tar, as their photographs
     may come after them.
 
     Args:
@@ -150,7 +150,7 @@ def read_image_bytes(uri: str, offset: int, length: int) -> bytes:
     """The image's bytes once more, by the place that `iter_entry` gave.
 
     Raises:
-        ImageRejected: `missing`, `unreadable`, one of `PASSING`, or `changed` where the file no
+        ImageRejected: `missing`, `unreadable`, one of `TRANSIENT`, or `changed` where the file no
             longer holds as many bytes. Whether they are the same bytes is for the caller to check
             by image_id.
         StorageError: the file system can't be used at all.
@@ -180,7 +180,7 @@ def _rejected_where_unreadable(uri: str) -> Iterator[None]:
         raise ImageRejected(OUTSIDE_ROOTS, str(error)) from error
     except ShortReadError as error:
         raise ImageRejected(CHANGED, str(error)) from error
-    except PassingError as error:
+    except TransientError as error:
         raise ImageRejected(error.reason, str(error)) from error
     except TooLongError as error:
         raise ImageRejected(FILE_TOO_LARGE, str(error)) from error
@@ -211,7 +211,7 @@ def _whole_file(uri: str, size: int, max_bytes: int) -> ImageBytes:
 
 
 def _file_size(uri: str, known: int) -> int:
-    """Bytes, -1 where the server does not tell or would have to be asked for that alone."""
+    """Bytes, -1 where the server doesn't state it or it would take a request of its own."""
     if is_local(uri):
         return _regular_size(uri)
     if known >= 0 or is_web(uri):
@@ -282,7 +282,7 @@ class _TarReader:
             while (info := self._next(tar, end)) is not None:
                 if self._is_image(info) and (image := self._image(info)) is not None:
                     yield image
-                    if image.reject_reason == TRUNCATED_TAR or image.reject_reason in PASSING:
+                    if image.reject_reason == TRUNCATED_TAR or image.reject_reason in TRANSIENT:
                         break
                 end = tar.offset
         except ImageRejected as rejected:
@@ -325,7 +325,7 @@ class _TarReader:
 
         Tars that are written end to end (`cat a.tar b.tar`) are common where shards are put
         together. tarfile takes a bad header, and a missing one, for the end, and would with
-        `ignore_zeros` pass over whatever it can't read; the end is a block of zeros and no less.
+        `ignore_zeros` skip everything that it can't read; the end is a block of zeros and no less.
         """
         self._file.seek(tar.offset)
         if self._file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):

@@ -1,9 +1,9 @@
-"""Which PNGs of a corpus are label maps: truth drawn beside photographs, and no photographs.
+"""Recognition of label maps among a corpus's PNGs: annotations stored beside photographs.
 
-By their names alone, `STEM.mask.png` beside a photograph, and PNGs in VOC's folders of truth. A PNG
-with a palette is one where a photograph of its name lies beside it, or at the same place in a
-sibling of its folder: `JPEGImages/480p/bear/0.jpg` and `Annotations/480p/bear/0.png` (DAVIS). All
-of this can only be seen from what else is there, so that a drawing by itself is never one.
+Names alone decide for `STEM.mask.png` beside a photograph, and for PNGs in VOC's folders of label
+maps. A PNG with a palette is a label map if a photograph of its name is beside it, or at the same
+place in a sibling of its folder: `JPEGImages/480p/bear/0.jpg` and `Annotations/480p/bear/0.png`
+(DAVIS). All rules need other files, so that a single drawing is never taken for a label map.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Callable, Collection, Iterator
 
 from storage.files.file_kinds import extension_of
 
-# Where PASCAL VOC, and what is laid out like it, keeps its truth.
+# The folders of label maps in the layout of PASCAL VOC.
 _VOC_FOLDERS = frozenset({"SegmentationClass", "SegmentationObject"})
 _LABEL_MAP_END = ".mask.png"
 # Formats of photographs; beside a GIF of its name, a PNG with a palette is the same drawing.
 _PHOTOGRAPHS = ("jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "bmp", "avif", "jp2")
-# Siblings by name only: numbered pictures of two folders have equal names by chance.
+# Siblings by name only: numbered images of two folders have equal names by chance.
 # fmt: off
 _LABEL_MAP_FOLDERS = frozenset({
     "annotation", "annotations", "label", "labels", "mask", "masks", "seg", "segmentation",
     "segmentations", "segmentationclass", "segmentationobject", "segmentationclassaug", "gt",
     "groundtruth", "ground_truth", "trimaps",
 })
-_PICTURE_FOLDERS = frozenset({
+_IMAGE_FOLDERS = frozenset({
     "image", "images", "img", "imgs", "jpegimages", "jpgs", "photo", "photos", "photographs",
     "picture", "pictures", "rgb",
 })
@@ -32,7 +32,7 @@ _PICTURE_FOLDERS = frozenset({
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _COLOUR_TYPE = 25  # the byte of it in the file
 HEAD_BYTES = 32
-"""Bytes of a file that `is_palette_png` looks at."""
+"""Bytes of a file that `is_palette_png` reads."""
 
 
 def is_label_map_beside(name: str, exists: Callable[[str], bool]) -> bool:
@@ -58,27 +58,27 @@ def is_named_label_map(name: str) -> bool:
 
 
 def is_in_label_map_folder(path: str) -> bool:
-    """Whether the PNG at `path` lies in one of VOC's folders of truth."""
+    """Whether the PNG at `path` is in one of VOC's folders of label maps."""
     folder = path.rpartition("/")[0].rpartition("/")[2]
     return folder in _VOC_FOLDERS and extension_of(path) == "png"
 
 
 def is_palette_png(head: bytes) -> bool:
-    """Whether a file that begins so (`HEAD_BYTES` of it) is a PNG with a palette."""
+    """Whether a file with these first `HEAD_BYTES` bytes is a PNG with a palette."""
     return head.startswith(_PNG_HEAD) and head[_COLOUR_TYPE : _COLOUR_TYPE + 1] == b"\x03"
 
 
 def photograph_keys(path: str) -> Iterator[str]:
-    """Under what the picture at `path` (relative to the corpus) is looked for by label maps."""
+    """The keys under which label maps find the image at `path`, relative to the corpus."""
     extension = extension_of(path)
     if extension in _PHOTOGRAPHS:
         yield _stem(path)
-    if (place := _place_among_siblings(path, _PICTURE_FOLDERS)) is not None:
+    if (place := _place_among_siblings(path, _IMAGE_FOLDERS)) is not None:
         yield place
 
 
 def label_map_keys(path: str) -> Iterator[str]:
-    """Under what a PNG with a palette at `path` looks for its photograph.
+    """The keys under which a PNG with a palette at `path` finds its photograph.
 
     It is a label map if one of these is a key of `photograph_keys`.
     """

@@ -1,7 +1,7 @@
-"""What a source of a corpus holds, as Arrow tables that stay small at millions of files.
+"""Listings of corpora: Arrow tables that stay small at millions of files.
 
-`ListingBuilder` is what the readers of folders, tables and COCO files write into: rows go into
-Arrow chunks as they come, so that no Python object is kept per file.
+The readers of folders, tables and COCO files write into a `ListingBuilder`: rows go into Arrow
+chunks as they come, so that no Python object is kept per file.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from storage.files.filesystems import MissingFileError, is_outside, local_path, 
 IMAGE: Final = "image"
 TAR: Final = "tar"
 EXCLUDED: Final = "excluded"
-"""Under what `Listing.ignored` counts what patterns leave out."""
+"""The key in `Listing.ignored` of files that patterns leave out."""
 UNKNOWN: Final = "unknown"
-"""Kind of a file without extension, until somebody has looked into it."""
+"""Kind of a file without extension, until its first bytes have been read."""
 
 ENTRY_SCHEMA = pa.schema(
     [
@@ -54,7 +54,7 @@ REJECT_SCHEMA = pa.schema(
 _ROWS_PER_CHUNK = 65_536
 _MAX_IGNORED_EXTENSIONS = 200
 
-# What file systems call the value that changes with a file's content, best first.
+# File systems' names for the value that changes with a file's content, best first.
 # fmt: off
 _VERSION_KEYS = (
     "ETag", "etag", "e_tag", "checksum", "md5Hash", "content_md5", "CRC", "generation", "mtime",
@@ -72,9 +72,9 @@ class Listing:
         rejects: table of `REJECT_SCHEMA`, sorted by uri, what could not be listed and why.
         ignored: number of files passed over as neither image nor tar, by extension; '' stands
             for no extension and no image's first bytes, `other` for odd and rare ones; `hidden
-            file` and `hidden folder` for what is left out by `is_hidden`, a folder counting once,
-            whatever is in it; `label map` for masks that lie beside their photographs; `excluded`
-            for what a `Selection` leaves out.
+            file` and `hidden folder` for those that `is_hidden` leaves out, a folder counting
+            once; `label map` for label maps beside their photographs; `excluded` for those that
+            a `Selection` leaves out.
     """
 
     entries: pa.Table
@@ -86,7 +86,7 @@ class ListingBuilder:
     """Collects a listing; memory grows by the bytes of the URIs and little else."""
 
     def __init__(self, takes: Callable[[str, str], bool] | None = None) -> None:
-        """`takes` tells of a name and a kind whether the file is taken; by default, all are."""
+        """`takes`: whether a file of a name and a kind is taken; by default, all are."""
         self._takes = takes
         self._entries = _ChunkedRows(ENTRY_SCHEMA)
         self._rejects = _ChunkedRows(REJECT_SCHEMA)
@@ -107,8 +107,8 @@ class ListingBuilder:
         self._ignored.update(listing.ignored)
 
     def selects(self, name: str, kind: str) -> bool:
-        """Whether a file of this name, as it is written where it is named, is to be added; else it
-        is counted as excluded."""
+        """Whether a file of this name, as its table or JSON file writes it, is to be added; else
+        it is counted as excluded."""
         taken = self._takes is None or self._takes(name, kind)
         self._ignored[EXCLUDED] += not taken
         return taken

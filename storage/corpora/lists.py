@@ -1,4 +1,4 @@
-"""Lists of a corpus: `.txt` files of places, and `.jsonl` files of objects that have them."""
+"""Lists as corpora: `.txt` files of paths, and `.jsonl` files of objects with paths."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from storage.files.filesystems import display, open_binary, translated_errors
 from storage.files.json_files import is_text, parse_json
 
 Row = tuple[str, str | None, int | None, str | None]
-"""Where in the file (`line=3`); an image's place, size in bytes and ETag, None where unsaid."""
+"""Position in the file (`line=3`); an image's path, size in bytes and ETag, None where unknown."""
 
-_LONGEST_LINE = 2**20  # characters; what is longer is no list
+_LONGEST_LINE = 2**20  # characters; a longer line is no list's
 
 
 def check_list(uri: str, column: str = "") -> None:
@@ -33,13 +33,13 @@ def check_list(uri: str, column: str = "") -> None:
 def list_rows(uri: str, column: str = "") -> Iterator[Row]:
     """The rows of a `.txt` or `.jsonl` list, in order.
 
-    A text has one place a line; empty lines and those that begin with `#` are passed over, as in
-    vocabularies. Of JSON lines, the first object says by its names which of them has the places,
-    and others may lack it.
+    A text has one path or address a line; empty lines and those that begin with `#` are skipped,
+    as in vocabularies. In JSON lines, the keys of the first object decide which one has the paths,
+    and other objects may lack it.
 
     Args:
         uri: of the list.
-        column: the name in the JSON objects that the user gives; see `place_column`.
+        column: the key in the JSON objects, where the user names one; see `place_column`.
 
     Raises:
         CorpusError: it is no text, or a line of it is no JSON object; or as `place_column`.
@@ -81,7 +81,7 @@ def _json_object(uri: str, number: int, line: str) -> dict[str, Any]:
         row = parse_json(line)
     except ValueError as error:
         why = str(error)
-        if isinstance(error, json.JSONDecodeError):  # which would speak of line 1, always
+        if isinstance(error, json.JSONDecodeError):  # whose message always has line 1
             why = f"{error.msg}, character {error.pos + 1}"
         raise CorpusError(
             f"Line {number} of {display(uri)} is not valid JSON ({why}); correct it, or write "

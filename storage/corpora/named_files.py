@@ -1,4 +1,4 @@
-"""Files of a corpus that are named one by one, or that wildcards match."""
+"""Files of a corpus that are named one by one, or matched by wildcards."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from storage.files.filesystems import (
     translated_errors,
 )
 
-_Match = tuple[str, bool, Mapping[str, Any] | None]  # URI, whether it is a folder, what is known
+_Match = tuple[str, bool, Mapping[str, Any] | None]  # URI, whether it is a folder, its description
 
 
 @dataclass(eq=False)
 class Found:
-    """What wildcards match. Hidden files and folders that no pattern spells out are counted only.
+    """The matches of wildcards. Hidden files and folders are only counted, unless spelled out.
 
     Attributes:
         files: URIs of those that may be images or tars, by their names.
         folders: URIs.
         others: URIs of all other files.
         hidden: how many are hidden.
-        doubles: URIs of local folders that symbolic links show under another path already.
+        doubles: URIs of local folders that are found under another path already, by links.
         outside: URIs of local folders outside the roots to which symbolic links lead.
-        infos: of remote files, what the file system said of them, by URI.
-        spelled: parts of the patterns' paths, which are meant whatever they are called.
+        infos: of remote files, the file system's descriptions, by URI.
+        spelled: parts of the patterns' paths, which are not hidden.
     """
 
     files: list[str] = field(default_factory=list)
@@ -60,13 +60,13 @@ class Found:
 
     @property
     def has_images(self) -> bool:
-        """Whether a search for images is meant: there are some, and not by their contents alone."""
+        """Whether the patterns search for images: some match, and not by their contents alone."""
         return any(map(is_image, self.files)) or (
             not self.others and any(not extension_of(uri) for uri in self.files)
         )
 
     def add_matches(self, pattern: str) -> bool:
-        """Add what one pattern matches, in an order of its own; False if it is nothing.
+        """Add what one pattern matches, in a fixed order; False if nothing matches.
 
         Raises:
             StorageError: a remote file system can't be searched.
@@ -92,13 +92,13 @@ class Found:
         outside = set(filter(is_path_outside, _folders(paths)))
         paths, left_out = _without(paths, outside)
         self.outside += left_out
-        if "**" in pattern:  # which goes round in a loop of links until the system stops it
+        if "**" in pattern:  # which follows a loop of links until the system stops it
             paths, left_out = _without(paths, _doubles(_folders(paths)))
             self.doubles += left_out
         for path in paths:
             try:
                 is_folder = S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - once per file
-            except OSError:  # a broken link, or a folder that may not be entered; listing tells
+            except OSError:  # a broken link, or a folder that may not be entered: a reject later
                 is_folder = False
             yield local_uri(path), is_folder, None
 

@@ -1,4 +1,4 @@
-"""Patterns of names: what of a corpus is taken, and what is left out."""
+"""Include and exclude patterns for the files of a corpus."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from storage.files.filesystems import name_within
 
 @dataclass(frozen=True)
 class Selection:
-    """Which names are taken; by default, all.
+    """The names that are taken; by default, all.
 
-    Patterns are those of `fnmatch`, with upper and lower case told apart: `*` stands for anything,
-    slashes too, and `**/` for no folder as well. One that fits a folder fits all that is in it.
-    Names are relative to the corpus's root, with slashes; see `docs/corpora.md`.
+    Patterns are those of `fnmatch`, and case-sensitive: `*` matches anything, slashes too, and
+    `**/` also no folder. A pattern that matches a folder matches everything in it. Names are
+    relative to the corpus's root, with slashes; see `docs/corpora.md`.
 
     Attributes:
-        include: if there are any, one of them has to fit.
-        exclude: none of them may fit.
+        include: if there are any, one of them has to match.
+        exclude: none of them may match.
     """
 
     include: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ class Selection:
 
     @classmethod
     def of(cls, include: Sequence[str], exclude: Sequence[str]) -> Selection:
-        """With equal patterns spelled alike, and in an order of their own.
+        """A selection with normalised and sorted patterns.
 
         Raises:
             ConfigError: a pattern is empty.
@@ -50,8 +50,8 @@ class Selection:
     def takes(self, name: str, kind: str = "") -> bool:
         """Whether a file or member of this name is taken.
 
-        A tar (`kind` is `TAR`) is judged by what is to be left out alone: `include` is about the
-        images in it.
+        Only `exclude` applies to a tar itself (`kind` is `TAR`): `include` applies to the images
+        in it.
         """
         if self.takes_all:
             return True
@@ -61,7 +61,7 @@ class Selection:
         return kind == TAR or not self.include or bool(_pattern(self.include).match(name))
 
     def of_listing(self, listing: Listing, root: str) -> Listing:
-        """The listing without what is left out, which is counted; `root`: URI of its folder."""
+        """The listing of the taken files, with the others counted; `root`: URI of its folder."""
         if self.takes_all:
             return listing
         entries = listing.entries

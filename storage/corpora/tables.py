@@ -1,4 +1,4 @@
-"""Tables of a corpus: files with a column of places, Parquet, CSV and TSV read in batches."""
+"""Tables as corpora: Parquet, CSV and TSV files with a column of paths, read in batches."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from storage.access.credentials import carries_password
-from storage.access.protocols import is_spoken, protocol_of
+from storage.access.credentials import has_password
+from storage.access.protocols import is_supported, protocol_of
 from storage.access.roots import open_file_path
 from storage.corpora.columns import place_column, require_one
 from storage.corpora.listing import IMAGE, TAR, ListingBuilder
@@ -48,10 +48,10 @@ def check_table(uri: str, column: str = "") -> None:
 
     Args:
         uri: of the table or list.
-        column: that says where images are, where the user names one; see `place_column`.
+        column: the column of images' paths, where the user names one; see `place_column`.
 
     Raises:
-        CorpusError: it is not a table of its kind, or has no column of places, or several.
+        CorpusError: it is not a table of its kind, or has no column of paths, or several.
         StorageError: it can't be read.
     """
     if is_list(uri):
@@ -62,10 +62,10 @@ def check_table(uri: str, column: str = "") -> None:
 
 
 def list_table(uri: str, builder: ListingBuilder, column: str = "") -> None:
-    """Adds every row's file; whatever does not end in .tar is taken for an image.
+    """Adds every row's file: a tar by its extension, everything else as an image.
 
     Local files are stat'ed, and those that are missing rejected. Of other files the table's
-    `size` and `etag` are taken, where it has such columns; nothing is asked over a network.
+    `size` and `etag` are taken, where it has such columns; no request is made.
 
     Args:
         uri: of the table or list.
@@ -73,14 +73,14 @@ def list_table(uri: str, builder: ListingBuilder, column: str = "") -> None:
         column: as in `check_table`.
 
     Raises:
-        CorpusError: the table is damaged, or has no column of places, or several.
+        CorpusError: the table is damaged, or has no column of paths, or several.
         StorageError: it can't be read, or the package for a protocol that it names is missing.
     """
     base = _Base(uri)
     for where, name, size, etag in list_rows(uri, column) if is_list(uri) else _rows(uri, column):
-        if name and carries_password(name):
+        if name and has_password(name):
             builder.reject(f"{uri}#{where}", CREDENTIALS_IN_URI)
-        elif name and not is_spoken(name):
+        elif name and not is_supported(name):
             builder.reject(f"{uri}#{where}", UNSUPPORTED_ADDRESS)
         elif name:
             _add_row(name, base.uri_of(name), size, etag, builder)
@@ -165,7 +165,7 @@ class _Base:
 def _batches(uri: str, column: str) -> Iterator[pa.RecordBatch]:
     """Batches with exactly the columns `_COLUMNS`; those that the table lacks are null.
 
-    The column of places is called `uri` in them, whatever the table calls it.
+    The column of paths is called `uri` in them, also where the table has another name for it.
     """
     with _open_table(uri) as file, _table_errors(uri):
         names = _column_names(uri, file)

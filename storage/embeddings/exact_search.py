@@ -2,9 +2,9 @@
 
 FAISS's flat index is the fastest exact search on float32 that fits; its float16 quantiser has no
 matrix-product path. Here rows stream through a buffer of fixed size: converted, multiplied with
-all queries at once, and only scores that could belong to a query's best k are looked at: those less
-than float32's rounding error below its current k-th best. What is left is scored again in float64,
-which makes the order exact whatever the hardware and however the rows are cut into blocks.
+all queries at once, and only scores that could belong to a query's best k are kept: those less
+than float32's rounding error below its current k-th best. The kept rows are scored again in
+float64, which makes the order exact on any hardware and for any split of the rows into blocks.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from storage.embeddings.parts import Block
 
 # Rows multiplied at once on a CPU: few enough for their float32 copy to stay in its cache.
 CPU_BLOCK_ROWS = 2_048
-# Rows whose scores are looked at in one go; a GPU multiplies as many at once.
+# Rows whose scores are compared in one go; a GPU multiplies as many at once.
 _ROWS_OFFERED_AT_ONCE = 16_384
 
-# Candidates a query may hold beyond k. Where more rows than that are too close to tell apart, as
-# copies of one picture are, float64 decides at once instead of at the end.
+# Candidates a query may hold beyond k. Where more rows than that are too close for float32, such as
+# copies of one image, float64 decides at once instead of at the end.
 _CROWD = 1_024
 
-# Queries whose candidates are fetched in one go: bounds what is held of them.
+# Queries whose candidates are fetched in one go, which bounds their memory.
 _RESCORED_TOGETHER = 64
 
 # Half a unit in the last place of float32: the relative error of one rounding.
@@ -43,7 +43,7 @@ def exact_search(
     """The k rows of largest inner product for every query.
 
     Args:
-        blocks: float16 rows [n_i, d], in any sizes; each is held only while it is looked at.
+        blocks: float16 rows [n_i, d], in any sizes; each is held only while it is scored.
         queries: float32 [q, d].
         k: how many, at most the number of rows.
         fetch: gives the rows at int64 positions [m], for the last scoring in float64.
@@ -55,7 +55,7 @@ def exact_search(
     """
     if not len(queries):
         return np.empty((0, k), dtype=np.float32), np.empty((0, k), dtype=np.int64)
-    finalists = _Finalists(queries, k, fetch, device)
+    finalists = _Candidates(queries, k, fetch, device)
     by_column = torch.from_numpy(np.ascontiguousarray(queries.T, dtype=np.float32)).to(device)
     multiply = _Multiplier(by_column)
     for block in blocks:
@@ -91,7 +91,7 @@ class _Multiplier:
 
 
 def _flat_nonzero(mask: torch.Tensor) -> torch.Tensor:
-    """Flat int64 indices of what is true; numpy finds a few among many six times faster."""
+    """Flat int64 indices of true values; numpy finds a few among many six times faster."""
     if mask.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.reshape(-1).nonzero()[:, 0]
@@ -136,10 +136,10 @@ def rescore(
     return scores, positions
 
 
-class _Finalists:
+class _Candidates:
     """All rows so far that may be among the best k of a query.
 
-    A float32 product errs by at most `d u |row| |query|`, in whatever order it is summed. A row
+    A float32 product errs by at most `d u |row| |query|`, in any order of summation. A row
     whose score is more than twice that below the k-th best score is beaten by k rows for certain;
     all others stay. Scores above this threshold are put aside and sorted in only when many have
     gathered: after the first blocks hardly any score passes, and a sort a block would cost more
@@ -189,7 +189,7 @@ class _Finalists:
         ]
 
     def _safe_threshold(self, scores: torch.Tensor) -> torch.Tensor:
-        """[q, 1], from scores [q, n >= k]: what is below can't be among the best k."""
+        """[q, 1], from scores [q, n >= k]: rows below it can't be among the best k."""
         worst_of_best = scores.topk(self._k, dim=1).values[:, -1:]
         return worst_of_best - self._doubt * self._largest_norm
 
@@ -211,7 +211,7 @@ class _Finalists:
         self._positions = positions.gather(1, kept)
 
     def _waiting_by_query(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What was put aside, as scores [q, w] and positions [q, w], filled up with -inf."""
+        """The waiting scores, as scores [q, w] and positions [q, w], filled up with -inf."""
         query, position, score = (torch.cat(column) for column in zip(*self._waiting, strict=True))
         self._waiting, self._waiting_count = [], 0
         order = torch.argsort(query, stable=True)

@@ -1,4 +1,4 @@
-"""Approximate indices: a FAISS file made by a factory string, trained and filled in blocks."""
+"""Approximate indices: FAISS files made by a factory string, trained and filled in blocks."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def build(
 
 
 def check(factory: str, parameters: str, dimension: int, rows: int | None) -> None:
-    """Find out, before anything is embedded, what can't become an index or be searched as asked.
+    """Check, before anything is embedded, that an index can be built and searched as configured.
 
     Args:
         factory: a FAISS factory string.
         parameters: for searching, such as `nprobe=16`.
         dimension: d.
-        rows: at most so many there will be to train on; None where that isn't known.
+        rows: the most rows that there will be to train on; None if unknown.
 
     Raises:
         ConfigError: FAISS doesn't know the factory string or the parameters, or needs more rows.
@@ -143,7 +143,7 @@ def search(
     if parameters:
         _set_parameters(index, parameters)
     try:
-        # Some values are only found wanting here, such as nprobe=0.
+        # Some bad values fail only here, such as nprobe=0.
         scores, positions = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
     except RuntimeError as error:
         raise _wrong_parameters(parameters, error) from error
@@ -167,7 +167,7 @@ def _wrong_parameters(parameters: str, error: Exception) -> ConfigError:
 
 def recall(found: np.ndarray, exact: np.ndarray) -> float:
     """recall@k: the share of the exact k [q, k] that was found [q, k], over all queries."""
-    hits = sum(len(np.intersect1d(row, truth)) for row, truth in zip(found, exact, strict=True))
+    hits = sum(len(np.intersect1d(*rows)) for rows in zip(found, exact, strict=True))
     return hits / exact.size
 
 
@@ -178,7 +178,7 @@ def _set_seed(index: Any, seed: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """FAISS's own words, without the C++ signature and source line in front of them."""
+    """FAISS's message, without the C++ signature and source line in front of it."""
     text = " ".join(str(error).split())
     text = re.sub(r"^Error in .*? at \S+:\d+: ", "", text)
     text = re.sub(r"^Error: '.*?' failed(?:: )?", "", text)

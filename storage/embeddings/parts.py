@@ -16,7 +16,7 @@ from storage.errors.exceptions import ArtifactError
 class Block:
     """Consecutive rows of an index: positions `start` to `start + len(rows)`.
 
-    The rows are valid until the next block is asked for: blocks of one part share their memory.
+    The rows are valid until the next block: blocks of one part share their memory.
     """
 
     start: int
@@ -47,7 +47,7 @@ def write_embeddings(rows: np.ndarray, file: IO[bytes]) -> None:
 def read_embeddings(file: IO[bytes], rows_at_once: int) -> Iterator[np.ndarray]:
     """Stream the rows of an `.npy` file in order, through a buffer that is used again and again.
 
-    Reading is faster than memory mapping for rows that are looked at once, needs no more memory
+    Reading is faster than memory mapping for rows that are used once, needs no more memory
     than the buffer, and works on object stores as well.
 
     Args:

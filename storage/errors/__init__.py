@@ -1,4 +1,4 @@
-"""What goes wrong, in words: errors that stop a command, reasons that are counted, bad numbers.
+"""Errors that stop a command, reject reasons that are counted, and checks of numbers.
 
 May import nothing of ours. Front door: `exceptions.ZutisError`.
 """

@@ -1,4 +1,4 @@
-"""Everything that can go wrong for a user, as one short tree.
+"""The exceptions that users see, as one short tree.
 
 A `ZutisError` carries one sentence that says what happened, where, and what to do; the command
 line prints it and exits with code 2. Errors of foreign libraries (fsspec, PIL, FAISS, YAML) are
@@ -14,7 +14,7 @@ import unicodedata
 class ZutisError(Exception):
     """A failure that the user can act on; its text is a complete sentence.
 
-    What it names may hold line breaks, commands to terminals, bytes that are no UTF-8, and half a
+    Names in the text may hold line breaks, terminal commands, bytes that are not UTF-8, and half a
     pair of surrogates: they are escaped, so that terminals, logs and Prefect's API take the text.
     """
 

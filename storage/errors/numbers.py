@@ -1,4 +1,4 @@
-"""Numbers that users give: whatever they stand for, those that no machine can use are refused."""
+"""Checks of users' numbers: infinite, NaN and absurdly large ones are refused."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Final
 from storage.errors.exceptions import ConfigError
 
 LARGEST: Final = 2**31 - 1
-"""Of what is counted or measured: pixels, images, megabytes, seconds."""
+"""Of counts and measures: pixels, images, megabytes, seconds."""
 LARGEST_SEED: Final = 2**63 - 1
 _LONG: Final = 10**30
 
 
 def check_numbers(settings: Any) -> None:
-    """Look at all numbers of a dataclass, those in its tuples included.
+    """Check all numbers of a dataclass, those in its tuples included.
 
     Raises:
         ConfigError: one is infinite, not a number, or larger than anything it could count.
@@ -36,7 +36,7 @@ def check_named_numbers(values: Mapping[str, Any]) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value for a sentence; Python writes no integer of more than 4,300 digits."""
+    """A value in a message; Python writes no integer of more than 4,300 digits."""
     if isinstance(value, int) and abs(value) > _LONG:
         return f"a number of {value.bit_length():,} bits"
     return repr(value)

@@ -1,7 +1,7 @@
-"""Every reason for which a file of a corpus is left out, with the line that explains it.
+"""Reject reasons: why a file of a corpus is left out, each with a one-line explanation.
 
-The words are recorded in image records and counted in summaries, so they never change their
-meaning. What a stage adds of its own (such as a blank mask) is not a reason of this list.
+The words are recorded in image records and counted in summaries, so their meanings never change.
+Reasons that a single stage adds (such as a blank mask) are not in this list.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ DUPLICATE_MEMBER: Final = "duplicate_member"
 LABEL_MAP: Final = "label_map"
 HIDDEN_MEMBER: Final = "hidden_member"
 
-# While reading from a web server: trouble of its own, which may have passed by the next run.
+# While reading from a web server: transient errors, which may have passed by the next run.
 TIMED_OUT: Final = "timed_out"
 TOO_MANY_REQUESTS: Final = "too_many_requests"
 SERVER_ERROR: Final = "server_error"
 CONNECTION_LOST: Final = "connection_lost"
 
-PASSING: Final = frozenset({TIMED_OUT, TOO_MANY_REQUESTS, SERVER_ERROR, CONNECTION_LOST})
-"""No property of the image: whoever keeps what was read asks again for these."""
+TRANSIENT: Final = frozenset({TIMED_OUT, TOO_MANY_REQUESTS, SERVER_ERROR, CONNECTION_LOST})
+"""Not properties of the image: files with these reasons are requested again by later runs."""
 
 # While decoding.
 NOT_AN_IMAGE: Final = "not_an_image"
@@ -73,7 +73,7 @@ REJECT_REASONS: Final[dict[str, str]] = {
     EMPTY_FILE: "the file holds no bytes",
     FILE_TOO_LARGE: "the file is larger than the limit on bytes",
     NOT_A_TAR: "the file ends in .tar and is no (uncompressed) tar",
-    TRUNCATED_TAR: "the tar is cut, damaged or followed by what is no tar; images before are kept",
+    TRUNCATED_TAR: "the tar is cut, damaged or followed by other data; images before that are kept",
     UNSAFE_MEMBER_NAME: "the tar member's name is absolute or leads out of the tar by `..`",
     DUPLICATE_MEMBER: "the tar holds a member of this name already; the first one is kept",
     LABEL_MAP: "the tar member is the label map of a photograph in the same tar",
@@ -96,7 +96,7 @@ REJECT_REASONS: Final[dict[str, str]] = {
     ALPHA: "transparency",
 }
 
-# What is odd about images that are used all the same; counted, never a reason to leave one out.
+# Oddities of images that are used all the same; counted, never a reason to leave an image out.
 DAMAGED_METADATA: Final = "damaged_metadata"
 ODD_FILE: Final = "odd_file"
 

@@ -1,4 +1,4 @@
-"""Pieces of the sentences that users are told."""
+"""Helpers for the wording of messages: shortened lists, counts by kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CoCA (Zhang et al. 2020): 1,295 pictures of 80 categories, one category a picture.
+"""CoCA (Zhang et al. 2020): 1,295 images of 80 categories, one category an image.
 
     coca/
       image/CATEGORY/NAME.jpg …
@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from storage.annotations.benchmark import Benchmark, Needed
+from storage.annotations.benchmark import Benchmark, RequiredPath
 from storage.annotations.category_names import shipped_names
 from storage.annotations.evaluation_set import EvaluationSet
 from storage.annotations.label_maps import (
@@ -26,27 +26,27 @@ from storage.errors.exceptions import CorpusError
 
 
 def open_coca(folder: Path) -> EvaluationSet:
-    """CoCA; `folder` as in the module's text.
+    """CoCA; `folder` as in the module's docstring.
 
     Raises:
-        CorpusError: pictures and masks don't match, or a folder is none of the categories.
+        CorpusError: images and masks don't match, or a folder is none of the categories.
     """
-    pictures, masks = folder / "image", folder / "binary"
+    images_folder, masks_folder = folder / "image", folder / "binary"
     names = shipped_names("coca")
     labels = {name: label for label, name in enumerate(names, 1)}
-    pairs = paired_files(pictures, masks, "coca")
-    strangers = sorted({mask.parent for *_, mask in pairs if mask.parent.name not in labels})
-    if strangers:
+    pairs = paired_files(images_folder, masks_folder, "coca")
+    unknown = sorted({mask.parent for *_, mask in pairs if mask.parent.name not in labels})
+    if unknown:
         raise CorpusError(
-            f"CoCA has {len(strangers):,} folders that are none of its {len(names)} categories"
-            f" (first: {strangers[0]}); remove or rename them."
+            f"CoCA has {len(unknown):,} folders that are none of its {len(names)} categories"
+            f" (first: {unknown[0]}); remove or rename them."
         )
     images = [
         labelled_image(
-            number, str(picture.relative_to(pictures)), picture, mask,
+            number, str(image.relative_to(images_folder)), image, mask,
             MaskCoding(labels[mask.parent.name]),
         )
-        for number, (_, picture, mask) in enumerate(pairs, 1)
+        for number, (_, image, mask) in enumerate(pairs, 1)
     ]  # fmt: skip
     return EvaluationSet(name="coca", categories=names, images=tuple(images))
 
@@ -55,7 +55,7 @@ COCA: Final = Benchmark(
     name="coca",
     what="CoCA: 80 categories, semantic",
     folders=("coca", "CoCA"),
-    needs=(Needed("image", files=1_295), Needed("binary", files=1_295)),
+    requires=(RequiredPath("image", files=1_295), RequiredPath("binary", files=1_295)),
     images=1_295,
     sources=("http://zhaozhang.net/coca.html",),
     reader=open_coca,

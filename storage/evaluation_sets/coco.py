@@ -7,8 +7,8 @@ COCO 2017 val, as the downloads unpack:
       val2017/000000000139.jpg …
 
 Images without annotations are background and count, as in the reference (`datasets/coco2017.py`,
-`remove_images_without_mask=False`). How label maps are painted from objects is said in
-`coco_annotations`.
+`remove_images_without_mask=False`). `coco_annotations` describes how label maps are painted from
+objects.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from storage.annotations.benchmark import Benchmark, Needed
+from storage.annotations.benchmark import Benchmark, RequiredPath
 from storage.annotations.category_names import shipped_categories
 from storage.annotations.coco_annotations import (
     LEFT_OUT,
     Annotation,
-    CocoTruth,
+    CocoGroundTruth,
     fault_in,
     parse_annotations,
 )
@@ -35,15 +35,15 @@ from storage.files.filesystems import display, exists, is_local, join_uri, local
 from storage.files.json_files import is_text
 from storage.vocabularies.vocabulary import BACKGROUND
 
-# A first image that was deleted should not hide where the others are.
+# Images tried to find the folder: some may have been deleted.
 _NAMES_TRIED: Final = 20
 _FAULTS_NAMED: Final = 5
-# Of a picture that `image_decoding.decode` takes.
+# The limit of `storage.images.decoding.decode`.
 _MAX_SIDE: Final = 16_384
 
 
 def open_coco2017_val(folder: Path) -> EvaluationSet:
-    """COCO 2017 val: 5,000 images, 80 categories; `folder` as in the module's text."""
+    """COCO 2017 val: 5,000 images, 80 categories; `folder` as in the module's docstring."""
     return open_coco_layout(
         "coco2017-val", folder / "annotations/instances_val2017.json", folder / "val2017"
     )
@@ -52,12 +52,12 @@ def open_coco2017_val(folder: Path) -> EvaluationSet:
 def open_coco_layout(
     name: str, annotations: Path, images: Path, wanted: Collection[int] | None = None
 ) -> EvaluationSet:
-    """A set with COCO's own 80 categories, all of them whichever occur.
+    """A set with all of COCO's own 80 categories, whether they occur or not.
 
     Args:
         name: of the set.
         annotations: the JSON file.
-        images: the folder of the pictures.
+        images: the folder of the images.
         wanted: ids of the images to take; None for all.
 
     Raises:
@@ -72,7 +72,7 @@ def open_coco_layout(
 def open_coco_json(uri: str, images: str | None = None, *, skip_bad: bool = False) -> EvaluationSet:
     """Own data: a JSON file in COCO's format for instances, with the categories that it lists.
 
-    Categories are in the order of their ids, images too. The set is called like the file. A
+    Categories are in the order of their ids, images too. The set has the file's name. A
     category called background is label 0, painted where it is annotated, and no object.
 
     Args:
@@ -84,7 +84,7 @@ def open_coco_json(uri: str, images: str | None = None, *, skip_bad: bool = Fals
 
     Raises:
         CorpusError: no valid JSON of this format; images that are missing or have the same id;
-            annotations of unknown images or categories, or whose mask can't be what was meant.
+            annotations of unknown images or categories, or with masks that can't be right.
         StorageError: a file system can't be reached.
     """
     file = _InstanceFile(uri, None, skip_bad=skip_bad)
@@ -107,7 +107,7 @@ class _InstanceFile:
         self._skipped: tuple[str, ...] = ()
 
     def evaluation_set(self, name: str, folder: str, known: dict[int, str] | None) -> EvaluationSet:
-        """The set; `known` are the categories that it must be in, else it has the file's own."""
+        """The set; `known` are its expected categories, else it has the file's own."""
         background = {} if known else self._background()
         categories = self._agreed_categories(known, background)
         labels_by_id = {category_id: label for label, category_id in enumerate(categories, 1)}
@@ -122,7 +122,7 @@ class _InstanceFile:
                 image_id=image_id,
                 name=image["file_name"],
                 uri=join_uri(folder, image["file_name"]),
-                truth=CocoTruth(
+                ground_truth=CocoGroundTruth(
                     (image["height"], image["width"]), tuple(of_image[image_id]), labels_by_id
                 ),
             )
@@ -132,7 +132,7 @@ class _InstanceFile:
             name=name,
             categories=tuple(categories.values()),
             images=tuple(images),
-            # Left out where they say nothing new: such a set's digest is then what it always was.
+            # Left out where they equal the labels: the digest of such a set stays as it was.
             category_ids=() if _are_labels(categories) else tuple(categories),
             skipped=self._skipped,
             notes=self._notes(background),
@@ -241,7 +241,7 @@ class _InstanceFile:
         return tuple(notes)
 
     def _background(self) -> dict[int, str]:
-        """The categories that are called background."""
+        """The categories named background."""
         return {
             number: name
             for number, name in self._categories.items()
@@ -278,7 +278,7 @@ class _InstanceFile:
         return known
 
     def _check_files(self, folder: str) -> None:
-        # A remote store would be asked once an image; there, reading a missing one says so.
+        # A remote store would need a request per image; there, reading a missing one fails.
         if not is_local(folder):
             return
         names = [image["file_name"] for image in self._images.values()]
@@ -296,7 +296,7 @@ class _InstanceFile:
 
 
 def _named(value: Any) -> str:
-    """An annotation, for people."""
+    """An annotation's name in messages."""
     if isinstance(value, Annotation):
         return f"annotation {display(str(value.annotation_id))[:50]} of image {value.image_id}"
     number = value.get("id") if isinstance(value, dict) else value
@@ -331,7 +331,10 @@ COCO2017_VAL: Final = Benchmark(
     name="coco2017-val",
     what="COCO 2017 val: 80 categories, semantic and instances",
     folders=("coco2017", "coco"),
-    needs=(Needed("annotations/instances_val2017.json"), Needed("val2017", files=5_000)),
+    requires=(
+        RequiredPath("annotations/instances_val2017.json"),
+        RequiredPath("val2017", files=5_000),
+    ),
     images=5_000,
     sources=(
         "http://images.cocodataset.org/zips/val2017.zip",

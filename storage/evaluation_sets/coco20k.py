@@ -6,8 +6,8 @@
       coco_20k_filenames.txt                        a file name a line
 
 The reference (`datasets/coco20k.py`) takes an image's id from the digits at the end of its file
-name, and scores instances of all 80 categories, crowds as COCO does. The semantic truth is as that
-of COCO 2017 val.
+name, and scores instances of all 80 categories, crowds as COCO does. The semantic ground truth is
+as that of COCO 2017 val.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from storage.annotations.benchmark import Benchmark, Needed, read_list
+from storage.annotations.benchmark import Benchmark, RequiredPath, read_list
 from storage.annotations.evaluation_set import EvaluationSet
 from storage.errors.exceptions import CorpusError
 from storage.evaluation_sets.coco import open_coco_layout
@@ -27,7 +27,7 @@ _ID: Final = re.compile(r"(?<![0-9])([0-9]{1,18})\.jpe?g$", re.IGNORECASE)
 
 
 def open_coco20k(folder: Path) -> EvaluationSet:
-    """COCO-20K; `folder` as in the module's text.
+    """COCO-20K; `folder` as in the module's docstring.
 
     Raises:
         CorpusError: as `open_coco_layout`, and for a list that can't be read.
@@ -43,7 +43,7 @@ def _image_ids(path: Path) -> frozenset[int]:
     if bad or not names:
         raise CorpusError(
             f"The list {path} has {len(bad):,} lines of {len(names):,} that are no file names of"
-            f" COCO's pictures; download it again."
+            f" COCO's images; download it again."
         )
     return frozenset(int(match[1]) for match in found if match)
 
@@ -52,7 +52,11 @@ COCO20K: Final = Benchmark(
     name="coco20k",
     what="COCO-20K: 80 categories, instances (and semantic)",
     folders=("coco", "coco20k", "coco2014"),
-    needs=(Needed(_ANNOTATIONS), Needed("train2014", files=19_817), Needed(_LIST)),
+    requires=(
+        RequiredPath(_ANNOTATIONS),
+        RequiredPath("train2014", files=19_817),
+        RequiredPath(_LIST),
+    ),
     images=19_817,
     sources=(
         "http://images.cocodataset.org/zips/train2014.zip",

@@ -1,4 +1,4 @@
-"""CUB-200-2011 (Wah et al. 2011): the 5,794 test pictures of 200 kinds of birds.
+"""CUB-200-2011 (Wah et al. 2011): the 5,794 test images of 200 kinds of birds.
 
     CUB_200_2011/
       classes.txt             `1 001.Black_footed_Albatross` …
@@ -8,10 +8,10 @@
       segmentations/001.Black_footed_Albatross/….png
 
 The segmentations are an archive of their own and may lie beside `CUB_200_2011/`, too. They are
-grey: the share of five annotators that took a pixel for the bird. What most of them did, 128 and
-more of 255, is the bird here.
+grey: the share of five annotators that took a pixel for the bird. The majority, 128 and more of
+255, is the bird here.
 
-Two sets have the same pictures and masks: `cub200` has the 200 fine-grained names (the folders'
+Two sets have the same images and masks: `cub200` has the 200 fine-grained names (the folders'
 names without number and underscores), and `cub200-bird` the one high-level name "bird".
 """
 
@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from storage.annotations.benchmark import Benchmark, Needed, read_list
+from storage.annotations.benchmark import Benchmark, RequiredPath, read_list
 from storage.annotations.evaluation_set import EvaluationSet
 from storage.annotations.label_maps import (
     MaskCoding,
@@ -31,13 +31,13 @@ from storage.annotations.label_maps import (
 )
 from storage.errors.exceptions import CorpusError
 
-_SEGMENTATIONS: Final = Needed("segmentations", elsewhere=("../segmentations",))
+_SEGMENTATIONS: Final = RequiredPath("segmentations", elsewhere=("../segmentations",))
 _TEST: Final = "0"
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
 def open_cub200(name: str, folder: Path) -> EvaluationSet:
-    """The test pictures with fine-grained names, or as birds.
+    """The test images with fine-grained names, or as birds.
 
     Args:
         name: `cub200` or `cub200-bird`.
@@ -48,16 +48,22 @@ def open_cub200(name: str, folder: Path) -> EvaluationSet:
     """
     classes = _classes(folder / "classes.txt")
     listed = _test_images(folder)
-    pictures = [folder / "images" / path for path in listed.values()]
+    paths = [folder / "images" / relative for relative in listed.values()]
     masks_folder = _SEGMENTATIONS.find(folder) or folder / _SEGMENTATIONS.path
-    masks = [masks_folder / PurePosixPath(path).with_suffix(".png") for path in listed.values()]
-    require_files(name, {"pictures": pictures, "segmentations": masks})
+    masks = [
+        masks_folder / PurePosixPath(relative).with_suffix(".png") for relative in listed.values()
+    ]
+    require_files(name, {"images": paths, "segmentations": masks})
     birds_only = name == "cub200-bird"
     images = [
         labelled_image(
-            image_id, path, picture, mask, MaskCoding(1 if birds_only else _label(classes, path))
+            image_id,
+            relative,
+            path,
+            mask,
+            MaskCoding(1 if birds_only else _label(classes, relative)),
         )
-        for (image_id, path), picture, mask in zip(listed.items(), pictures, masks, strict=True)
+        for (image_id, relative), path, mask in zip(listed.items(), paths, masks, strict=True)
     ]
     categories = ("bird",) if birds_only else tuple(map(_name, classes))
     return EvaluationSet(name=name, categories=categories, images=tuple(images))
@@ -116,11 +122,11 @@ def _benchmark(name: str, what: str) -> Benchmark:
         name=name,
         what=what,
         folders=("CUB_200_2011", "cub200/CUB_200_2011"),
-        needs=(
-            Needed("classes.txt"),
-            Needed("images.txt"),
-            Needed("train_test_split.txt"),
-            Needed("images", files=11_788),
+        requires=(
+            RequiredPath("classes.txt"),
+            RequiredPath("images.txt"),
+            RequiredPath("train_test_split.txt"),
+            RequiredPath("images", files=11_788),
             _SEGMENTATIONS,
         ),
         images=5_794,
@@ -134,5 +140,5 @@ def _benchmark(name: str, what: str) -> Benchmark:
 
 CUB200: Final = (
     _benchmark("cub200", "CUB-200-2011 test: 200 kinds of birds, semantic"),
-    _benchmark("cub200-bird", 'the same pictures with the one name "bird", semantic'),
+    _benchmark("cub200-bird", 'the same images with the one name "bird", semantic'),
 )

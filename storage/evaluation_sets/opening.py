@@ -1,11 +1,11 @@
-"""Data sets to evaluate on, by name or by place: the way in to their readers.
+"""Opening evaluation sets, by name or by path.
 
 A spec is one of
 
     coco2017-val, coco2017-val-stuff, coco20k, coca, imagenet-s50, imagenet-s300, imagenet-s919,
     voc2012-val, cub200, cub200-bird  published sets, below the folder of all data
     coco:FILE.json[@IMAGES]           own data in COCO's format; local or remote
-    folder:IMAGES+LABELS[+NAMES]      own pictures and label maps
+    folder:IMAGES+LABELS[+NAMES]      own images and label maps
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from storage.annotations.evaluation_set import (
     IGNORE,
     EvaluationImage,
     EvaluationSet,
-    InstanceTruth,
+    InstanceAnnotation,
 )
 from storage.annotations.label_maps import open_folders
 from storage.errors.exceptions import ConfigError
@@ -37,7 +37,7 @@ __all__ = [
     "Benchmark",
     "EvaluationImage",
     "EvaluationSet",
-    "InstanceTruth",
+    "InstanceAnnotation",
     "data_folder",
     "open_evaluation_set",
 ]
@@ -46,10 +46,10 @@ DATA_VARIABLE: Final = "ZUTIS_DATA"
 
 
 def open_evaluation_set(spec: str, root: Path | None, *, skip_bad: bool = False) -> EvaluationSet:
-    """Open a data set to evaluate on; no picture is read.
+    """Open a data set to evaluate on; no image is read.
 
     Args:
-        spec: as in the module's text.
+        spec: as in the module's docstring.
         root: the folder of all data, for published sets; None for the environment variable
             ZUTIS_DATA.
         skip_bad: leave faulty annotations out and list them; for coco:FILE.json alone.
@@ -81,7 +81,7 @@ def open_evaluation_set(spec: str, root: Path | None, *, skip_bad: bool = False)
 
 
 def data_folder(root: Path | None) -> Path:
-    """The folder of all data: `root`, or what ZUTIS_DATA names.
+    """The folder of all data: `root`, or ZUTIS_DATA.
 
     Raises:
         ConfigError: neither is given, or it is no folder, or lies outside the roots.
@@ -112,10 +112,10 @@ def _open_folders(place: str) -> EvaluationSet:
     for each in filter(None, place.split("+")):
         refuse_path(each)
     match place.split("+"):
-        case [pictures, labels] if pictures and labels:
-            return open_folders(Path(pictures), Path(labels))
-        case [pictures, labels, names] if pictures and labels and names:
-            return open_folders(Path(pictures), Path(labels), Path(names))
+        case [images, labels] if images and labels:
+            return open_folders(Path(images), Path(labels))
+        case [images, labels, names] if images and labels and names:
+            return open_folders(Path(images), Path(labels), Path(names))
     raise ConfigError(
         f"The data set 'folder:{display(place)}' is not of the form folder:IMAGES+LABELS[+NAMES]."
     )

@@ -1,4 +1,4 @@
-"""Files, wherever they lie: URIs in, bytes out, foreign errors translated; durable writing.
+"""File access: URIs in, bytes out, foreign errors translated; durable writing.
 
 May import `errors`, `access` and `web`. Front door: `filesystems`.
 """

@@ -1,4 +1,4 @@
-"""Files that a local disk keeps once it has said so, created at once or not at all."""
+"""Durable and atomic writing of local files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Like `mkdir -p`, also while somebody sweeps an attempt and with it the empty key's folder."""
+    """Like `mkdir -p`, also while another process sweeps an attempt and its key's empty folder."""
     for _ in range(3):
         with contextlib.suppress(FileNotFoundError):
             path.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def make_folder(path: Path) -> None:
 
 
 def sync_file(file: IO[bytes]) -> None:
-    """Have the disk keep what was written; a disk that finds itself full only now says so here."""
+    """Flush the file to disk; an error of a full disk may come only here."""
     try:
         descriptor = file.fileno()
     except (AttributeError, io.UnsupportedOperation):

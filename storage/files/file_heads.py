@@ -1,4 +1,4 @@
-"""How files begin: a few bytes of each, of many files at a time."""
+"""The first bytes of many files at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_heads(uris: Sequence[str], length: int) -> list[bytes]:
         length: >= 1.
 
     Returns:
-        one item a file, in order; empty for what can't be read, and for what is no regular file.
+        One item per file, in order; empty for unreadable files and for irregular ones.
 
     Raises:
         UnreachableError: the file system can't be used at all.

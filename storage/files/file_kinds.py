@@ -1,4 +1,4 @@
-"""What a file is, judged by its name alone: an image, a tar, a table, or none of these."""
+"""Kinds of files by name: image, tar, table, list or other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ IMAGE_EXTENSIONS = frozenset({
     "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pnm",
     "avif", "jp2",
 })
-# Pictures that people have, and that Pillow does not read without help.
+# Images that people have, and that Pillow does not read without help.
 UNREADABLE_IMAGE_EXTENSIONS = frozenset({
     "heic", "heif", "jxl", "svg", "psd", "dng", "cr2", "cr3", "nef", "arw", "orf", "rw2", "raf",
 })

@@ -1,4 +1,4 @@
-"""The one boundary to file systems: URIs in, bytes out, foreign errors translated.
+"""File system access by URI, local or remote, with the errors of libraries translated.
 
 A URI is a string that is valid UTF-8, so that it fits into Arrow and JSON:
 
@@ -25,7 +25,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from storage.access.credentials import masked, refuse_password
-from storage.access.protocols import is_spoken, protocol_of
+from storage.access.protocols import is_supported, protocol_of
 from storage.access.roots import (
     OutsideRootsError,
     is_address_outside,
@@ -37,7 +37,6 @@ from storage.access.roots import (
 from storage.errors.exceptions import ImageRejected, StorageError, ZutisError
 from storage.files.file_kinds import is_web
 from storage.files.regular_files import open_regular
-from storage.web.patience import WebTroubleError
 from storage.web.requests import (
     TooLongError,
     new_session,
@@ -46,16 +45,17 @@ from storage.web.requests import (
     read_web_range,
     web_facts,
 )
+from storage.web.retries import TransientWebError
 
-# The few names that matter: what a library raises here is about the way to the file, such as
-# refused credentials, and not about the file itself.
+# Errors of these libraries are about the access to the file, such as refused credentials, and not
+# about the file itself.
 # fmt: off
 _REMOTE_LIBRARIES = frozenset({
     "botocore", "aiobotocore", "aiohttp", "requests", "urllib3", "httpx", "gcsfs", "google",
     "adlfs", "azure", "paramiko", "smbprotocol", "huggingface_hub",
 })
 # fmt: on
-# Asking again soon gets the same answer.
+# Errors that a retry would get again.
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _FULL = "the disk is full; free some space, or use another disk"
 _ADVICE = {
@@ -67,12 +67,12 @@ _ADVICE = {
 
 _S3_TRIES = 7
 
-# What s3fs makes of a server's "internal error" and "slow down", after trying again: nothing that
-# is wrong with the file.
-_SERVER_TROUBLE = (getattr(errno, "EREMOTEIO", 121), errno.EBUSY)  # the first is Linux's
+# The errors of s3fs for a server's "internal error" and "slow down" after its retries: nothing is
+# wrong with the file.
+_SERVER_FAILURES = (getattr(errno, "EREMOTEIO", 121), errno.EBUSY)  # the first is Linux's
 
 
-# Of S3's answers, those that are about whoever asks, and for every file the same.
+# S3's answers that are about the credentials, and the same for every file.
 # fmt: off
 _REFUSED_KEYS = frozenset({
     "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken",
@@ -86,7 +86,7 @@ class MissingFileError(StorageError):
 
 
 class RefusedError(StorageError):
-    """A disk that is full or read-only, or no permission: only somebody who acts changes that."""
+    """A full or read-only disk, or missing permission: a retry does not help."""
 
 
 class ShortReadError(StorageError):
@@ -97,11 +97,11 @@ class UnreachableError(StorageError):
     """The file system itself can't be used: no connection, no credentials, no package for it."""
 
 
-class PassingError(UnreachableError):
-    """A web server's trouble that may pass; another run may read the file.
+class TransientError(UnreachableError):
+    """A transient error of a web server; another run may read the file.
 
     Attributes:
-        reason: one of `reject_reasons.PASSING`.
+        reason: one of `reject_reasons.TRANSIENT`.
     """
 
     def __init__(self, text: str, reason: str) -> None:
@@ -231,7 +231,7 @@ def resolve(uri: str) -> tuple[Any, str]:
         return LocalFileSystem(), local_path(uri)
     refuse_password(uri)
     refuse_address(uri)
-    if not is_spoken(uri):
+    if not is_supported(uri):
         raise UnreachableError(
             f"The address {display(uri)} is of a kind that is neither read nor written: name a "
             "local path, or an address that begins with s3://, gs://, az://, http:// or https://; "
@@ -242,11 +242,11 @@ def resolve(uri: str) -> tuple[Any, str]:
     with translated_errors("open", uri):
         try:
             # Not fsspec's `url_to_fs`, which takes `::` in an address for a chain of file systems.
-            spoken_by = fsspec.get_filesystem_class(protocol)
-            options = spoken_by._get_kwargs_from_urls(uri) | _options(uri)
+            file_system_class = fsspec.get_filesystem_class(protocol)
+            options = file_system_class._get_kwargs_from_urls(uri) | _options(uri)
             file_system = fsspec.filesystem(protocol, **options)
-            path = spoken_by._strip_protocol(uri)
-            if _is_s3(uri):  # how often s3fs asks for a body that has ended early; five by itself
+            path = file_system_class._strip_protocol(uri)
+            if _is_s3(uri):  # s3fs's retries of a body that has ended early; five by default
                 file_system.retries = _tries()
         except ValueError as error:  # an address that can't be parsed
             raise UnreachableError(f"Could not open {display(uri)}: {_line(error)}.") from error
@@ -258,10 +258,10 @@ def _is_s3(uri: str) -> bool:
 
 
 def _options(uri: str) -> dict[str, Any]:
-    """Options with which a request survives a server in trouble, or ends in time.
+    """Options with which a request survives a failing server, or ends in time.
 
-    botocore gives up a request after the fifth try, which one in 240 reaches where a third of all
-    fail. Ours are told so only after about half a minute of no answer at all.
+    By default botocore gives up a request after the fifth try, which one in 240 reaches where a
+    third of all fail. With these options it gives up after about half a minute without an answer.
     """
     if _is_s3(uri) and "AWS_MAX_ATTEMPTS" not in os.environ:
         again = {"mode": "standard", "max_attempts": _tries() - 1}
@@ -270,7 +270,7 @@ def _options(uri: str) -> dict[str, Any]:
 
 
 def _tries() -> int:
-    """How often to ask an S3 server for something."""
+    """Tries of a request to an S3 server."""
     given = os.environ.get("AWS_MAX_ATTEMPTS", "")
     return max(int(given), 1) if re.fullmatch("[0-9]{1,4}", given) else _S3_TRIES
 
@@ -291,8 +291,8 @@ def open_binary(uri: str) -> BinaryIO:
 
 
 def describe(uri: str) -> dict[str, Any]:
-    """fsspec's description of a remote file; of one on a web server `size` (None where that does
-    not tell) and `ETag` alone.
+    """fsspec's description of a remote file; on a web server only `size` (None if it is not stated)
+    and `ETag`.
 
     Raises:
         StorageError: as `translated_errors`.
@@ -344,7 +344,7 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
     with translated_errors("read", uri):
         if is_local(uri):
             with open_regular(local_path(uri)) as file:
-                # No memory is asked for that the file can't fill.
+                # No more memory than the file can fill.
                 length_here = min(length, max(os.fstat(file.fileno()).st_size - offset, 0))
                 data = os.pread(file.fileno(), length_here, offset)
                 # One call returns at most some 2 GiB, and fewer where a signal interrupts it.
@@ -379,7 +379,7 @@ def read_remote_range(uri: str, start: int, end: int) -> bytes:
 
 
 def list_folder(uri: str, *, detail: bool = False) -> list[Any]:
-    """What is in a folder now, what other machines wrote since the last look included.
+    """The present content of a folder, files of other machines since the last listing included.
 
     Args:
         uri: of the folder; where there is none, the list is empty.
@@ -398,7 +398,7 @@ def list_folder(uri: str, *, detail: bool = False) -> list[Any]:
 
 
 def exists(uri: str) -> bool:
-    """Whether a file or folder is at `uri`; False outside the roots, whatever is there.
+    """Whether a file or folder is at `uri`; always False outside the roots.
 
     Raises:
         StorageError: as `translated_errors`, except that a missing file is an answer.
@@ -424,7 +424,7 @@ def translated_errors(what: str, uri: str) -> Iterator[None]:
     """Turns errors of file systems into one-sentence `StorageError`s; lets all others through.
 
     Args:
-        what: what is done to the file, as a verb that fits "Could not … PATH".
+        what: the verb for the message "Could not … PATH".
         uri: of the file or folder.
 
     Raises:
@@ -467,15 +467,15 @@ def _translate(failure: str, error: Exception) -> StorageError | None:
 
 
 def _translate_os_error(failure: str, error: OSError) -> StorageError:
-    if isinstance(error, WebTroubleError):
-        return PassingError(f"{failure}: {_line(error)}; try again later.", error.reason)
+    if isinstance(error, TransientWebError):
+        return TransientError(f"{failure}: {_line(error)}; try again later.", error.reason)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return MissingFileError(f"{failure}: it does not exist.")
     if error.errno == errno.ENAMETOOLONG:
         return MissingFileError(f"{failure}: no file can have a name as long as this.")
     code, status = _s3_answer(error)
-    if error.errno in _SERVER_TROUBLE or status >= 500 or status in (408, 429):
-        return UnreachableError(f"{failure}: its server has trouble ({_line(error)}).")
+    if error.errno in _SERVER_FAILURES or status >= 500 or status in (408, 429):
+        return UnreachableError(f"{failure}: its server fails ({_line(error)}).")
     if code in _REFUSED_KEYS:
         return UnreachableError(f"{failure}: {_line(error)} (check the credentials and the clock).")
     advice = "permission denied; check its owner and its mode"  # s3fs sets no errno

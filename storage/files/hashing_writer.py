@@ -1,4 +1,4 @@
-"""A file that is hashed while it is written."""
+"""A writer that hashes a file while it is written."""
 
 from __future__ import annotations
 

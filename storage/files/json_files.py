@@ -1,4 +1,4 @@
-"""JSON of users' files: whatever is wrong with it, one kind of error."""
+"""Reading users' JSON files, with one kind of error for all faults."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def parse_json(text: str | bytes, **hooks: Any) -> Any:
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Whether this is a text that UTF-8 can hold: JSON can have half a pair of surrogates."""
+    """Whether this is a text that UTF-8 can encode: JSON can have half a pair of surrogates."""
     if not isinstance(value, str):
         return False
     try:

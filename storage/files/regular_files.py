@@ -1,6 +1,6 @@
-"""Opening local files that are files: a pipe, a socket or a device is refused before it is opened.
+"""Opening regular files only: pipes, sockets and devices are refused before they are opened.
 
-Whatever a user names may be one of these, by mistake (`<(…)` in a shell is a pipe) or on purpose.
+A path from a user may be one of these, by mistake (`<(…)` in a shell is a pipe) or on purpose.
 Opening a pipe waits for a writer that may never come, and reading a device may never end.
 """
 
@@ -31,7 +31,7 @@ class NotRegularError(UnsuitableFileError):
 
 
 def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """Open a local file for reading, after a look at what it is; links are followed.
+    """Open a local file for reading if it is a regular one; links are followed.
 
     Raises:
         NotRegularError: it is a pipe, a socket or a device; `strerror` says which, and what to do.
@@ -52,7 +52,7 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # What was a file a moment ago may be a pipe by now.
+    # The file may have become a pipe since the check.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

@@ -1,7 +1,7 @@
-"""Files that users name, read whole: of no kind but a file's, and no larger than its use allows.
+"""Reading users' files whole: regular files only, up to a size limit for each use.
 
-A limit is looked at before anything is read, and held while reading, whatever a file system says of
-a file's size: it may not know it, and a file may grow.
+A limit is checked before anything is read, and again while reading: a file system may not know a
+file's size, and a file may grow.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from storage.files.regular_files import UnsuitableFileError, open_regular
 from storage.web.requests import TooLongError
 
 _CHUNK_BYTES: Final = 1 << 24
-# Remote files up to here are asked for in one request, without a look at their size before.
+# Remote files up to this limit are read in one request, without one for their size before.
 _SMALL_BYTES: Final = 1 << 28
 
 
 @dataclass(frozen=True)
 class Limit:
-    """How large a file of a kind may be.
+    """The maximal size of a kind of file.
 
     Attributes:
         what: the kind, with its article, for messages.
@@ -55,19 +55,19 @@ WEIGHTS: Final = Limit("a file of weights", 64 << 30)
 """The largest CLIPs have 10 GB."""
 TEXT_EMBEDDINGS: Final = Limit("a file of text embeddings", 1 << 30)
 """65,535 rows of 4,096 numbers."""
-PICTURE: Final = Limit("a picture", 512 << 20)
+IMAGE: Final = Limit("an image", 512 << 20)
 MANIFEST: Final = Limit("a manifest", 256 << 20)
 DATASET_VOCABULARY: Final = Limit("a data set's vocabulary", 256 << 20)
 
 
 class TooLargeError(UnsuitableFileError):
-    """A file that is larger than what it is taken for can be."""
+    """A file that is larger than the limit of its use."""
 
 
 def user_path(text: str) -> Path:
     """The path that a user has written, `~` and `~name` at its beginning replaced by home folders.
 
-    `~name` of nobody stays as it is, where `Path.expanduser` would fail.
+    `~name` of an unknown user stays as it is, where `Path.expanduser` would fail.
     """
     return Path(os.path.expanduser(text))  # noqa: PTH111
 
@@ -96,7 +96,7 @@ def read_path(path: str | Path, limit: Limit) -> bytes:
 
 
 def open_limited(path: str | Path, limit: Limit) -> io.BufferedReader:
-    """A local file, opened for reading after a look at its kind and size; raises as `read_path`."""
+    """A local file, opened after a check of its kind and size; raises as `read_path`."""
     file = open_regular(path)
     try:
         _check_size(os.fstat(file.fileno()).st_size, limit, path)
@@ -116,7 +116,7 @@ def read_uri(uri: str, limit: Limit) -> bytes:
 
 
 def iter_chunks(uri: str, limit: Limit) -> Iterator[bytes]:
-    """The same in pieces, for readers that may have seen enough before the end."""
+    """The same in pieces, for readers that may stop before the end."""
     if is_local(uri):
         with translated_errors("read", uri), open_limited(local_path(uri), limit) as file:
             yield from _chunks(file, limit, uri)

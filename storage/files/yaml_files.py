@@ -1,5 +1,7 @@
-"""YAML of users' files as plain values: no aliases, which can multiply a few hundred bytes without
-end, and every failure as one kind of error."""
+"""Reading users' YAML files as plain values, with one kind of error for all faults.
+
+Aliases are refused: they can multiply a few hundred bytes without end.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an image's bytes to 8-bit RGB or a counted reject, in bounded memory; and image records.
+"""Decoding of images to 8-bit RGB or a reject reason, in bounded memory; image records.
 
 May import `files` and what lies below it. Front door: `decoding`.
 """

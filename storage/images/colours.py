@@ -1,6 +1,6 @@
-"""Decoded images of any colours as 8-bit RGB, some rows at a time.
+"""Conversion of decoded images of any colour mode to 8-bit RGB, some rows at a time.
 
-A picture of 100 megapixels is 400 MB in Pillow's memory, and each step over the whole of it would
+An image of 100 megapixels is 400 MB in Pillow's memory, and each step over the whole of it would
 take as much again, or several times that in NumPy's wider numbers.
 """
 
@@ -21,27 +21,27 @@ _ALPHA_MODES: Final = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 _PIXELS_AT_ONCE: Final = 2**18
 
 
-def has_alpha(picture: Image.Image) -> bool:
-    """Whether a picture has transparency of any kind."""
-    return picture.mode in _ALPHA_MODES or picture.has_transparency_data
+def has_alpha(image: Image.Image) -> bool:
+    """Whether an image has transparency of any kind."""
+    return image.mode in _ALPHA_MODES or image.has_transparency_data
 
 
-def flattened(picture: Image.Image) -> Image.Image:
+def flattened(source: Image.Image) -> Image.Image:
     """An 8-bit image of any mode as RGB, laid on white where it has transparency.
 
-    The result has no metadata. It shares its pixels with `picture` where that is RGB already.
+    The result has no metadata. It shares its pixels with `source` where that is RGB already.
     """
-    if has_alpha(picture):
-        image = Image.new("RGB", picture.size)
-        for place, rows in _in_rows(picture):
+    if has_alpha(source):
+        image = Image.new("RGB", source.size)
+        for place, rows in _in_rows(source):
             rgba = rows.convert("RGBA")
             white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
             image.paste(Image.alpha_composite(white, rgba).convert("RGB"), place)
         return image
-    return _bare(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    return _bare(source if source.mode == "RGB" else source.convert("RGB"))
 
 
-def grey_as_rgb(picture: Image.Image, bit_depth: int) -> tuple[Image.Image, int | None]:
+def grey_as_rgb(source: Image.Image, bit_depth: int) -> tuple[Image.Image, int | None]:
     """Grey values of any numbers, scaled to 0 … 255, as RGB, and for integers the bits gone by.
 
     The range is that of the narrowest usual encoding that holds them: for integers 8, 10, 12, 14
@@ -49,70 +49,70 @@ def grey_as_rgb(picture: Image.Image, bit_depth: int) -> tuple[Image.Image, int 
     the least to the greatest value. Scaling each image by its own range always would turn a dark
     image into a noisy one.
     """
-    ranges = [(float(v.min()), float(v.max())) for v in (_values(r) for _, r in _in_rows(picture))]
+    ranges = [(float(v.min()), float(v.max())) for v in (_values(r) for _, r in _in_rows(source))]
     low, high = min(each[0] for each in ranges), max(each[1] for each in ranges)
-    scale, bits = _grey_scale(low, high, bit_depth, is_float=picture.mode.startswith("F"))
-    image = Image.new("RGB", picture.size)
-    for place, rows in _in_rows(picture):
+    scale, bits = _grey_scale(low, high, bit_depth, is_float=source.mode.startswith("F"))
+    image = Image.new("RGB", source.size)
+    for place, rows in _in_rows(source):
         image.paste(Image.fromarray(scale(_values(rows))).convert("RGB"), place)
     return image, bits
 
 
 def deep_colours(
-    picture: Image.Image, reopen: Callable[[], ImageFile.ImageFile], bit_depth: int
+    image: Image.Image, reopen: Callable[[], ImageFile.ImageFile], bit_depth: int
 ) -> tuple[Image.Image, int]:
-    """A loaded picture whose colours or alpha had 16 bits, by the range that they use, and its
+    """A loaded image whose colours or alpha had 16 bits, by the range that they use, and its
     bits.
 
     PIL keeps the high bytes alone. Where they are all small, the low ones are read as well, by
     telling PIL that the bytes lie in the other order.
 
     Args:
-        picture: mode RGB, RGBA or the like, 8 bits a channel: the high bytes; they may be
+        image: mode RGB, RGBA or the like, 8 bits a channel: the high bytes; they may be
             overwritten.
         reopen: opens the same file once more, not yet loaded.
         bit_depth: bits to scale by; 0 for those in use.
     """
-    largest = max(int(np.asarray(rows)[..., :3].max(initial=0)) for _, rows in _in_rows(picture))
+    largest = max(int(np.asarray(rows)[..., :3].max(initial=0)) for _, rows in _in_rows(image))
     if not deep_scale(largest, bit_depth):
-        return picture, 16
+        return image, 16
     low = low_bytes(reopen())
     if low is None:
-        return picture, 16
+        return image, 16
     with closing(low):  # at once, and not when Python finds its cycles of references
-        if low.size != picture.size or low.getbands() != picture.getbands():
-            return picture, 16
-        bits = _scale_with_low_bytes(picture, low, bit_depth)
-    return _bare(picture), bits
+        if low.size != image.size or low.getbands() != image.getbands():
+            return image, 16
+        bits = _scale_with_low_bytes(image, low, bit_depth)
+    return _bare(image), bits
 
 
-def _scale_with_low_bytes(picture: Image.Image, low: Image.Image, bit_depth: int) -> int:
-    """Overwrite a picture of high bytes with the values that both make; their bits."""
-    channels = len(picture.getbands())
-    maxima = [values.reshape(-1, channels).max(axis=0) for _, values in _deep(picture, low)]
+def _scale_with_low_bytes(image: Image.Image, low: Image.Image, bit_depth: int) -> int:
+    """Overwrite an image of high bytes with the values that both make; their bits."""
+    channels = len(image.getbands())
+    maxima = [values.reshape(-1, channels).max(axis=0) for _, values in _deep(image, low)]
     *colours, alpha = (
         np.max(maxima, axis=0).tolist() if channels > 3 else (*np.max(maxima, axis=0).tolist(), 0)
     )
     bits = bit_depth or bits_used(int(max(colours)))
-    for place, values in _deep(picture, low):
+    for place, values in _deep(image, low):
         parts = [scaled(values[..., :3], bits)]
         if channels > 3:
             parts.append(scaled(values[..., 3:], bits_used(int(alpha))))
-        picture.paste(Image.fromarray(np.concatenate(parts, axis=2), picture.mode), place)
+        image.paste(Image.fromarray(np.concatenate(parts, axis=2), image.mode), place)
     return bits
 
 
-def _in_rows(picture: Image.Image) -> Iterator[tuple[tuple[int, int], Image.Image]]:
-    """Some rows of a picture after the others, and where they lie: x, y."""
-    width, height = picture.size
+def _in_rows(image: Image.Image) -> Iterator[tuple[tuple[int, int], Image.Image]]:
+    """Some rows of an image after the others, and where they lie: x, y."""
+    width, height = image.size
     step = max(1, _PIXELS_AT_ONCE // width)
     for top in range(0, height, step):
-        yield (0, top), picture.crop((0, top, width, min(top + step, height)))
+        yield (0, top), image.crop((0, top, width, min(top + step, height)))
 
 
-def _bare(picture: Image.Image) -> Image.Image:
+def _bare(source: Image.Image) -> Image.Image:
     """An image of the same pixels, which are not copied, without metadata."""
-    image = picture._new(picture.im)
+    image = source._new(source.im)
     image.info = {}
     return image
 

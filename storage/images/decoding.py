@@ -1,4 +1,4 @@
-"""From an image file's bytes to upright 8-bit RGB, or to the reason why not."""
+"""Decoding of image files to upright 8-bit RGB, or rejection with a reason."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _WEAK_SIGNATURES: Final = frozenset({"BMP", "PPM"})
 _LONGER_SIGNATURES: Final = re.compile(rb"BM.{4}\0{4}|P[1-6]\s+(#|\d+\s)", re.DOTALL)
 HEAD_BYTES: Final = 32
 
-_UPRIGHT: Final = {  # EXIF orientation -> what undoes it
+_UPRIGHT: Final = {  # EXIF orientation -> its inverse
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -84,7 +84,7 @@ _ORIENTATION_TAG: Final = 0x0112
 _EIGHT_BIT_MODES: Final = frozenset(
     {"1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "La", "PA", "CMYK", "YCbCr", "HSV"}
 )
-# What PIL reduces to 8 bits while decoding, by leaving out the low bytes.
+# Formats whose colours PIL reduces to 8 bits while decoding, by dropping the low bytes.
 _HALVED_COLOURS: Final = frozenset({"PNG", "TIFF"})
 _COLOUR_MODES: Final = frozenset({"RGB", "RGBX", "RGBA", "RGBa"})
 
@@ -104,13 +104,13 @@ class DecodedImage:
         height: of the upright image, in pixels.
         width: of the upright image, in pixels.
         format: JPEG, PNG, WEBP, GIF, AVIF, TIFF, JPEG2000, BMP or PPM.
-        conversion: what was unusual and is converted: animated, cmyk, sixteen_bit, palette or
+        conversion: the unusual property that was converted: animated, cmyk, sixteen_bit, palette or
             alpha, the first of these that applies; '' for nothing.
-        turned: the metadata had it turned or mirrored, so that it is not as the pixels are stored.
+        turned: it was turned or mirrored by its metadata, against the stored pixels.
         bits: of integers of more than 8 bits a channel those that the scaling to 8 bits went by, 8
             to 16; None for other images.
         few_colours: `image` has fewer than 20 distinct colours, which no photograph has.
-        warnings: what the decoder found odd and read all the same: words of
+        warnings: oddities that the decoder found and read all the same: words of
             `reject_reasons.IMAGE_WARNINGS`, sorted.
     """
 
@@ -137,7 +137,7 @@ def decode(
     """Decodes an image file.
 
     Unusual images are converted so: CMYK to RGB without a colour profile; more than 8 bits per
-    channel scaled by the range that the values use (see `image_colours` and `bit_depth`);
+    channel scaled by the range that the values use (see `storage.images.colours` and `bit_depth`);
     palettes expanded; of an animation or a file of several pages the first frame; transparency
     laid on white.
 
@@ -155,7 +155,7 @@ def decode(
             values are (PPM, JPEG 2000, TIFF of 10 to 14 bits) are believed.
 
     Raises:
-        ImageRejected: whatever is wrong with the bytes; the reason is one of REJECT_REASONS.
+        ImageRejected: the bytes can't be used; the reason is one of REJECT_REASONS.
     """
     limits = _Limits(max_pixels, max_side, min_side)
     with _decoded(data, unusual, limits, bit_depth, None) as image:
@@ -186,7 +186,7 @@ def decoded(
         try:
             yield image
         finally:
-            # Before others get the memory, and whoever still has a name for the image.
+            # Frees the pixels before other threads get the memory.
             image.image.close()
 
 
@@ -210,38 +210,38 @@ def _decoded(
     if not data:
         raise ImageRejected(EMPTY_FILE)
     with noted_warnings() as words:
-        file_format, picture = _open(data)
-        _check_size(picture, limits)
-        needed = decoding_bytes(picture, deep=_is_deep(picture), turned=_will_be_turned(picture))
-    needed += besides(picture.height, picture.width) if besides else 0
+        file_format, source = _open(data)
+        _check_size(source, limits)
+        needed = decoding_bytes(source, deep=_is_deep(source), turned=_will_be_turned(source))
+    needed += besides(source.height, source.width) if besides else 0
     with DECODING.hold(needed):
         with noted_warnings(words):
             try:
-                image = _load(data, file_format, picture, unusual, bit_depth)
+                image = _load(data, file_format, source, unusual, bit_depth)
             finally:
                 # Its pixels may be others than the image's, and an error's traceback or a cycle
                 # of references would keep them.
-                picture.close()
+                source.close()
         yield replace(image, warnings=tuple(sorted(words)))
 
 
 def _load(
     data: bytes,
     file_format: str,
-    picture: ImageFile.ImageFile,
+    source: ImageFile.ImageFile,
     unusual: Literal["convert", "reject"],
     bit_depth: int,
 ) -> DecodedImage:
-    with picture:
-        conversion = _conversion(picture)
+    with source:
+        conversion = _conversion(source)
         try:
-            image, bits = _to_rgb(picture, data, bit_depth)
-            turn = _turn(picture)
+            image, bits = _to_rgb(source, data, bit_depth)
+            turn = _turn(source)
             if turn is not None:
                 image = image.transpose(turn)
         except Exception as error:
             raise _rejection(data, file_format, error) from error
-        conversion = ANIMATED if _is_animated(picture) else conversion
+        conversion = ANIMATED if _is_animated(source) else conversion
     if conversion and unusual == "reject":
         raise ImageRejected(conversion)
     few_colours = image.getcolors(_FEW_COLOURS - 1) is not None
@@ -283,8 +283,8 @@ def _open(data: bytes) -> tuple[str, ImageFile.ImageFile]:
     raise failure
 
 
-def _check_size(picture: Image.Image, limits: _Limits) -> None:
-    width, height = picture.size
+def _check_size(source: Image.Image, limits: _Limits) -> None:
+    width, height = source.size
     size = f"{width} x {height}"
     if min(width, height) < limits.min_side:
         raise ImageRejected(TOO_SMALL, f"{size}, the limit is {limits.min_side}")
@@ -298,7 +298,7 @@ def _rejection(data: bytes, file_format: str, error: Exception) -> ImageRejected
     """What an error of PIL means. It raises nearly every type there is on damaged files."""
     if isinstance(error, ImageRejected):
         return error
-    if isinstance(error, MemoryError):  # this machine's trouble, not the image's
+    if isinstance(error, MemoryError):  # the machine's fault, not the image's
         raise error
     detail = f"{file_format}: {error}"
     if isinstance(error, Image.DecompressionBombError):
@@ -333,21 +333,21 @@ def _last_box_is_cut(data: bytes) -> bool:
     return start != len(data)
 
 
-def _conversion(picture: ImageFile.ImageFile) -> str:
-    if picture.mode == "CMYK":
+def _conversion(source: ImageFile.ImageFile) -> str:
+    if source.mode == "CMYK":
         return CMYK
-    if _is_deep(picture):
+    if _is_deep(source):
         return SIXTEEN_BIT
-    if picture.mode in ("P", "PA"):
+    if source.mode in ("P", "PA"):
         return PALETTE
-    return ALPHA if picture.has_transparency_data else ""
+    return ALPHA if source.has_transparency_data else ""
 
 
-def _is_deep(picture: ImageFile.ImageFile) -> bool:
+def _is_deep(source: ImageFile.ImageFile) -> bool:
     """Whether a channel has more than 8 bits; PIL reduces colours (not greys) while decoding."""
-    if picture.mode.startswith(("I", "F")):
+    if source.mode.startswith(("I", "F")):
         return True
-    for tile in picture.tile:
+    for tile in source.tile:
         args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
         if tile.codec_name == "ppm" and isinstance(args[-1], int) and args[-1] > 255:
             return True
@@ -357,49 +357,49 @@ def _is_deep(picture: ImageFile.ImageFile) -> bool:
 
 
 def _to_rgb(
-    picture: ImageFile.ImageFile, data: bytes, bit_depth: int
+    source: ImageFile.ImageFile, data: bytes, bit_depth: int
 ) -> tuple[Image.Image, int | None]:
     """A new image of mode RGB, without metadata, and the bits that it was scaled by, if it was."""
-    if has_deep_planes(picture):
+    if has_deep_planes(source):
         raise ImageRejected(UNSUPPORTED_COLOURS, "planes of more than 8 bits")
-    deep, stated = _is_deep(picture), stated_bits(picture)
-    picture.load()
-    if picture.mode.startswith(("I", "F")):
-        return grey_as_rgb(picture, stated or bit_depth)
-    if picture.mode not in _EIGHT_BIT_MODES:
-        raise ImageRejected(UNSUPPORTED_COLOURS, picture.mode)
+    deep, stated = _is_deep(source), stated_bits(source)
+    source.load()
+    if source.mode.startswith(("I", "F")):
+        return grey_as_rgb(source, stated or bit_depth)
+    if source.mode not in _EIGHT_BIT_MODES:
+        raise ImageRejected(UNSUPPORTED_COLOURS, source.mode)
     if not deep:
-        return flattened(picture), None
-    if picture.format not in _HALVED_COLOURS or picture.mode not in _COLOUR_MODES:
-        return flattened(picture), 16
-    image, bits = deep_colours(picture, lambda: _open(data)[1], stated or bit_depth)
+        return flattened(source), None
+    if source.format not in _HALVED_COLOURS or source.mode not in _COLOUR_MODES:
+        return flattened(source), 16
+    image, bits = deep_colours(source, lambda: _open(data)[1], stated or bit_depth)
     return flattened(image), bits
 
 
-def _turn(picture: Image.Image) -> Image.Transpose | None:
-    """What makes a picture upright, as the file's metadata say; None if it is.
+def _turn(source: Image.Image) -> Image.Transpose | None:
+    """What makes an image upright, as the file's metadata say; None if it is.
 
     As `ImageOps.exif_transpose`, which also writes the metadata anew and fails where they are
-    damaged. PIL's TIFF reader has turned the picture by now and says that it is upright.
+    damaged. PIL's TIFF reader has turned the image by now and says that it is upright.
     """
     try:
-        orientation = picture.getexif().get(_ORIENTATION_TAG)
+        orientation = source.getexif().get(_ORIENTATION_TAG)
     except Exception:  # damaged metadata say nothing, and the pixels are good
         return None
     return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
 
 
-def _will_be_turned(picture: ImageFile.ImageFile) -> bool:
-    """The same of a picture that isn't loaded, as far as its header tells."""
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        # Not by `getexif`, which would remember it when PIL has turned the picture.
-        return bool(picture.tag_v2.get(_ORIENTATION_TAG, 1) != 1)
-    return "exif" in picture.info and _turn(picture) is not None
+def _will_be_turned(source: ImageFile.ImageFile) -> bool:
+    """The same for an image that isn't loaded, from its header."""
+    if isinstance(source, TiffImagePlugin.TiffImageFile):
+        # Not by `getexif`, which would remember it when PIL has turned the image.
+        return bool(source.tag_v2.get(_ORIENTATION_TAG, 1) != 1)
+    return "exif" in source.info and _turn(source) is not None
 
 
-def _is_animated(picture: Image.Image) -> bool:
-    """Whether there is a second frame. Looks for it in the file, so that `picture` is spent."""
+def _is_animated(source: Image.Image) -> bool:
+    """Whether there is a second frame. Seeks it in the file, after which `source` is not usable."""
     try:
-        return bool(getattr(picture, "is_animated", False))
-    except Exception:  # the first frame is good; what follows is not looked at
+        return bool(getattr(source, "is_animated", False))
+    except Exception:  # the first frame is good; later ones don't matter
         return False

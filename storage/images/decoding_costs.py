@@ -1,6 +1,6 @@
-"""What decoding an image will take of memory, told from its header.
+"""Memory that decoding an image will need, estimated from its header.
 
-Pillow keeps a pixel in 1, 2 or 4 bytes, of RGB in 4; conversion to RGB makes another picture beside
+Pillow keeps a pixel in 1, 2 or 4 bytes, of RGB in 4; conversion to RGB makes another image beside
 the first; and decoders have buffers of their own. Figures of the latter are measured
 (`benchmarks/decoding_memory.py`).
 """
@@ -20,35 +20,35 @@ _ROWS_PER_STRIP_TAG, _TILE_WIDTH_TAG = 278, 322
 _RAW: Final = "raw"
 
 
-def decoding_bytes(picture: ImageFile.ImageFile, *, deep: bool, turned: bool) -> int:
-    """Bytes that are needed from a picture's header to RGB, about; more rather than less.
+def decoding_bytes(image: ImageFile.ImageFile, *, deep: bool, turned: bool) -> int:
+    """Bytes that are needed from an image's header to RGB, about; more rather than less.
 
     Args:
-        picture: opened, not loaded.
+        image: opened, not loaded.
         deep: colours have more than 8 bits a channel, so that it may be read a second time.
         turned: it is to be turned or mirrored.
     """
-    stored = _STORED_BYTES.get(picture.mode, 4)
-    result = 0 if picture.mode == "RGB" and not picture.has_transparency_data else _RGB_BYTES
+    stored = _STORED_BYTES.get(image.mode, 4)
+    result = 0 if image.mode == "RGB" and not image.has_transparency_data else _RGB_BYTES
     again = stored if deep else 0
     upright = _RGB_BYTES if turned else 0
-    each = stored + max(result, again, upright) + _decoder_bytes(picture)
-    return each * picture.width * picture.height
+    each = stored + max(result, again, upright) + _decoder_bytes(image)
+    return each * image.width * image.height
 
 
-def _decoder_bytes(picture: ImageFile.ImageFile) -> int:
-    if picture.format in ("JPEG", "MPO") and picture.info.get("progressive"):
-        return 2 * len(picture.getbands())  # a coefficient of each value, until the last scan
-    if picture.format == "TIFF":
-        return _strip_bytes(picture)
-    return _DECODERS_BYTES.get(picture.format or "", 0)
+def _decoder_bytes(image: ImageFile.ImageFile) -> int:
+    if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
+        return 2 * len(image.getbands())  # a coefficient of each value, until the last scan
+    if image.format == "TIFF":
+        return _strip_bytes(image)
+    return _DECODERS_BYTES.get(image.format or "", 0)
 
 
-def _strip_bytes(picture: ImageFile.ImageFile) -> int:
+def _strip_bytes(image: ImageFile.ImageFile) -> int:
     """Of a compressed TIFF in few strips, each of which is decompressed as a whole."""
-    tags: Any = getattr(picture, "tag_v2", {})
-    if _TILE_WIDTH_TAG in tags or all(tile.codec_name == _RAW for tile in picture.tile):
+    tags: Any = getattr(image, "tag_v2", {})
+    if _TILE_WIDTH_TAG in tags or all(tile.codec_name == _RAW for tile in image.tile):
         return 0
-    rows = tags.get(_ROWS_PER_STRIP_TAG, picture.height)
-    is_coarse = not isinstance(rows, int) or 8 * rows > picture.height
-    return 2 * len(picture.getbands()) if is_coarse else 0
+    rows = tags.get(_ROWS_PER_STRIP_TAG, image.height)
+    is_coarse = not isinstance(rows, int) or 8 * rows > image.height
+    return 2 * len(image.getbands()) if is_coarse else 0

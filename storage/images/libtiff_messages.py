@@ -1,8 +1,8 @@
-"""What libtiff says of damaged files: it writes that to the terminal itself, past Python.
+"""libtiff's messages about damaged files, which it would write to the terminal past Python.
 
 Pillow brings the library and leaves its handlers as they are. They are replaced by one that passes
-a message on to somebody, where the process runs on Linux and has the library; elsewhere all stays
-as it is.
+messages to a callback, where the process runs on Linux and has the library; elsewhere nothing
+changes.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any, Final
 from PIL import Image  # noqa: F401 - loads the libraries that Pillow needs
 
 _MAPS: Final = Path("/proc/self/maps")
-# Of libtiff: module, format, and what belongs into it, which is never looked at.
+# libtiff's handler: module, format, and the format's arguments, which are never read.
 _HANDLER: Final = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
-_kept: Final[list[Any]] = []  # for the library, which doesn't
+_kept: Final[list[Any]] = []  # references for the library, which keeps none
 
 
-def watch_libtiff(heard: Callable[[], bool]) -> None:
-    """Let somebody hear of libtiff's messages, in the thread in which they come.
+def watch_libtiff(callback: Callable[[], bool]) -> None:
+    """Call a function for libtiff's messages, in the thread in which they come.
 
     Args:
-        heard: called for each; false: it is printed as ever.
+        callback: called for each message; if it returns false, the message is printed as before.
     """
     library = _loaded_library()
     if library is None or _kept:
@@ -36,14 +36,14 @@ def watch_libtiff(heard: Callable[[], bool]) -> None:
         replace.argtypes, replace.restype = [ctypes.c_void_p], ctypes.c_void_p
         # First none, to know which one was there.
         before = replace(None)
-        handler = _handler(heard, _HANDLER(before) if before else None)
+        handler = _handler(callback, _HANDLER(before) if before else None)
         replace(ctypes.cast(handler, ctypes.c_void_p))
         _kept.append(handler)
 
 
-def _handler(heard: Callable[[], bool], before: Any) -> Any:
+def _handler(callback: Callable[[], bool], before: Any) -> Any:
     def handle(module: bytes, text: bytes, values: int) -> None:
-        if not heard() and before is not None:
+        if not callback() and before is not None:
             before(module, text, values)
 
     return _HANDLER(handle)

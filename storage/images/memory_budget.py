@@ -1,8 +1,8 @@
-"""Memory that threads of a process share: who wants a part of it waits until it is free.
+"""Memory budgets that the threads of a process share: a thread waits until its part is free.
 
 Eight threads that each decode an image of the largest size would need eight times the memory of
-one. A thread says beforehand how much it will take; threads are served in the order in which they
-ask, so that large amounts aren't overtaken for ever.
+one. A thread states beforehand how much it will take; threads are served in the order of their
+requests, so that large amounts aren't overtaken for ever.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ READING: Final = MemoryBudget(256 * 2**20)
 """Bytes of images' files, from reading to the end of decoding. To be asked for before `DECODING`,
 never inside it."""
 
-# Above what glibc may keep for the thread that gave it back: five pictures of 36 megapixels were
+# Above what glibc may keep for the thread that gave it back: five images of 36 megapixels were
 # resident where three were in use.
 _PILLOWS_BLOCK: Final = 64 * 2**20
 
@@ -102,7 +102,7 @@ _UNKNOWN_FILE: Final = 16 * 2**20
 
 
 @contextmanager
-def room_for_file(length: int) -> Iterator[None]:
-    """Hold memory for a file of that many bytes; -1 for what servers don't tell."""
+def hold_for_file(length: int) -> Iterator[None]:
+    """Hold memory for a file of that many bytes; -1 where the server doesn't state the size."""
     with READING.hold(_UNKNOWN_FILE if length < 0 else length):
         yield

@@ -1,8 +1,8 @@
-"""What Pillow warns of while it reads an image, noted for that image instead of printed.
+"""Pillow's warnings while it reads an image, recorded for that image instead of printed.
 
 `warnings.catch_warnings` changes the whole process, so that threads that decode side by side would
 lose each other's warnings, or the process its filters. Here Pillow's modules get another `warn`: in
-a thread that takes notes it writes them down, and everywhere else it is Python's own.
+a thread that records warnings it records them, and everywhere else it is Python's own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _METADATA_WORDS: Final = ("EXIF", "Metadata")
 
 
 class _Notes(threading.local):
-    """Of the thread: the words noted so far; None where nobody takes notes."""
+    """The words recorded so far in this thread; None where it records none."""
 
     words: set[str] | None = None
 
@@ -34,7 +34,7 @@ _notes: Final = _Notes()
 
 @contextmanager
 def noted_warnings(words: set[str] | None = None) -> Iterator[set[str]]:
-    """Note what Pillow warns of in this thread, in the block.
+    """Record Pillow's warnings in this thread while the block runs.
 
     Args:
         words: that were noted before, to which others are added.
@@ -51,7 +51,7 @@ def noted_warnings(words: set[str] | None = None) -> Iterator[set[str]]:
 
 
 def _note(message: object, module: str) -> None:
-    assert _notes.words is not None, "there is somebody who takes notes"
+    assert _notes.words is not None, "this thread records warnings"
     is_metadata = module == TiffImagePlugin.__name__ or any(
         word in str(message) for word in _METADATA_WORDS
     )
@@ -98,7 +98,7 @@ def _note_from_libtiff() -> bool:
 
 
 def watch_pillow() -> None:
-    """Let the modules of Pillow that are imported by now be heard; each is looked after once."""
+    """Record the warnings of Pillow's modules that are imported by now; each is patched once."""
     watch_libtiff(_note_from_libtiff)
     for name, module in list(sys.modules.items()):
         if not name.startswith(f"{Image.__package__}."):

@@ -1,4 +1,4 @@
-"""Image records: the table with one row per image that a corpus holds, good or rejected."""
+"""Image records: a table with one row per image of a corpus, accepted or rejected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RECORD_SCHEMA = pa.schema(
         pa.field("width", pa.int32(), nullable=False),
         # Such as JPEG; '' where it was not decoded.
         pa.field("format", pa.string(), nullable=False),
-        # What was done to reach 8-bit RGB, such as `cmyk`; '' for nothing.
+        # The conversion to 8-bit RGB, such as `cmyk`; '' for none.
         pa.field("conversion", pa.string(), nullable=False),
         # One of REJECT_REASONS; '' for an accepted image.
         pa.field("reject_reason", pa.string(), nullable=False),

@@ -1,4 +1,4 @@
-"""WebDataset shards: written with fixed bytes, read at random by byte offset, cached locally.
+"""WebDataset shards: reproducible writing, random access by byte offset, a local cache.
 
 May import `artifacts`, `images`, `vocabularies` and what lies below them. Front door: `samples`.
 """

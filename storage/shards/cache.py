@@ -1,8 +1,8 @@
-"""Local copies of remote shards: training reads every sample many times, and each only in part.
+"""Local cache of remote shards, since training reads each sample many times, in parts.
 
-A copy lies in `ZUTIS_CACHE`, else in the user's cache folder, under a name made from the file's
-address, size and stamps, so that another content is another copy. It appears there complete or not
-at all; processes that copy the same shard at a time both succeed.
+A copy is in `ZUTIS_CACHE`, else in the user's cache folder, under a name made from the file's
+address, size and stamps, so that other content has another copy. It appears there complete or not
+at all; two processes that copy the same shard at a time both succeed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from storage.files.filesystems import (
 from storage.files.user_files import user_path
 
 CACHE_VARIABLE = "ZUTIS_CACHE"
-# Left free on the disk: it is shared with whatever else runs here.
+# Left free on the disk for other programs.
 _SPARE_BYTES = 2_000_000_000
 _CHUNK = 1 << 22
 _STAMPS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created", "generation")
@@ -37,14 +37,14 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where copies are kept: `ZUTIS_CACHE`, or a folder in the user's cache."""
+    """The folder of the copies: `ZUTIS_CACHE`, or a folder in the user's cache."""
     named = os.environ.get(CACHE_VARIABLE)
     base = user_path(named) if named else Path(platformdirs.user_cache_dir("zutis"))
     return base / "shards"
 
 
 def local_copy(uri: str) -> str:
-    """Where the file can be read on a local disk, copied there if need be.
+    """A local path of the file, copied there if necessary.
 
     Args:
         uri: of a file; a local one is its own copy.

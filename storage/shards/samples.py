@@ -1,6 +1,6 @@
-"""Random access to a data set's samples: by byte offset, decoded no larger than asked.
+"""Random access to a data set's samples by byte offset, decoded at the size that is needed.
 
-A data set is what `assemble_dataset` publishes, as an artifact or as a folder with the same files:
+A data set is the output of `assemble_dataset`, as an artifact or as a folder with the same files:
 `NAME-000000.tar` and on, `index.parquet` and `vocabulary.json` (see `storage.shards.writing`).
 """
 
@@ -43,7 +43,7 @@ from storage.vocabularies.vocabulary import Category
 
 _INDEX, _VOCABULARY = "index.parquet", "vocabulary.json"
 _SCHEMA = pa.schema([("shard", pa.string()), *INDEX_SCHEMA])
-# Members in between that nobody asked for are read along where that is less than another request.
+# A gap between wanted members up to this size is read along, instead of a further request.
 _SMALL_GAP = 65_536
 
 
@@ -52,7 +52,7 @@ class SampleBytes:
     """One sample as it is stored.
 
     Attributes:
-        jpeg: the picture's bytes.
+        jpeg: the image's bytes.
         facts: the JSON's.
         mask: the label map's, a PNG.
     """
@@ -74,10 +74,10 @@ class ShardSamples:
     Attributes:
         name: the folder or artifact, for people.
         labels: int32 [n], each sample's category_id.
-        heights, widths: int32 [n], each picture's size in pixels.
+        heights, widths: int32 [n], each image's size in pixels.
         categories: names by category_id, in the order of the ids.
         vocabulary: the same with the prompts and synonyms that the data set was made with.
-        ignore_label: label of pixels that don't count: 255, or 65,535 with 16-bit label maps.
+        ignore_label: label of ignored pixels: 255, or 65,535 with 16-bit label maps.
     """
 
     def __init__(
@@ -169,12 +169,12 @@ class ShardSamples:
         return dict(zip(labels.tolist(), np.split(order, starts[1:]), strict=True))
 
     def read(self, i: int, *, copy: bool = True) -> SampleBytes:
-        """Picture, JSON and label map of sample `i`, as they are stored.
+        """Image, JSON and label map of sample `i`, as they are stored.
 
         Args:
             i: the sample's index.
             copy: copy a shard that is not on a local disk to one first; for a few samples of many
-                shards, reading them where they are is less.
+                shards, reading them in place is cheaper.
 
         Raises:
             ArtifactError: the shard is gone, or shorter than the index has it.
@@ -195,34 +195,34 @@ class ShardSamples:
             raise self._damaged(i, str(error).rstrip(".")) from error
 
     def _copy_of(self, shard: str) -> str:
-        """Where the shard is read; a local one is read where it is."""
+        """The path or URI to read the shard from; a local one is read in place."""
         if shard not in self._copies:
             self._copies[shard] = shard if is_local(shard) else local_copy(shard)
         return self._copies[shard]
 
     def decode_image(self, i: int, jpeg: bytes, *, least: tuple[int, int]) -> Image.Image:
-        """Decode a picture, by DCT scaling no larger than it must be.
+        """Decode an image, by DCT scaling no larger than it must be.
 
         Args:
             i: the sample's index; jpeg: its bytes.
-            least: rows and columns that are needed; the picture has a half, a quarter or an eighth
+            least: rows and columns that are needed; the image has a half, a quarter or an eighth
                 of its sides where that is no less.
 
         Returns:
             Mode RGB.
 
         Raises:
-            ArtifactError: it is no picture of the size that the index has.
+            ArtifactError: it is no image of the size that the index has.
         """
-        with self._decoding(i, "picture"):
-            picture = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg))
-            self._check_size(i, *picture.size)
-            picture.draft("RGB", least[::-1])
-            picture.load()
-            return picture if picture.mode == "RGB" else picture.convert("RGB")
+        with self._decoding(i, "image"):
+            image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg))
+            self._check_size(i, *image.size)
+            image.draft("RGB", least[::-1])
+            image.load()
+            return image if image.mode == "RGB" else image.convert("RGB")
 
     def decode_object(self, i: int, stored: SampleBytes) -> npt.NDArray[np.bool_]:
-        """Where sample `i`'s object is: bool [height, width].
+        """The mask of sample `i`'s object: bool [height, width].
 
         From the run lengths in the JSON, which is several times as fast as from the label map;
         from that where other programs have written data sets without them.
@@ -248,11 +248,11 @@ class ShardSamples:
             ArtifactError: it is no label map of the size that the index has.
         """
         with self._decoding(i, "label map"):
-            picture = PngImagePlugin.PngImageFile(io.BytesIO(png))
-            self._check_size(i, *picture.size)
-            labels = np.asarray(picture)
+            image = PngImagePlugin.PngImageFile(io.BytesIO(png))
+            self._check_size(i, *image.size)
+            labels = np.asarray(image)
             if labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
-                raise ValueError(f"it has mode {picture.mode}")
+                raise ValueError(f"it has mode {image.mode}")
             return self._renumbered(labels)
 
     def _renumbered(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -272,9 +272,9 @@ class ShardSamples:
     def _decoding(self, i: int, what: str) -> Iterator[None]:
         """PIL raises nearly every type there is on damaged files."""
         try:
-            with noted_warnings():  # counted when the picture was embedded
+            with noted_warnings():  # counted when the image was embedded
                 yield
-        except MemoryError:  # this machine's trouble, not the sample's
+        except MemoryError:  # the machine's fault, not the sample's
             raise
         except Exception as error:
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
@@ -333,7 +333,7 @@ def _new_labels(
 def _without(
     name: str, index: pa.Table, categories: dict[int, str], leave_out: Collection[str]
 ) -> tuple[pa.Table, dict[int, str]]:
-    """The index's rows of the categories that stay, and these with their new numbers."""
+    """The index's rows of the kept categories, and these with their new numbers."""
     kept = [number for number in sorted(categories) if categories[number] not in leave_out]
     rows = index.filter(pc.is_in(index["label"], pa.array(kept, index["label"].type)))
     if not len(rows):
@@ -373,12 +373,12 @@ def _checked_index(name: str, index: pa.Table) -> pa.Table:
 def _check(name: str, index: pa.Table, categories: dict[int, str]) -> None:
     if not len(index) or not categories:
         raise ArtifactError(
-            f"{name} holds no sample; lower the demands on pictures and masks, or name a data set "
+            f"{name} holds no sample; lower the demands on images and masks, or name a data set "
             "that holds some."
         )
-    strangers = set(np.unique(index["label"].to_numpy()).tolist()) - categories.keys()
-    if strangers:
+    unknown = set(np.unique(index["label"].to_numpy()).tolist()) - categories.keys()
+    if unknown:
         raise ArtifactError(
-            f"{name} has samples of category {min(strangers)}, which its vocabulary lacks; rebuild "
+            f"{name} has samples of category {min(unknown)}, which its vocabulary lacks; rebuild "
             "it with --repair."
         )

@@ -1,4 +1,4 @@
-"""WebDataset shards with fixed bytes, and where in them each sample is.
+"""Writing of WebDataset shards with reproducible bytes, and of their index of byte offsets.
 
 A sample is `<key>.jpg`, `<key>.json` and `<key>.mask.png`. Members are written in that order with a
 fixed time, owner and mode, so that equal samples give equal tars; their byte offsets make random
@@ -48,7 +48,7 @@ class Sample:
 
     Attributes:
         key: the image_id; holds no dot, at which WebDataset would end it.
-        jpeg: the picture.
+        jpeg: the image.
         mask: bool [height, width], the object.
         label: the object's category_id in the label map.
         facts: everything else, for the JSON.
@@ -104,16 +104,16 @@ class ShardWriter:
 def ignore_label(largest_label: int) -> int:
     """The label map's value for pixels to ignore: 255, or 65,535 where 8 bits do not suffice.
 
-    With more than 254 categories, 255 is a category; the reference, which ignores 255 whatever the
-    vocabulary, never learns it.
+    With more than 254 categories, 255 is a category; the reference, which always ignores 255,
+    never learns it.
 
     Raises:
         ConfigError: 16 bits do not suffice either.
     """
     if largest_label > _MAX_16_BIT_LABEL:
         raise ConfigError(
-            f"The vocabulary has {largest_label:,} categories, and a label map can tell "
-            f"{_MAX_16_BIT_LABEL:,} apart: cut the vocabulary into several."
+            f"The vocabulary has {largest_label:,} categories, and a label map has "
+            f"room for {_MAX_16_BIT_LABEL:,}: split the vocabulary."
         )
     return EIGHT_BIT_IGNORE_LABEL if largest_label <= _MAX_8_BIT_LABEL else 65_535
 
@@ -128,7 +128,7 @@ def encode_label_map(mask: np.ndarray, label: int, largest_label: int) -> bytes:
 
 
 def encode_jpeg(image: Image.Image) -> bytes:
-    """JPEG at quality 95 without chroma subsampling, for pictures that come in another format."""
+    """JPEG at quality 95 without chroma subsampling, for images that come in another format."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Names of categories that the literature leaves out of training, to evaluate on as unseen ones.
+"""Category splits of the literature: categories left out of training, evaluated as unseen.
 
 coco-65-15    15 of COCO's 80: Rahman et al., "Improved Visual-Semantic Alignment for Zero-Shot
               Object Detection" (AAAI 2020); for masks Zheng et al., "Zero-Shot Instance
@@ -25,5 +25,5 @@ SPLITS: Final = MappingProxyType(
 
 
 def expand_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of categories, with those of a split in the place of its own name."""
+    """Names of categories, with each split's name replaced by its categories."""
     return tuple(name for item in names for name in SPLITS.get(item, (item,)))

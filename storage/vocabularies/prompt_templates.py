@@ -1,4 +1,4 @@
-"""The sentences that a category's name is put into before CLIP's text tower reads it.
+"""Prompt templates: sentences around a category's name, for CLIP's text tower.
 
 Averaging the embeddings of many such sentences ("prompt ensembling") gives better retrieval than
 the bare name. The list and its order are those of the ZUTIS reference

@@ -1,4 +1,4 @@
-"""Vocabularies: the named lists of categories that a training set is built for.
+"""Vocabularies: the categories that a data set is built for, with their names and prompts.
 
 A vocabulary is a YAML file, or a text file with one name a line; `vocabularies/README.md` describes
 both. Categories have no label ids of their own: a category's label id is its position, from 1.
@@ -41,14 +41,14 @@ _LIST_SIGNS: Final = re.compile("[,;]")
 
 @dataclass(frozen=True, kw_only=True)
 class Category:
-    """One category; what CLIP is asked for it is decided by `category_prompts`."""
+    """One category; `category_prompts` gives its prompts for CLIP."""
 
     name: str
     prompts: tuple[str, ...] = ()
     """Sentences that replace the templates. `{}` takes the name and each synonym; a sentence
     without `{}` is used as it stands. `{{` and `}}` are literal braces."""
     synonyms: tuple[str, ...] = ()
-    """Other names of the same thing, averaged with the first."""
+    """Other names of the category, whose embeddings are averaged with the first name's."""
     external_id: str | int | None = None
     """The category's id elsewhere, such as COCO's `category_id`. Never the label id."""
 
@@ -67,7 +67,7 @@ class Vocabulary:
 
 
 def known_vocabularies() -> dict[str, Path]:
-    """Vocabularies that can be asked for by name, sorted by name.
+    """Vocabularies that are known by name, sorted by name.
 
     Returns:
         Name (the file's stem) to path. A file in `./vocabularies/` of the working directory hides
@@ -395,7 +395,7 @@ def _require_text(path: Path, place: str, text: str) -> None:
 
 
 def _refuse_list(path: Path, place: str, text: str) -> None:
-    """One category called `heart,star` is never what was meant, and CLIP would take it."""
+    """Refuse a list such as `heart,star` as one category: CLIP would take it without complaint."""
     first, *others = (part.strip() for part in _LIST_SIGNS.split(text))
     if others:
         raise VocabularyError(

@@ -1,4 +1,4 @@
-"""Web servers: requests and whole files, with the patience that strangers' servers need.
+"""Web servers: requests and downloads, with retries, timeouts and limits per host.
 
 May import `errors` and `access`. Front door: `requests`.
 """

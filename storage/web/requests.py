@@ -1,8 +1,8 @@
-"""Reading from web servers: whole files, ranges and sizes, each within a time of its own.
+"""Reading from web servers: whole files, byte ranges and sizes, each with a timeout of its own.
 
-What fsspec's http file system makes of errors is no answer to whether a file is there: a server in
-trouble looks like a missing file to it, and one that sends a byte a minute is read to the end. Of
-it the session is used, and so whatever is configured for it.
+fsspec's http file system does not tell a missing file from a failing server, and reads a server
+that sends a byte a minute to the end. Only its session is used here, with all that is configured
+for it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from fsspec.asyn import sync
 
 from storage.access.roots import refuse_address
 from storage.errors.reject_reasons import CONNECTION_LOST, TIMED_OUT
-from storage.web.patience import (
+from storage.web.retries import (
     CONNECT_SECONDS,
-    SILENCE_SECONDS,
-    WebTroubleError,
-    patiently,
+    READ_SECONDS,
+    TransientWebError,
     transfer_seconds,
-    trouble_of_status,
+    transient_error_of_status,
+    with_retries,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class TooLongError(OSError):
 
 @dataclass(frozen=True)
 class WebFacts:
-    """What a server says of a file.
+    """A server's description of a file.
 
     Attributes:
         size: bytes; -1 where it does not say.
@@ -68,13 +68,13 @@ async def new_session(**settings: Any) -> aiohttp.ClientSession:
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(
-        total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
+        total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS
     )
     settings = {"timeout": timeout, **settings}
     redirects = aiohttp.TraceConfig()
     redirects.on_request_redirect.append(_refuse_redirect)
     settings["trace_configs"] = [*settings.get("trace_configs", ()), redirects]
-    # Requests are counted by host, in `web_patience`.
+    # Requests are limited by host, in `storage.web.retries`.
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), **settings)
 
 
@@ -93,7 +93,7 @@ def read_web_file(file_system: Any, uri: str, *, at_most: int | None = None) -> 
     Raises:
         FileNotFoundError: the server says that it is not there, or is gone.
         TooLongError: it has more than `at_most` bytes.
-        WebTroubleError: trouble that may pass did not.
+        TransientWebError: the retries of a transient error failed.
         OSError: the server refuses it.
     """
     target = io.BytesIO()
@@ -118,11 +118,11 @@ def read_web_range(file_system: Any, uri: str, start: int, end: int) -> bytes:
                     break
         return bytes(data[: end - start])
 
-    return _patiently(file_system, uri, ask)
+    return _with_retries(file_system, uri, ask)
 
 
 def web_facts(file_system: Any, uri: str) -> WebFacts:
-    """What the server says of a file, whose first byte is asked for; raises as `read_web_file`."""
+    """The description of a file, by a request for its first byte; raises as `read_web_file`."""
 
     async def ask() -> WebFacts:
         async with _asked(file_system, uri, {"Range": "bytes=0-0"}) as (response, _):
@@ -137,7 +137,7 @@ def web_facts(file_system: Any, uri: str) -> WebFacts:
                 etag=response.headers.get("ETag"),
             )
 
-    return _patiently(file_system, uri, ask)
+    return _with_retries(file_system, uri, ask)
 
 
 def open_web_file(file_system: Any, uri: str) -> IO[bytes]:
@@ -213,15 +213,15 @@ def _receive(
                     mark = received + _LEAST_BYTES
                     deadline.reschedule(asyncio.get_running_loop().time() + transfer_seconds())
 
-    _patiently(file_system, uri, ask)
+    _with_retries(file_system, uri, ask)
 
 
-def _patiently(file_system: Any, uri: str, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+def _with_retries(file_system: Any, uri: str, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
     def once() -> _Answer:
         answer: _Answer = sync(file_system.loop, ask)
         return answer
 
-    return patiently(uri, once)
+    return with_retries(uri, once)
 
 
 @asynccontextmanager
@@ -258,14 +258,14 @@ def _check_status(response: aiohttp.ClientResponse) -> None:
     status = response.status
     if status in _NOT_THERE:
         raise FileNotFoundError(f"its server answers {status}")
-    if trouble := trouble_of_status(status, response.headers.get("Retry-After")):
-        raise trouble
+    if error := transient_error_of_status(status, response.headers.get("Retry-After")):
+        raise error
     if status >= 400 and status != _NO_SUCH_RANGE:
         raise OSError(f"its server answers {status} {response.reason or ''}".rstrip())
 
 
 def _meaning(error: Exception) -> Exception:
-    """What an error of a request means; the error itself where it is none of a request's."""
+    """The error to raise for a request's error; itself where it is none of a request."""
     import aiohttp
 
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
@@ -276,17 +276,17 @@ def _meaning(error: Exception) -> Exception:
     if isinstance(error, aiohttp.InvalidURL | UnicodeError):  # the latter of a host's name
         return OSError(f"it is no web address ({text})")
     if isinstance(error, aiohttp.ClientConnectorDNSError | aiohttp.ClientSSLError):
-        return WebTroubleError(CONNECTION_LOST, text, again=False)  # it would say the same
+        return TransientWebError(CONNECTION_LOST, text, retry=False)  # it would say the same
     if isinstance(error, aiohttp.ClientError | ConnectionError):
-        return WebTroubleError(CONNECTION_LOST, f"the connection broke ({text})")
+        return TransientWebError(CONNECTION_LOST, f"the connection broke ({text})")
     return error
 
 
-def _too_slow(error: TimeoutError) -> WebTroubleError:
+def _too_slow(error: TimeoutError) -> TransientWebError:
     import aiohttp
 
     if isinstance(error, aiohttp.ServerTimeoutError):
-        text = f"no connection in {CONNECT_SECONDS:g} s, or not a byte for {SILENCE_SECONDS:g} s"
-        return WebTroubleError(TIMED_OUT, text)
+        text = f"no connection in {CONNECT_SECONDS:g} s, or not a byte for {READ_SECONDS:g} s"
+        return TransientWebError(TIMED_OUT, text)
     text = f"it takes longer than {transfer_seconds():g} s"
-    return WebTroubleError(TIMED_OUT, text, again=False)
+    return TransientWebError(TIMED_OUT, text, retry=False)

@@ -1,4 +1,4 @@
-"""Receiving large files over http: with a bar, complete, or an error that says why."""
+"""Downloads of large files over http: with retries, a progress bar, and errors that say why."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Final, TypeVar
 
 from storage.errors.reject_reasons import CONNECTION_LOST, TIMED_OUT
-from storage.web.patience import WebTroubleError, patiently, trouble_of_status
+from storage.web.retries import TransientWebError, transient_error_of_status, with_retries
 
 _Answer = TypeVar("_Answer")
 
@@ -34,8 +34,8 @@ class DownloadError(Exception):
 def receive(url: str, file: IO[bytes], label: str, progress: bool) -> tuple[str, int]:
     """Copy what an address serves into a file; returns its sha256 and size in bytes.
 
-    Trouble that may pass is tried again (see `web_patience`), from where the transfer broke off
-    where the server can say that the file is still the same.
+    Transient errors are retried (see `storage.web.retries`), from where the transfer broke off if
+    the server confirms that the file is still the same.
 
     Args:
         url: http or https.
@@ -49,18 +49,18 @@ def receive(url: str, file: IO[bytes], label: str, progress: bool) -> tuple[str,
     """
     received = _Received(file)
     try:
-        patiently(url, lambda: _receive_rest(url, received, label, progress))
-    except WebTroubleError as trouble:
-        raise DownloadError(str(trouble)) from trouble
+        with_retries(url, lambda: _receive_rest(url, received, label, progress))
+    except TransientWebError as error:
+        raise DownloadError(str(error)) from error
     return received.hasher.hexdigest(), received.size
 
 
 @dataclass
 class _Received:
-    """What has come of a file.
+    """The part of a file that has been received.
 
     Attributes:
-        version: the server's word for the content of which it is; empty where it has none.
+        version: the server's ETag of the content; empty where it has none.
     """
 
     file: IO[bytes]
@@ -96,7 +96,7 @@ def _receive_rest(url: str, received: _Received, label: str, progress: bool) -> 
             received.begin(response.headers)
         elif not response.headers.get("Content-Range", "").startswith(place):
             received.begin(http.client.HTTPMessage())
-            raise WebTroubleError(CONNECTION_LOST, "it sends another part than the one asked for")
+            raise TransientWebError(CONNECTION_LOST, "it sends another part than the one asked for")
         total = response.headers.get("Content-Length")
         expected = received.size + int(total) if total and total.isdigit() else None
         with _bar(label, expected, progress) as advance:
@@ -106,7 +106,7 @@ def _receive_rest(url: str, received: _Received, label: str, progress: bool) -> 
                 advance(len(chunk))
     if expected is not None and received.size != expected:
         text = f"the connection ended after {received.size:,} of {expected:,} bytes"
-        raise WebTroubleError(CONNECTION_LOST, text)
+        raise TransientWebError(CONNECTION_LOST, text)
 
 
 def _opened(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
@@ -118,12 +118,12 @@ def _opened(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         )
     except urllib.error.HTTPError as error:
         text = f"it answers {error.code} {error.reason}"
-        trouble = trouble_of_status(error.code, error.headers.get("Retry-After"))
+        transient = transient_error_of_status(error.code, error.headers.get("Retry-After"))
         error.close()
-        if trouble is not None:
-            raise WebTroubleError(trouble.reason, text, pause=trouble.pause) from error
+        if transient is not None:
+            raise TransientWebError(transient.reason, text, pause=transient.pause) from error
         raise DownloadError(text) from error
-    except WebTroubleError:
+    except TransientWebError:
         raise
     except TimeoutError as error:
         raise _too_slow() from error
@@ -133,7 +133,7 @@ def _opened(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
             raise _too_slow() from error
         text = f"it can't be reached: {why}"
         if isinstance(why, ConnectionResetError | http.client.RemoteDisconnected):
-            raise WebTroubleError(CONNECTION_LOST, text) from error
+            raise TransientWebError(CONNECTION_LOST, text) from error
         raise DownloadError(text) from error  # nobody is there, and the next address may have it
     assert isinstance(response, http.client.HTTPResponse)
     return response
@@ -172,7 +172,7 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
         except TimeoutError as error:
             raise _too_slow() from error
         except (OSError, http.client.HTTPException) as error:
-            raise WebTroubleError(CONNECTION_LOST, f"the connection broke: {error}") from error
+            raise TransientWebError(CONNECTION_LOST, f"the connection broke: {error}") from error
         if not chunk:
             return
         yield chunk
@@ -180,12 +180,12 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
         if least <= 0:
             deadline, least = time.monotonic() + _TIMEOUT_SECONDS, _LEAST_BYTES
         elif time.monotonic() > deadline:
-            raise _too_slow(again=False)
+            raise _too_slow(retry=False)
 
 
-def _too_slow(*, again: bool = True) -> WebTroubleError:
+def _too_slow(*, retry: bool = True) -> TransientWebError:
     text = f"it sends nothing, or next to nothing, for {_TIMEOUT_SECONDS:g} s"
-    return WebTroubleError(TIMED_OUT, text, again=again)
+    return TransientWebError(TIMED_OUT, text, retry=retry)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Model weights: what users write for them, which file that is, and that it is fetched whole.
+"""Model weights: names, resolution to files, downloads and checks.
 
 May import `artifacts` (digests), `files` and what lies below them. Front door: `resolving.resolve`.
 """

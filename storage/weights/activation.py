@@ -1,8 +1,8 @@
-"""Whether a file of CLIP weights is loaded with the activation that it was trained with.
+"""Check of the activation (GELU or QuickGELU) that CLIP weights were trained with.
 
 OpenAI's models, and some after them, were trained with QuickGELU. Their weights load into an
 architecture without it, or the other way round, without complaint, and then give embeddings that
-are wrong by a little. For published names the registry knows; a file is known by its digest.
+are wrong by a little. For published names the registry decides; a file is recognised by its digest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def check_activation(spec: ClipSpec, path: Path, digest: str, recorded: Mapping[str, str]) -> None:
-    """Compare a file's architecture, as a user wrote it, with what is known of its bytes.
+    """Compare a file's architecture, as a user wrote it, with the records of its digest.
 
     Args:
         spec: ARCHITECTURE:FILE.
@@ -57,9 +57,9 @@ def _twin(architecture: str) -> str:
 
 @functools.cache
 def _warn(architecture: str, twin: str, path: Path) -> None:
-    """Once a process: a build resolves its weights several times."""
+    """Warn once per process: a build resolves its weights several times."""
     uses = "with" if architecture.endswith(_QUICKGELU) else "without"
     log.warning(
-        "Nothing says whether %s was trained with QuickGELU, as OpenAI's CLIP was; it is computed "
+        "It is unknown whether %s was trained with QuickGELU, as OpenAI's CLIP was; it is computed "
         "%s: if that is wrong, write %s:%s.", path, uses, twin, path,
     )  # fmt: skip

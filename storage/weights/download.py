@@ -1,4 +1,4 @@
-"""Downloading published weights: each file appears complete and verified, or not at all."""
+"""Downloads of published weights: each file appears complete and verified, or not at all."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from storage.weights.state_dicts import looks_like_weights
 
 
 def fetch(name: str, progress: bool = True) -> Path:
-    """Download published weights into the folder, or find that they are there and unharmed.
+    """Download published weights into the folder, unless they are there and intact.
 
-    Models that are more than weights are fetched as folders (`hub_download`).
+    Models with a tokenizer of their own are fetched as folders (`hub_download`).
 
     The file appears under its name only when it is complete and verified. Addresses are tried in
-    order. What was recorded at the first fetch holds: other bytes are refused.
+    order. The digest recorded at the first fetch is binding: other bytes are refused.
 
     Args:
         name: `nq20`, `nq10`, one of ZUTIS's such as `coco_vit_b_16`, `ARCH:TAG`, or
@@ -72,7 +72,7 @@ def fetch(name: str, progress: bool = True) -> Path:
 
 
 def _recorded_sha256(download: Download, record: Record | None) -> str | None:
-    """What an address must serve again; weights in another format have another sha256."""
+    """The sha256 that an address must serve; weights in another format have another."""
     if record is None or Path(record.file).suffix != download.suffix:
         return None
     return record.sha256

@@ -1,6 +1,6 @@
-"""The folder that published weights are kept in: files appear whole, and digests are remembered.
+"""The folder of published weights: files appear whole, and their digests are remembered.
 
-The folder is `platformdirs`' cache folder for zutis, or what `ZUTIS_WEIGHTS` says.
+The folder is `platformdirs`' cache folder for zutis, or `ZUTIS_WEIGHTS`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from storage.files.user_files import (
 
 
 def weights_folder() -> Path:
-    """Where published weights are kept: `ZUTIS_WEIGHTS`, or a folder in the user's cache."""
+    """The folder of published weights: `ZUTIS_WEIGHTS`, or a folder in the user's cache."""
     override = os.environ.get("ZUTIS_WEIGHTS")
     if override:
         return user_path(override)
@@ -60,8 +60,8 @@ def sha256_of(path: Path) -> str:
 def digest_of(path: Path) -> str:
     """The file's sha256, remembered by path, size and time of change.
 
-    Hashing a gigabyte takes seconds, which a run that finds everything cached should not spend.
-    Where bytes are to be checked, `sha256_of` reads them.
+    Hashing a gigabyte takes seconds, which a fully cached run should not spend. To check bytes,
+    use `sha256_of`, which reads them.
 
     Raises:
         OutsideRootsError: it lies outside the roots, also where it is remembered.

@@ -1,8 +1,8 @@
-"""Fetching a model's folder from the Hugging Face hub: configuration, tokenizer and weights.
+"""Downloads of models from the Hugging Face hub: configuration, tokenizer and weights.
 
-The revision is looked up once, so that all files of a repository are of one; what is recorded are
-addresses that can't move. The record is written last and makes the model exist: whatever ends
-before leaves nothing that could be taken for a model.
+The revision is looked up once, so that all files of a repository are of one revision; the record
+holds addresses of that revision. The record is written last and makes the model exist: an
+interrupted download leaves nothing that could be taken for a model.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from storage.weights.state_dicts import looks_like_weights
 
 
 def fetch_hub_folder(spec: ClipSpec, progress: bool = True) -> Path:
-    """Download a published model, or find that it is there and unharmed.
+    """Download a published model, unless it is there and intact.
 
-    What was recorded at the first fetch holds: a damaged file is fetched again from where it came,
-    and other bytes are refused.
+    The record of the first fetch is binding: a damaged file is fetched again from its recorded
+    address, and other bytes are refused.
 
     Args:
         spec: one that `is_hub_folder`.
@@ -60,7 +60,7 @@ def fetch_hub_folder(spec: ClipSpec, progress: bool = True) -> Path:
     folder = folder_of(model.name)
     try:
         if record is not None:
-            _mend(model, record, progress)
+            _repair(model, record, progress)
         else:
             record = HubRecord(name=model.name, files=_fetch(model, progress))
             open_model_folder(folder, digest_of)
@@ -73,8 +73,8 @@ def fetch_hub_folder(spec: ClipSpec, progress: bool = True) -> Path:
     return folder
 
 
-def _mend(model: HubFolder, record: HubRecord, progress: bool) -> None:
-    """Fetch what is missing or damaged, from the addresses on record."""
+def _repair(model: HubFolder, record: HubRecord, progress: bool) -> None:
+    """Fetch missing and damaged files, from the addresses on record."""
     folder = folder_of(record.name)
     for name, file in record.files.items():
         path = folder / name
@@ -87,7 +87,7 @@ def _mend(model: HubFolder, record: HubRecord, progress: bool) -> None:
 
 
 def _fetch(model: HubFolder, progress: bool) -> dict[str, HubFile]:
-    """All files of a model, the large one last: what is interrupted costs no more than that."""
+    """All files of a model, the large one last: an interruption costs no more than that."""
     folder = folder_of(model.name)
     repository = _list(model.repository)
     files: dict[str, HubFile] = {}
@@ -142,7 +142,7 @@ def _read(path: Path) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class _Repository:
-    """What the hub lists: the revision, and sha256 in hex (None for small files) by name."""
+    """The hub's listing of a repository: revision, and sha256 in hex by name (None if small)."""
 
     name: str
     revision: str

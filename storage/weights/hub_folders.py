@@ -1,11 +1,11 @@
-"""Published models that are kept as folders: SigLIP's, and all that the hub has for open_clip.
+"""Published models that are kept as folders: SigLIP, and the hub's models for open_clip.
 
-    ViT-B-16-SigLIP2:webli           a tag of open_clip whose weights alone would not do
+    ViT-B-16-SigLIP2:webli           a tag of open_clip whose weights alone are not enough
     hf-hub:timm/ViT-B-16-SigLIP2     a repository of the Hugging Face hub
 
-They lie in `models/` in the weights folder, each beside a record of where its files came from and
-of their sha256. `hub_download.fetch_hub_folder` gets them, all together, and writes the record
-last; from then on nothing is asked of the network. What disagrees with its record is never used.
+They are in `models/` in the weights folder, each beside a record of its files' addresses and
+sha256. `hub_download.fetch_hub_folder` fetches all files together and writes the record last; from
+then on no request is made. A file that disagrees with its record is never used.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ PREPARED_OTHERWISE: Final = frozenset(
         "ViT-L-14:laion2b_s32b_b82k",
     }
 )
-"""Tags with CLIP's own tokenizer whose pictures are not prepared as OpenAI's: as a folder, a model
+"""Tags with CLIP's own tokenizer whose images are not prepared as OpenAI's: as a folder, a model
 brings its preprocessing along. open_clip's table says so, but takes seconds to import."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubFolder:
-    """A published model, and where its parts are.
+    """A published model, and the sources of its parts.
 
     Attributes:
         name: as users write it.
         repository: OWNER/NAME on the hub, of the weights.
-        weights: what their file may be called, in order of preference.
+        weights: possible names of their file, in order of preference.
         config: the content of `open_clip_config.json`; None: the repository's own.
     """
 
@@ -84,14 +84,14 @@ class HubFile:
 
 @dataclass(frozen=True, kw_only=True)
 class HubRecord:
-    """What is known of a model that was fetched; kept as JSON beside its folder."""
+    """The record of a fetched model; kept as JSON beside its folder."""
 
     name: str
     files: Mapping[str, HubFile]
 
 
 def is_hub_folder(spec: ClipSpec) -> bool:
-    """Whether a model is kept as a folder here: its weights alone would not do."""
+    """Whether a model is kept as a folder: its weights alone are not enough."""
     if spec.architecture == HF_HUB:
         return True
     if spec.architecture == LOCAL_DIR or seed_of(spec.weights) is not None or is_path(spec.weights):
@@ -103,13 +103,13 @@ def is_hub_folder(spec: ClipSpec) -> bool:
 
 
 def hub_folder(spec: ClipSpec) -> HubFolder:
-    """Where the parts of a model are. Imports open_clip for a tag.
+    """The sources of a model's parts. Imports open_clip for a tag.
 
     Args:
         spec: one that `is_hub_folder`.
 
     Raises:
-        WeightsError: open_clip knows no such weights; the text names those that there are.
+        WeightsError: open_clip knows no such weights; the message names those that exist.
     """
     if spec.architecture == HF_HUB:
         return HubFolder(name=str(spec), repository=spec.weights, weights=WEIGHTS, config=None)
@@ -131,12 +131,12 @@ def hub_folder(spec: ClipSpec) -> HubFolder:
 
 
 def folder_of(name: str) -> Path:
-    """Where the model of that name is kept; whether it is there, nobody has looked."""
+    """The folder of the model of that name, which need not exist."""
     return weights_folder() / "models" / name.replace(":", "--").replace("/", "--")
 
 
 def record_of(name: str) -> Path:
-    """Where the record of the model of that name is."""
+    """The path of the record of the model of that name."""
     folder = folder_of(name)
     return folder.with_name(f"{folder.name}.json")
 
@@ -164,14 +164,14 @@ def write_hub_record(record: HubRecord) -> None:
 
 
 def hub_records() -> list[HubRecord]:
-    """Of all models that were fetched, sorted by name."""
+    """The records of all fetched models, sorted by name."""
     paths = (weights_folder() / "models").glob("*.json")
     records = [record for path in paths if (record := read_hub_record(path))]
     return sorted(records, key=lambda record: record.name)
 
 
 def resolve_hub_folder(spec: ClipSpec, digest_of: Callable[[Path], str]) -> ModelFolder:
-    """The model of a spec, if it is here and unharmed.
+    """The model of a spec, if it is here and intact.
 
     Args:
         spec: one that `is_hub_folder`.
@@ -201,7 +201,7 @@ def resolve_hub_folder(spec: ClipSpec, digest_of: Callable[[Path], str]) -> Mode
 
 
 def changed_file(record: HubRecord, model: ModelFolder) -> str | None:
-    """The first file that is not as it was recorded, or that came later; None if there is none."""
+    """The first file that differs from its record or has none; None if there is none."""
     recorded = {name: file.sha256 for name, file in record.files.items()}
     names = sorted(recorded.keys() | model.files.keys())
     return next((name for name in names if recorded.get(name) != model.files.get(name)), None)

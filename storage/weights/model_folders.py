@@ -1,9 +1,9 @@
-"""A model in a folder: its configuration, its weights and the files of its tokenizer, as one.
+"""A model in a folder: configuration, weights and tokenizer files as one unit.
 
 This is the form in which open_clip saves models (`local-dir:`) and publishes them on the Hugging
-Face hub: `open_clip_config.json`, `open_clip_model.safetensors`, and where the text tower reads
-with one of transformers' tokenizers, that tokenizer's files. Each of the three decides embeddings,
-so the digest of a model is one of them all.
+Face hub: `open_clip_config.json`, `open_clip_model.safetensors`, and where the text tower uses
+one of transformers' tokenizers, that tokenizer's files. All three decide embeddings, so the digest
+of a model covers all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from storage.weights.open_clip_configs import hub_text_tower, hub_tokenizer
 
 CONFIG: Final = "open_clip_config.json"
 WEIGHTS: Final = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-"""What open_clip calls a folder's weights, in order of preference."""
+"""open_clip's names of a folder's weights, in order of preference."""
 
 _WEIGHTS_SUFFIXES: Final = (".safetensors", ".bin", ".pt", ".pth")
 _TOKENIZER_SUFFIXES: Final = (".json", ".txt", ".model")
@@ -30,7 +30,7 @@ _VOCABULARIES: Final = (
     "tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json",
     "vocab.txt",
 )  # fmt: skip
-"""Of these, a tokenizer has one at least."""
+"""A tokenizer has at least one of these files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class ModelFolder:
 
 
 def open_model_folder(path: Path, digest_of: Callable[[Path], str]) -> ModelFolder:
-    """Look at a folder: what in it is the model.
+    """The model in a folder.
 
     Args:
         path: the folder, in open_clip's `local-dir:` form.
@@ -88,7 +88,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
     """The `model_cfg` of a folder, which has both towers.
 
     Raises:
-        WeightsError: there is no such folder or file, it says nothing of a model, or its text
+        WeightsError: there is no such folder or file, it describes no model, or its text
             tower would have to be downloaded.
     """
     if not is_folder(path):
@@ -97,7 +97,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
         )
     if not is_file(path / CONFIG):
         raise WeightsError(
-            f"The folder {path} has no {CONFIG}, so that nothing says which model it holds; give a"
+            f"The folder {path} has no {CONFIG}, so that its model is unknown; give a"
             " folder that open_clip has saved, or one file of weights as ARCHITECTURE:FILE."
         )
     config = _json(path / CONFIG)
@@ -112,7 +112,7 @@ def check_config(config: Any, where: str) -> None:
     towers = ("vision_cfg", "text_cfg")
     if not isinstance(model, dict) or not all(isinstance(model.get(t), dict) for t in towers):
         raise WeightsError(
-            f"{where} says of no model that open_clip could build: it has no model_cfg with"
+            f"{where} describes no model that open_clip could build: it has no model_cfg with"
             f" {' and '.join(towers)}; take the file that was published with the weights."
         )
     if hub_text_tower(model):
@@ -124,9 +124,9 @@ def check_config(config: Any, where: str) -> None:
 
 
 def tokenizer_files(names: Iterable[str]) -> list[str]:
-    """Those of a folder's or repository's files that a tokenizer may be read from, sorted.
+    """The files of a folder or repository that a tokenizer may be read from, sorted.
 
-    Which they are depends on the tokenizer: all JSON, text and sentencepiece files are taken.
+    They depend on the tokenizer: all JSON, text and sentencepiece files are taken.
     """
     return sorted(
         name
@@ -171,5 +171,5 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a configuration decides numbers: the towers, and how pictures are prepared."""
+    """The part of a configuration that decides embeddings: the towers and the preprocessing."""
     return {name: config.get(name) or {} for name in ("model_cfg", "preprocess_cfg")}

@@ -1,4 +1,4 @@
-"""What open_clip's configurations say of a model, without importing open_clip.
+"""Facts about models from open_clip's configurations, without importing open_clip.
 
 A configuration has `vision_cfg` and `text_cfg`, one for each tower. open_clip and `zutis_model`
 ship one for each architecture, `open_clip_config.json` in a folder holds one as `model_cfg`.
@@ -42,7 +42,7 @@ def architecture_config(architecture: str) -> Mapping[str, Any]:
 def architecture_of(config: Mapping[str, Any]) -> str:
     """The name of the architecture that has this configuration; else its image tower's.
 
-    Training makes the network again by this name, and keys have it.
+    Training builds the network by this name, and keys contain it.
     """
     for name in sorted(clip_architectures()):
         if architecture_config(name) == config:
@@ -63,7 +63,7 @@ def hub_text_tower(config: Mapping[str, Any]) -> str:
 def has_patch_tokens(config: Mapping[str, Any]) -> bool:
     """Whether the image tower can be trained into ZUTIS: CLIP's ViTs and ResNets can.
 
-    What this takes for a plain ViT may have blocks of another kind still; building it tells.
+    A ViT that looks plain here may still have blocks of another kind, which building it shows.
     """
     vision = config["vision_cfg"]
     return not (vision.get("timm_model_name") or vision.get("attentional_pool"))

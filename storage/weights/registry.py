@@ -1,13 +1,13 @@
-"""What users write for weights, and what the names of published weights stand for.
+"""Names of weights: their syntax, and the registry of published weights.
 
 SelfMask's and ZUTIS's models have addresses of their own. CLIP's come from open_clip's table of
 published weights, of which the Hugging Face hub's copy is used, because it is a plain file of
 tensors: the addresses of OpenAI itself serve TorchScript archives, which can't be read without
 running code from them. The demonstration's small models are in this package, in
-`shipped_weights/`, with a card that says how they were made.
+`shipped_weights/`, with a card that describes their making.
 
-Importing open_clip imports torch and takes seconds, so only the functions that say so do it; the
-known architectures are read from the files that open_clip and `zutis_model` ship.
+Importing open_clip imports torch and takes seconds, so only functions whose docstrings mention it
+do so; the known architectures are read from the files that open_clip and `zutis_model` ship.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from storage.weights.shipped import SHIPPED
 
 LOCAL_DIR: Final = "local-dir"
 HF_HUB: Final = "hf-hub"
-"""open_clip's own words for a model in a folder, and for one in a repository of the hub."""
+"""open_clip's own prefixes for a model in a folder, and for one in a repository of the hub."""
 
 WEIGHTS_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -45,17 +45,17 @@ class Download:
 
     url: str
     sha256: str | None = None
-    """Known beforehand, in hex; otherwise what is fetched first is recorded and holds from then."""
+    """Known beforehand, in hex; otherwise the digest of the first fetch is recorded and binding."""
 
     @property
     def suffix(self) -> str:
-        """How the file's name ends, such as `.safetensors`: it decides how the file is read."""
+        """The file name's suffix, such as `.safetensors`: it decides how the file is read."""
         return PurePosixPath(urlsplit(self.url).path).suffix
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedWeights:
-    """Weights that can be asked for by name."""
+    """Weights that are known by name."""
 
     name: str
     """As users write it: `nq20`, `ViT-B-32-quickgelu:openai`."""
@@ -154,7 +154,7 @@ RECOMMENDED_CLIP: Final[tuple[str, ...]] = tuple(_PINS)
 """The CLIP weights that the ZUTIS paper's figures were made with."""
 
 DEFAULT_CLIP: Final = "ViT-L-14-336-quickgelu:openai"
-"""What a build indexes and retrieves with."""
+"""The CLIP for indexing and retrieval in a build."""
 
 SIGLIP: Final = (
     "ViT-B-16-SigLIP2:webli",
@@ -179,15 +179,15 @@ def clip_stem(name: str) -> str:
 
 
 def published_clip(architecture: str, tag: str) -> PublishedWeights:
-    """Where the weights `ARCH:TAG` are published. Imports open_clip, unless they are pinned here.
+    """The addresses of the weights `ARCH:TAG`. Imports open_clip, unless they are pinned here.
 
     Args:
         architecture: one of `clip_architectures()`.
         tag: such as `openai` or `laion2b_s34b_b79k`.
 
     Raises:
-        WeightsError: open_clip knows no such weights for this architecture; the text names the
-            tags that there are.
+        WeightsError: open_clip knows no such weights for this architecture; the message names
+            the tags that exist.
     """
     name = clip_name(architecture, tag)
     pin = _PINS.get(name)
@@ -200,7 +200,7 @@ def published_clip(architecture: str, tag: str) -> PublishedWeights:
 
 
 def open_clip_entry(architecture: str, tag: str) -> Mapping[str, Any]:
-    """What open_clip's table has of the weights `ARCH:TAG`; imports open_clip.
+    """The entry of the weights `ARCH:TAG` in open_clip's table; imports open_clip.
 
     Raises:
         WeightsError: as `published_clip`.
@@ -254,10 +254,10 @@ def hub_files(entry: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSpec:
-    """A CLIP model: an open_clip architecture, and where its weights come from."""
+    """A CLIP model: an open_clip architecture, and the source of its weights."""
 
     architecture: str
-    """Or `local-dir` or `hf-hub`, where a folder or repository says which it is."""
+    """Or `local-dir` or `hf-hub`, where the folder or repository defines it."""
     weights: str
     """`random:SEED`, a tag, or the path of a file; of a folder, or OWNER/NAME of a repository."""
 
@@ -267,7 +267,7 @@ class ClipSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfMaskSpec:
-    """A SelfMask model by where its weights come from."""
+    """A SelfMask model by the source of its weights."""
 
     weights: str
     """`nq20`, `nq10`, `demo`, `random:SEED`, or the path of a file."""
@@ -277,15 +277,14 @@ class SelfMaskSpec:
 
 
 def parse_clip(spec: str) -> ClipSpec:
-    """Read what names a CLIP, without importing torch and without looking for any file.
+    """Parse the name of a CLIP, without importing torch and without looking for any file.
 
     Args:
         spec: ARCH:WEIGHTS, such as `ViT-B-32-quickgelu:openai`, `ViT-B-16-SigLIP2:webli`,
             `ViT-B-32:random:0`, `ViT-B-16:clip.safetensors`; `hf-hub:OWNER/NAME`; or a folder that
-            open_clip has saved, by its path or as `local-dir:PATH`.
-            The tag `openai` means the `-quickgelu` architecture, with or without that ending:
-            OpenAI trained all its models so, and open_clip keeps QuickGELU as an architecture
-            of its own.
+            open_clip has saved, by its path or as `local-dir:PATH`. The tag `openai` means the
+            `-quickgelu` architecture, with or without that suffix: OpenAI trained all its models
+            so, and open_clip keeps QuickGELU as an architecture of its own.
 
     Raises:
         WeightsError: of none of these forms, an architecture that open_clip doesn't know or can't
@@ -325,7 +324,7 @@ def _is_folder(spec: str) -> bool:
 
 
 def _in_one_place(kind: str, place: str) -> ClipSpec:
-    """A folder or a repository, which holds all that a model consists of."""
+    """A folder or a repository, which holds a whole model."""
     if kind == LOCAL_DIR and not place:
         raise WeightsError(f"{LOCAL_DIR}: names no folder; write {LOCAL_DIR}:FOLDER.")
     if kind == HF_HUB and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", place, re.ASCII):
@@ -337,7 +336,7 @@ def _in_one_place(kind: str, place: str) -> ClipSpec:
 
 
 def parse_selfmask(spec: str) -> SelfMaskSpec:
-    """Read `nq20`, `nq10`, `demo`, `random:SEED` or the path of a file, without looking for a file.
+    """Parse `nq20`, `nq10`, `demo`, `random:SEED` or a file's path, without looking for a file.
 
     Raises:
         WeightsError: none of these.
@@ -403,7 +402,7 @@ def seed_of(weights: str) -> int | None:
 
 
 def is_path(weights: str) -> bool:
-    """Whether this is meant as a file: it has a folder, or ends as files of weights do."""
+    """Whether this is the path of a file: it has a folder, or the suffix of a file of weights."""
     path = Path(weights)
     return len(path.parts) > 1 or path.suffix.lower() in WEIGHTS_SUFFIXES
 

@@ -1,15 +1,15 @@
-"""Model weights by name, by path or made at random: which file they are, and that it is unharmed.
+"""Resolution of model weights, given by name, path or random seed, to verified files.
 
     spec = parse_clip("ViT-B-32-quickgelu:openai")
     weights = resolve(spec)              # digest, and the path to read
 
-`weights_download.fetch` gets published files, `state_dicts.load_state_dict` reads them.
+`download.fetch` downloads published files, `state_dicts.load_state_dict` reads them.
 
 Published weights live in one cache folder. Each has a record beside it with the address it came
 from, its size and its sha256; a file that no longer agrees with its record is never used. The
-folder is `platformdirs`' cache folder for zutis, or what `ZUTIS_WEIGHTS` says. Weights that are
-part of this package (`made-ViT-8:demo`) are used where they lie, without a record. Models that are
-more than weights are folders (`model_folders`, `hub_folders`), and resolve likewise.
+folder is `platformdirs`' cache folder for zutis, or `ZUTIS_WEIGHTS`. Weights that are part of this
+package (`made-ViT-8:demo`) are used in place, without a record. Models with a tokenizer of their
+own are folders (`model_folders`, `hub_folders`), and resolve likewise.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from storage.weights.state_dicts import require_weights
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedWeights:
-    """Weights that are there and unharmed."""
+    """Weights that exist and are intact."""
 
     kind: Literal["random", "file", "folder"]
     seed: int | None
@@ -67,16 +67,16 @@ class ResolvedWeights:
     path: Path | None
     """Of weights in a file, which may be one of a folder's."""
     digest: str
-    """What enters artifacts' keys: the file's sha256 in hex, `random:SEED`, or of a folder one of
-    all that belongs to the model."""
+    """The weights' part of artifact keys: the file's sha256 in hex, `random:SEED`, or of a folder
+    the digest of the model."""
     untrained: bool
-    """Results made with these weights mean nothing, and must be shown with a word that says so."""
+    """Whether results with these weights are meaningless, and must be marked as such."""
     label: str
     """For people: the spec, with `(untrained)` where that is so."""
     folder: Path | None = None
     """Of a model that is kept as one."""
     architecture: str = ""
-    """Of a model in a folder, as its configuration has it; else the spec says it."""
+    """Of a model in a folder, from its configuration; else the spec has it."""
 
 
 def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
@@ -87,8 +87,8 @@ def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
 
     Raises:
         OutsideRootsError: it is the path of a file or folder outside the roots.
-        WeightsError: the weights are unknown; or the file is missing (the text says where it would
-            come from and where to put it), or its bytes are not those that were recorded.
+        WeightsError: the weights are unknown; or the file is missing (the message has its
+            address and the place for it), or its bytes differ from the record.
     """
     seed = seed_of(spec.weights)
     if seed is not None:
@@ -129,7 +129,7 @@ def resolve(spec: ClipSpec | SelfMaskSpec) -> ResolvedWeights:
 
 
 def _model_folder(spec: ClipSpec, digest_of: Callable[[Path], str]) -> ModelFolder | None:
-    """The folder that a model is; None for one that is weights alone."""
+    """The folder of a model that is kept as one; None for weights alone."""
     if spec.architecture == LOCAL_DIR:
         refuse_path(user_path(spec.weights))
         return open_model_folder(user_path(spec.weights), digest_of)
@@ -205,7 +205,7 @@ def _recorded_names() -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What is known about a cached file; kept as JSON beside it."""
+    """The record of a cached file; kept as JSON beside it."""
 
     name: str
     file: str
@@ -216,7 +216,7 @@ class Record:
 
 
 def record_path(stem: str) -> Path:
-    """Where the record of the weights with this stem is."""
+    """The path of the record of the weights with this stem."""
     return weights_folder() / f"{stem}.json"
 
 
@@ -257,7 +257,7 @@ def adopt(weights: PublishedWeights, path: Path) -> Record:
     """Record a file that was put into the folder by hand.
 
     Raises:
-        WeightsError: it is not what it should be.
+        WeightsError: it has another digest than the published one.
     """
     digest = digest_of(path)
     _check_known(weights, path, digest)
@@ -284,7 +284,7 @@ def _check_known(weights: PublishedWeights, path: Path, digest: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedWeights:
-    """What `check` found about one file."""
+    """The result of `check` for one file."""
 
     name: str
     path: Path
@@ -298,8 +298,8 @@ class CheckedWeights:
 def cached_weights() -> dict[str, Path | None]:
     """The weights in the folder, by name, sorted; None where a recorded file is gone.
 
-    A file that was put there by hand counts as soon as it has been used once; the well-known ones
-    count at once.
+    A file that was put there by hand counts once it has been used; the well-known ones count
+    immediately.
 
     Raises:
         WeightsError: a record can't be read.
@@ -341,7 +341,7 @@ def check(name_or_path: str | None = None) -> list[CheckedWeights]:
 
 
 def _check_path(text: str) -> CheckedWeights | None:
-    """What is found of a file or a folder; None for what is meant as a name."""
+    """The check of a file or a folder; None if the text is a name."""
     path = user_path(text.removeprefix(f"{LOCAL_DIR}:"))
     if text.startswith(f"{LOCAL_DIR}:") or (":" not in text and is_path(text)):
         refuse_path(path)
@@ -373,7 +373,7 @@ def _check_hub_folder(spec: ClipSpec) -> CheckedWeights:
     name = str(spec)
     folder, record = folder_of(name), read_hub_record(record_of(name))
     if record is None:
-        hub_folder(spec)  # raises where nobody has published it
+        hub_folder(spec)  # raises where it is not published
     whole = record is not None and all((folder / file).is_file() for file in record.files)
     if record is None or not whole:
         return CheckedWeights(name=name, path=folder, status="missing", sha256=None, recorded=None)
@@ -389,7 +389,7 @@ def _check_hub_folder(spec: ClipSpec) -> CheckedWeights:
 
 
 def _check_shipped(weights: ShippedWeights) -> CheckedWeights:
-    """Nothing is recorded that it could disagree with: it is as good as the installation."""
+    """Shipped weights have no record: they are as intact as the installation."""
     is_there = weights.path.is_file()
     return CheckedWeights(
         name=weights.name,

@@ -1,6 +1,6 @@
-"""The weights that are part of this package: those of the demonstration's small models.
+"""Weights that are part of this package: the small models of the demonstration.
 
-They lie in `shipped_weights/`, with a card that says how they were made and how good they are.
+They are in `shipped_weights/`, with a card about their training and accuracy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ShippedWeights:
     model: str
     """`CLIP` or `SelfMask`."""
     path: Path
-    """Where the file should be; whether it is there, nobody has looked."""
+    """The file's path, which need not exist."""
     maker: str
     """The command that made the file, and can make it again."""
 

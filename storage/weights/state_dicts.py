@@ -1,4 +1,4 @@
-"""Reading files of weights without running anything that is in them."""
+"""Safe reading of weight files: no code in them is run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a file of weights without running anything that is in it.
+    """Read a file of weights without running any code in it.
 
     Args:
-        path: `.safetensors`, or what `torch.save` wrote. A state dict inside `{"state_dict": ...}`
+        path: `.safetensors`, or a file of `torch.save`. A state dict inside `{"state_dict": ...}`
             or `{"model": ...}` is unwrapped, and a `module.` before every name is dropped.
 
     Returns:
@@ -40,8 +40,8 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def _held(path: Path) -> Iterator[Path]:
-    """Where libraries that open files by a name find this one: with roots, the file that was looked
-    at, whatever becomes of its name."""
+    """A path by which libraries open this file: with roots, the very file that was checked, also if
+    its name changes meaning."""
     if roots() is None:
         yield path
         return
@@ -50,8 +50,8 @@ def _held(path: Path) -> Iterator[Path]:
 
 
 def require_weights(path: Path) -> None:
-    """Make sure, by a file's first bytes, that it is one of weights: hashing gigabytes of anything
-    else would take its time.
+    """Check by a file's first bytes that it is one of weights: hashing gigabytes of another file
+    would take long.
 
     Raises:
         WeightsError: it isn't, or can't be read.
@@ -109,7 +109,7 @@ def _read_pickle(path: Path, place: Path) -> object:
             f"{path} holds other objects than tensors, and reading those could run code; if you"
             f" trust its source, load it there and save its state dict as safetensors."
         ) from error
-    except MemoryError:  # this machine's trouble, not the file's
+    except MemoryError:  # the machine's fault, not the file's
         raise
     except Exception as error:  # of damaged files torch's unpickler raises nearly every type
         raise _damaged(path) from error

@@ -18,7 +18,7 @@ from storage.errors.exceptions import CorpusError
 from tasks.workers.reading_ahead import in_order
 
 if TYPE_CHECKING:
-    from storage.evaluation_sets.opening import EvaluationImage, InstanceTruth
+    from storage.evaluation_sets.opening import EvaluationImage, InstanceAnnotation
 
 # Pictures that threads read ahead of the network.
 _AHEAD, _READERS = 4, 2
@@ -42,7 +42,7 @@ class LoadedImage:
     source: EvaluationImage
     pixels: NDArray[np.uint8]
     labels: NDArray[np.integer[Any]] | None
-    instances: list[InstanceTruth] | None
+    instances: list[InstanceAnnotation] | None
     frame_chosen: bool = False
     sha256: str = ""
 

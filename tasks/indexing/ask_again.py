@@ -20,7 +20,7 @@ import numpy as np
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore, damaged
 from storage.embeddings.parts import open_embeddings
-from storage.errors.reject_reasons import OUTSIDE_ROOTS, PASSING, UNREADABLE
+from storage.errors.reject_reasons import OUTSIDE_ROOTS, TRANSIENT, UNREADABLE
 from storage.files.file_kinds import is_web
 from storage.files.filesystems import is_local, is_outside, local_path
 from storage.images.records import read_parquet
@@ -45,7 +45,7 @@ __all__ = ["NAME", "Config", "Inputs", "latest", "run", "unanswered"]
 
 NAME = "ask_again"
 _CONTINUES = "continues"
-_WORTH_A_LOOK = PASSING | {UNREADABLE, OUTSIDE_ROOTS}
+_WORTH_A_LOOK = TRANSIENT | {UNREADABLE, OUTSIDE_ROOTS}
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _may_pass(reject: Mapping[str, Any]) -> bool:
     server's redirection may have led out of them.
     """
     reason, uri = reject["reject_reason"], reject["uri"]
-    if reason in PASSING:
+    if reason in TRANSIENT:
         return True
     if reason == OUTSIDE_ROOTS:
         return not is_outside(uri)

@@ -19,7 +19,7 @@ from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore, Attempt
 from storage.corpora.listing import EXCLUDED
 from storage.errors.exceptions import ConfigError, CorpusError
-from storage.errors.reject_reasons import PASSING
+from storage.errors.reject_reasons import TRANSIENT
 from storage.errors.sentences import counted_kinds
 from storage.images.records import read_parquet, write_parquet
 from tasks.indexing.elongated import is_elongated
@@ -280,7 +280,7 @@ def _nothing_usable(counts: dict[str, object], ignored: Counter[str]) -> str:
         )
     reasons = ", ".join(f"{count} {reason}" for reason, count in rejects.items())
     advice = "look at the files that --corpus names."
-    if PASSING & rejects.keys():
+    if TRANSIENT & rejects.keys():
         advice = "run the same command again once the web server sends them."
     return (
         f"None of the {sum(rejects.values())} images of the corpus can be used ({reasons}): "

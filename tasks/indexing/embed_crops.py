@@ -19,7 +19,7 @@ from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.embeddings.parts import to_float16_rows, write_embeddings
 from storage.images.decoding import decoded
-from storage.images.memory_budget import room_for_file
+from storage.images.memory_budget import hold_for_file
 from storage.images.records import read_parquet, write_parquet
 from tasks.indexing.elongated import crop_boxes, is_elongated
 from tasks.indexing.source_images import read_source_image
@@ -142,7 +142,7 @@ def _prepare_all(
     """Images with their crops' pixels, in order, read ahead of the model a few at a time."""
 
     def prepare(image: dict[str, Any]) -> list[Tensor]:
-        with room_for_file(image["length"]):
+        with hold_for_file(image["length"]):
             data = read_source_image(image)
             with decoded(data, bit_depth=config.bit_depth, besides=_bytes_of_crop) as found:
                 return [

@@ -23,10 +23,10 @@ from storage.corpora.image_bytes import ImageBytes, iter_entry
 from storage.corpora.selection import Selection
 from storage.embeddings.parts import to_float16_rows, write_embeddings
 from storage.errors.exceptions import ConfigError, ImageRejected
-from storage.errors.reject_reasons import PASSING, SIXTEEN_BIT
+from storage.errors.reject_reasons import SIXTEEN_BIT, TRANSIENT
 from storage.images.bit_depth import check_bit_depth
 from storage.images.decoding import decoded
-from storage.images.memory_budget import room_for_file
+from storage.images.memory_budget import hold_for_file
 from storage.images.records import RECORD_SCHEMA, read_parquet, write_parquet
 from tasks.stage.contract import Progress
 from tasks.stage.layout import EMBEDDINGS, ENTRIES, RECORDS, REJECTS
@@ -261,7 +261,7 @@ def _prepare_all(
         return _prepare(image, reading)
 
     def prepare_file(entry: dict[str, Any]) -> _Prepared:
-        with room_for_file(entry["size"]):
+        with hold_for_file(entry["size"]):
             return prepare(next(iter_entry(entry["uri"], entry["kind"], size=entry["size"])))
 
     def submit_all(pool: ThreadPoolExecutor) -> Iterator[tuple[Future[_Prepared], int]]:
@@ -284,7 +284,7 @@ def _images_of_tar(uri: str, reading: Reading, ignored: Counter[str]) -> Iterato
     others: Counter[str] = Counter()
     whole = True
     for image in iter_entry(uri, "tar", others=others, selection=reading.selection):
-        whole = whole and image.reject_reason not in PASSING
+        whole = whole and image.reject_reason not in TRANSIENT
         if (image.uri, image.offset) not in reading.known:
             yield image
     if whole:  # else somebody will read it again, and count then

@@ -8,7 +8,7 @@ from typing import Any
 
 from storage.corpora.image_bytes import read_image_bytes
 from storage.errors.exceptions import CorpusError, ImageRejected, StorageError
-from storage.errors.reject_reasons import CHANGED, PASSING, REJECT_REASONS
+from storage.errors.reject_reasons import CHANGED, REJECT_REASONS, TRANSIENT
 from storage.files.filesystems import display
 
 
@@ -18,14 +18,14 @@ def read_source_image(record: Mapping[str, Any]) -> bytes:
     Raises:
         CorpusError: if the file is gone or changed. That is no property of the image, so it must
             not be recorded as one: the next scan notices and plans anew.
-        StorageError: a server has trouble that may pass.
+        StorageError: a server has a transient error.
     """
     try:
         data = read_image_bytes(record["uri"], record["offset"], record["length"])
         if hashlib.sha256(data).hexdigest() != record["image_id"]:
             raise ImageRejected(CHANGED)
     except ImageRejected as rejected:
-        if rejected.reason in PASSING:
+        if rejected.reason in TRANSIENT:
             raise StorageError(
                 f"{rejected.detail} What is finished is kept: the same command goes on from here. "
                 "If that never helps, take the file out of the corpus."

@@ -23,7 +23,7 @@ from storage.artifacts.fingerprints import Recipe, unless_default
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError, ImageRejected
 from storage.images.decoding import decoded
-from storage.images.memory_budget import DECODING, room_for_file
+from storage.images.memory_budget import DECODING, hold_for_file
 from storage.images.records import read_parquet, write_parquet
 from tasks.indexing.source_images import read_source_image
 from tasks.stage.contract import PartOfPlan, Progress, plan_parts, waiting
@@ -212,7 +212,7 @@ def _load_all(
 
 def _load(image: dict[str, Any], config: Config) -> _Loaded | dict[str, Any]:
     image_id = str(image["image_id"])
-    with room_for_file(image["length"]):
+    with hold_for_file(image["length"]):
         data = read_source_image(image)
         try:
             with decoded(data, bit_depth=config.bit_depth or 0) as found:

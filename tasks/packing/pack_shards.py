@@ -15,7 +15,7 @@ from PIL import Image
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.images.decoding import decoded
-from storage.images.memory_budget import room_for_file
+from storage.images.memory_budget import hold_for_file
 from storage.images.pillow_warnings import noted_warnings
 from storage.images.records import read_parquet, write_parquet
 from storage.shards.writing import Sample, ShardWriter, encode_jpeg, ignore_label
@@ -134,7 +134,7 @@ def _make_sample(row: dict[str, Any], mask: dict[str, Any], config: Config) -> S
     from pycocotools.mask import decode as decode_rle
 
     size = [mask["height"], mask["width"]]
-    with room_for_file(row["length"]):
+    with hold_for_file(row["length"]):
         jpeg, original = _as_jpeg(read_source_image(row), row, config.bit_depth)
     facts = {
         "image_id": row["image_id"],

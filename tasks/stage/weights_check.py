@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.errors.exceptions import CorpusError, ImageRejected, WeightsError
-from storage.files.user_files import PICTURE, read_path
+from storage.files.user_files import IMAGE, read_path
 from storage.images.decoding import decode
 from storage.weights.registry import LOCAL_DIR
 from storage.weights.state_dicts import load_state_dict
@@ -87,7 +87,7 @@ def _describe_folder(folder: Path, image: Image.Image | None) -> WeightsDescript
 
 def _read(picture: Path) -> Image.Image:
     try:
-        return decode(read_path(picture, PICTURE)).image
+        return decode(read_path(picture, IMAGE)).image
     except OSError as error:
         raise CorpusError(
             f"The picture {picture} can't be read ({error.strerror}); check the path."

@@ -90,7 +90,7 @@ def _canvas(shards: ShardSamples, draw: ObjectDraw, crop: int) -> Canvas:
     visible = seen.labels(shards.decode_object(draw.index, stored))
     dtype = np.uint8 if shards.ignore_label <= _LARGEST_8_BIT else np.uint16
     labels = np.full((crop, crop), shards.ignore_label, dtype)
-    labels[_slices(seen.picture)] = np.where(visible, draw.label, 0)
+    labels[_slices(seen.image)] = np.where(visible, draw.label, 0)
     whole = Box(0, 0, crop, crop)
     pixels = _augmented(_decoded(shards, draw, stored.jpeg, seen), seen, whole, draw)
     if draw.flip:
@@ -108,7 +108,7 @@ def _object(
     if box is None:
         return None
     mask = mask[_slices(box)]
-    box = box.moved(seen.picture.top, seen.picture.left)
+    box = box.moved(seen.image.top, seen.image.left)
     window = box.with_margin(_blur_radius(draw, crop), crop)
     pixels = _augmented(_decoded(shards, draw, stored.jpeg, seen), seen, window, draw)
     pixels = pixels[:, *_slices(box.moved(-window.top, -window.left))]
@@ -152,7 +152,7 @@ def _window(picture: Image.Image, seen: View, window: Box) -> tuple[npt.NDArray[
 
     The rest is left open, which may be nothing.
     """
-    visible = seen.picture.intersection(window)
+    visible = seen.image.intersection(window)
     source, down, right = seen.in_scaled_image(visible), *_ratios(picture, seen)
     part = picture.resize(
         (visible.width, visible.height),
@@ -179,7 +179,7 @@ def _colours(picture: Image.Image, seen: View) -> tuple[ColourContext, npt.NDArr
     """
     small = np.asarray(_reduced(picture))
     fill = small.mean(axis=(0, 1)).astype(np.uint8)
-    shown, (height, width) = seen.in_scaled_image(seen.picture), small.shape[:2]
+    shown, (height, width) = seen.in_scaled_image(seen.image), small.shape[:2]
     rows = slice(shown.top * height // seen.height, -(-shown.bottom * height // seen.height))
     columns = slice(shown.left * width // seen.width, -(-shown.right * width // seen.width))
     colours = small[rows, columns].reshape(-1, 3)

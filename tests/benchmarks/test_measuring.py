@@ -1,4 +1,4 @@
-"""The measurements' own arithmetic, and that every script runs at a tiny size."""
+"""Tests of the benchmarks' arithmetic, and runs of every script at a tiny size."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def test_exact_neighbours_order_equal_products_by_position(tmp_path: Path) -> No
     assert exact_search.exact_neighbours(tmp_path, 3).tolist() == [[150, 3, 90]]
 
 
-def test_overhead_is_what_decoding_and_forward_leave(tmp_path: Path, fake_clip: object) -> None:
+def test_overhead_is_the_time_beyond_decoding_and_forward(
+    tmp_path: Path, fake_clip: object
+) -> None:
     from coloured_images import write_corpus
 
     from flows.settings.build import clip_model
@@ -101,7 +103,7 @@ def test_overhead_is_what_decoding_and_forward_leave(tmp_path: Path, fake_clip: 
     ]  # fmt: skip
 
 
-def test_share_left_counts_what_the_pieces_do_not_explain() -> None:
+def test_share_left_is_the_time_beyond_the_pieces() -> None:
     sample = embedding_overhead.Sample(
         stage=Stopwatch(10.0, 20.0), decode=Stopwatch(1.0, 2.0),
         preprocess=Stopwatch(0.5, 1.0), forward=Stopwatch(8.0, 16.0),
@@ -134,13 +136,13 @@ def test_a_fresh_process_has_its_own_memory() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_peak_memory_remembers_what_was_given_back() -> None:
+def test_peak_memory_includes_freed_memory() -> None:
     before = measuring.memory_mb()
     np.ones(25_000_000)  # 200 MB, given back at once
     assert measuring.peak_memory_mb() >= before + 190
 
 
-def test_a_limit_that_is_not_met_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missed_limit_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     Report(
         benchmark="trial", sizes={"rows": 1_000},
         figures=[Figure("slow", 3.0, "s", 2.0), Figure("quick", 1.0, "s", 2.0)],

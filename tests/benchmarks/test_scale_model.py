@@ -37,7 +37,7 @@ def test_workers_that_never_die_share_the_parts():
     assert simulate(3, 5.0, 100, 1e12, seed=0) == (5.0, 0.0)
 
 
-def test_workers_that_die_lose_what_they_had_in_hand_and_no_more():
+def test_dying_workers_lose_their_current_part_only():
     took, lost = simulate(200, 100.0, 8, 1_000.0, seed=1)
     assert 0 < lost < 0.2 * 200 * 100.0
     assert took >= (200 * 100.0 + lost) / 8

@@ -1,4 +1,4 @@
-"""Samples of the made world that several tests look at."""
+"""Samples of the made world that several tests share."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def opens(path):
     return True
 
 
-def test_every_file_is_good_or_broken_as_the_truth_says(corpus):
+def test_every_file_is_good_or_broken_as_recorded(corpus):
     truth = read_corpus_ground_truth(corpus)
     files = {path.name: path for path in (corpus / "pictures").iterdir()}
     assert len(files) == 300
@@ -90,7 +90,7 @@ def test_near_duplicates_show_almost_the_same(corpus):
         assert np.corrcoef(pair[0].ravel(), pair[1].ravel())[0, 1] > 0.7
 
 
-def test_names_tell_nothing(corpus):
+def test_file_names_do_not_reveal_the_content(corpus):
     truth = read_corpus_ground_truth(corpus)
     counts = [len(truth.objects[name]) for name in sorted(truth.objects)]
     half = len(counts) // 2

@@ -14,7 +14,7 @@ from PIL import Image
 HTML = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"
 
 
-def picture(width: int = 48, height: int = 32, seed: int = 0) -> Image.Image:
+def noisy_image(width: int = 48, height: int = 32, seed: int = 0) -> Image.Image:
     """Smooth colours with some noise: no codec reduces it to nothing."""
     y, x = np.mgrid[0:height, 0:width]
     noise = np.random.default_rng(seed).integers(0, 24, (height, width, 3))
@@ -29,7 +29,7 @@ def encoded(image: Image.Image, file_format: str = "JPEG", **options: object) ->
 
 
 def jpeg(seed: int = 0) -> bytes:
-    return encoded(picture(seed=seed), "JPEG", quality=90)
+    return encoded(noisy_image(seed=seed), "JPEG", quality=90)
 
 
 def palette_png(seed: int = 0) -> bytes:

@@ -1,4 +1,4 @@
-"""A web server that does what servers do on bad days, each path by a script of its own."""
+"""A web server that fails as real ones do, each path by a script of its own."""
 
 from __future__ import annotations
 
@@ -197,14 +197,14 @@ def hurried(monkeypatch: pytest.MonkeyPatch, transfer: float = 20.0) -> Iterator
     """Nobody sleeps, a transfer may take `transfer` seconds, and no server is known from before."""
     from fsspec.implementations.http import HTTPFileSystem
 
-    from storage.web import patience
+    from storage.web import retries
 
     clock = Clock()
-    monkeypatch.setattr(patience, "_clock", lambda: clock.now)
-    monkeypatch.setattr(patience, "_sleep", clock.sleep)
-    monkeypatch.setenv(patience.TRANSFER_VARIABLE, str(transfer))
+    monkeypatch.setattr(retries, "_clock", lambda: clock.now)
+    monkeypatch.setattr(retries, "_sleep", clock.sleep)
+    monkeypatch.setenv(retries.TRANSFER_VARIABLE, str(transfer))
     HTTPFileSystem.clear_instance_cache()
-    patience.forget_hosts()
+    retries.forget_hosts()
     yield clock
-    patience.forget_hosts()
+    retries.forget_hosts()
     HTTPFileSystem.clear_instance_cache()

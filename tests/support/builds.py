@@ -1,4 +1,4 @@
-"""Whole builds and single stages on the fakes, and what is in the store after them."""
+"""Whole builds and single stages on the fakes, and the artifacts that they leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stand-in for ZUTIS that sees colours, in the space of `fakes.FakeClip`."""
+"""A stand-in for ZUTIS that recognises colours, in the embedding space of `fakes.FakeClip`."""
 
 from __future__ import annotations
 

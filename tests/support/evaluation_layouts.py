@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 
-def write_picture(path: Path, size: tuple[int, int], seed: int = 0, **options: Any) -> None:
-    """A picture (height, width) of noise; a PNG keeps its pixels, a JPEG only about."""
+def write_image(path: Path, size: tuple[int, int], seed: int = 0, **options: Any) -> None:
+    """An image (height, width) of noise; a PNG keeps its pixels, a JPEG only about."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)
@@ -55,12 +55,12 @@ def annotation(image_id: int, category_id: int, segmentation: Any, **fields: Any
 
 def write_coco(
     file: Path,
-    pictures: Path,
+    images_folder: Path,
     images: dict[str, tuple[int, int]],
     annotations: list[dict[str, Any]],
     categories: dict[int, str],
 ) -> dict[str, Any]:
-    """A JSON file and its pictures, numbered from 1 in the order given; returns the document."""
+    """A JSON file and its images, numbered from 1 in the order given; returns the document."""
     document = {
         "info": {"description": "tiny"},
         "licenses": [{"id": 1, "name": "none", "url": ""}],
@@ -74,5 +74,5 @@ def write_coco(
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(document))
     for seed, (name, size) in enumerate(images.items()):
-        write_picture(pictures / name, size, seed)
+        write_image(images_folder / name, size, seed)
     return document

@@ -1,7 +1,7 @@
-"""Tiny stand-ins for the networks, whose answers a person can predict.
+"""Tiny stand-ins for the networks, with predictable outputs.
 
 `FakeClip` sees an image as its mean colour and reads a colour's name out of a prompt, so that
-"red" retrieves red pictures. `FakeSelfMask` finds whatever differs from the picture's corner.
+"red" retrieves red images. `FakeSelfMask` finds whatever differs from the image's corner.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class FakeClip:
 
 
 class FakeSelfMask(torch.nn.Module):
-    """Masks what differs from the picture's top left corner. `calls` counts images."""
+    """Masks what differs from the image's top left corner. `calls` counts images."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Files and values that are nearly right: what users' mistakes, broken disks and malice make.
+"""Nearly valid files and values, as mistakes, broken disks and malice make them.
 
 `harmless` is the property of everything that reads what a user gives: a result, or an error for
 users of one sentence, and nothing else.

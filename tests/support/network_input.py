@@ -1,4 +1,4 @@
-"""Pictures as networks take them."""
+"""Normalised input images for networks."""
 
 from __future__ import annotations
 

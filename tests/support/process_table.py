@@ -1,4 +1,4 @@
-"""Processes of this machine, looked for in its table."""
+"""Look-ups in this machine's process table."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def siglip_config(change: Callable[[dict[str, Any]], object] = lambda _: None) -
 def write_siglip(folder: Path, config: dict[str, Any] | None = None, seed: int = 5) -> Path:
     """Write the whole model as open_clip's `local-dir:` takes it; returns the folder.
 
-    With the default seed, coloured pictures have cosines above 0 with some words.
+    With the default seed, coloured images have cosines above 0 with some words.
     """
     import open_clip
     from safetensors.torch import save_file

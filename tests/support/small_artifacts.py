@@ -1,4 +1,4 @@
-"""Small artifacts for tests of the store, and a racing or dying process's way to make one."""
+"""Small artifacts for tests of the store, and processes that race or die while making one."""
 
 from __future__ import annotations
 

@@ -19,13 +19,13 @@ from storage.shards.writing import Sample, ShardWriter
 def stored_sample(
     seed: int, label: int, size: tuple[int, int] = (96, 128), mask: np.ndarray | None = None
 ) -> Sample:
-    """A smooth coloured picture (height, width), by default with an ellipse for an object."""
+    """A smooth coloured image (height, width), by default with an ellipse for an object."""
     rng = np.random.default_rng(seed)
     height, width = size
     coarse = rng.integers(30, 226, (6, 8, 3), dtype=np.uint8)
-    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=95)
+    image.save(buffer, "JPEG", quality=95)
     if mask is None:
         y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
         centre = rng.uniform(-0.3, 0.3, 2)

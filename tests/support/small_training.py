@@ -1,4 +1,4 @@
-"""Training that takes a second: a small network on made-up samples, here or in a process.
+"""Training that takes a second: a small network on synthetic samples, here or in a process.
 
 As a program it trains in a folder and writes the last weights there; it can be told to kill
 itself in the middle, as only a real process can.
@@ -48,11 +48,11 @@ class Batch:
 
 @dataclass
 class Samples:
-    """Sample `number` is a picture of noise with rectangles; every third has most pixels ignored.
+    """Sample `number` is an image of noise with rectangles; every third has most pixels ignored.
 
     Attributes:
         damaged: number of a sample that can't be read.
-        not_a_number: number of a sample whose picture is NaN.
+        not_a_number: number of a sample whose image is NaN.
         deadly: number of a sample that kills whoever makes it.
     """
 

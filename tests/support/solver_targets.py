@@ -1,4 +1,4 @@
-"""The bilateral solver's targets that its parity fixtures were made with."""
+"""The bilateral solver's targets of the parity fixtures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are none: pipes, sockets, devices, and files of zeros that are larger than any use."""
+"""Irregular files: pipes, sockets, devices, and files of zeros beyond every size limit."""
 
 from __future__ import annotations
 

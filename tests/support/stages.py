@@ -1,4 +1,4 @@
-"""Single stages on the fakes, each given what the stages before it published."""
+"""Single stages on the fakes, each with the output of the stages before it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs on a pseudo-terminal: what they write, keys that are pressed, and who outlives them."""
+"""Programs on a pseudo-terminal: their output, keys that are pressed, and processes they leave."""
 
 from __future__ import annotations
 

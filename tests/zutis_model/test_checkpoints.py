@@ -13,7 +13,7 @@ PUBLISHED = {
     "zutis_vit_b_32": ("zutis", "ZUTIS (ViT-B-32-quickgelu, 100 queries)"),
     "clip_vit_b_32": (
         "clip",
-        "CLIP (ViT-B-32 or ViT-B-32-quickgelu: the weights don't tell)",
+        "CLIP (ViT-B-32 or ViT-B-32-quickgelu: the weights leave it open)",
     ),
 }
 
@@ -40,7 +40,7 @@ def weights(parity_json):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_models_are_told_apart(name, weights):
+def test_published_models_are_identified(name, weights):
     found = identify_checkpoint(weights(name))
     assert (found.kind, found.description) == PUBLISHED[name]
 

@@ -40,7 +40,7 @@ _TIE_TOLERANCE = 1e-6  # relative: what rounding does to a sum of some hundred p
 
 @dataclass(frozen=True, eq=False)
 class ReferenceEmbedding:
-    """What co-segmentation says of one category.
+    """The result of co-segmentation for one category.
 
     Attributes:
         embedding: float32 [c], unit norm.
@@ -53,7 +53,7 @@ class ReferenceEmbedding:
 
 @dataclass(frozen=True, eq=False)
 class RetrievedFeatures:
-    """What co-segmentation needs of the images retrieved for one category, best match first.
+    """Features of the images retrieved for one category, best match first.
 
     Attributes:
         features: float [n, h, w, c], the encoder's.
@@ -134,7 +134,7 @@ def reference_embedding(
     columns: Columns = "reference",
     block_rows: int = 4096,
 ) -> ReferenceEmbedding:
-    """The vector that stands for what the images have in common.
+    """The feature vector of the object that the images have in common.
 
     Section 3 of the paper; the reference's `_get_reference_image_feature`. A pixel's support is
     its highest weighted cosine to each image (see `columns`), averaged over the images, its own
@@ -151,10 +151,9 @@ def reference_embedding(
         combine: `mean` of the seeds' features (the paper's); `weighted`, likewise with weights
             that fall linearly from 1 to 1/n in the order of the images; `winner`, the seed most
             similar to all seeds.
-        columns: `reference` is what made the published numbers: the reference code's slices of the
-            cosine matrix are too long, and what it takes for the pixels of image i (from 0) are
-            those of images i to 2i. `paper` compares with each image by its own pixels, as the
-            paper describes it.
+        columns: `reference` gave the published numbers: the reference code's slices of the cosine
+            matrix are too long, and take the pixels of images i to 2i for those of image i (from
+            0). `paper` compares with each image by its own pixels, as the paper describes it.
         block_rows: pixels compared with one image at a time; it only sets the memory.
 
     Returns:
@@ -252,14 +251,14 @@ def cosegment_categories(
         retrieve: gives a name's images; called once per context and category, so only one
             category's features need be in memory.
         context_categories: names of the contexts, in order; empty: no context elimination.
-        same_as_context: categories that are another word for a context, which they share the
-            embedding of. The reference has `{"vegetation": "tree"}` built in, for Cityscapes and
+        same_as_context: categories that are another word for a context, whose embedding
+            they share. The reference has `{"vegetation": "tree"}` built in, for Cityscapes and
             KITTI-STEP.
         combine: see `reference_embedding`.
         columns: see `reference_embedding`.
 
     Returns:
-        Name to embedding, in the order of `categories`; contexts only where they are asked for.
+        Name to embedding, in the order of `categories`; contexts only if they are among these.
 
     Raises:
         ValueError: as `cosegment`, or `same_as_context` names no context.

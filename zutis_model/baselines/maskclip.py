@@ -28,10 +28,10 @@ from zutis_model.layers.precision import autocast
 
 @torch.inference_mode()
 def maskclip_tokens(clip: Clip, images: Tensor) -> Tensor:
-    """What CLIP says of each patch.
+    """CLIP's embedding of each patch.
 
-    Positions are resized as ZUTIS does it (see `dense_clip`), so that both are compared on the
-    same grid; MaskCLIP's own code resizes them to the exact size.
+    Positions are resized as in ZUTIS (see `zutis_model.clip.dense`), so that both are compared on
+    the same grid; MaskCLIP's own code resizes them to the exact size.
 
     Args:
         clip: with one of CLIP's ViTs or ResNets as its image tower.

@@ -34,7 +34,7 @@ _UNIT_TOLERANCE = 1e-2  # embeddings may have been stored in half precision
 
 @dataclass(frozen=True, eq=False)
 class Reco:
-    """The categories to segment, and how.
+    """The categories to segment, and their embeddings.
 
     Attributes:
         reference_embeddings: float [k, e], unit norm, from `cosegmentation`; k at least 1.
@@ -64,7 +64,7 @@ class Reco:
     def scores(
         self, features: Tensor, size: tuple[int, int], clip_patch_tokens: Tensor | None = None
     ) -> Tensor:
-        """How well each pixel fits each category: the reference's output.
+        """Each pixel's score for each category: the reference's output.
 
         Sigmoid, then upsampling, for similarity and attention alike, then the product. The grid is
         stretched over the image even where the encoder padded it or cut it off.
@@ -95,7 +95,7 @@ class Reco:
         *,
         threshold: float | None = None,
     ) -> Tensor:
-        """The category that fits each pixel best.
+        """The category of highest score of each pixel.
 
         Only a few categories' scores are upsampled at a time.
 
@@ -133,9 +133,9 @@ class Reco:
         """Soft masks of each category, as pseudo-labels of images that are known to show it.
 
         The scores, stretched so that every mask's lowest is 0 and its highest 1. The reference has
-        no such masks, only labels; but scores lie in a narrow range whose place differs between
-        categories, and what reads pseudo-labels takes 0.5 for the boundary. In an image that
-        doesn't show the category the stretched mask means nothing: use `labels`.
+        no such masks, only labels; but scores are in a narrow range that differs between
+        categories, and readers of pseudo-labels take 0.5 for the boundary. In an image without the
+        category the stretched mask is meaningless: use `labels`.
 
         Args:
             features: see `scores`.

@@ -1,4 +1,4 @@
-"""Which of open_clip's or our architectures a state dict belongs to, read from names and shapes."""
+"""Identification of a state dict's CLIP architecture, from parameter names and shapes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def embedding_dim(architecture: str) -> int | None:
 
 
 def quickgelu(architectures: list[str]) -> str | None:
-    """The first of them that OpenAI's weights belong to: all of those were trained with QuickGELU.
+    """The first of them that OpenAI's weights fit: all of these were trained with QuickGELU.
 
     None if there is none.
     """
@@ -72,7 +72,7 @@ def quickgelu(architectures: list[str]) -> str | None:
 
 
 def likely_architecture(architectures: list[str]) -> str | None:
-    """The one of those that fit that a network was most likely made with; None if none fits.
+    """The most likely of the architectures that fit; None if none fits.
 
     Published networks come from OpenAI's CLIPs. Where none of those fits, there is one name as a
     rule, such as ours.
@@ -80,8 +80,8 @@ def likely_architecture(architectures: list[str]) -> str | None:
     return quickgelu(architectures) or next(iter(architectures), None)
 
 
-# Layers, widths and so on, as read from weights: None where a key that would tell is missing, so
-# that a damaged checkpoint is still told apart and its loading can name the key.
+# Layers, widths and so on, as read from weights: None where a key is missing, so that a damaged
+# checkpoint is still identified and its loading can name the key.
 _Shape = tuple[Any, ...]
 
 
@@ -113,7 +113,7 @@ def _size(weights: Mapping[str, Tensor], name: str, dimension: int) -> int | Non
 
 
 def _configured_shape(name: str) -> _Shape | None:
-    """What `_tower_shape` finds in the architecture's weights."""
+    """The result of `_tower_shape` for the architecture's weights."""
     config = open_clip.get_model_config(name)
     vision = config["vision_cfg"]
     if vision.get("timm_model_name") or vision.get("attentional_pool"):
@@ -150,6 +150,6 @@ def _configured_text_shape(name: str) -> _Shape | None:
 
 
 def _count(weights: Mapping[str, Tensor], prefix: str) -> int:
-    """How many different numbers follow the prefix."""
+    """Number of different numbers after the prefix."""
     found = (name.removeprefix(prefix) for name in weights if name.startswith(prefix))
     return len({rest.partition(".")[0] for rest in found})

@@ -35,7 +35,7 @@ _SCALE_OFFSET = 0.1
 
 
 def check_is_dense(tower: nn.Module) -> ImageTower:
-    """The tower itself, if it has tokens that keep their places.
+    """The tower itself, if its tokens keep their positions.
 
     Args:
         tower: `visual` of an open_clip model.
@@ -102,10 +102,10 @@ def patch_tokens(tower: ImageTower, images: Tensor) -> Tensor:
 
 
 def value_tokens(tower: ImageTower, images: Tensor) -> Tensor:
-    """MaskCLIP's features: each place sees only itself in the last attention (section 3.1).
+    """MaskCLIP's features: each token attends only to itself in the last attention (section 3.1).
 
-    The last attention mixes places until they mean the image as a whole; its values alone keep to
-    theirs. In a ViT, the values pass the attention's output projection, the residual connection
+    The last attention mixes tokens until they represent the whole image; its values alone stay
+    local. In a ViT, the values pass the attention's output projection, the residual connection
     and the rest of the last block as usual.
 
     Args:

@@ -1,11 +1,11 @@
-"""Models in a folder, in the form that open_clip saves and publishes them: SigLIP, and any CLIP.
+"""Loading of CLIP and SigLIP models from folders in open_clip's format.
 
-A folder holds `open_clip_config.json` (the towers and how pictures are prepared), weights, and the
+A folder holds `open_clip_config.json` (the towers and how images are prepared), weights, and the
 files of a tokenizer where the text tower has one of Hugging Face's. open_clip builds the model and
 reads the tokenizer, from the folder alone; the weights are handed in, as everywhere here.
 
 SigLIP (Zhai et al. 2023; SigLIP 2: Tschannen et al. 2025) is such a model: its image tower is
-timm's, its tokenizer sentencepiece's, and its scores are each a probability of their own.
+timm's, its tokenizer sentencepiece's, and each of its scores is an independent probability.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def load_clip_folder(
 
     Raises:
         ValueError: open_clip can't build the model, the tokenizer can't be read, or the weights
-            are of another model; one line that says what.
+            are of another model; the message has one line.
     """
     check_precision(precision)
     source = f"local-dir:{folder}"
@@ -50,7 +50,7 @@ def load_clip_folder(
         with without_root_logging(), WithoutRandomInitialisation():
             config = open_clip.get_model_config(source)
             model = open_clip.create_model(source, load_weights=False, pretrained_text=False)
-    except Exception as error:  # whatever towers raise whose configuration can't be
+    except Exception as error:  # towers with bad configurations raise any type
         raise ValueError(f"open_clip can't build {folder}: {_first_line(error)}") from error
     tokenizer = _tokenizer(source, config)
     load_strictly(model, fit_to_model(model, state_dict), f"the configuration in {folder}")
@@ -65,7 +65,7 @@ def load_clip_folder(
 
 
 def _tokenizer(source: str, config: Mapping[str, Any]) -> Tokenizer:
-    # A folder may ask that its own code be run, and must not have its way.
+    # A folder's configuration may ask to run its own code, which is refused.
     options = {"trust_remote_code": False} if config["text_cfg"].get("hf_tokenizer_name") else {}
     try:
         with without_root_logging():

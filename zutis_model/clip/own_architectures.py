@@ -1,8 +1,8 @@
-"""CLIP architectures that open_clip doesn't have, and the tokenizer that each architecture needs.
+"""CLIP architectures that open_clip doesn't have, and the tokenizer of each architecture.
 
-Importing this module tells open_clip of the JSON files in `model_configs/`, whose format is
-open_clip's own. Beside them, `zutis_model` opens no file: weights are handed in. What the format
-can't say: our ViTs embed patches by convolutions (`convolutional_stem`).
+Importing this module registers the JSON files in `model_configs/` with open_clip; their format is
+open_clip's own. `zutis_model` opens no other file: weights are handed in. One property is not in
+the format: our ViTs embed patches by convolutions (`convolutional_stem`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""CLIP's tokenizer with fewer ids, for text towers too small for a row to each of 49,408.
+"""CLIP's tokenizer with fewer ids than its 49,408, for small text towers.
 
 Every word still works: open_clip's byte-pair ids are mapped to a smaller range by a fixed rule, so
-that some tokens share a row of the embedding. Among the few hundred tokens of a small world that
-happens to a handful; the 4,093 ids of `made-ViT-8` keep the words of the made world and of the
+that some tokens share a row of the embedding. Among the few hundred tokens of a small world this
+affects a handful; the 4,093 ids of `made-ViT-8` keep the words of the made world and of the
 prompts apart.
 
 Dimensions:
@@ -50,7 +50,7 @@ class ReducedTokenizer:
         """Token ids.
 
         Args:
-            texts: n of them; what exceeds the context is cut off and the end mark kept.
+            texts: n of them; texts beyond the context are cut off, and the end mark is kept.
 
         Returns:
             int64 [n, c] on the CPU, zeros after the end.

@@ -39,7 +39,7 @@ from zutis_model.layers.synthetic_weights import fill_with_synthetic_weights
 from zutis_model.layers.weight_loading import WithoutRandomInitialisation, load_strictly
 
 OPENAI_EXTRAS = frozenset({"input_resolution", "context_length", "vocab_size"})
-"""OpenAI's state dicts carry these numbers beside the weights; nobody else's do."""
+"""OpenAI's state dicts carry these numbers beside the weights; others don't."""
 
 _MARKS = 3
 """Tokens that begin and end every text, and a space that some tokenizers put before it."""
@@ -54,12 +54,12 @@ class Clip:
         model: open_clip's module, in eval mode; weights are float32.
         embedding_dim: d.
         image_size: (h, w) that `preprocess` makes and `embed_images` takes.
-        preprocessing: what `preprocess` does, as open_clip describes it: `size`, `mean`, `std`,
+        preprocessing: the steps of `preprocess`, in open_clip's terms: `size`, `mean`, `std`,
             `interpolation`, `resize_mode` (`shortest` and the central square, or `squash`).
-        logit_scale: what cosines are multiplied with before a softmax; 100.0 for OpenAI's
-            weights. Of a SigLIP, before the sigmoid.
-        logit_bias: what a SigLIP then adds, so that the sigmoid of each pair is a probability
-            (Zhai et al. 2023, section 3.2); None for a model that was trained with a softmax.
+        logit_scale: factor of cosines before a softmax; 100.0 for OpenAI's weights. Of a SigLIP,
+            before the sigmoid.
+        logit_bias: the term that a SigLIP then adds, so that the sigmoid of each pair is a
+            probability (Zhai et al. 2023, section 3.2); None for a model trained with a softmax.
         device: where the weights are, and where embeddings are returned.
         precision: arithmetic of the towers; embeddings are float32 either way.
     """
@@ -157,7 +157,7 @@ class Clip:
         """Token ids with start and end marks.
 
         Args:
-            prompts: n texts; what exceeds the context is cut off and the end mark kept.
+            prompts: n texts; those beyond the context are cut off, and the end mark is kept.
 
         Returns:
             int64 [n, context length] on the CPU, zeros after the end.
@@ -167,11 +167,11 @@ class Clip:
     def cut_off(self, prompt: str) -> str:
         """The words at the end of a text that do not fit the context; empty if all of it fits.
 
-        Found by asking the tokenizer, whichever it is: words that can be left away without a
-        change of tokens were never read. A word that is read in part is not counted as lost.
+        Found with the model's own tokenizer: words that can be removed without a change of
+        tokens are not read. A word that is read in part is not counted.
         """
-        # A token is a letter or more, so that most prompts fit whatever they say. Of other
-        # alphabets' letters some tokenizers make several.
+        # A token is a letter or more, so that most prompts fit by their length alone. Some
+        # tokenizers make several of other alphabets' letters.
         if prompt.isascii() and len(prompt) + _MARKS <= self.model.context_length:
             return ""
         read = self.tokenize([prompt])
@@ -271,7 +271,7 @@ def load_clip(
 
 
 def image_tower(architecture: str) -> nn.Module:
-    """CLIP's image tower alone, with weights that mean nothing yet: load a state dict into it.
+    """CLIP's image tower alone, with arbitrary weights: load a state dict into it.
 
     Args:
         architecture: one of open_clip's, such as `ViT-B-16-quickgelu`.
@@ -288,8 +288,8 @@ def image_tower(architecture: str) -> nn.Module:
 def encode_text(model: open_clip.CLIP | open_clip.CustomTextCLIP, tokens: Tensor) -> Tensor:
     """The text tower's output [n, d], not normalised, for token ids [n, context length].
 
-    CLIP's tower is causal and reads its result at the end mark, so what follows the longest
-    text of the batch changes nothing and is left out: prompts fill a fifth of the context.
+    CLIP's tower is causal and reads its result at the end mark, so positions behind the
+    longest text of the batch change nothing and are left out: prompts fill a fifth of the context.
     Towers of other kinds see all of it.
     """
     if not (

@@ -1,4 +1,4 @@
-"""Features of patches that are not CLIP's: small vision transformers, colours.
+"""Patch features other than CLIP's: small vision transformers, colours.
 
 May import `layers`.
 """

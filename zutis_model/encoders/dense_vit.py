@@ -42,7 +42,7 @@ _DISTILLATION_CLASSIFIER = frozenset({"head_dist.weight", "head_dist.bias"})
 
 @dataclass(frozen=True)
 class _Architecture:
-    """What tells the transformers apart.
+    """The differences between the transformers.
 
     Attributes:
         patch_size: pixels along a patch's side.
@@ -136,12 +136,12 @@ class DenseVit(nn.Module):
         return patch_tokens.reshape(-1, rows, columns, _WIDTH)
 
     def _prefix(self) -> Tensor:
-        """What comes before the patches, class and distillation token: [1, 1 or 2, d]."""
+        """The tokens before the patches, class and distillation token: [1, 1 or 2, d]."""
         names = ("cls_token", "dist_token") if self._distilled else ("cls_token",)
         return torch.cat([self.transformer.get_parameter(name) for name in names], dim=1)
 
     def _pad(self, images: Tensor) -> Tensor:
-        """Zeros at the right and the bottom. What is no complete patch then, the projection drops.
+        """Zeros at the right and the bottom. The projection drops patches that are incomplete then.
 
         They take part in the attention.
         """
@@ -190,7 +190,7 @@ def load_dense_vit(
 def _weights(
     checkpoint: Mapping[str, Tensor | Mapping[str, Tensor]], unused: frozenset[str]
 ) -> dict[str, Tensor]:
-    """The transformer's own weights; what is neither used nor listed as unused stays in."""
+    """The transformer's own weights, and all entries that are not listed as unused."""
     model = checkpoint.get("model")
     weights = cast(Mapping[str, Tensor], model if isinstance(model, Mapping) else checkpoint)
     return {name: weight for name, weight in weights.items() if name not in unused}

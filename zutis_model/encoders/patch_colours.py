@@ -1,11 +1,11 @@
-"""Patches by their colours and how much these vary: features that no network is needed for.
+"""Colour features of patches: mean colour and its variation, without a network.
 
-SelfMask's paper clusters what self-supervised networks say of patches. Where no such network is at
-hand, or a picture's things are told from its background by their looks alone, this does: what
-stands out by its colour or texture is found as a cluster, too. This is ours, not the paper's.
+SelfMask's paper clusters patch features of self-supervised networks. Colour features replace them
+where no such network is available, or where objects differ from the background in colour or texture
+alone. They are ours, not the paper's.
 
 Dimensions:
-    h, w  rows, columns of a picture
+    h, w  rows, columns of an image
     r, c  rows, columns of patches
 """
 
@@ -22,15 +22,15 @@ _LUMA_CHROMA = np.array(
     [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]],
     dtype=np.float32,
 )
-# A channel of its own, the same for all patches. Without it, cosines would tell two patches apart
-# by the hue of tiny differences from the mean; with it, all that is near the mean is alike. 2 of
-# 0, 1 and 2 gave the best pseudo-masks on made pictures.
+# A channel that is the same for all patches. Without it, cosines would separate two patches by the
+# hue of tiny differences from the mean; with it, all patches near the mean are alike. Of 0, 1 and
+# 2, the value 2 gave the best pseudo-masks on the made world's images.
 _CONSTANT = 2.0
 _SMALLEST_DEVIATION = 1e-3
 
 
 def patch_colours(pixels: npt.NDArray[np.uint8], rows: int, columns: int) -> FloatArray:
-    """Mean and deviation of luma and chroma in each patch, standardised over the picture.
+    """Mean and deviation of luma and chroma in each patch, standardised over the image.
 
     Args:
         pixels: uint8 [h, w, 3], RGB.

@@ -1,4 +1,4 @@
-"""What networks are made of: layers, positions, precision, compilation; loading of weights.
+"""Building blocks of networks: layers, positions, precision, compilation, loading of weights.
 
 May import nothing of ours.
 """

@@ -1,4 +1,4 @@
-"""How this package compiles its loops: with Numba, once, and with the arithmetic as written."""
+"""Compilation of loops with Numba: cached, and with the arithmetic as written."""
 
 from __future__ import annotations
 

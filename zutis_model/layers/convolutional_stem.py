@@ -1,13 +1,12 @@
-"""Patches embedded by a few convolutions instead of one linear map.
+"""Patch embedding by a few convolutions instead of one linear map.
 
 Xiao et al. 2021, "Early convolutions help transformers see better", section 4: a vision
-transformer with such a stem learns in far fewer steps, which is what a model that is trained on
-two cores needs. Here the stem has residual blocks, too (He et al. 2016): they see edges and
-strokes at finer places than a patch.
+transformer with such a stem learns in far fewer steps, as training on two cores requires. Here the
+stem has residual blocks, too (He et al. 2016): they detect edges and strokes within a patch.
 
 Dimensions:
-    b     pictures
-    h, w  rows and columns of a picture, at least 8
+    b     images
+    h, w  rows and columns of an image, at least 8
     e     width of the transformer
 """
 
@@ -20,7 +19,7 @@ from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
 STRIDE: Final = 8
-"""Pixels along the side of what one token stands for."""
+"""Pixels along the side of a token's patch."""
 
 _WIDTHS: Final = (32, 64)
 _KERNEL: Final = 7

@@ -1,4 +1,4 @@
-"""What a network's input must be, checked before it fails somewhere deep inside."""
+"""Checks of a network's input images, so that bad ones don't fail deep inside."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def check_images(images: Tensor, *, training: bool = False) -> None:
 
     Args:
         images: float [b, 3, h, w]; b may be 0, h and w are at least 1.
-        training: leave the values alone. In a prediction, a NaN would end in a mask that looks
-            like any other; in training it shows in the loss, and looking stops a GPU's queue.
+        training: don't check the values. In a prediction, a NaN would lead to a mask that looks
+            like any other; in training it shows in the loss, and the check would stall a GPU.
 
     Raises:
         ValueError: not one tensor of that shape and a floating-point type (images of unequal

@@ -39,7 +39,7 @@ def normalise(
 def denormalise(
     images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> Tensor:
-    """The 8-bit picture that the reference recovers from network input, to refine masks on it.
+    """The 8-bit image that the reference recovers from network input, to refine masks on it.
 
     As its `convert_tensor_to_pil_image` (utils/utils.py) it truncates where it should round, so
     that a few percent of the values are one grey level below those that `normalise` was given.

@@ -1,4 +1,4 @@
-"""The small perceptron that SelfMask and ZUTIS put on queries and tokens."""
+"""The multi-layer perceptron of SelfMask and ZUTIS for queries and tokens."""
 
 from __future__ import annotations
 

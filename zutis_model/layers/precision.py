@@ -1,4 +1,4 @@
-"""The arithmetic that networks run in: float32, or bfloat16 by autocast."""
+"""Arithmetic precision of networks: float32, or bfloat16 by autocast."""
 
 from __future__ import annotations
 

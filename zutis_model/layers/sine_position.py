@@ -1,4 +1,4 @@
-"""Fixed positions of a grid of tokens, as DETR (Carion et al. 2020) and MaskFormer have them.
+"""Sine position encoding of a grid of tokens, as in DETR (Carion et al. 2020) and MaskFormer.
 
 Reference: `networks/positional_embedding.py` of the ZUTIS reference, normalised.
 """

@@ -1,6 +1,6 @@
-"""Weights that are a function of the parameters' names: no download, no training.
+"""Synthetic weights, a function of the parameters' names: no download, no training.
 
-They make networks that compute something sane (masks that are neither all on nor all off,
+They make networks with reasonable outputs (masks that are neither all on nor all off,
 queries that differ, attention that isn't saturated), so the whole pipeline can be run and
 compared with other implementations before any trained weights are at hand.
 """

@@ -104,5 +104,5 @@ class TransformerDecoder(nn.Module):
         for layer in self.layers:
             target = layer(target, memory, keys, query_embed_bqd)
             outputs.append(target)
-        # The norm isn't fed back into the next layer: it reads the layers' outputs off.
+        # The norm isn't fed back into the next layer: it only normalises the layers' outputs.
         return torch.stack([self.norm(x) for x in (outputs if all_layers else outputs[-1:])])

@@ -1,6 +1,6 @@
-"""The position embedding of timm's vision transformers at any size, as SelfMask and ReCo have it.
+"""Position embeddings of timm's vision transformers at any size, as in SelfMask and ReCo.
 
-CLIP's is resized in another way: see `dense_clip`.
+CLIP's is resized in another way: see `zutis_model.clip.dense`.
 """
 
 from __future__ import annotations

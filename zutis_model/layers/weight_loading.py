@@ -1,4 +1,4 @@
-"""Building a network without drawing its initial weights, and loading a checkpoint strictly."""
+"""Building networks without random initialisation, and strict loading of checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a coarse mask to a clean one: bilateral solver and grid, clean-up, statistics.
+"""Mask refinement: bilateral solver and grid, clean-up, statistics.
 
 May import `layers`. Front doors: `bilateral_solver`, `batched_bilateral_solver` for GPUs.
 """

@@ -1,4 +1,4 @@
-"""One clean region from a mask of several: holes filled, a single region kept.
+"""Clean-up of a mask: holes filled, a single region kept.
 
 The reference computes this as the second output of its bilateral solver
 (`utils/bilateral_solver.py`), and its caller discards it: no stage of the reference, nor of this

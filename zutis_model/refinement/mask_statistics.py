@@ -1,4 +1,4 @@
-"""Numbers about a mask that tell good pseudo-masks from bad ones."""
+"""Statistics of a mask that tell good pseudo-masks from bad ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 @dataclass(frozen=True, kw_only=True)
 class MaskStatistics:
-    """What `mask_statistics` measures.
+    """Statistics of one mask.
 
     Attributes:
         area_fraction: mask pixels over image pixels, 0..1.

@@ -1,4 +1,4 @@
-"""SelfMask (Shin et al. 2022): the network, its losses, and the votes that its labels are made by.
+"""SelfMask (Shin et al. 2022): the network, its losses, and the votes for its pseudo-labels.
 
 May import `layers`. Front door: `selfmask`.
 """

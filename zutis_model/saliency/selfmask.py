@@ -43,7 +43,7 @@ _ROWS_AT_ONCE = 1024  # tokens in an encoder layer's perceptron at a time, on a 
 
 @dataclass(frozen=True)
 class SelfMaskOutput:
-    """What the network says of a batch.
+    """The network's output for a batch.
 
     Attributes:
         mask_logits: float32 [b, q, 2r, 2c]; covers the image padded to a multiple of 8.

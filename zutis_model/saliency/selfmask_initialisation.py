@@ -1,4 +1,4 @@
-"""A SelfMask as it is before training, of any size.
+"""Initialisation of an untrained SelfMask of any size.
 
 The paper (Shin et al. 2022, section 3.3) starts from DINO's encoder and from torch's own initial
 weights elsewhere. A small network has no such encoder: all of it is drawn at random here, the
@@ -45,7 +45,7 @@ def _soften_masks(network: SelfMask) -> None:
 
     Queries and tokens come out of layer norms, each with d channels of about 1, so that their
     products are about the root of d: of random weights, masks of zeros and ones, which hardly any
-    gradient passes. The reference starts so, but with tokens that mean something already.
+    gradient passes. The reference starts so, but with the tokens of a trained encoder.
     """
     gain = float(network.sizes.width) ** -0.25
     for name in ("encoder.norm.weight", "decoder.norm.weight"):

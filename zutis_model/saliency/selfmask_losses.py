@@ -1,8 +1,8 @@
-"""What SelfMask learns from: one mask of what is salient for each image, for all its queries.
+"""SelfMask's losses: one saliency mask per image is the target of all queries.
 
 Shin et al. 2022, section 3.3, and the reference's `criterion.py` (github.com/NoelShin/selfmask).
-Every query of every decoder layer is to give the image's one mask (dice loss, so that there is
-nothing to match), and objectness is to rank the queries of a layer by how well they do it (ranking
+Every query of every decoder layer is trained to give the image's one mask (dice loss, without
+matching), and objectness to rank the queries of a layer by the quality of their masks (ranking
 loss).
 
 Dimensions:
@@ -10,7 +10,7 @@ Dimensions:
     l     decoder layers
     q     queries
     h, w  rows, columns of the predicted masks
-    H, W  rows, columns of the masks to be learned
+    H, W  rows, columns of the target masks
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def selfmask_losses(
             the targets' size as probabilities (bilinear), as the reference does.
         targets: bool [b, H, W].
         ranking_weight: the paper's is 1.
-        cross_entropy_weight: the paper has no cross entropy. A network that starts from nothing
-            learns faster with some, for dice hardly moves masks that are nothing yet.
+        cross_entropy_weight: the paper has no cross entropy. A network that is trained from
+            scratch learns faster with some, for dice hardly moves masks that are empty yet.
 
     Raises:
         ValueError: `output` is of one layer only, or the targets are not of that shape and type.
@@ -105,7 +105,7 @@ def dice_loss(probabilities: Tensor, inside: Tensor) -> Tensor:
 
 
 def ranking_loss(objectness: Tensor, badness: Tensor) -> Tensor:
-    """By how much worse masks are scored above better ones, summed over the pairs of queries.
+    """The amounts by which worse masks are scored above better ones, summed over pairs of queries.
 
     A hinge without margin. Masks that are equally bad may be scored in any order; the reference,
     which sorts first, lets the sort decide.

@@ -1,7 +1,7 @@
-"""How large a SelfMask is: the published network's sizes, any others, and those of a state dict.
+"""Sizes of SelfMask networks: the published one, others, and those of a state dict.
 
-A file of weights holds no configuration; its names and shapes tell all sizes but one, the number
-of attention heads, which therefore follows from the width.
+A file of weights holds no configuration; its names and shapes give all sizes but one, the number
+of attention heads, which is therefore derived from the width.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _WIDE_HEAD, _NARROW_HEAD = 64, 32
 
 
 def heads_of_width(width: int) -> int:
-    """Attention heads of a network whose sizes don't say: 64 channels each, as in the published
-    one, or 32 where 64 don't divide the width.
+    """The default number of attention heads: 64 channels each, as in the published network, or 32
+    where 64 don't divide the width.
 
     Raises:
         ValueError: 32 don't divide it either.
@@ -36,10 +36,10 @@ class SelfMaskSizes:
         encoder_layers: of the vision transformer.
         decoder_layers: that turn queries into object queries.
         queries: proposals of an image.
-        grid: patches along a side of the pictures that the position embedding was learned on; at
+        grid: patches along a side of the images that the position embedding was learned on; at
             any other size it is interpolated.
         heads: of attention, in encoder and decoder; 0: those of `heads_of_width`. A network with
-            another number can be built, but its file doesn't tell, so loading must be told.
+            another number can be built, but its file doesn't record it, so loading needs it.
 
     Raises:
         ValueError: a size is below 1, or the heads don't divide the width.
@@ -63,7 +63,7 @@ class SelfMaskSizes:
 
     @property
     def image_size(self) -> int:
-        """Pixels along a side of the pictures that the position embedding was learned on."""
+        """Pixels along a side of the images that the position embedding was learned on."""
         return 8 * self.grid
 
     def __str__(self) -> str:
@@ -81,8 +81,8 @@ PUBLISHED = SelfMaskSizes()
 def sizes_of_state_dict(state_dict: Mapping[str, Tensor]) -> SelfMaskSizes:
     """The sizes of the SelfMask that a state dict is of.
 
-    Where a tensor that tells a size is missing or of no use, the published network's is taken:
-    loading then names what is missing.
+    Where a size's tensor is missing or unusable, the published network's size is taken: loading
+    then names the missing keys.
 
     Raises:
         ValueError: the width is one that no network has.
@@ -109,5 +109,5 @@ def _shape(
 
 
 def _layers(names: Iterable[str], prefix: str) -> int:
-    """How many layers have parameters below a prefix."""
+    """Number of layers with parameters below a prefix."""
     return len({name[len(prefix) :].split(".")[0] for name in names if name.startswith(prefix)})

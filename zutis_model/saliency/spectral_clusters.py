@@ -2,8 +2,8 @@
 
 Shin et al. 2022, section 3.1, and the reference's `clusterings/spectral.py`
 (github.com/NoelShin/selfmask): patches are the vertices of a graph whose edges are the cosines of
-their features, scaled to 0..1; the first k generalised eigenvectors of its Laplacian place every
-patch in k dimensions, where k-means parts them. Everything random has a seed of its own: equal
+their features, scaled to 0..1; the first k generalised eigenvectors of its Laplacian embed every
+patch in k dimensions, where k-means clusters them. Everything random has a seed of its own: equal
 features give equal clusters.
 
 Dimensions:
@@ -28,14 +28,14 @@ IntArray = npt.NDArray[np.int64]
 
 _STARTS = 8
 _ITERATIONS = 50
-_FEW_PATCHES = 64  # for which all eigenvectors at once take no time
+_FEW_PATCHES = 64  # up to which computing all eigenvectors takes no time
 _SMALLEST_NORM = 1e-12
 
 
 def spectral_clusters(
     features: npt.NDArray[np.floating], cluster_counts: Sequence[int] = (2, 3, 4)
 ) -> IntArray:
-    """Part the patches of one image into k regions, for several k.
+    """Cluster the patches of one image into k regions, for several k.
 
     Memory is n² numbers, and time grows likewise: up to about a thousand patches take some tens
     of milliseconds.
@@ -45,8 +45,8 @@ def spectral_clusters(
         cluster_counts: each k at least 2 and at most n.
 
     Returns:
-        int64 [len(cluster_counts), r, c]: of each patch, the cluster, 0..k - 1. What number a
-        cluster has means nothing, and on an image that is all alike, nor do the clusters.
+        int64 [len(cluster_counts), r, c]: the cluster of each patch, 0..k - 1. The numbering of
+        clusters is arbitrary, and so are the clusters of a uniform image.
 
     Raises:
         ValueError: features of another shape or not finite, or a count out of its range.
@@ -74,7 +74,7 @@ def spectral_embedding(features: FloatArray, dimensions: int) -> FloatArray:
         dimensions: how many, up to n; the first is constant.
 
     Returns:
-        float64 [n, dimensions], by rising eigenvalue; signs mean nothing.
+        float64 [n, dimensions], by rising eigenvalue; signs are arbitrary.
     """
     affinity = _affinity(features)
     scale = affinity.sum(axis=1) ** -0.5

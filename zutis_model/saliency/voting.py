@@ -1,6 +1,6 @@
-"""Which of many candidate masks shows what is salient: SelfMask's vote (Shin et al. 2022, 3.2).
+"""SelfMask's vote for the salient one of many candidate masks (Shin et al. 2022, section 3.2).
 
-A candidate that spans the picture from side to side frames it: it is background (the framing
+A candidate that spans the image from side to side frames it: it is background (the framing
 prior). Of the others, the one that agrees most with all of them wins: clusters of an object come
 out alike for several features and numbers of clusters, those of background differ each time. As in
 the reference's `mask_generator.py` (github.com/NoelShin/selfmask).
@@ -22,12 +22,12 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Vote:
-    """What was elected.
+    """The candidate with the most agreement.
 
     Attributes:
         index: of the candidate, 0..n - 1; the first of equals.
-        agreement: its mean IoU with the other candidates that frame nothing, 0..1; 0 where there
-            is none.
+        agreement: its mean IoU with the other candidates that don't frame the image, 0..1; 0 if
+            there are none.
     """
 
     index: int
@@ -35,15 +35,14 @@ class Vote:
 
 
 def elect_salient(candidates: BoolArray) -> Vote | None:
-    """Elect a candidate.
+    """Choose the candidate that agrees most with the others.
 
     Args:
         candidates: bool [n, h, w].
 
     Returns:
-        The winner; None where no candidate is left, as all are empty or frame the picture. (The
-        reference then lets all of them stand; a picture where nothing stands out teaches more
-        when it is left out.)
+        The winner; None if all are empty or frame the image. (The reference then keeps all of
+        them; training is better without images that have no salient object.)
 
     Raises:
         ValueError: another shape or type.
@@ -63,7 +62,7 @@ def elect_salient(candidates: BoolArray) -> Vote | None:
 
 
 def frames_image(masks: BoolArray) -> BoolArray:
-    """Whether a mask touches two opposite sides of the picture: bool [n] of bool [n, h, w]."""
+    """Whether a mask touches two opposite sides of the image: bool [n] of bool [n, h, w]."""
     top, bottom = masks[:, 0].any(axis=1), masks[:, -1].any(axis=1)
     left, right = masks[:, :, 0].any(axis=1), masks[:, :, -1].any(axis=1)
     return np.logical_or(top & bottom, left & right)

@@ -1,4 +1,4 @@
-"""How well predictions agree with annotations: IoU, COCO's average precision, ImageNet-S's scores.
+"""Evaluation scores: IoU, COCO's average precision, ImageNet-S's scores.
 
 May import nothing of ours.
 """

@@ -43,7 +43,7 @@ _redirecting = threading.Lock()
 
 @dataclass(frozen=True, kw_only=True)
 class CocoScores:
-    """COCO's twelve numbers, in 0..1; NaN where no object of that size is in the truth.
+    """COCO's twelve numbers, in 0..1; NaN where no annotated object has that size.
 
     Attributes:
         ap: average precision: mean over IoU thresholds 0.5 to 0.95, recall levels and categories.
@@ -69,11 +69,11 @@ class CocoScores:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CocoEvaluation:
-    """What pycocotools measured, from which the scores of any categories follow.
+    """The measurements of pycocotools, from which the scores of any categories follow.
 
     Attributes:
-        precision: float64 [t, r, k, a, m] in 0..1; -1 where the truth has no object. k is 1 if
-            categories were not told apart.
+        precision: float64 [t, r, k, a, m] in 0..1; -1 where there is no annotated object. k is 1 if
+            categories were not distinguished.
         recall: float64 [t, k, a, m], likewise.
     """
 
@@ -81,7 +81,7 @@ class CocoEvaluation:
     recall: FloatArray
 
     def scores(self, category_ids: Iterable[int] | None = None) -> CocoScores:
-        """Scores over some categories: what an evaluation of these alone would give.
+        """Scores over some categories, as an evaluation of these alone would give them.
 
         Args:
             category_ids: in 1..k; None: all.
@@ -108,7 +108,7 @@ class CocoEvaluation:
         )
 
     def class_ap(self) -> FloatArray:
-        """Average precision of each category: float64 [k]; NaN where the truth has none."""
+        """Average precision of each category: float64 [k]; NaN where no object is annotated."""
         best = self.precision[..., _ALL, _MOST_100]
         return np.array([_mean_of_measured(best[:, :, k]) for k in range(best.shape[2])])
 
@@ -123,28 +123,28 @@ class CocoEvaluation:
 
 def evaluate_instances(
     images: Iterable[Mapping[str, Any]],
-    truths: Iterable[Mapping[str, Any]],
+    annotations: Iterable[Mapping[str, Any]],
     predictions: Iterable[Mapping[str, Any]],
     num_categories: int,
     *,
     class_agnostic: bool = False,
 ) -> CocoEvaluation:
-    """Compare predicted masks with those of the truth.
+    """Compare predicted masks with annotated ones.
 
-    Only the 100 best predictions of an image and category count. Objects of the truth that are
-    crowds are neither found nor missed: a prediction that lies in one is left out. In an image
-    without any object every prediction is a wrong one.
+    Only the 100 best predictions of an image and category count. Annotated crowds are neither found
+    nor missed: a prediction inside one is left out. In an image without any object every prediction
+    is a false positive.
 
     Args:
-        images: all that were looked at: `id` (a number of its own), `height`, `width`.
-        truths: in any order: `image_id`, `category_id` in 1..k, `segmentation` (run-length
+        images: all that were evaluated: `id` (a number of its own), `height`, `width`.
+        annotations: in any order: `image_id`, `category_id` in 1..k, `segmentation` (run-length
             encoding with compressed `counts`, of the image's size), `area` (pixels, which decides
             whether the object is small), and `iscrowd`, without which it is none.
         predictions: in any order; of equal scores the first wins: `image_id`, `category_id`,
             `segmentation`, `score` (finite). Anything else in them, such as `bbox`, is ignored.
         num_categories: k.
-        class_agnostic: compare masks whatever their category, as is usual for methods that know
-            none (LOST, FreeSOLO, CutLER on COCO-20K). The 100 best are those of the image then.
+        class_agnostic: compare masks of all categories, as is usual for methods without
+            categories (LOST, FreeSOLO, CutLER on COCO-20K). The 100 best are of the image then.
 
     Raises:
         ValueError: no image, an image twice, an unknown image or category, an encoding of another
@@ -152,13 +152,13 @@ def evaluate_instances(
     """
     sizes = _sizes(images)
     # Copied, since pycocotools writes into them.
-    truth = [_truth(row) for row in truths]
+    annotated = [_annotation(row) for row in annotations]
     found = [_prediction(row) for row in predictions]
-    for name, rows in (("truths", truth), ("predictions", found)):
+    for name, rows in (("annotations", annotated), ("predictions", found)):
         _check_rows(name, rows, sizes, num_categories)
     with _quiet():
         evaluation = COCOeval(
-            _coco(sizes, truth, num_categories), _coco(sizes, found, num_categories), "segm"
+            _coco(sizes, annotated, num_categories), _coco(sizes, found, num_categories), "segm"
         )
         evaluation.params.useCats = int(not class_agnostic)
         evaluation.evaluate()
@@ -178,7 +178,7 @@ def _sizes(images: Iterable[Mapping[str, Any]]) -> dict[int, tuple[int, int]]:
     return sizes
 
 
-def _truth(row: Mapping[str, Any]) -> dict[str, Any]:
+def _annotation(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "image_id": row["image_id"],
         "category_id": row["category_id"],
@@ -215,7 +215,7 @@ def _check_rows(
             raise ValueError(
                 f"{name} must have categories in 1..{num_categories}, got {category_id}"
             )
-        # Of encodings that differ in size, pycocotools gives an overlap of -1 without a word.
+        # Of encodings that differ in size, pycocotools gives an overlap of -1 without a warning.
         size = tuple(row["segmentation"]["size"])
         if size != sizes[image_id]:
             raise ValueError(
@@ -245,6 +245,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _mean_of_measured(values: FloatArray) -> float:
-    """The mean without what pycocotools could not measure, -1."""
+    """The mean without the undefined values of pycocotools, -1."""
     measured = values[values > -1]
     return float(measured.mean()) if measured.size else math.nan

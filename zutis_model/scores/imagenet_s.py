@@ -18,7 +18,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-# Upper ends of S, MS and ML in percent of the image's pixels; L is what is above.
+# Upper ends of S, MS and ML in percent of the image's pixels; L is above.
 _SIZES = (5, 25, 50)
 _BETA_SQUARED = 0.3
 
@@ -28,10 +28,9 @@ class ImageNetSScores:
     """Scores in 0..1; NaN where undefined.
 
     Attributes:
-        mean_iou: over all k + 1 classes; one that is neither in the truth nor predicted counts
-            as 0.
-        image_accuracy: share of the images whose most frequent predicted category is in the
-            truth.
+        mean_iou: over all k + 1 classes; one that is neither annotated nor predicted counts as 0.
+        image_accuracy: share of the images whose most frequent predicted category is annotated
+            in them.
         f_measure: of foreground against background, beta squared 0.3, mean over the images.
         mean_iou_s, mean_iou_ms, mean_iou_ml, mean_iou_l: of objects that cover at most 5, 25, 50
             and 100 percent of their image, among the pixels of such objects and the background of
@@ -48,7 +47,7 @@ class ImageNetSScores:
 
 
 class ImageNetSTally:
-    """Collects what the scores need, image after image.
+    """Accumulates the counts for the scores, image after image.
 
     Args:
         num_categories: k.
@@ -65,8 +64,8 @@ class ImageNetSTally:
         """Count an image.
 
         Args:
-            matrix: int64 [k + 1, k + 1] of its counted pixels; row: truth, column: prediction,
-                the background first.
+            matrix: int64 [k + 1, k + 1] of its counted pixels; row: ground truth, column:
+                prediction, the background first.
         """
         labelled, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
         self._all.add(matrix, slice(None))
@@ -93,7 +92,7 @@ class ImageNetSTally:
 
 
 class _Areas:
-    """Pixels by class over many images: of the truth, of predictions, and of both."""
+    """Pixels by class over many images: of the ground truth, of predictions, and of both."""
 
     def __init__(self, classes: int) -> None:
         self.labelled = np.zeros(classes, dtype=np.int64)
@@ -101,7 +100,7 @@ class _Areas:
         self._right = np.zeros(classes, dtype=np.int64)
 
     def add(self, matrix: IntArray, rows: IntArray | slice) -> None:
-        """Count the pixels whose truth is one of these rows."""
+        """Count the pixels with a ground-truth label among these rows."""
         self.labelled[rows] += matrix[rows].sum(axis=1)
         self._predicted += matrix[rows].sum(axis=0)
         self._right[rows] += matrix.diagonal()[rows]
@@ -122,13 +121,13 @@ def _rows_by_size(labelled: IntArray) -> list[IntArray]:
 
 
 def _names_an_object(labelled: IntArray, predicted: IntArray) -> bool:
-    """Whether the most frequent category of the prediction is in the truth."""
+    """Whether the most frequent predicted category is in the ground truth."""
     best = 1 + int(predicted[1:].argmax())
     return bool(predicted[best] > 0 and labelled[best] > 0)
 
 
 def _f_measure(matrix: IntArray) -> float:
-    """0 where truth and prediction share no pixel of the foreground."""
+    """0 where ground truth and prediction share no foreground pixel."""
     both = int(matrix[1:, 1:].sum())
     if both == 0:
         return 0.0

@@ -1,4 +1,4 @@
-"""How well label maps and masks agree: accuracies and intersections over union (IoU).
+"""Metrics of label maps and masks: pixel accuracies and intersections over union (IoU).
 
 The scores of semantic segmentation (Long et al. 2015) from one confusion matrix over all pixels,
 with the numbers of the ZUTIS reference (`utils/running_score.py`).
@@ -28,7 +28,7 @@ class SemanticScores:
     """Scores in 0..1; NaN where undefined.
 
     Attributes:
-        pixel_accuracy: share of the pixels that are right.
+        pixel_accuracy: share of the pixels that are correct.
         mean_accuracy: the same per class of the ground truth, averaged over its classes.
         frequency_weighted_iou: IoU weighted by the class's share of the ground truth ("FreqW Acc"
             in the reference).
@@ -49,7 +49,7 @@ class ConfusionMatrix:
 
     Args:
         num_classes: k.
-        ignore_index: label of pixels that don't count; not a class.
+        ignore_index: label of ignored pixels; not a class.
 
     Attributes:
         matrix: int64 [k, k]; row: ground truth, column: prediction.
@@ -77,8 +77,8 @@ class ConfusionMatrix:
 
         Args:
             labels: integers of any shape: NumPy, or a tensor on any device.
-            predictions: integers of the same shape, likewise. What they hold where the label is
-                ignored doesn't matter.
+            predictions: integers of the same shape, likewise. Values at ignored pixels don't
+                matter.
 
         Raises:
             ValueError: types or shapes don't fit, or a value is out of range; nothing is counted
@@ -99,7 +99,7 @@ class ConfusionMatrix:
         self.matrix += cells.view(self.num_classes, self.num_classes).cpu().numpy()
 
     def merge(self, other: ConfusionMatrix) -> None:
-        """Add what another matrix counted, of other images.
+        """Add another matrix's counts, of other images.
 
         Raises:
             ValueError: it has other classes or ignores another label.
@@ -111,7 +111,7 @@ class ConfusionMatrix:
         self.matrix += other.matrix
 
     def scores(self) -> SemanticScores:
-        """Scores of all that was counted so far; all NaN if that is nothing."""
+        """Scores of all counts so far; all NaN if there are none."""
         right = np.diag(self.matrix)
         labelled, predicted = self.matrix.sum(axis=1), self.matrix.sum(axis=0)
         total = labelled.sum()

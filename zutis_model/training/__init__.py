@@ -1,4 +1,4 @@
-"""What learning needs: criteria, schedules, optimisers, augmentation.
+"""Training: criteria, schedules, optimisers, augmentation.
 
 May import `clip` and `layers`. Front door: `criterion`.
 """

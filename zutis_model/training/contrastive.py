@@ -1,12 +1,12 @@
-"""Training a CLIP from nothing: the contrastive loss (Radford et al. 2021, section 2.3, figure 3).
+"""Contrastive training of a CLIP from scratch (Radford et al. 2021, section 2.3, figure 3).
 
     model = new_clip("made-ViT-8", seed=0)
-    loss = contrastive_loss(*embed_pairs(model, pictures, tokens), model.logit_scale.exp())
+    loss = contrastive_loss(*embed_pairs(model, images, tokens), model.logit_scale.exp())
 
 Dimensions:
-    n     pairs of a picture and its caption
-    t     pictures along the side of a mosaic
-    s     rows and columns of the pictures
+    n     pairs of an image and its caption
+    t     images along the side of a mosaic
+    s     rows and columns of the images
     c     context length of the text tower
     d     width of the joint embedding
 """
@@ -33,7 +33,7 @@ from zutis_model.training.muon import inner_matrices, make_muon
 _SINE_SHARE = 0.3
 _MUON_RATE = 10.0
 LARGEST_SCALE = 100.0
-"""At most this is what the loss multiplies cosines with: larger was unstable (section 2.5)."""
+"""The largest factor of cosines in the loss: larger ones were unstable (section 2.5)."""
 
 
 def new_clip(
@@ -48,7 +48,7 @@ def new_clip(
     Args:
         architecture: one whose two towers are CLIP's own kinds.
         seed: of the initial weights.
-        image_size: s; None: the architecture's own. Small pictures make training fast.
+        image_size: s; None: the architecture's own. Small images make training fast.
         state_dict: weights to go on from, such as those of training at another size, whose
             position embeddings are then resized. None: initial weights.
 
@@ -69,34 +69,35 @@ def new_clip(
 
 
 def embed_pairs(
-    model: open_clip.CLIP, pictures: Tensor, tokens: Tensor, tiles: int = 1
+    model: open_clip.CLIP, images: Tensor, tokens: Tensor, tiles: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Both towers' embeddings.
 
     Args:
         model: see `new_clip`; its image size is t · s.
-        pictures: uint8 [n, 3, s, s], RGB.
+        images: uint8 [n, 3, s, s], RGB.
         tokens: int64 [n, c].
-        tiles: t. From 2 on, the image tower sees mosaics of t · t pictures, and the embedding of
-            each is the mean of its own patch tokens. What fits one caption of a mosaic then has to
-            be told from its neighbours: tokens learn to say what is where they are, which a
-            mean over whole pictures does not ask of them. n is a multiple of t · t, and s of the
-            patch size.
+        tiles: t. From 2 on, the image tower sees mosaics of t · t images, and the embedding of each
+            is the mean of its own patch tokens. A caption then has to be matched among its
+            neighbours in the mosaic, so that tokens learn local content, which a mean over whole
+            images does not require. n is a multiple of t · t, and s of the patch size.
 
     Returns:
-        Of the pictures and of the texts: float32 [n, d] each, unit rows.
+        Of the images and of the texts: float32 [n, d] each, unit rows.
 
     Raises:
         ValueError: mosaics for a tower whose embedding is not the mean of its tokens, or of
-            another number of pictures.
+            another number of images.
     """
     visual = model.visual
-    images = normalise(pictures, visual.image_mean, visual.image_std)
+    normalised = normalise(images, visual.image_mean, visual.image_std)
     # On a CPU, the gradient of PyTorch's fused attention takes as long as all else together when
     # there are few tokens; plain matrix products make a step 1.6 times as fast.
     with sdpa_kernel(SDPBackend.MATH):
         encoded = (
-            model.encode_image(images) if tiles == 1 else _embed_tiles(model, images, tiles),
+            model.encode_image(normalised)
+            if tiles == 1
+            else _embed_tiles(model, normalised, tiles),
             encode_text(model, tokens),
         )
     return F.normalize(encoded[0].float(), dim=-1), F.normalize(encoded[1].float(), dim=-1)
@@ -106,7 +107,7 @@ def _embed_tiles(model: open_clip.CLIP, images: Tensor, tiles: int) -> Tensor:
     visual = model.visual
     if visual.pool_type != "avg" or len(images) % tiles**2:
         raise ValueError(
-            f"mosaics of {tiles} x {tiles} need a multiple of {tiles**2} pictures, got "
+            f"mosaics of {tiles} x {tiles} need a multiple of {tiles**2} images, got "
             f"{len(images)}, and a tower with the pooling avg, got {visual.pool_type}"
         )
     _, channels, height, width = images.shape
@@ -119,17 +120,17 @@ def _embed_tiles(model: open_clip.CLIP, images: Tensor, tiles: int) -> Tensor:
 
 
 def contrastive_loss(image_embeddings: Tensor, text_embeddings: Tensor, scale: Tensor) -> Tensor:
-    """The mean of two cross-entropies: of the texts for each picture, and the other way round.
+    """The mean of two cross-entropies: of the texts for each image, and the other way round.
 
     With z = scale * images @ texts.T and the pairs on its diagonal as targets t, it is
-    (cross_entropy(z, t) + cross_entropy(z.T, t)) / 2. Captions that several pictures of a batch
+    (cross_entropy(z, t) + cross_entropy(z.T, t)) / 2. Captions that several images of a batch
     have raise the loss by a constant and leave the gradient that targets shared among them would
     give, so nothing is done about them.
 
     Args:
         image_embeddings: float32 [n, d], unit rows.
         text_embeddings: likewise, of the captions in the same order.
-        scale: float [], above 0: what cosines are multiplied with.
+        scale: float [], above 0: the factor of cosines.
 
     Returns:
         float32 [].
@@ -159,7 +160,7 @@ def make_optimisers(
 ) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside blocks, AdamW for all else.
 
-    In trials on the made world a picture taught several times as much as with AdamW alone. Weights
+    In trials on the made world this needed several times fewer images than AdamW alone. Weights
     decay in matrices and kernels and not in gains, biases and the scale (section 2.5).
 
     Args:
@@ -187,7 +188,7 @@ def make_optimisers(
 
 @torch.no_grad()
 def _place_patches(model: open_clip.CLIP) -> None:
-    """Begin with positions that tell neighbours from others, which saves learning it.
+    """Initialise positions so that neighbours are similar, which saves learning it.
 
     The initial position embedding of open_clip is noise; a plain ViT trained for a short time is
     better with sines and cosines (Beyer et al. 2022).

@@ -1,7 +1,7 @@
-"""Pasting objects of many pictures onto one: which part of a picture is seen, and where it goes.
+"""Copy-paste augmentation: crops of images, with objects of other images pasted on.
 
-The first picture of a training sample is the canvas, with all that is around its object; of each
-further picture only the object is pasted, at a random place, over what was there (ZUTIS, section
+The first image of a training sample is the canvas, with all that is around its object; of each
+further image only the object is pasted, at a random place, over what was there (ZUTIS, section
 3.3; reference: `datasets/augmentations/copy_paste.py`, `geometric_transforms.py`). Here are the
 arithmetic of the views and the canvas; `photometric` changes colours.
 
@@ -11,7 +11,7 @@ Unlike the reference, which loses the last row and the last column of every obje
 Dimensions:
     s     rows and columns of the crop, which is square
     h, w  rows, columns of a part of it
-    n     objects, those that nothing is left of included
+    n     objects, fully hidden ones included
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Box:
         )
 
     def intersection(self, other: Box) -> Box:
-        """What both share; of no height or width where that is nothing."""
+        """The common part; of no height or width if there is none."""
         top, left = max(self.top, other.top), max(self.left, other.left)
         bottom, right = min(self.bottom, other.bottom), min(self.right, other.right)
         return Box(top, left, max(bottom, top), max(right, left))
@@ -64,11 +64,11 @@ class Box:
 
 @dataclass(frozen=True)
 class View:
-    """A square crop of a scaled picture, filled up where the picture is smaller than the crop.
+    """A square crop of a scaled image, filled up where the image is smaller than the crop.
 
     Attributes:
-        height, width: of the scaled picture.
-        top, left: of the crop, in the scaled picture; negative where it begins before the picture.
+        height, width: of the scaled image.
+        top, left: of the crop, in the scaled image; negative where it begins before the image.
         size: rows and columns of the crop.
     """
 
@@ -79,28 +79,28 @@ class View:
     size: int
 
     @property
-    def picture(self) -> Box:
-        """Where in the crop the picture is; all of the crop if the picture covers it."""
+    def image(self) -> Box:
+        """The image's box in the crop; all of the crop if the image covers it."""
         whole = Box(0, 0, self.height, self.width).moved(-self.top, -self.left)
         return whole.intersection(Box(0, 0, self.size, self.size))
 
     def in_scaled_image(self, box: Box) -> Box:
-        """A box of the crop in the scaled picture's rows and columns."""
+        """A box of the crop in the scaled image's rows and columns."""
         return box.moved(self.top, self.left)
 
     def labels(self, label_map: npt.NDArray[_Label]) -> npt.NDArray[_Label]:
-        """The label map or mask of the unscaled picture, scaled and cut to what is in the crop.
+        """The label map or mask of the unscaled image, scaled and cut to the crop.
 
         Each pixel gets the label under its centre. (The reference's nearest neighbour takes that
-        under its upper left corner, and so moves masks by up to half a pixel against pictures.)
+        under its upper left corner, and so moves masks by up to half a pixel against images.)
 
         Args:
             label_map: integer or bool [H, W].
 
         Returns:
-            The same type, [h, w] of `picture`.
+            The same type, [h, w] of `image`.
         """
-        seen = self.in_scaled_image(self.picture)
+        seen = self.in_scaled_image(self.image)
         rows = _source_indices(seen.top, seen.bottom, self.height, label_map.shape[0])
         columns = _source_indices(seen.left, seen.right, self.width, label_map.shape[1])
         return label_map.take(rows, axis=0).take(columns, axis=1)
@@ -115,17 +115,17 @@ def view(
     fill_first: tuple[bool, bool],
     offset: tuple[float, float],
 ) -> View:
-    """The crop of a picture.
+    """The crop of an image.
 
     Args:
-        height, width: of the picture, before it is scaled.
+        height, width: of the image, before it is scaled.
         size: rows and columns of the crop.
         scale: above 0.
-        fill_first: whether rows, and columns, that a small picture lacks are put before it.
-        offset: two numbers in [0, 1): which of the possible rows, and columns, of a picture that
+        fill_first: whether rows, and columns, that a small image lacks are put before it.
+        offset: two numbers in [0, 1): which of the possible rows, and columns, of an image that
             is larger than the crop is its first.
     """
-    # At least one pixel: int(w * scale) is what the reference has, and 0 ends it with an error.
+    # At least one pixel: the reference takes int(w * scale), and fails where that is 0.
     height, width = max(int(height * scale), 1), max(int(width * scale), 1)
     top, left = (
         uniform_index(u, side - size + 1) if side >= size else (side - size) * first
@@ -150,15 +150,15 @@ def bounding_box(mask: npt.NDArray[np.bool_]) -> Box | None:
 
 
 class Canvas:
-    """The first picture's crop, onto which objects are pasted.
+    """The first image's crop, onto which objects are pasted.
 
-    Later objects hide earlier ones, in the labels and in the instances alike. An object may end
-    with no pixel left; its instance stays, empty, as it does in the reference.
+    Later objects hide earlier ones, in the labels and in the instances alike. An object may have
+    no pixel left; its instance stays, empty, as it does in the reference.
 
     Args:
         pixels: uint8 [3, s, s]; changed in place.
         labels: integer [s, s]: 0 background, category_id on the first object, the ignore label
-            where there is no picture; changed in place.
+            where there is no image; changed in place.
         first: bool [s, s], the first object.
 
     Raises:
@@ -181,7 +181,7 @@ class Canvas:
         self._count = 1
 
     def skip(self) -> None:
-        """Count an object of which the crop of its own picture shows nothing."""
+        """Count an object that the crop of its own image leaves out."""
         self._count += 1
         assert self._count <= _MOST_INSTANCES, "instances are numbered in 8 bits"
 
@@ -219,7 +219,7 @@ class Canvas:
         return Box(top, left, top + height, left + width)
 
     def instances(self) -> npt.NDArray[np.bool_]:
-        """bool [n, s, s]: what is visible of each object, in the order of pasting; disjoint."""
+        """bool [n, s, s]: the visible part of each object, in the order of pasting; disjoint."""
         numbers = np.arange(1, self._count + 1, dtype=np.uint8)
         visible: npt.NDArray[np.bool_] = self._instances == numbers[:, None, None]
         return visible

@@ -39,9 +39,9 @@ class LossWeights:
         mask: of the mask loss.
         dice: of the dice loss within the mask loss, in the matching too.
         bce: of the binary cross entropy within the mask loss, in the matching too.
-        ce_scale: what cosines are multiplied with before the semantic cross entropy. The
-            reference takes them as they are, which is as if by 1; CLIP itself learned with up to
-            100, and small networks with little time need more than 1, too.
+        ce_scale: factor of cosines before the semantic cross entropy. The reference has none,
+            which is a factor of 1; CLIP itself was trained with up to 100, and small networks
+            with short training need more than 1, too.
 
     Raises:
         ValueError: a weight is negative or not finite.
@@ -65,7 +65,7 @@ DEFAULT_WEIGHTS = LossWeights()
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """What the criterion says of a batch; the losses carry gradients.
+    """The criterion's losses of a batch, with gradients.
 
     Attributes:
         loss: scalar, `weights.ce * ce_loss + weights.mask * mask_loss`.
@@ -106,7 +106,7 @@ def criterion(
             leaves out all, the cross entropy is 0.
 
     Returns:
-        The losses, and which query was matched to which instance.
+        The losses, and the matching of queries and instances.
 
     Raises:
         ValueError: shapes or types don't fit together, a label is no category, or a proposal is
@@ -146,13 +146,13 @@ def semantic_cross_entropy(
     ignore_index: int,
     scale: float = 1.0,
 ) -> Tensor:
-    """Mean cross entropy of the pixels that count, 0 if none does.
+    """Mean cross entropy of the pixels that are not ignored, 0 if all are.
 
     Args:
         patch_tokens: float [b, h, w, d].
         text_embeddings: float [k, d].
         semantic_masks: integer [b, H, W], 0..k-1 or `ignore_index`; any device.
-        ignore_index: label of pixels that don't count.
+        ignore_index: label of ignored pixels.
         scale: see `LossWeights.ce_scale`.
 
     Returns:
@@ -166,7 +166,7 @@ def semantic_cross_entropy(
     logits = F.interpolate(cosines.contiguous(), size=semantic_masks.shape[1:], mode="bilinear")
     labels = semantic_masks.to(logits.device, torch.int64)
     total = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
-    # torch's own mean is NaN where nothing counts.
+    # torch's own mean is NaN where all pixels are ignored.
     return total / (labels != ignore_index).sum().clamp(min=1)
 
 
@@ -214,7 +214,7 @@ def _check_targets(
 
 
 def _check_labels(semantic_masks: Tensor, categories: int, ignore_index: int) -> None:
-    """On a GPU, a label out of range would end the process's use of it."""
+    """On a GPU, a label out of range would make it unusable for the process."""
     if semantic_masks.is_floating_point() or semantic_masks.dtype == torch.bool:
         raise ValueError(f"semantic_masks must be integers, got {semantic_masks.dtype}")
     if 0 <= ignore_index < categories:

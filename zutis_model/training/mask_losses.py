@@ -1,4 +1,4 @@
-"""Mask loss: every instance is matched to the query that fits it best, which then learns it.
+"""Mask loss: each instance supervises the query that is matched to it.
 
 Set prediction as in DETR (Carion et al. 2020): the Hungarian algorithm assigns instances to
 queries at the least total cost, dice plus binary cross entropy; the loss is the cost of the
@@ -39,7 +39,7 @@ _CHUNK_ELEMENTS = 2**25
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Which query learns which instance of one image; every layer is matched on its own.
+    """The matched queries and instances of one image; every layer is matched on its own.
 
     Attributes:
         query_indices: int64 [l, m] in 0..q-1, on the CPU.

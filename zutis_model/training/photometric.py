@@ -1,16 +1,16 @@
-"""Colour jitter, greyscale and Gaussian blur of small 8-bit pictures, in place and in few passes.
+"""Colour jitter, greyscale and Gaussian blur of small 8-bit images, in place and in few passes.
 
 The operations are torchvision's on PIL images (`ColorJitter`, `RandomGrayscale`), as the ZUTIS
 reference applies them (`datasets/base_dataset.py`): every step rounds to 8 bits as theirs does, so
 brightness, contrast, saturation and greyscale are theirs to the bit. Hue is shifted in floating
-point; PIL's goes by way of an 8-bit HSV picture, which coarsens what it turns. The blur has as many
+point; PIL's goes by way of an 8-bit HSV image, which coarsens what it turns. The blur has as many
 taps as its sigma needs; the reference (`datasets/augmentations/gaussian_blur.py`, SimCLR's) always
-computes 39, most of which weigh nothing.
+computes 39, most of which have no weight.
 
 The loops are compiled, and don't hold the interpreter's lock.
 
 Dimensions:
-    h, w  rows, columns of a picture
+    h, w  rows, columns of an image
     m     pixels of a context
     r     radius of a blur
 """
@@ -60,14 +60,14 @@ class ColourJitter:
 
 @dataclass(frozen=True, eq=False)
 class ColourContext:
-    """Colours that stand for the whole picture of which one part is augmented.
+    """Colours that stand for the whole image of which one part is augmented.
 
-    Contrast is changed about the mean grey of the whole picture, as it is by then; a few dozen
-    colours that undergo the same operations give it without augmenting the rest of the picture.
+    Contrast is changed about the mean grey of the whole image, as it is by then; a few dozen
+    colours that undergo the same operations give it without augmenting the rest of the image.
 
     Attributes:
         colours: uint8 [3, 1, m], RGB.
-        weights: float [m], at least 0, not all 0: how much of the picture each stands for.
+        weights: float [m], at least 0, not all 0: how much of the image each stands for.
     """
 
     colours: Pixels
@@ -85,7 +85,7 @@ def jitter_colours(pixels: Pixels, jitter: ColourJitter, context: ColourContext)
     Args:
         pixels: uint8 [3, h, w], RGB, contiguous; changed in place.
         jitter: what to do.
-        context: of the picture that the pixels are a part of; its colours are not changed.
+        context: of the image that the pixels are a part of; its colours are not changed.
 
     Raises:
         ValueError: pixels of another type or shape.
@@ -95,7 +95,7 @@ def jitter_colours(pixels: Pixels, jitter: ColourJitter, context: ColourContext)
     contrast = jitter.order.index("contrast")
     for place, operation in enumerate(jitter.order):
         pivot = context.mean_grey() if operation == "contrast" else 0.0
-        # After the contrast, nobody asks for the context's colours.
+        # After the contrast, the context's colours are not needed.
         for colours in (pixels, context.colours) if place < contrast else (pixels,):
             if operation == "brightness":
                 _scale_about(colours.reshape(-1), np.float32(0), np.float32(jitter.brightness))

@@ -1,4 +1,4 @@
-"""A ZUTIS network as it is before training: CLIP's image tower, everything else at random.
+"""Initialisation of ZUTIS for training: CLIP's image tower, random weights elsewhere.
 
 Shin et al. 2023, section 3; as the reference starts (`networks/zutis.py`,
 `networks/transformer.py`). Perceptrons and decoder have torch's own initial weights (attention:
@@ -49,7 +49,7 @@ def initialise_zutis(
         precision: see `Zutis`.
 
     Returns:
-        The network; `architecture` of it is the name to load its state dict by.
+        The network; its `architecture` is the name to load its state dict with.
 
     Raises:
         ValueError: a number is out of range, the image tower has no patch tokens, or `clip` is of
@@ -103,7 +103,7 @@ def _network(
 
 
 def _with_activation_of(clip: Clip, architecture: str) -> str:
-    """The architecture's name that says which activation `clip` really has."""
+    """The architecture's name with the activation that `clip` really has."""
     has_quickgelu = any(isinstance(module, QuickGELU) for module in clip.model.visual.modules())
     if has_quickgelu and not architecture.endswith(_QUICKGELU):
         return architecture + _QUICKGELU
@@ -114,8 +114,8 @@ def _with_activation_of(clip: Clip, architecture: str) -> str:
 def _make_layers_equal(network: Zutis) -> None:
     """Give all decoder layers the weights of the first.
 
-    The reference builds one layer and copies it, so that its layers start equal. Nobody would
-    choose that; but the published weights came of it.
+    The reference builds one layer and copies it, so that its layers start equal. That is hardly
+    intended; but the published weights were trained so.
     """
     first, *others = network.decoder.layers
     for layer in others:

@@ -12,7 +12,7 @@ Dimensions:
     h, w  rows, columns of proposals and tokens
     H, W  rows, columns of the result
     k     categories; 0 is the background
-    d     width of the text space
+    d     width of the joint embedding
     n     instances in one image
 """
 
@@ -307,7 +307,7 @@ def _classify(
     areas = masks.sum(dim=(-2, -1))
     mean_proposals = (proposals * masks).sum(dim=(-2, -1)) / areas.clamp(min=1)
 
-    # In float32 whatever the caller's context is: scores are compared with one another.
+    # In float32 also under the caller's autocast: scores are compared with one another.
     with autocast(proposals.device, "float32"):
         # Of sum and mean alike, only the direction matters.
         pooled = torch.bmm(masks.flatten(2), patch_tokens.flatten(1, 2))

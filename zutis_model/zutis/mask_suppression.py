@@ -1,4 +1,4 @@
-"""Suppression of masks that overlap a better one of their category (non-maximum suppression).
+"""Non-maximum suppression of masks that overlap a better one of their category.
 
 Hard suppression drops them, the soft ones (Bodla et al. 2017, Soft-NMS) lower their scores by a
 factor that depends on the intersection over union. The numbers are those of the ZUTIS reference
@@ -73,7 +73,7 @@ def suppress_overlapping(
     """
     check_suppression(suppression, suppression_threshold, sigma, score_threshold)
     _check_candidates(masks, scores, category_ids)
-    # Where all are kept, nobody asks how much they overlap.
+    # Where all are kept, overlaps are not needed.
     count = _no_intersections if suppression is None else intersections_within_categories
     return suppress_by_intersections(
         count(masks, category_ids),
@@ -136,7 +136,7 @@ def intersections_within_categories(masks: Tensor, category_ids: Tensor) -> IntA
         category_ids: int [n].
 
     Returns:
-        int64 [n, n]; 0 for masks of different categories, whose overlap nobody asks for.
+        int64 [n, n]; 0 for masks of different categories, whose overlap is not needed.
     """
     counted = _no_intersections(masks, category_ids)
     for category in torch.unique(category_ids):

@@ -1,4 +1,4 @@
-"""Masks of upsampled proposals: bilinear interpolation of which only a bit a pixel is wanted.
+"""Binary masks of upsampled proposals: bilinear interpolation, stored as one bit a pixel.
 
 The same as upsampling and comparing with the threshold (ZUTIS reference, `networks/zutis.py`,
 `predict`). On a CPU only those pixels are interpolated whose four neighbours lie on both sides of
@@ -30,7 +30,7 @@ _BELOW, _ABOVE, _MIXED = 0, 1, 2
 
 @torch.no_grad()
 def upsampled_masks(proposals: Tensor, size: tuple[int, int], threshold: float) -> Tensor:
-    """Where upsampled proposals are above a threshold.
+    """Masks of the pixels where upsampled proposals are above a threshold.
 
     Args:
         proposals: float32 [n, h, w] in 0..1.

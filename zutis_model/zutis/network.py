@@ -47,7 +47,7 @@ _ENCODER = "encoder."
 
 @dataclass(frozen=True)
 class ZutisOutput:
-    """What the network says of a batch.
+    """The network's output for a batch.
 
     Attributes:
         mask_logits: float32 [b, l, q, 2r, 2c]; one layer only unless all were asked for.
@@ -141,7 +141,7 @@ class Zutis(nn.Module):
             tokens = _upsample(patch_tokens(self.encoder, images))
             pixel_features = self.ffn1(tokens.detach() if self.stop_gradient else tokens)
             queries = self._queries(pixel_features, all_layers)
-            # The pixel features are not normalised: their norm decides how sure a mask is.
+            # The pixel features are not normalised: their norm decides a mask's confidence.
             mask_logits = torch.einsum("lbqe,brce->blqrc", queries, pixel_features)
             projected = project(self.encoder, tokens)
         return ZutisOutput(
@@ -177,7 +177,7 @@ def load_zutis(
             the synthetic weights of `seed`.
         architecture: open_clip's name. None: the one of the state dict, else ViT-B/16.
         num_queries, num_decoder_layers: of a network with synthetic weights.
-        num_heads: attention heads of the decoder; no checkpoint says, published ones have 8.
+        num_heads: attention heads of the decoder, which checkpoints don't record; published: 8.
         seed: see `synthetic_weights.synthetic_weight`.
         device: where the network lives; move the images there.
         precision: `float32`, or `bfloat16` (autocast) for speed where results may differ a little.

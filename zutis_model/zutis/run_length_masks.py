@@ -1,5 +1,4 @@
-"""Masks of one large image as run lengths: a few kilobytes each, where their pixels take as many
-bytes as the image has pixels.
+"""Masks of one large image as run lengths: a few kilobytes each, instead of a byte a pixel.
 
 Dimensions:
     n     masks
@@ -22,7 +21,7 @@ RunLengths = dict[str, Any]
 
 
 class RunLengthMasks:
-    """A sequence of n masks of one size, each of which becomes pixels when it is asked for.
+    """A sequence of n masks of one size, each of which is decoded on demand.
 
     Args:
         encoded: of each mask.
@@ -35,7 +34,7 @@ class RunLengthMasks:
 
     @classmethod
     def of(cls, masks: Iterable[npt.NDArray[np.bool_]], size: tuple[int, int]) -> RunLengthMasks:
-        """From bool [H, W] each, of which one is looked at after the other."""
+        """From masks, bool [H, W] each, which are read one after the other."""
         return cls([encode_mask(mask) for mask in masks], size)
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ Dimensions:
     h, w  token rows, columns
     H, W  rows, columns of the result
     k     categories
-    d     width of the text space
+    d     width of the joint embedding
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _strip(one: Tensor, size: tuple[int, int], columns: slice) -> Tensor:
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, corners not aligned, no antialiasing: float32 [b, c, h, w] to [b, c, H, W]."""
     # One channel each: PyTorch picks another kernel, with other roundings, for many channels of
-    # a small image, and what becomes of a map must not depend on its neighbours in a chunk.
+    # a small image, and a map's result must not depend on its neighbours in a chunk.
     single = maps.flatten(0, 1)[:, None]
     upsampled = F.interpolate(single, size=size, mode="bilinear", align_corners=False)
     return upsampled.view(*maps.shape[:2], *size)
@@ -162,7 +162,7 @@ def check_size(size: tuple[int, int] | None) -> None:
 
 
 def check_embeddings(patch_tokens: Tensor, text_embeddings: Tensor) -> None:
-    """Refuse what can't be compared.
+    """Check that tokens and text embeddings can be compared.
 
     Raises:
         ValueError: `patch_tokens` isn't float [b, h, w, d] with a pixel, `text_embeddings` isn't
@@ -193,6 +193,6 @@ def check_embeddings(patch_tokens: Tensor, text_embeddings: Tensor) -> None:
 def _similarities(patch_tokens: Tensor, text_embeddings: Tensor) -> Tensor:
     """float32 [b, k, h, w]."""
     check_embeddings(patch_tokens, text_embeddings)
-    # In float32 whatever the caller's context is: half precision moves labels.
+    # In float32 also under the caller's autocast: half precision moves labels.
     with autocast(patch_tokens.device, "float32"):
         return torch.einsum("bhwd,kd->bkhw", patch_tokens.float(), text_embeddings.float())

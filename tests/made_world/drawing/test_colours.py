@@ -26,7 +26,7 @@ def test_conversion_agrees_with_scikit_image():
     assert rgb_from_lab(lab_from_rgb(rgb)) == pytest.approx(rgb, abs=1e-3)
 
 
-def test_names_mean_what_they_say():
+def test_colours_fit_their_names():
     rng = Rng(1)
     red, green, blue = (rgb_from_lab(named_colour(rng, name)) for name in ("red", "green", "blue"))
     assert red.argmax() == 0

@@ -30,7 +30,7 @@ def test_the_area_is_that_of_the_shape():
 
 
 @pytest.mark.parametrize("angle", [0, 30, 90, -145])
-def test_the_longer_side_after_turning_is_as_asked(angle):
+def test_the_longer_side_after_turning_is_as_configured(angle):
     bar = [part("main", box(-1, -0.2, 1, 0.2))]
     assert max(extent(cut_out(bar, pose(angle=angle)).mask)) == pytest.approx(60, abs=1)
     with_line = cut_out(bar, pose(angle=angle, line=2)).mask

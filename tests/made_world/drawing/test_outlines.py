@@ -21,7 +21,7 @@ def test_curves_go_through_their_points():
     assert len(outlines.smooth(points, 4)) == 12
 
 
-def test_a_ribbon_is_as_wide_as_it_says():
+def test_a_ribbon_has_its_width():
     flat = outlines.ribbon([(0, 0), (2, 0)], 0.5, round_ends=False)
     assert area(flat) == pytest.approx(1.0)
     assert np.ptp(flat, axis=0) == pytest.approx([2, 0.5])

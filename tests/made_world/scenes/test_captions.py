@@ -1,4 +1,4 @@
-"""Captions name what is there in varied words, and nothing that is not there."""
+"""Captions name all objects in varied words, and no others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_every_object_is_named_and_no_other(sample, request):
         assert kinds_named(text) == {one.kind for one in image.objects}, text
 
 
-def test_captions_of_empty_images_tell_the_texture(corpus_sample):
+def test_captions_of_empty_images_name_the_texture(corpus_sample):
     empty = [image for image in corpus_sample if not image.objects]
     texts = {caption(image, 5, number) for number, image in enumerate(empty)}
     assert len(texts) > 0.8 * len(empty)
@@ -50,7 +50,7 @@ def test_counts_and_articles_are_right(corpus_sample, scene_sample):
     assert sum(len(text) for text in texts) / len(texts) < 90
 
 
-def test_what_is_said_of_places_is_so(corpus_sample, scene_sample):
+def test_relative_positions_in_captions_are_right(corpus_sample, scene_sample):
     seen = 0
     for number, image in enumerate([*corpus_sample, *scene_sample]):
         text = caption(image, 5, number)

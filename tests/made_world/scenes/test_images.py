@@ -1,4 +1,4 @@
-"""Images: the same wherever made, exact masks, sizes, shares, and objects that stand out."""
+"""Images: equal in every process, with exact masks, right sizes, and objects that stand out."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_images_do_not_depend_on_the_order_in_which_they_are_made(make):
     assert digest(make(4, 0)) != forward[0]
 
 
-def test_only_the_kinds_asked_for_occur():
+def test_only_the_given_kinds_occur():
     some = ("cup", "fish")
     kinds = {one.kind for at in range(30) for one in scene_image(1, at, some).objects}
     assert kinds == set(some)
@@ -134,7 +134,7 @@ def test_all_kinds_are_about_equally_frequent(corpus_sample, scene_sample):
 
 
 @pytest.mark.parametrize("sample", ["corpus_sample", "scene_sample"])
-def test_objects_stand_out_from_what_is_around_them(sample, request):
+def test_objects_stand_out_from_their_surroundings(sample, request):
     """Most pixels differ from the ring around the object by what anyone can see (CIE76 of 15)."""
     shares = []
     for image in request.getfixturevalue(sample):

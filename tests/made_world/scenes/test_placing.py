@@ -1,4 +1,4 @@
-"""Boxes that reach beyond the image, and arrangements in which enough is seen."""
+"""Boxes that reach beyond the image, and arrangements in which objects stay visible."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_the_shapes_of_a_kind_vary(kind):
 
 
 @pytest.mark.parametrize("kind", ["key", "cup", "gear", "ladder"])
-def test_one_sees_through_what_has_a_hole(kind):
+def test_open_shapes_have_see_through_holes(kind):
     open_ones = 0
     for parts in drawings(kind):
         outside = label(~cut_out(parts, POSE).mask)[1]

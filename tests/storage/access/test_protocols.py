@@ -1,4 +1,4 @@
-"""Addresses of other kinds than those of a short list: refused, or counted in rows."""
+"""Addresses of unsupported protocols: refused from users, counted in rows of tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from bad_images import jpeg, write
 
-from storage.access.protocols import is_spoken, protocol_of
+from storage.access.protocols import is_supported, protocol_of
 from storage.artifacts.store import ArtifactStore
 from storage.corpora.corpus import list_source, open_sources
 from storage.files.filesystems import (
@@ -65,7 +65,7 @@ def nothing_is_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["corpus", "store", "file", "exists", "range"],
 )
-def test_whoever_names_one_is_told_what_is_read(use, uri):
+def test_the_error_names_the_supported_protocols(use, uri):
     with pytest.raises(UnreachableError, match="neither read nor written: name a local path"):
         use(uri)
 
@@ -89,8 +89,8 @@ def test_two_colons_are_part_of_a_name():
             read_bytes(uri)
 
 
-def test_paths_are_files_whatever_they_hold():
+def test_paths_with_protocols_in_them_are_files():
     assert protocol_of("/a/zip://b::c") == "file"
     assert protocol_of("a/b.jpg") == "file"
-    assert all(map(is_spoken, ["S3://b/k", "gs://b/k", "az://c/k", "https://h/p", "file:///a"]))
-    assert not any(map(is_spoken, REFUSED))
+    assert all(map(is_supported, ["S3://b/k", "gs://b/k", "az://c/k", "https://h/p", "file:///a"]))
+    assert not any(map(is_supported, REFUSED))

@@ -1,4 +1,4 @@
-"""What lies outside the roots: refused where a user names it, counted in rows and behind links."""
+"""Places outside the roots: refused from users, counted in rows and behind links."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Places:
     def __init__(self, folder: Path) -> None:
         self.root, self.outside = folder / "data", folder / "data-of-others"
         for place in (self.root, self.outside):
-            (place / "pictures").mkdir(parents=True)
-        write(self.root / "pictures/own.jpg", jpeg())
-        self.secret = write(self.outside / "pictures/secret.jpg", jpeg())
+            (place / "images").mkdir(parents=True)
+        write(self.root / "images/own.jpg", jpeg())
+        self.secret = write(self.outside / "images/secret.jpg", jpeg())
         self.names = self.outside / "names.txt"
         self.names.write_text("red\ngreen\n")
 
@@ -132,13 +132,13 @@ def test_addresses_lie_under_a_root_by_their_parts(
     assert roots.is_path_outside("/")
 
 
-def test_paths_lie_under_a_root_by_what_they_really_are(places: Places):
+def test_paths_are_judged_by_their_real_paths(places: Places):
     (places.root / "out").symlink_to(places.outside)
     (places.outside / "in").symlink_to(places.root)
     (places.root / "broken").symlink_to(places.outside / "nothing")
-    inside = [".", "pictures/own.jpg", places.root, places.root / "new/file", "../data/x"]
-    out = ["..", "out", "out/pictures/secret.jpg", "broken", places.outside, "/", "../data-2"]
-    assert not any(map(roots.is_path_outside, [*inside, places.outside / "in/pictures"]))
+    inside = [".", "images/own.jpg", places.root, places.root / "new/file", "../data/x"]
+    out = ["..", "out", "out/images/secret.jpg", "broken", places.outside, "/", "../data-2"]
+    assert not any(map(roots.is_path_outside, [*inside, places.outside / "in/images"]))
     assert all(map(roots.is_path_outside, out))
 
 
@@ -154,7 +154,7 @@ def test_a_root_may_be_everything_or_a_link(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("root", ["", " ", "no-folder", "https://a@b/c", "s3://bucket/../a"])
-def test_a_root_that_is_none_is_refused(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_invalid_root_is_refused(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="root"):
         as_setting([root])
@@ -167,7 +167,7 @@ def test_a_setting_that_is_no_list_stops_everything(setting, tmp_path, monkeypat
         read_bytes(str(tmp_path))
 
 
-def test_what_the_package_brings_and_keeps_may_be_read_and_not_written(places: Places):
+def test_the_packages_files_and_caches_may_be_read_and_not_written(places: Places):
     assert load_vocabulary("coco").categories
     assert resolve_weights(parse_clip("made-ViT-8:demo")).path
     weights = places.root.parent / "weights"
@@ -196,14 +196,14 @@ Use = Callable[[Places], object]
 NAMED: dict[str, Use] = {
     "folder": lambda p: open_sources([str(p.outside)]),
     "nothing there": lambda p: open_sources([str(p.outside / "nothing")]),
-    "dots": lambda p: open_sources(["pictures/../../data-of-others"]),
-    "picture": lambda p: open_sources([str(p.secret)]),
+    "dots": lambda p: open_sources(["images/../../data-of-others"]),
+    "image": lambda p: open_sources([str(p.secret)]),
     "pattern": lambda p: open_sources([f"{p.outside}/*/*.jpg"]),
-    "pattern with dots": lambda p: open_sources(["*/../../data-of-others/pictures/*.jpg"]),
-    "braces": lambda p: open_sources(["{pictures,../data-of-others}/*.jpg"]),
+    "pattern with dots": lambda p: open_sources(["*/../../data-of-others/images/*.jpg"]),
+    "braces": lambda p: open_sources(["{images,../data-of-others}/*.jpg"]),
     "web": lambda p: open_sources(["http://169.254.169.254/latest/a.tar"]),
-    "bucket": lambda p: open_sources(["s3://bucket/pictures"]),
-    "memory": lambda p: open_sources(["memory://pictures"]),
+    "bucket": lambda p: open_sources(["s3://bucket/images"]),
+    "memory": lambda p: open_sources(["memory://images"]),
     "store": lambda p: ArtifactStore(str(p.outside / "store")),
     "store in the weights": lambda p: ArtifactStore(str(p.root.parent / "weights")),
     "store in memory": lambda p: ArtifactStore("memory://store"),
@@ -230,7 +230,7 @@ NAMED: dict[str, Use] = {
 
 
 @pytest.mark.parametrize("use", NAMED.values(), ids=NAMED.keys())
-def test_what_is_named_outside_is_refused_before_anything_is_read(
+def test_places_outside_are_refused_before_anything_is_read(
     use: Use, places: Places, monkeypatch: pytest.MonkeyPatch
 ):
     opened: list[str] = []
@@ -259,8 +259,8 @@ def test_without_roots_nothing_is_outside(
 def test_rows_of_tables_are_counted_and_the_others_read(places: Places):
     (places.root / "link.jpg").symlink_to(places.secret)
     rows = [
-        "pictures/own.jpg",
-        "../data-of-others/pictures/secret.jpg",
+        "images/own.jpg",
+        "../data-of-others/images/secret.jpg",
         str(places.secret),
         f"file://{places.secret}",
         "link.jpg",
@@ -279,7 +279,7 @@ def test_rows_of_tables_are_counted_and_the_others_read(places: Places):
 
 
 def test_images_of_coco_files_are_counted(places: Places):
-    names = ["pictures/own.jpg", "../data-of-others/pictures/secret.jpg", str(places.secret)]
+    names = ["images/own.jpg", "../data-of-others/images/secret.jpg", str(places.secret)]
     text = ", ".join(f'{{"id": {n}, "file_name": "{name}"}}' for n, name in enumerate(names))
     (places.root / "a.json").write_text(f'{{"images": [{text}]}}')
     listing = list_corpus(["a.json"])
@@ -287,7 +287,7 @@ def test_images_of_coco_files_are_counted(places: Places):
     assert set(reasons_of(listing)) == {OUTSIDE_ROOTS}
 
 
-def test_a_coco_file_with_nothing_inside_says_so(places: Places):
+def test_a_coco_file_with_all_images_outside_lists_only_rejects(places: Places):
     (places.root / "a.json").write_text(
         f'{{"images": [{{"id": 1, "file_name": "{places.secret}"}}]}}'
     )
@@ -296,14 +296,14 @@ def test_a_coco_file_with_nothing_inside_says_so(places: Places):
     assert reasons_of(listing) == {OUTSIDE_ROOTS: 1}
 
 
-@pytest.mark.parametrize("spec", [".", "**/*.jpg", "pictures", "pictures/*", "**"])
+@pytest.mark.parametrize("spec", [".", "**/*.jpg", "images", "images/*", "**"])
 def test_links_that_lead_outside_are_counted_and_not_followed(spec: str, places: Places):
-    pictures = places.root / "pictures"
-    (pictures / "link.jpg").symlink_to(places.secret)
-    (pictures / "folder").symlink_to(places.outside)
-    (pictures / "inner.jpg").symlink_to(pictures / "own.jpg")
-    if spec == "pictures/*":
-        (pictures / "folder").unlink()  # what a pattern names itself is refused
+    images = places.root / "images"
+    (images / "link.jpg").symlink_to(places.secret)
+    (images / "folder").symlink_to(places.outside)
+    (images / "inner.jpg").symlink_to(images / "own.jpg")
+    if spec == "images/*":
+        (images / "folder").unlink()  # what a pattern names itself is refused
     listing = list_corpus([spec])
     assert names_of(listing) == {"own.jpg", "inner.jpg"}
     assert set(reasons_of(listing)) == {OUTSIDE_ROOTS}
@@ -318,7 +318,7 @@ def test_a_folder_that_a_pattern_names_outside_is_refused(places: Places):
 
 
 def test_a_link_that_is_exchanged_after_the_listing_is_a_reject(places: Places):
-    own = places.root / "pictures/own.jpg"
+    own = places.root / "images/own.jpg"
     own.unlink()
     own.symlink_to(places.secret)
     [image] = iter_entry(str(own), "image")
@@ -335,7 +335,7 @@ def test_a_link_that_is_exchanged_after_the_listing_is_a_reject(places: Places):
 def test_a_link_that_is_exchanged_between_look_and_open_is_seen(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ):
-    own = places.root / "pictures/own.jpg"
+    own = places.root / "images/own.jpg"
     really = os.open
 
     def exchanged(path: str, flags: int) -> int:
@@ -348,38 +348,38 @@ def test_a_link_that_is_exchanged_between_look_and_open_is_seen(
         read_bytes(str(own))
 
 
-def test_what_does_not_lie_inside_does_not_exist(places: Places):
+def test_places_outside_do_not_exist(places: Places):
     assert not exists(str(places.secret))
     assert not exists("memory://a")
-    assert exists("pictures/own.jpg")
+    assert exists("images/own.jpg")
 
 
 # --- web servers ---------------------------------------------------------------------------------
 
 
-def test_a_web_server_that_is_a_root_may_be_asked_and_leads_nowhere_else(
+def test_a_web_server_as_a_root_is_read_without_leaving_it(
     places: Places, server: BadServer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv(ROOTS_VARIABLE, as_setting([str(places.root), server.url("/pictures")]))
+    monkeypatch.setenv(ROOTS_VARIABLE, as_setting([str(places.root), server.url("/images")]))
     server.scripts |= {
-        "/pictures/a.jpg": [b"a picture"],
-        "/pictures/near.jpg": [(302, {"Location": "a.jpg"})],
-        "/pictures/up.jpg": [(302, {"Location": "../secret.jpg"})],
-        "/pictures/away.jpg": [(307, {"Location": "http://localhost:1/secret.jpg"})],
-        "/pictures/twice.jpg": [(301, {"Location": "/pictures/up.jpg"})],
+        "/images/a.jpg": [b"an image"],
+        "/images/near.jpg": [(302, {"Location": "a.jpg"})],
+        "/images/up.jpg": [(302, {"Location": "../secret.jpg"})],
+        "/images/away.jpg": [(307, {"Location": "http://localhost:1/secret.jpg"})],
+        "/images/twice.jpg": [(301, {"Location": "/images/up.jpg"})],
         "/secret.jpg": [b"a secret"],
     }
-    assert read_bytes(server.url("/pictures/a.jpg")) == b"a picture"
-    assert read_bytes(server.url("/pictures/near.jpg")) == b"a picture"
+    assert read_bytes(server.url("/images/a.jpg")) == b"an image"
+    assert read_bytes(server.url("/images/near.jpg")) == b"an image"
     for name in ("up", "away", "twice"):
-        uri = server.url(f"/pictures/{name}.jpg")
+        uri = server.url(f"/images/{name}.jpg")
         with pytest.raises(OutsideRootsError):
             read_bytes(uri)
         assert not exists(uri)
         [image] = iter_entry(uri, "image")
         assert (image.data, image.reject_reason) == (None, OUTSIDE_ROOTS)
     assert "/secret.jpg" not in server.asked
-    assert server.times["/pictures/up.jpg"] == 6, "no answer that may pass: asked once each time"
+    assert server.times["/images/up.jpg"] == 6, "no answer that may pass: asked once each time"
 
 
 def test_a_store_in_memory_can_be_a_root(monkeypatch: pytest.MonkeyPatch):

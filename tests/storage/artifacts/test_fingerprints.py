@@ -1,4 +1,4 @@
-"""Keys: the same computation has the same key, any other computation another."""
+"""Keys: equal for equal computations, different for different ones."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_canonical_json():
 
 
 @pytest.mark.parametrize("value", [{1, 2}, b"x", Settings, object()])
-def test_what_has_no_one_text_is_refused(value):
+def test_values_without_a_canonical_text_are_refused(value):
     with pytest.raises(TypeError, match="can't be part of a key"):
         digest({"x": value})
 

@@ -1,4 +1,4 @@
-"""What one listing of a store tells: keys, sizes and ages; pins and references beside it."""
+"""The inventory of a store: keys, sizes and ages; pins and references."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_empty_store_holds_nothing(store):
     assert take_inventory(store) == []
 
 
-def test_published_and_unfinished_are_told_apart(store):
+def test_published_and_unfinished_are_distinguished(store):
     artifact = publish(store)
     other = ArtifactRef("make", "0123-4567")
     with store.attempt(other) as attempt:
@@ -94,7 +94,7 @@ def test_pins_come_and_go(store):
     assert pinned(store) == [second]
 
 
-def test_references_are_followed_as_far_as_told(store):
+def test_references_are_followed_through_the_chosen_artifacts(store):
     a = chain(store, "first")
     b = chain(store, "second", of=a.key, digest="f" * 64)
     c = chain(store, "third", others=[str(b), {"deep": [a.key]}])

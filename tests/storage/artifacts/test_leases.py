@@ -1,4 +1,4 @@
-"""Builds and collectors never work on a store at the same time, and the dead stop nobody."""
+"""Leases: builds and collectors exclude each other, and dead processes block none."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def wait_for(condition, seconds: float = 20.0) -> None:
 
 
 def test_a_run_is_announced_while_it_runs(store):
-    with using(store, "build", "coco from pictures"):
+    with using(store, "build", "coco from images"):
         [lease] = leases(store)
-        assert (lease.what, lease.title, lease.pid) == ("build", "coco from pictures", os.getpid())
+        assert (lease.what, lease.title, lease.pid) == ("build", "coco from images", os.getpid())
         assert lease.alive
         with collecting(store) as running:
             assert [lease.what for lease in running] == ["build"]
@@ -80,7 +80,7 @@ def test_a_run_ends_its_announcement_when_it_fails(store):
 
 
 def test_a_run_keeps_giving_signs_of_life(local):
-    with using(local, "build", "", beat_seconds=0.02):
+    with using(local, "build", "", heartbeat_seconds=0.02):
         [path] = Path(local.root, RUNNING).glob("*.json")
         old = time.time() - 2 * DEAD_AFTER_SECONDS
         os.utime(path, (old, old))
@@ -92,7 +92,7 @@ def test_a_build_waits_until_a_collector_has_ended(local):
     begun = threading.Event()
 
     def build() -> None:
-        with using(local, "build", "", beat_seconds=0.02):
+        with using(local, "build", "", heartbeat_seconds=0.02):
             begun.set()
 
     thread = threading.Thread(target=build)
@@ -105,13 +105,13 @@ def test_a_build_waits_until_a_collector_has_ended(local):
     thread.join()
 
 
-def test_a_dead_collector_stops_nobody(local):
+def test_a_dead_collector_blocks_no_build(local):
     leave_behind(local, COLLECTING, age=DEAD_AFTER_SECONDS + 60)
     with using(local, "build", ""):
         assert len(leases(local)) == 1
 
 
-def test_a_dead_build_is_told_as_such_and_stops_no_collector(local):
+def test_a_dead_build_is_listed_as_dead_and_blocks_no_collector(local):
     leave_behind(local, RUNNING, "coco", age=DEAD_AFTER_SECONDS + 60)
     [lease] = leases(local)
     assert not lease.alive
@@ -136,7 +136,7 @@ def test_a_file_that_can_not_be_read_counts_as_a_run(local):
         assert len(running) == 1
 
 
-def test_ages_are_told_by_the_stores_clock(local, monkeypatch):
+def test_ages_are_measured_by_the_stores_clock(local, monkeypatch):
     """A machine whose clock is a day ahead doesn't take a running build for a dead one."""
     leave_behind(local, RUNNING, "coco")
     ahead = time.time() + 24 * 3600

@@ -65,9 +65,9 @@ def bucket() -> Iterator[Bucket]:
     with s3_server() as server, using_s3(url_of(server)):
         import fsspec
 
-        found = Bucket("s3://pictures")
+        found = Bucket("s3://images")
         _watch(server, found)
-        fsspec.filesystem("s3").mkdir("pictures")
+        fsspec.filesystem("s3").mkdir("images")
         yield found
 
 
@@ -98,11 +98,11 @@ def put(uri: str, data: bytes) -> str:
     return uri
 
 
-def tar_of(pictures: Sequence[tuple[str, int]]) -> bytes:
+def tar_of(images: Sequence[tuple[str, int]]) -> bytes:
     """A tar of one JPEG for each colour and seed."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        for colour, seed in pictures:
+        for colour, seed in images:
             jpeg = io.BytesIO()
             coloured_image(colour, seed).save(jpeg, "JPEG", quality=92)
             info = tarfile.TarInfo(f"{colour}-{seed:03d}.jpg")
@@ -128,7 +128,7 @@ def test_ranges_of_objects(place: str, bucket: Bucket):
     assert not exists(f"{place}/none.bin")
 
 
-def test_a_folder_of_objects_is_listed_with_what_is_in_few_of_them(place: str, bucket: Bucket):
+def test_a_folder_of_objects_is_listed_by_reading_few_of_them(place: str, bucket: Bucket):
     names = ["a.jpg", "b.jpg", "b.png", "c", "README", "empty", "d.png"]
     contents = [jpeg(), jpeg(1), palette_png(), jpeg(2), b"text", b"", palette_png(1)]
     for name, data in zip(names, contents, strict=True):
@@ -143,7 +143,7 @@ def test_a_folder_of_objects_is_listed_with_what_is_in_few_of_them(place: str, b
     assert {path.rpartition("/")[2] for path, _ in bucket.ranges} == {"README", "b.png", "c"}
 
 
-def test_objects_that_a_pattern_matches_are_not_asked_for_one_by_one(place: str, bucket: Bucket):
+def test_matches_of_a_pattern_need_no_request_each(place: str, bucket: Bucket):
     for name in ("a.jpg", "x/b.jpg", "x/y/c.jpg", "x/n.txt", ".cache/d.jpg"):
         put(f"{place}/{name}", b"123")
     bucket.forget()
@@ -235,7 +235,7 @@ def test_a_server_that_is_down_is_not_a_missing_object(
     fsspec.filesystem("s3").clear_instance_cache()
     try:
         with pytest.raises(UnreachableError) as caught:
-            read_bytes("s3://pictures/x.bin")
+            read_bytes("s3://images/x.bin")
     finally:
         fsspec.filesystem("s3").clear_instance_cache()
     assert PASSWORD not in str(caught.value)
@@ -259,9 +259,9 @@ def test_a_build_from_tars_on_s3_to_a_store_on_s3(
     fake_clip: FakeClip,
     fake_selfmask: FakeSelfMask,
 ):
-    pictures = [(colour, seed) for colour in COLOURS for seed in range(4)]
-    put(f"{place}/corpus/a.tar", tar_of(pictures[:7]))
-    put(f"{place}/corpus/b.tar", tar_of(pictures[7:]))
+    images = [(colour, seed) for colour in COLOURS for seed in range(4)]
+    put(f"{place}/corpus/a.tar", tar_of(images[:7]))
+    put(f"{place}/corpus/b.tar", tar_of(images[7:]))
     vocabulary = write_vocabulary(tmp_path / "colours.txt", COLOURS)
     remote = settings_of(f"{place}/corpus", vocabulary, f"{place}/store")
     built = build_here(remote)
@@ -286,14 +286,14 @@ def test_a_build_from_tars_on_s3_to_a_store_on_s3(
 
 
 @pytest.mark.slow
-def test_store_and_place_of_the_corpus_do_not_change_what_is_made(
+def test_artifacts_do_not_depend_on_the_place_of_store_and_corpus(
     place: str, tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ):
-    """From the same folder of pictures: here, and on s3, the same bytes."""
-    write_corpus(tmp_path / "pictures", COLOURS, each=3)
+    """From the same folder of images: here, and on s3, the same bytes."""
+    write_corpus(tmp_path / "images", COLOURS, each=3)
     vocabulary = write_vocabulary(tmp_path / "colours.txt", COLOURS)
-    here = settings_of(tmp_path / "pictures", vocabulary, tmp_path / "store")
-    there = settings_of(tmp_path / "pictures", vocabulary, f"{place}/store")
+    here = settings_of(tmp_path / "images", vocabulary, tmp_path / "store")
+    there = settings_of(tmp_path / "images", vocabulary, f"{place}/store")
     built = build_here(here)
     assert build_here(there).dataset.files == built.dataset.files
     assert contents(there.store) == contents(here.store)
@@ -303,9 +303,9 @@ def test_store_and_place_of_the_corpus_do_not_change_what_is_made(
 def test_a_build_that_lost_a_part_goes_on(
     place: str, tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ):
-    write_corpus(tmp_path / "pictures", COLOURS, each=3)
+    write_corpus(tmp_path / "images", COLOURS, each=3)
     vocabulary = write_vocabulary(tmp_path / "colours.txt", COLOURS)
-    settings = settings_of(tmp_path / "pictures", vocabulary, f"{place}/store")
+    settings = settings_of(tmp_path / "images", vocabulary, f"{place}/store")
     built = build_here(settings)
     before = contents(settings.store)
     store = ArtifactStore(settings.store)
@@ -321,7 +321,7 @@ def test_a_build_that_lost_a_part_goes_on(
 
 
 @pytest.mark.slow
-def test_what_a_part_and_an_image_cost_in_requests(
+def test_requests_of_a_part_and_an_image(
     place: str, bucket: Bucket, tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ):
     """What `benchmarks.scale_model` counts with."""
@@ -331,12 +331,12 @@ def test_what_a_part_and_an_image_cost_in_requests(
         REQUESTS_A_READ,
     )
 
-    for path in write_corpus(tmp_path / "pictures", COLOURS, each=4):
+    for path in write_corpus(tmp_path / "images", COLOURS, each=4):
         put(f"{place}/corpus/{path.name}", path.read_bytes())
     vocabulary = write_vocabulary(tmp_path / "colours.txt", COLOURS)
 
     def requests(name: str, part_images: int, mask_part_images: int) -> tuple[int, int, int]:
-        """Of a build, of its cached repetition, and those of the build for pictures."""
+        """Of a build, of its cached repetition, and those of the build for images."""
         settings = settings_of(
             f"{place}/corpus", vocabulary, f"{place}/{name}", part_images=part_images,
             mask_part_images=mask_part_images, shard_mb=100,
@@ -344,16 +344,16 @@ def test_what_a_part_and_an_image_cost_in_requests(
         bucket.forget()
         build_here(settings)
         all_of_them = len(bucket.requests)
-        pictures = sum(path.endswith(".jpg") for _, path in bucket.requests)
+        images = sum(path.endswith(".jpg") for _, path in bucket.requests)
         bucket.forget()
         build_cached(settings)
-        return all_of_them, len(bucket.requests), pictures
+        return all_of_them, len(bucket.requests), images
 
-    few, few_cached, pictures = requests("few", 6, 12)
+    few, few_cached, images = requests("few", 6, 12)
     more, more_cached, _ = requests("more-embedding", 3, 12)
     masks, masks_cached, _ = requests("more-masks", 6, 3)
     assert (more - few) / 2 == REQUESTS_A_PART["embed_images"]
     assert (masks - few) / 3 == REQUESTS_A_PART["make_masks"]
     assert (more_cached - few_cached) / 2 == CACHED_REQUESTS_A_PART["embed_images"]
     assert (masks_cached - few_cached) / 3 == CACHED_REQUESTS_A_PART["make_masks"]
-    assert pictures == 3 * 12 * REQUESTS_A_READ, "embedded, masked and packed"
+    assert images == 3 * 12 * REQUESTS_A_READ, "embedded, masked and packed"

@@ -1,4 +1,4 @@
-"""The store: what is published is whole, what is not leaves nothing, on disks and object stores."""
+"""The store: artifacts are whole, failed attempts leave nothing, on disks and object stores."""
 
 from __future__ import annotations
 
@@ -463,7 +463,7 @@ def test_roots(tmp_path, monkeypatch):
     assert ArtifactStore("memory://").location(REF) == f"memory:///{REF}"
 
 
-def test_get_says_what_is_missing(root):
+def test_get_names_the_missing_artifact(root):
     with pytest.raises(ArtifactError, match=rf"{REF} is not in .*run the command"):
         ArtifactStore(root).get(REF)
 
@@ -474,7 +474,7 @@ def test_local_path(root):
     assert elsewhere.local_path("rows.bin") is None
 
 
-def test_what_another_machine_published_is_listed(root, monkeypatch):
+def test_artifacts_of_other_machines_are_listed(root, monkeypatch):
     """File systems keep listings; s3fs does so for as long as the process lives."""
     forgotten = []
     filesystem, _ = resolve(root)

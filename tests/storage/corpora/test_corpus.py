@@ -12,7 +12,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bad_images import encoded, jpeg, palette_png, picture, tar_bytes, write
+from bad_images import encoded, jpeg, noisy_image, palette_png, tar_bytes, write
 
 from storage.corpora.corpus import Source, list_corpus, list_source, open_sources
 from storage.corpora.listing import ENTRY_SCHEMA, REJECT_SCHEMA, Listing
@@ -113,7 +113,7 @@ class TestFolders:
                 "set/masks/7.png"]  # fmt: skip
         for name in photographs:
             write(corpus / name, b"1")
-        write(corpus / "d.png", encoded(picture(), "PNG"))  # a photograph saved twice
+        write(corpus / "d.png", encoded(noisy_image(), "PNG"))  # a photograph saved twice
         for name in (*drawings, *maps):
             write(corpus / name, palette_png())
         root = str(corpus)
@@ -467,7 +467,7 @@ class TestLists:
     def test_a_place_a_line(self, tmp_path):
         here = write(tmp_path / "a b.jpg", b"123")
         write(tmp_path / "lists/x.txt", b"")
-        lines = ["# pictures", "", "  ../a b.jpg  ", str(here), "memory://c/1?x", "../none.jpg",
+        lines = ["# images", "", "  ../a b.jpg  ", str(here), "memory://c/1?x", "../none.jpg",
                  "../lists", "../more.tar", "s3://me:secret@b/x.jpg"]  # fmt: skip
         tar = write(tmp_path / "more.tar", tar_bytes([]))
         path = tmp_path / "lists/l.txt"
@@ -515,7 +515,7 @@ class TestLists:
             ("l.jsonl", b'{"caption": "a"}', "no column `uri`.*its columns are caption"),
         ],
     )
-    def test_what_is_no_list_is_one_sentence(self, tmp_path, name, data, words):
+    def test_an_invalid_list_has_a_clear_error(self, tmp_path, name, data, words):
         with pytest.raises(CorpusError, match=words) as caught:
             listing_of(write(tmp_path / name, data))
         assert "\n" not in str(caught.value)
@@ -551,7 +551,7 @@ class TestFiles:
         assert uris(listing_of(f"{root}/x/*.png")) == [f"{root}/x/b.png"]
         assert uris(listing_of(f"{root}/.hidden/*.jpg")) == [f"{root}/.hidden/d.jpg"]
 
-    def test_links_do_not_multiply_what_a_pattern_matches(self, tmp_path):
+    def test_links_do_not_multiply_matches(self, tmp_path):
         a = write(tmp_path / "z/a.jpg", b"1")
         (tmp_path / "z/self").symlink_to(".")
         (tmp_path / "a_link").symlink_to(tmp_path / "z")
@@ -716,7 +716,7 @@ class TestCoco:
             (b'{"file_name": "x"}', "no list `images`"),
         ],
     )
-    def test_what_is_no_coco_file(self, tmp_path, data, words):
+    def test_invalid_coco_files(self, tmp_path, data, words):
         write(tmp_path / "x.json", data)
         with pytest.raises(CorpusError, match=words):
             listing_of(tmp_path / "x.json")
@@ -764,9 +764,7 @@ class TestSpecs:
             ("un{balanced", "does not exist"),
         ],
     )
-    def test_one_clear_sentence_for_what_can_t_be_used(
-        self, tmp_path, monkeypatch, memory, spec, words
-    ):
+    def test_unusable_corpora_have_clear_errors(self, tmp_path, monkeypatch, memory, spec, words):
         for name in ("a.md", "a.tar.gz", "a.tgz", "t0.tar"):
             write(tmp_path / name, b"x")
         monkeypatch.chdir(tmp_path)
@@ -815,7 +813,7 @@ def test_a_million_rows_stay_small(tmp_path):
     "braces", ["{1..99999999999999}", "{1.." + "9" * 5_000 + "}", "{a,b}" * 40, "{-5..2000000..2}"]
 )
 def test_braces_that_stand_for_no_end_of_names(tmp_path, braces):
-    with pytest.raises(CorpusError, match="stand for more than 1,000,000 names; name a folder"):
+    with pytest.raises(CorpusError, match="expand to more than 1,000,000 names; name a folder"):
         open_sources([f"{tmp_path}/{braces}.jpg"])
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import fsspec
 import pytest
-from bad_images import HTML, encoded, jpeg, palette_png, picture, tar_bytes, write
+from bad_images import HTML, encoded, jpeg, noisy_image, palette_png, tar_bytes, write
 from bad_server import bad_server, hurried
 from loopback import unreachable_url
 
@@ -82,13 +82,13 @@ def test_label_maps_and_hidden_members_of_a_tar_are_rejected(tmp_path):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_label_maps_are_found_whatever_comes_first_in_the_tar(tmp_path, order):
+def test_label_maps_are_found_in_any_order_of_members(tmp_path, order):
     map_bytes, drawing = palette_png(), palette_png(seed=1)
     photographs = ["a.jpg", "b.Jpg", "set/images/1/c.jpg", "d.jpg", "d.webp", "e.gif"]
     label_maps = ["a.mask.png", "b.Mask.PNG", "a.png", "set/labels/1/c.png"]
     drawings = ["e.png", "alone.png", "set/other/1/c.png", "lone.mask.png"]
     members = [(name, jpeg(i)) for i, name in enumerate(photographs)]
-    members += [("d.png", encoded(picture(), "PNG"))]  # a photograph saved twice
+    members += [("d.png", encoded(noisy_image(), "PNG"))]  # a photograph saved twice
     members += [(name, map_bytes) for name in label_maps]
     members += [(name, drawing) for name in drawings]
     items = in_tar(tmp_path / "t.tar", tar_bytes(members[::order]))
@@ -151,12 +151,12 @@ def test_attributes_of_all_of_a_tar_end_with_it(tmp_path):
 @pytest.mark.parametrize(
     "tail", [b"x", b"x" * 512, HTML, jpeg(), tar_bytes([("b.jpg", jpeg(1))])[:200]]
 )
-def test_what_is_no_tar_behind_a_tar_is_told(tmp_path, tail):
+def test_other_data_behind_a_tar_is_reported(tmp_path, tail):
     items = in_tar(tmp_path / "t.tar", tar_bytes([("a.jpg", jpeg())]) + tail)
     assert reasons(items) == [None, "truncated_tar"]
 
 
-def test_a_second_tar_that_is_cut_or_damaged_is_told(tmp_path):
+def test_a_cut_or_damaged_second_tar_is_reported(tmp_path):
     first, second = (tar_bytes([(f"{n}{i}.jpg", jpeg(i)) for i in range(3)]) for n in "ab")
     cut = in_tar(tmp_path / "cut.tar", first + second[: second.rindex(b"b2.jpg") + 700])
     assert [item.member for item in cut if item.data] == ["a0.jpg", "a1.jpg", "a2.jpg", "b0.jpg",
@@ -440,7 +440,7 @@ def test_a_web_server_that_is_down_costs_its_image_only(monkeypatch):
         assert rejection(lambda: read_image_bytes(uri, -1, -1)) == "connection_lost"
 
 
-def test_a_web_servers_trouble_ends_a_tar_with_what_was_read(monkeypatch):
+def test_a_failing_web_server_ends_a_tar_after_the_images_read(monkeypatch):
     members = [(f"{n}.jpg", jpeg(n)) for n in range(20)]
     data = tar_bytes(members)
     monkeypatch.setattr(requests, "_BUFFER_BYTES", 8192)

@@ -20,27 +20,27 @@ from storage.errors.exceptions import ConfigError
         ("a\nb*", ["a\nb.jpg", "a\nb\n.jpg"], ["a"]),
     ],
 )
-def test_what_patterns_fit(pattern, fits, others):
+def test_matches_of_patterns(pattern, fits, others):
     included, excluded = Selection.of([pattern], []), Selection.of([], [pattern])
     for name in fits + others:
         assert included.takes(name) == (name in fits)
         assert excluded.takes(name) != (name in fits)
 
 
-def test_what_is_excluded_is_left_out_though_it_is_included():
+def test_excludes_win_over_includes():
     selection = Selection.of(["*.jpg", "*.png"], ["x/*"])
     names = ["a.jpg", "b.png", "c.gif", "x/a.jpg"]
     assert [name for name in names if selection.takes(name)] == ["a.jpg", "b.png"]
     assert all(map(ALL.takes, names))
 
 
-def test_tars_are_judged_by_what_is_excluded_alone():
+def test_only_excludes_apply_to_tars():
     selection = Selection.of(["*.jpg"], ["old/*"])
     assert selection.takes("a.tar", TAR)
     assert not selection.takes("old/a.tar", TAR)
 
 
-def test_equal_patterns_are_equal_whatever_their_order():
+def test_patterns_in_any_order_are_equal():
     assert Selection.of(["./b", "a/", "b"], []) == Selection.of(["a", "b"], [])
 
 

@@ -83,7 +83,7 @@ def test_thousands_of_copies_of_one_row():
     np.testing.assert_array_equal(positions, np.add.outer([0, 3_000, 6_000], np.arange(50)))
 
 
-def test_rows_that_float32_cannot_tell_apart():
+def test_rows_too_close_for_float32():
     """Scores that differ by less than float32 resolves, in descending order of position."""
     rng = np.random.default_rng(7)
     query = (1 + rng.random((1, 200)) * 2**-20).astype(np.float32)
@@ -127,7 +127,7 @@ def test_other_rows_than_float16_are_refused():
         search(np.ones((3, 2), np.float32), np.ones((1, 2), np.float32), 1, 3)
 
 
-def test_rescore_orders_what_it_is_given():
+def test_rescore_orders_its_candidates():
     rows = np.array([[1], [3], [2], [3]], dtype=np.float16)
     scores, positions = rescore(
         [np.array([3, 0, 1]), np.array([2, 0])], np.array([[1], [-1]], np.float32), 2,

@@ -1,4 +1,4 @@
-"""FAISS indices: as good as exact where they should be, and plain about what can't be."""
+"""FAISS indices: results equal to exact search where due, and clear errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_parameters_take_effect():
     assert few < many == 1.0
 
 
-def test_recall_counts_what_was_found_in_any_order():
+def test_recall_ignores_the_order():
     truth = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
     found = np.array([[4, 3, 2, 1], [5, -1, -1, 9]])
     assert faiss_index.recall(found, truth) == 5 / 8

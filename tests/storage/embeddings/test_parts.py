@@ -1,4 +1,4 @@
-"""Embedding files: what is refused, and how they are opened."""
+"""Embedding files: refused content, and ways of opening them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_rows_are_rounded_to_float16():
     np.testing.assert_allclose(converted, rows, rtol=2**-11)
 
 
-def test_bytes_are_those_of_numpy_whatever_the_layout():
+def test_bytes_are_those_of_numpy_for_any_memory_layout():
     expected = io.BytesIO()
     np.save(expected, ROWS)
     assert npy(ROWS) == npy(np.asfortranarray(ROWS)) == expected.getvalue()

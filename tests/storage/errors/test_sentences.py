@@ -15,7 +15,7 @@ def test_long_lists_end_with_how_many_more_there_are(number, told):
     assert listed([f"n{i}" for i in range(number)], 2) == told
 
 
-def test_items_that_have_commas_are_told_apart_by_something_else():
+def test_items_with_commas_get_another_separator():
     assert listed(["a, b", "c"], 1, "; ") == "a, b and 1 more"
     assert listed(["a, b", "c"], 2, "; ") == "a, b; c"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import write_map, write_picture
+from evaluation_layouts import write_image, write_map
 from numpy.testing import assert_array_equal
 
 from storage.errors.exceptions import CorpusError
@@ -18,12 +18,12 @@ OBJECT = np.array([[0, 255, 255, 0], [127, 128, 0, 0], [0, 0, 0, 254]])
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for category in ("whisk", "Accordion", "alarm clock"):
-        write_picture(tmp_path / f"image/{category}/x.jpg", (3, 4))
+        write_image(tmp_path / f"image/{category}/x.jpg", (3, 4))
         write_map(tmp_path / f"binary/{category}/x.png", OBJECT)
     return tmp_path
 
 
-def test_each_picture_has_the_category_of_its_folder(folder):
+def test_each_image_has_the_category_of_its_folder(folder):
     opened = open_coca(folder)
     assert (opened.name, len(opened.categories)) == ("coca", 80)
     assert [image.name for image in opened.images] == [
@@ -36,9 +36,9 @@ def test_each_picture_has_the_category_of_its_folder(folder):
         assert image.read().shape == (3, 4, 3)
 
 
-def test_a_picture_without_mask(folder):
-    write_picture(folder / "image/whisk/y.jpg", (3, 4))
-    with pytest.raises(CorpusError, match=r"1 of 4 pictures have no label map .*whisk/y\.jpg"):
+def test_an_image_without_mask(folder):
+    write_image(folder / "image/whisk/y.jpg", (3, 4))
+    with pytest.raises(CorpusError, match=r"1 of 4 images have no label map .*whisk/y\.jpg"):
         open_coca(folder)
 
 

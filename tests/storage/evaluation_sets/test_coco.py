@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_layouts import annotation, box, runs, write_coco, write_picture
+from evaluation_layouts import annotation, box, runs, write_coco, write_image
 from numpy.testing import assert_array_equal
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -122,10 +122,10 @@ def test_polygons_without_area_are_dropped(tmp_path):
     assert opened.notes[0].startswith("1 outlines in instances_val2017.json have fewer")
 
 
-def test_pictures_are_read_only_on_demand(tmp_path):
+def test_images_are_read_only_on_demand(tmp_path):
     write(tmp_path)
     for name in IMAGES:
-        (tmp_path / "val2017" / name).write_bytes(b"no picture")
+        (tmp_path / "val2017" / name).write_bytes(b"no image")
     image = open_coco2017_val(tmp_path).images[0]
     assert image.labels().shape == SIZE
     with pytest.raises(CorpusError, match=r"a\.jpg can't be used \(not_an_image"):
@@ -138,17 +138,17 @@ def test_read_gives_rgb(opened, tmp_path):
     assert_array_equal(pixels, np.asarray(Image.open(tmp_path / "val2017/a.jpg")))
 
 
-def test_a_picture_of_another_size_is_named_with_both_sizes(opened, tmp_path):
-    write_picture(tmp_path / "val2017/a.jpg", (12, 20))
+def test_an_image_of_another_size_is_named_with_both_sizes(opened, tmp_path):
+    write_image(tmp_path / "val2017/a.jpg", (12, 20))
     with pytest.raises(CorpusError, match=r"a\.jpg has 12 x 20 pixels .* annotations 12 x 16"):
         opened.images[0].read()
 
 
 @pytest.mark.parametrize("stored", [SIZE, (SIZE[1], SIZE[0])])
-def test_a_turned_picture_is_read_in_the_frame_of_its_annotations(opened, tmp_path, stored):
+def test_a_turned_image_is_read_in_the_frame_of_its_annotations(opened, tmp_path, stored):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
-    write_picture(tmp_path / "val2017/a.jpg", stored, exif=exif)
+    write_image(tmp_path / "val2017/a.jpg", stored, exif=exif)
     raw = np.asarray(Image.open(tmp_path / "val2017/a.jpg"))
     expected = raw if stored == SIZE else np.rot90(raw, -1)
     assert_array_equal(opened.images[0].read(), expected)
@@ -158,7 +158,7 @@ def test_a_turned_picture_is_read_in_the_frame_of_its_annotations(opened, tmp_pa
 def test_where_both_frames_fit_the_stored_one_is_the_annotations(opened, tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    write_picture(tmp_path / "val2017/a.jpg", SIZE, exif=exif)
+    write_image(tmp_path / "val2017/a.jpg", SIZE, exif=exif)
     stored = np.asarray(Image.open(tmp_path / "val2017/a.jpg"))
     turned = {2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1]}[orientation]
     image = opened.images[0]
@@ -168,11 +168,11 @@ def test_where_both_frames_fit_the_stored_one_is_the_annotations(opened, tmp_pat
     assert image.read_in_frame(upright=True).frame_chosen
 
 
-def test_a_picture_that_is_not_turned_leaves_no_choice(opened, tmp_path):
+def test_an_image_that_is_not_turned_leaves_no_choice(opened, tmp_path):
     assert not opened.images[0].read_in_frame().frame_chosen
     exif = Image.Exif()
     exif[0x0112] = 6
-    write_picture(tmp_path / "val2017/a.jpg", SIZE, exif=exif)
+    write_image(tmp_path / "val2017/a.jpg", SIZE, exif=exif)
     assert not opened.images[0].read_in_frame().frame_chosen, "only one frame has the size"
 
 
@@ -219,7 +219,7 @@ def image_missing(document: dict[str, Any]) -> None:
         (lambda d: d["images"].clear() or d["annotations"].clear(), "lists no image"),
     ],
 )  # fmt: skip
-def test_what_does_not_match_is_named_and_counted(tmp_path, damage, message):
+def test_mismatches_are_named_and_counted(tmp_path, damage, message):
     document = write(tmp_path)
     damage(document)
     rewrite(tmp_path, document)
@@ -277,12 +277,16 @@ def test_the_digest_knows_own_ids(tmp_path):
     assert len(digests) == 2
 
 
-def test_own_data_with_pictures_elsewhere(tmp_path):
+def test_own_data_with_images_elsewhere(tmp_path):
     file = tmp_path / "mine/mine.json"
-    write_coco(file, tmp_path / "pictures", {"a.png": (6, 6)}, [], {1: "owl"})
+    write_coco(file, tmp_path / "elsewhere", {"a.png": (6, 6)}, [], {1: "owl"})
     with pytest.raises(CorpusError, match=r"first is a\.png\) are in none of"):
         open_coco_json(str(file))
-    assert open_coco_json(str(file), str(tmp_path / "pictures")).images[0].read().shape == (6, 6, 3)
+    assert open_coco_json(str(file), str(tmp_path / "elsewhere")).images[0].read().shape == (
+        6,
+        6,
+        3,
+    )
 
 
 def test_own_data_with_the_same_category_twice(tmp_path):

@@ -65,7 +65,7 @@ def test_a_listed_image_that_the_annotations_lack(folder):
 
 
 @pytest.mark.parametrize("lines", [[], [NAMES[0], "<html>"]])
-def test_a_list_that_is_none(folder, lines):
+def test_an_invalid_list(folder, lines):
     write_list(folder, lines)
     with pytest.raises(CorpusError, match=r"coco_20k_filenames\.txt has .* no file names"):
         open_coco20k(folder)

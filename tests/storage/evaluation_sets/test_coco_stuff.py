@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import write_map, write_picture
+from evaluation_layouts import write_image, write_map
 from numpy.testing import assert_array_equal
 
 from storage.errors.exceptions import CorpusError
@@ -22,7 +22,7 @@ LABELS = [[1, 2, 10, 12], [80, 0, 0, 65_535]]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for stem in ("000000000785", "000000000139"):
-        write_picture(tmp_path / f"coco2017/val2017/{stem}.jpg", (2, 4))
+        write_image(tmp_path / f"coco2017/val2017/{stem}.jpg", (2, 4))
         write_map(tmp_path / f"coco2017/stuffthingmaps/val2017/{stem}.png", VALUES)
     return tmp_path / "coco2017"
 
@@ -62,13 +62,13 @@ def test_values_that_are_no_id_are_refused(folder: Path) -> None:
         image.labels()
 
 
-def test_a_picture_without_map_is_named(folder: Path) -> None:
+def test_an_image_without_map_is_named(folder: Path) -> None:
     (folder / "stuffthingmaps/val2017/000000000785.png").unlink()
     with pytest.raises(CorpusError, match=r"1 of 2 label maps are missing .*000000000785\.png"):
         open_coco_stuff(folder)
 
 
 def test_the_archive_is_named_where_the_maps_are_not_there(tmp_path: Path) -> None:
-    write_picture(tmp_path / "coco2017/val2017/000000000139.jpg", (2, 4))
+    write_image(tmp_path / "coco2017/val2017/000000000139.jpg", (2, 4))
     with pytest.raises(CorpusError, match=r"no .*stuffthingmaps/val2017.*trainval2017\.zip"):
         open_evaluation_set("coco2017-val-stuff", tmp_path)

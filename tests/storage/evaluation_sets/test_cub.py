@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import write_map, write_picture
+from evaluation_layouts import write_image, write_map
 from numpy.testing import assert_array_equal
 
 from storage.errors.exceptions import CorpusError
@@ -21,7 +21,7 @@ BIRD = SHARES >= 128
 def folder(tmp_path: Path) -> Path:
     paths = [f"{ALBATROSS}/A_1.jpg", f"{ALBATROSS}/A_2.jpg", f"{WREN}/W_1.jpg"]
     for path in paths:
-        write_picture(tmp_path / "CUB_200_2011/images" / path, (2, 4))
+        write_image(tmp_path / "CUB_200_2011/images" / path, (2, 4))
         write_map((tmp_path / "CUB_200_2011/segmentations" / path).with_suffix(".png"), SHARES)
     lists = {
         "classes.txt": f"1 {ALBATROSS}\n2 {WREN}\n",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import write_map, write_picture
+from evaluation_layouts import write_image, write_map
 from numpy.testing import assert_array_equal
 
 from storage.errors.exceptions import CorpusError
@@ -17,7 +17,7 @@ LABELS = np.array([[0, 1, 1, 1000], [300, 919, 256, 1000]])
 
 
 def write(folder: Path, labels: np.ndarray) -> Path:
-    write_picture(folder / f"validation/{STEM}.JPEG", (2, 4), format="JPEG")
+    write_image(folder / f"validation/{STEM}.JPEG", (2, 4), format="JPEG")
     colours = np.stack([labels % 256, labels // 256, np.zeros_like(labels)], axis=2)
     write_map(folder / f"validation-segmentation/{STEM}.png", colours, "RGB")
     return folder
@@ -57,8 +57,8 @@ def test_a_label_map_of_another_kind(tmp_path):
         image.labels()
 
 
-def test_a_picture_that_is_missing(tmp_path):
+def test_an_image_that_is_missing(tmp_path):
     write(tmp_path, LABELS)
     write_map(tmp_path / "validation-segmentation/n01443537/other.png", np.zeros((2, 4, 3)), "RGB")
-    with pytest.raises(CorpusError, match=r"1 of 2 label maps have no picture .*other\.png"):
+    with pytest.raises(CorpusError, match=r"1 of 2 label maps have no image .*other\.png"):
         open_imagenet_s(50, tmp_path)

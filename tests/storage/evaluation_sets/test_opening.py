@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import annotation, box, write_coco, write_map, write_picture
+from evaluation_layouts import annotation, box, write_coco, write_image, write_map
 
 from storage.errors.exceptions import ConfigError, CorpusError
 from storage.evaluation_sets.opening import BENCHMARKS, EvaluationSet, open_evaluation_set
@@ -15,11 +15,11 @@ from storage.evaluation_sets.opening import BENCHMARKS, EvaluationSet, open_eval
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A folder of data with a tiny CoCA and own data in COCO's format."""
-    write_picture(tmp_path / "coca/image/key/a.jpg", (4, 6))
+    write_image(tmp_path / "coca/image/key/a.jpg", (4, 6))
     write_map(tmp_path / "coca/binary/key/a.png", np.full((4, 6), 255))
     write_coco(
         tmp_path / "mine.json",
-        tmp_path / "pictures",
+        tmp_path / "elsewhere",
         {"a.png": (4, 6)},
         [annotation(1, 5, box(0, 0, 2, 2))],
         {5: "owl"},
@@ -50,9 +50,9 @@ def test_no_folder_of_data(root, monkeypatch):
 
 
 @pytest.mark.parametrize("name", sorted(set(BENCHMARKS) - {"coca"}))
-def test_a_set_that_is_not_there_tells_what_is_missing_and_where_to_get_it(root, name):
+def test_the_error_of_a_missing_set_names_its_parts_and_sources(root, name):
     benchmark = BENCHMARKS[name]
-    place = root / benchmark.folders[0] / benchmark.needs[0].path
+    place = root / benchmark.folders[0] / benchmark.requires[0].path
     with pytest.raises(CorpusError) as caught:
         open_evaluation_set(name, root)
     assert f"there is no {place} " in str(caught.value)
@@ -65,7 +65,7 @@ def test_a_set_may_lie_in_any_of_the_usual_folders(root):
 
 
 def test_own_data(root):
-    assert open_evaluation_set(f"coco:{root}/mine.json@{root}/pictures", None).categories == (
+    assert open_evaluation_set(f"coco:{root}/mine.json@{root}/elsewhere", None).categories == (
         "owl",
     )
     (root / "names.txt").write_text("\n".join(map(str, "abc")))
@@ -90,7 +90,7 @@ def test_own_data(root):
         ("folder:a+b+c+d", "not of the form folder:IMAGES"),
     ],
 )
-def test_a_spec_that_is_none(spec, message, tmp_path):
+def test_invalid_specs(spec, message, tmp_path):
     with pytest.raises(ConfigError) as caught:
         open_evaluation_set(spec, tmp_path)
     assert message in str(caught.value)

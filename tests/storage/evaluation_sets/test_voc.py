@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import write_map, write_picture
+from evaluation_layouts import write_image, write_map
 from numpy.testing import assert_array_equal
 
 from storage.errors.exceptions import CorpusError
@@ -18,7 +18,7 @@ LABELS = np.array([[0, 0, 255], [1, 20, 255]])
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for stem in ("2007_000033", "2007_000042", "2007_000061"):
-        write_picture(tmp_path / f"JPEGImages/{stem}.jpg", (2, 3))
+        write_image(tmp_path / f"JPEGImages/{stem}.jpg", (2, 3))
         write_map(tmp_path / f"SegmentationClass/{stem}.png", LABELS, "P")
     write_list(tmp_path, "2007_000061\n2007_000033\n")
     return tmp_path
@@ -30,7 +30,7 @@ def write_list(folder: Path, text: str) -> None:
     path.write_text(text)
 
 
-def test_it_has_the_pictures_of_the_list(folder):
+def test_it_has_the_images_of_the_list(folder):
     opened = open_voc2012_val(folder)
     assert opened.name == "voc2012-val"
     assert [image.name for image in opened.images] == ["2007_000061.jpg", "2007_000033.jpg"]

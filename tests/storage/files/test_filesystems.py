@@ -127,7 +127,7 @@ def foreign_error(module: str) -> Exception:
         (OSError(errno.ENAMETOOLONG, "long"), MissingFileError, "name as long"),
         (FileNotFoundError("bucket/key"), MissingFileError, "does not exist"),
         (ConnectionResetError("reset by peer"), UnreachableError, "no connection"),
-        (OSError(errno.EBUSY, "Please reduce your request rate"), UnreachableError, "has trouble"),
+        (OSError(errno.EBUSY, "Please reduce your rate"), UnreachableError, "its server fails"),
         (TimeoutError("timed out"), UnreachableError, "no connection"),
         (ImportError("Install s3fs to access S3"), UnreachableError, "Install s3fs"),
         (foreign_error("botocore.exceptions"), UnreachableError, "credentials"),
@@ -163,9 +163,7 @@ def test_foreign_errors_become_one_sentence(error, kind, words):
         ("NoSuchKey", 404, True),
     ],
 )
-def test_what_an_object_store_says_of_itself_is_nothing_of_the_file(
-    code, status, is_about_the_file
-):
+def test_errors_of_an_object_store_are_not_errors_of_the_file(code, status, is_about_the_file):
     errors = pytest.importorskip("s3fs.errors")
     exceptions = pytest.importorskip("botocore.exceptions")
     facts = {"Error": {"Code": code, "Message": "no"},

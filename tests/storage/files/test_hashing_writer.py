@@ -8,7 +8,7 @@ import io
 from storage.files.hashing_writer import HashingWriter
 
 
-def test_whatever_is_written_is_counted_and_hashed():
+def test_written_bytes_are_counted_and_hashed():
     raw = io.BytesIO()
     raw.close = lambda: None  # type: ignore[method-assign]
     with HashingWriter(raw) as writer:

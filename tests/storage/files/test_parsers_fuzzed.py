@@ -1,4 +1,4 @@
-"""Parsers of users' files, on files that are nearly right: an error for users, or a result."""
+"""Parsers of users' files on nearly valid files: an error for users, or a result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from small_datasets import stored_sample, write_dataset
 from storage.annotations.label_maps import (
     BinaryCoding,
     LabelCoding,
-    LabelFileTruth,
+    LabelMapGroundTruth,
     MaskCoding,
     index_values,
     own_values,
@@ -200,7 +200,7 @@ def test_parquet_that_is_damaged(folder: Path, data: st.DataObject) -> None:
 
 @pytest.fixture(scope="module")
 def coco(folder: Path) -> dict[str, Any]:
-    """A whole file, whose pictures are there."""
+    """A whole file, whose images are there."""
     for name in ("a.png", "b.png"):
         Image.new("RGB", (8, 6)).save(folder / name)
     mask = np.zeros((6, 8), dtype=bool)
@@ -270,7 +270,7 @@ def test_list_of_voc(folder: Path, content: bytes) -> None:
     harmless(lambda: open_voc2012_val(folder))
 
 
-def _picture(mode: str, kind: str) -> bytes:
+def _image(mode: str, kind: str) -> bytes:
     buffer = io.BytesIO()
     Image.new(mode, (5, 4), 1).save(buffer, kind)
     return buffer.getvalue()
@@ -282,11 +282,11 @@ def test_label_maps(folder: Path, data: st.DataObject) -> None:
     mode, kind = data.draw(st.sampled_from(
         [("L", "PNG"), ("P", "PNG"), ("I;16", "PNG"), ("1", "PNG"), ("RGB", "PNG"), ("L", "TIFF"),
          ("I;16", "TIFF"), ("F", "TIFF"), ("I", "TIFF"), ("L", "BMP")]))  # fmt: skip
-    (folder / "label.png").write_bytes(data.draw(damaged(_picture(mode, kind))))
+    (folder / "label.png").write_bytes(data.draw(damaged(_image(mode, kind))))
     for coding in (LabelCoding(values=index_values, num_categories=1, ignored=255),
                    LabelCoding(values=own_values, num_categories=1, ignored=65_535),
                    BinaryCoding(), MaskCoding(1)):  # fmt: skip
-        truth = LabelFileTruth(str(folder / "label.png"), coding)
+        truth = LabelMapGroundTruth(str(folder / "label.png"), coding)
         harmless(lambda truth=truth: truth.size)
         harmless(truth.labels)
         harmless(truth.digest)

@@ -1,4 +1,4 @@
-"""Files of users: what they are and how large is known before they are read."""
+"""Users' files: their kind and size are checked before they are read."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
-def test_what_is_no_file_says_so(tmp_path: Path, kind: str) -> None:
+def test_irregular_files_have_clear_errors(tmp_path: Path, kind: str) -> None:
     SPECIAL[kind](tmp_path / "x")
     with pytest.raises(NotRegularError, match=f"it is a {kind}.*; write its content to a file"):
         open_regular(tmp_path / "x")
 
 
-def test_folders_and_missing_files_are_what_they_were(tmp_path: Path) -> None:
+def test_folders_and_missing_files_have_the_usual_errors(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         open_regular(tmp_path)
     with pytest.raises(FileNotFoundError):
@@ -157,7 +157,7 @@ def test_json_of_zeros_is_given_up_at_the_first(
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5_000, '{"a": }', "", b"\xff\xfe1"])
-def test_json_that_is_none_is_one_kind_of_error(text: str | bytes) -> None:
+def test_invalid_json_is_one_kind_of_error(text: str | bytes) -> None:
     with pytest.raises(ValueError):
         parse_json(text)
 
@@ -178,14 +178,14 @@ def test_home_folders(monkeypatch: pytest.MonkeyPatch) -> None:
         load_vocabulary("~nobody-of-that-name/a.yaml")
 
 
-def test_errors_can_be_written_whatever_they_name() -> None:
+def test_errors_with_odd_names_can_be_printed() -> None:
     error = VocabularyError("There is no caf\udce9.yaml of a \ud83d.")
     assert str(error) == "There is no caf\\udce9.yaml of a \\ud83d."
     str(error).encode("utf-8")
 
 
 @pytest.mark.parametrize("name", ["x", "x.json", "x.txt", "x.dat"])
-def test_a_pipe_as_a_corpus_says_what_to_do(tmp_path: Path, name: str) -> None:
+def test_the_error_of_a_pipe_as_a_corpus_says_what_to_do(tmp_path: Path, name: str) -> None:
     make_pipe(tmp_path / name)
     with pytest.raises(StorageError, match=r"it is a pipe.*; write its content to a file"):
         list_corpus([str(tmp_path / name)])

@@ -15,7 +15,7 @@ def nested_merges(depth: int) -> str:
     return "\n".join(lines)
 
 
-def test_plain_values_are_what_they_were() -> None:
+def test_plain_values_are_unchanged() -> None:
     text = "name: &here birds\ncategories: [owl, {name: kite, prompts: ['a {}']}]\nn: [1, 0.5, yes]"
     assert load_plain_yaml(text) == yaml.safe_load(text)
     node = compose_plain_yaml(text)
@@ -36,6 +36,6 @@ def test_plain_values_are_what_they_were() -> None:
         ("!!python/object/apply:os.getcwd []", "could not determine a constructor"),
     ],
 )
-def test_what_can_t_be_is_one_kind_of_error(text: str, says: str) -> None:
+def test_impossible_values_are_one_kind_of_error(text: str, says: str) -> None:
     with pytest.raises(yaml.YAMLError, match=says):
         load_plain_yaml(text)

@@ -1,4 +1,4 @@
-"""Samples of more than 8 bits: which range an image is scaled from."""
+"""Samples of more than 8 bits: the range that an image is scaled from."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def test_transparency_has_a_range_of_its_own():
     assert np.abs(pixels(decoded)[5:] - eight_bit(values[5:, :, :3], 12)).max() <= 1
 
 
-def test_a_dark_picture_stays_dark_within_its_range():
+def test_a_dark_image_stays_dark_within_its_range():
     values = np.full((SIDE, SIDE, 1), 20_000, np.uint16)
     assert (pixels(decode(png16(values))) == 78).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_given_depth_holds_whatever_the_picture_uses(channels):
+def test_a_given_depth_overrides_the_range_in_use(channels):
     values = ramp(10, channels)
     decoded = decode(png16(values), bit_depth=12)
     assert decoded.bits == 12
@@ -103,7 +103,7 @@ def test_a_given_depth_holds_whatever_the_picture_uses(channels):
     assert (pixels(bright)[ramp(16, channels)[..., -1] > 4095].max(axis=-1) == 255).all()
 
 
-def test_formats_that_say_how_deep_they_are_are_believed():
+def test_stated_depths_of_formats_are_used():
     row = struct.pack(">H", 500) * SIDE
     pgm = b"P5 20 20 4095\n" + row * SIDE
     for options in ({}, {"bit_depth": 10}):
@@ -113,13 +113,13 @@ def test_formats_that_say_how_deep_they_are_are_believed():
 
 
 def test_eight_bits_are_left_alone():
-    picture = Image.fromarray(ramp(8)[..., 0].astype(np.uint8))
-    decoded = decode(encoded(picture, "PNG"), bit_depth=12)
+    image = Image.fromarray(ramp(8)[..., 0].astype(np.uint8))
+    decoded = decode(encoded(image, "PNG"), bit_depth=12)
     assert (decoded.bits, decoded.conversion) == (None, "")
-    assert (pixels(decoded)[..., 0] == np.asarray(picture)).all()
+    assert (pixels(decoded)[..., 0] == np.asarray(image)).all()
 
 
-def test_pictures_of_few_colours_are_marked():
+def test_images_of_few_colours_are_marked():
     flat = np.zeros((SIDE, SIDE), np.uint8)
     flat[:, : SIDE - 1] = np.arange(SIDE - 1)
     assert decode(encoded(Image.fromarray(flat), "PNG")).few_colours

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import tifffile
-from bad_images import HTML, animated_gif, encoded, jpeg, oriented, picture, png
+from bad_images import HTML, animated_gif, encoded, jpeg, noisy_image, oriented, png
 from PIL import Image, ImageFile
 
 from storage.errors import reject_reasons
@@ -42,11 +42,11 @@ def pixels(data: bytes, **options: object) -> np.ndarray:
     ],
 )
 def test_every_format_comes_out_as_rgb(file_format, options):
-    decoded = decode(encoded(picture(), file_format, **options))
+    decoded = decode(encoded(noisy_image(), file_format, **options))
     assert (decoded.format, decoded.conversion) == (file_format, "")
     assert (decoded.height, decoded.width) == (32, 48)
     assert (decoded.image.mode, decoded.image.size) == ("RGB", (48, 32))
-    difference = np.asarray(decoded.image).astype(int) - np.asarray(picture())
+    difference = np.asarray(decoded.image).astype(int) - np.asarray(noisy_image())
     assert np.abs(difference).mean() < 12
 
 
@@ -58,7 +58,7 @@ def test_greys_become_rgb_without_counting_as_unusual(mode):
 
 
 def test_mpo_of_phones_is_a_plain_jpeg():
-    data = encoded(picture(), "MPO", save_all=True, append_images=[picture(seed=1)])
+    data = encoded(noisy_image(), "MPO", save_all=True, append_images=[noisy_image(seed=1)])
     with Image.open(io.BytesIO(data)) as opened:
         assert opened.n_frames == 2
     decoded = decode(data, unusual="reject")
@@ -98,14 +98,14 @@ def test_exif_orientation_is_applied_once(orientation, file_format):
     "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x09"]
 )
 def test_broken_exif_leaves_a_good_image(exif):
-    decoded = decode(encoded(picture(), "JPEG", exif=exif))
+    decoded = decode(encoded(noisy_image(), "JPEG", exif=exif))
     assert (decoded.height, decoded.width) == (32, 48)
 
 
 def test_orientation_of_a_wrong_type_or_value_is_passed_over():
     exif = Image.Exif()
     exif[0x0112] = 77
-    assert decode(encoded(picture(), "JPEG", exif=exif)).width == 48
+    assert decode(encoded(noisy_image(), "JPEG", exif=exif)).width == 48
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped():
@@ -179,7 +179,7 @@ def test_animation_gives_its_first_frame():
     assert decoded.conversion == "animated"
     assert (np.asarray(decoded.image) == [255, 0, 0]).all()
     assert reason_of(data, unusual="reject") == "animated"
-    frames = [picture(seed=1), picture(seed=2)]
+    frames = [noisy_image(seed=1), noisy_image(seed=2)]
     for file_format in ("WEBP", "PNG", "TIFF", "AVIF"):
         many = encoded(frames[0], file_format, save_all=True, append_images=frames[1:])
         assert reason_of(many, unusual="reject") == "animated"
@@ -217,8 +217,8 @@ def test_not_an_image(data):
 
 
 def test_formats_outside_the_list_are_not_tried():
-    assert reason_of(encoded(picture(), "EPS")) == "not_an_image"
-    assert reason_of(encoded(picture(), "ICO")) == "not_an_image"
+    assert reason_of(encoded(noisy_image(), "EPS")) == "not_an_image"
+    assert reason_of(encoded(noisy_image(), "ICO")) == "not_an_image"
 
 
 def test_empty():
@@ -227,17 +227,17 @@ def test_empty():
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
 def test_truncated(file_format):
-    data = encoded(picture(200, 200), file_format)
+    data = encoded(noisy_image(200, 200), file_format)
     assert reason_of(data[: len(data) // 2]) == "truncated"
 
 
 def test_truncated_within_the_header():
     assert reason_of(jpeg()[:40]) == "truncated"
-    assert reason_of(encoded(picture(), "PNG")[:20]) == "truncated"
+    assert reason_of(encoded(noisy_image(), "PNG")[:20]) == "truncated"
 
 
 def test_corrupt():
-    data = bytearray(encoded(picture(), "PNG"))
+    data = bytearray(encoded(noisy_image(), "PNG"))
     position = data.index(b"IDAT") + 10
     data[position : position + 20] = b"\xff" * 20
     assert reason_of(bytes(data)) == "corrupt"
@@ -269,7 +269,7 @@ def test_pil_s_own_limit_on_pixels_plays_no_part(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert decode(jpeg()).width == 48
-        assert decode(encoded(picture(), "PNG")).width == 48
+        assert decode(encoded(noisy_image(), "PNG")).width == 48
 
 
 def test_memory_error_is_not_the_image_s_fault(monkeypatch):
@@ -289,7 +289,7 @@ def test_pil_s_flag_for_truncated_images_is_left_alone():
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "PPM", "BMP"])
 def test_random_damage_never_raises_anything_else(file_format):
     rng = random.Random(f"damage {file_format}")
-    whole = encoded(picture(40, 40), file_format)
+    whole = encoded(noisy_image(40, 40), file_format)
     rejected = []
     for _ in range(300):
         data = bytearray(whole)
@@ -324,7 +324,7 @@ def test_every_reason_is_explained():
     "file_format", ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF", "JPEG2000", "BMP", "PPM"]
 )
 def test_images_are_known_by_how_they_begin(file_format):
-    assert looks_like_image(encoded(picture(), file_format)[:HEAD_BYTES])
+    assert looks_like_image(encoded(noisy_image(), file_format)[:HEAD_BYTES])
 
 
 @pytest.mark.parametrize("head", [b"", b"BM", b"BM is a bitmap", b"P1", b"P6 is a code", b"<html>"])

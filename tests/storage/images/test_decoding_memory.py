@@ -1,4 +1,4 @@
-"""Memory of decoding: told from the header, shared by threads, and little of it a step."""
+"""Memory of decoding: estimated from the header, shared by threads, small in each step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_images import encoded, jpeg, oriented, palette_png, picture, png
+from bad_images import encoded, jpeg, noisy_image, oriented, palette_png, png
 from PIL import Image
 
 from storage.images import colours, decoding
@@ -56,29 +56,29 @@ def deep_png(values: np.ndarray, colour_type: int) -> bytes:
     ("data", "bytes_a_pixel"),
     [
         (jpeg(), 4),
-        (encoded(picture(), "JPEG", progressive=True), 10),
-        (encoded(picture().convert("L"), "JPEG"), 5),
-        (encoded(picture().convert("CMYK"), "JPEG"), 8),
+        (encoded(noisy_image(), "JPEG", progressive=True), 10),
+        (encoded(noisy_image().convert("L"), "JPEG"), 5),
+        (encoded(noisy_image().convert("CMYK"), "JPEG"), 8),
         (oriented(1), 4),
         (oriented(6), 8),
         (oriented(6, "TIFF"), 8),
-        (encoded(picture(), "PNG"), 4),
+        (encoded(noisy_image(), "PNG"), 4),
         (palette_png(), 5),
-        (encoded(picture().convert("RGBA"), "PNG"), 8),
-        (encoded(picture().convert("LA"), "PNG"), 8),
+        (encoded(noisy_image().convert("RGBA"), "PNG"), 8),
+        (encoded(noisy_image().convert("LA"), "PNG"), 8),
         (deep_png(noise(3), 2), 8),
         (deep_png(noise(4), 6), 8),
         (deep_png(noise(1), 0), 6),
-        (encoded(picture(), "TIFF"), 4),
-        (encoded(picture(), "TIFF", compression="tiff_lzw"), 10),  # one strip
-        (encoded(picture().convert("F"), "TIFF"), 8),
-        (encoded(picture(), "WEBP"), 16),
-        (encoded(picture(), "AVIF"), 13),
-        (encoded(picture(), "BMP"), 4),
-        (encoded(picture(), "PPM"), 4),
+        (encoded(noisy_image(), "TIFF"), 4),
+        (encoded(noisy_image(), "TIFF", compression="tiff_lzw"), 10),  # one strip
+        (encoded(noisy_image().convert("F"), "TIFF"), 8),
+        (encoded(noisy_image(), "WEBP"), 16),
+        (encoded(noisy_image(), "AVIF"), 13),
+        (encoded(noisy_image(), "BMP"), 4),
+        (encoded(noisy_image(), "PPM"), 4),
     ],
 )
-def test_memory_is_told_from_the_header(data, bytes_a_pixel, budget):
+def test_memory_is_estimated_from_the_header(data, bytes_a_pixel, budget):
     image = decode(data)
     assert budget.amounts == [bytes_a_pixel * image.height * image.width]
     assert budget.held == 0
@@ -94,7 +94,7 @@ def test_memory_of_the_block_is_held_until_its_end(budget):
 
 
 def test_threads_decode_side_by_side_within_the_budget(budget):
-    data = encoded(picture(60, 100), "JPEG")  # 24,000 bytes of 100,000
+    data = encoded(noisy_image(60, 100), "JPEG")  # 24,000 bytes of 100,000
 
     def small(_: int) -> bytes:
         with decoded(data) as image:
@@ -109,7 +109,7 @@ def test_threads_decode_side_by_side_within_the_budget(budget):
 
 @pytest.mark.parametrize("colour_type", [0, 2, 4, 6])
 @pytest.mark.parametrize("bits", [8, 10, 12, 16])
-def test_no_step_needs_numbers_of_the_whole_picture(colour_type, bits):
+def test_no_step_needs_numbers_of_the_whole_image(colour_type, bits):
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
     values = noise(channels, bits, size=1500).astype(">u2")
     data = deep_png(values, colour_type)

@@ -1,4 +1,4 @@
-"""Memory that threads share: never too much of it, everybody in turn, nobody for ever."""
+"""Memory budgets of threads: the limit holds, and all threads get their turn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from storage.images.memory_budget import READING, MemoryBudget, room_for_file
+from storage.images.memory_budget import READING, MemoryBudget, hold_for_file
 
 PATIENCE = 20.0  # seconds, of tests that would else hang
 
@@ -94,7 +94,7 @@ def test_a_thread_never_waits_for_itself():
         assert budget.held == 100
 
 
-def test_what_fails_holds_nothing_any_more():
+def test_failures_release_their_memory():
     budget = MemoryBudget(100)
     with pytest.raises(ValueError, match="no image"), budget.hold(100):
         raise ValueError("no image")
@@ -139,6 +139,6 @@ def _hold_all(budget: MemoryBudget) -> None:
 
 @pytest.mark.parametrize(("length", "held"), [(1000, 1000), (-1, 16 * 2**20)])
 def test_files_of_unknown_length_are_taken_for_sixteen_megabytes(length, held):
-    with room_for_file(length):
+    with hold_for_file(length):
         assert READING.held == held
     assert READING.held == 0

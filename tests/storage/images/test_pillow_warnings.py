@@ -1,4 +1,4 @@
-"""What Pillow and libtiff warn of: noted for the image, in its thread, and not printed."""
+"""Warnings of Pillow and libtiff: recorded for the image, in its thread, and not printed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from bad_images import encoded, jpeg, picture
+from bad_images import encoded, jpeg, noisy_image
 from PIL import Image, TiffImagePlugin
 
 from storage.errors.exceptions import ImageRejected
@@ -35,41 +35,41 @@ def odd_png() -> bytes:
     chunk = (
         struct.pack(">I", 8) + b"acTL" + content + struct.pack(">I", zlib.crc32(b"acTL" + content))
     )
-    png = encoded(picture(), "PNG")
+    png = encoded(noisy_image(), "PNG")
     start = png.index(b"IDAT") - 4
     return png[:start] + chunk + png[start:]
 
 
 def damaged_fax() -> bytes:
     """Which libtiff reads as far as it can."""
-    data = bytearray(encoded(picture().convert("1"), "TIFF", compression="group4"))
+    data = bytearray(encoded(noisy_image().convert("1"), "TIFF", compression="group4"))
     for place in range(20, 300, 7):
         data[place] ^= 0x5A
     return bytes(data)
 
 
 def tiff_with_a_tag_too_large() -> bytes:
-    data = bytearray(encoded(picture(), "TIFF", tiffinfo={270: "a description, long enough"}))
+    data = bytearray(encoded(noisy_image(), "TIFF", tiffinfo={270: "a description, long enough"}))
     place = bytes(data).find(struct.pack("<HH", 270, 2))
     data[place + 4 : place + 8] = struct.pack("<I", 10**6)
     return bytes(data)
 
 
 def damaged_lzw() -> bytes:
-    data = bytearray(encoded(picture(), "TIFF", compression="tiff_lzw"))
+    data = bytearray(encoded(noisy_image(), "TIFF", compression="tiff_lzw"))
     for place in range(20, 300, 7):
         data[place] ^= 0x5A
     return bytes(data)
 
 
 ODD = {
-    "EXIF outside": (lambda: encoded(picture(), "JPEG", exif=OUTSIDE), DAMAGED_METADATA),
+    "EXIF outside": (lambda: encoded(noisy_image(), "JPEG", exif=OUTSIDE), DAMAGED_METADATA),
     "EXIF cut": (
-        lambda: encoded(picture(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff"),
+        lambda: encoded(noisy_image(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff"),
         DAMAGED_METADATA,
     ),
-    "EXIF of a PNG": (lambda: encoded(picture(), "PNG", exif=OUTSIDE[6:]), DAMAGED_METADATA),
-    "EXIF of a WebP": (lambda: encoded(picture(), "WEBP", exif=OUTSIDE), DAMAGED_METADATA),
+    "EXIF of a PNG": (lambda: encoded(noisy_image(), "PNG", exif=OUTSIDE[6:]), DAMAGED_METADATA),
+    "EXIF of a WebP": (lambda: encoded(noisy_image(), "WEBP", exif=OUTSIDE), DAMAGED_METADATA),
     "tag of a TIFF": (tiff_with_a_tag_too_large, DAMAGED_METADATA),
     "animation": (odd_png, ODD_FILE),
 }
@@ -90,11 +90,11 @@ def test_an_odd_file_is_read_noted_and_nothing_is_printed(name, capfd):
 
 def test_good_files_have_nothing_odd():
     assert decode(jpeg()).warnings == ()
-    assert decode(encoded(picture(), "TIFF", compression="tiff_lzw")).warnings == ()
+    assert decode(encoded(noisy_image(), "TIFF", compression="tiff_lzw")).warnings == ()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="libtiff is looked for as on Linux")
-def test_libtiff_is_heard_and_does_not_print(capfd):
+def test_libtiffs_messages_are_recorded_and_not_printed(capfd):
     assert libtiff_messages._kept, "Pillow's libtiff was found"
     assert decode(damaged_fax()).warnings == (ODD_FILE,)
     with pytest.raises(ImageRejected, match="corrupt"):
@@ -102,8 +102,8 @@ def test_libtiff_is_heard_and_does_not_print(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_pillow_logs_is_noted_too(capfd):
-    data = bytearray(encoded(picture(), "TIFF"))
+def test_pillows_log_messages_are_recorded_too(capfd):
+    data = bytearray(encoded(noisy_image(), "TIFF"))
     place = bytes(data).find(struct.pack("<HHI", 277, 3, 1))
     data[place + 8 : place + 10] = struct.pack("<H", 9)
     with pytest.raises(ImageRejected):
@@ -112,14 +112,14 @@ def test_what_pillow_logs_is_noted_too(capfd):
 
 
 def test_threads_note_for_their_own_images():
-    files = [jpeg(), odd_png(), encoded(picture(), "JPEG", exif=OUTSIDE)] * 40
+    files = [jpeg(), odd_png(), encoded(noisy_image(), "JPEG", exif=OUTSIDE)] * 40
     expected = [(), (ODD_FILE,), (DAMAGED_METADATA,)] * 40
     with ThreadPoolExecutor(8) as pool:
         assert [decoded.warnings for decoded in pool.map(decode, files)] == expected
 
 
 def test_elsewhere_pillow_warns_as_ever(monkeypatch):
-    data = encoded(picture(), "JPEG", exif=OUTSIDE)
+    data = encoded(noisy_image(), "JPEG", exif=OUTSIDE)
     with pytest.warns(UserWarning, match="Tag data larger than file"):
         Image.open(io.BytesIO(data)).getexif()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)

@@ -51,7 +51,7 @@ def test_row_groups_and_compression(tmp_path):
     assert metadata.row_group(0).column(0).compression == "ZSTD"
 
 
-def test_damage_and_absence_are_told_apart(tmp_path):
+def test_damage_and_absence_are_distinguished(tmp_path):
     with pytest.raises(StorageError, match="does not exist"):
         read_parquet(tmp_path / "none")
     write_parquet(table(10), tmp_path / "x")

@@ -1,4 +1,4 @@
-"""Local copies of remote shards: whole, once, and never in the way."""
+"""Local copies of remote shards: whole, made once, and never required."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random access to a data set: the right bytes, no more than asked, and errors that name them."""
+"""Random access to a data set: the right bytes, no more than needed, and clear errors."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ def test_every_sample_is_read_as_it_was_written(folder):
     [((96, 128), (128, 96)), ((49, 64), (128, 96)), ((48, 64), (64, 48)), ((13, 10), (32, 24)),
      ((1, 1), (16, 12))],
 )  # fmt: skip
-def test_pictures_are_decoded_no_larger_than_they_must_be(folder, least, size):
+def test_images_are_decoded_no_larger_than_they_must_be(folder, least, size):
     shards = ShardSamples.open(folder)
-    picture = shards.decode_image(0, shards.read(0).jpeg, least=least)
-    assert (picture.size, picture.mode) == (size, "RGB")
+    image = shards.decode_image(0, shards.read(0).jpeg, least=least)
+    assert (image.size, image.mode) == (size, "RGB")
     whole = Image.open(io.BytesIO(STORED[0].jpeg)).resize(size, Image.Resampling.BOX)
-    difference = np.abs(np.asarray(picture, int) - np.asarray(whole, int))
+    difference = np.abs(np.asarray(image, int) - np.asarray(whole, int))
     assert difference.mean() < 3
 
 
-def test_grey_pictures_come_in_colour(tmp_path):
+def test_grey_images_come_in_colour(tmp_path):
     buffer = io.BytesIO()
     Image.open(io.BytesIO(STORED[0].jpeg)).convert("L").save(buffer, "JPEG")
     grey = replace(STORED[0], jpeg=buffer.getvalue())
@@ -154,14 +154,14 @@ def test_a_shard_that_is_gone_is_named(folder):
         shards.read(2)
 
 
-def test_a_damaged_picture_is_named(folder):
+def test_a_damaged_image_is_named(folder):
     shards = ShardSamples.open(folder)
-    overwrite(folder / "small-000000.tar", place(folder, 1, "jpg_offset"), b"no picture at all")
-    with pytest.raises(ArtifactError, match=rf"{STORED[1].key} of .*its picture can't be decoded"):
+    overwrite(folder / "small-000000.tar", place(folder, 1, "jpg_offset"), b"no image at all")
+    with pytest.raises(ArtifactError, match=rf"{STORED[1].key} of .*its image can't be decoded"):
         shards.decode_image(1, shards.read(1).jpeg, least=(96, 128))
 
 
-def test_a_picture_that_ends_early_is_named(folder):
+def test_an_image_that_ends_early_is_named(folder):
     shards = ShardSamples.open(folder)
     jpeg = shards.read(1).jpeg
     with pytest.raises(ArtifactError, match=f"{STORED[1].key} of"):
@@ -176,7 +176,7 @@ def test_a_damaged_label_map_is_named(folder):
         shards.decode_labels(4, shards.read(4).mask)
 
 
-def test_another_picture_in_its_place_is_noticed(folder):
+def test_another_image_in_its_place_is_noticed(folder):
     shards = ShardSamples.open(folder)
     other = stored_sample(9, 1, (64, 64)).jpeg
     with pytest.raises(ArtifactError, match="64 x 64 pixels instead of 128 x 96"):

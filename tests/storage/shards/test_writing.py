@@ -1,4 +1,4 @@
-"""Shards: fixed bytes, true offsets, and readers that were written by others."""
+"""Shards: reproducible bytes, right offsets, and readers of other libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shipped lists are the papers' lists: a letter changed moves scores."""
+"""The shipped vocabularies equal the papers' lists, to the letter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vocabularies: the two formats, every way a file can be wrong, and prompts."""
+"""Vocabularies: the two formats, errors of files, and prompts."""
 
 from __future__ import annotations
 

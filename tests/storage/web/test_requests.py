@@ -1,4 +1,4 @@
-"""Web servers on bad days: what is tried again, for how long, and what it is taken for."""
+"""Failing web servers: retries, timeouts, and the errors that result."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from loopback import unreachable_url
 from storage.corpora.corpus import open_sources
 from storage.corpora.image_bytes import iter_entry
 from storage.errors.exceptions import CorpusError, StorageError
-from storage.errors.reject_reasons import PASSING, REJECT_REASONS
+from storage.errors.reject_reasons import REJECT_REASONS, TRANSIENT
 from storage.files.file_heads import read_heads
 from storage.files.filesystems import (
     MissingFileError,
-    PassingError,
     ShortReadError,
+    TransientError,
     exists,
     open_binary,
     read_bytes,
     read_range,
 )
-from storage.web import patience, requests
+from storage.web import requests, retries
 
 GOOD = b"some bytes of a file" * 100
 
@@ -44,20 +44,20 @@ def clock(monkeypatch):
 
 
 def reason_of(call) -> str:
-    with pytest.raises(PassingError) as caught:
+    with pytest.raises(TransientError) as caught:
         call()
     assert str(caught.value).endswith("try again later.")
     return caught.value.reason
 
 
-def test_reasons_that_pass_say_that_the_next_run_asks_again():
-    assert all("the next run asks again" in REJECT_REASONS[reason] for reason in PASSING)
+def test_transient_reasons_mention_the_next_run():
+    assert all("the next run asks again" in REJECT_REASONS[reason] for reason in TRANSIENT)
 
 
 @pytest.mark.parametrize(
     "trouble", [408, 429, 500, 502, 503, 504, CUT, RESET, (503, {"Retry-After": "7"})]
 )
-def test_what_passes_is_tried_again(server, clock, trouble):
+def test_transient_errors_are_retried(server, clock, trouble):
     server.scripts["/a"] = [trouble, GOOD]
     assert read_bytes(server.url("/a")) == GOOD
     assert clock.pauses == [7.0 if isinstance(trouble, tuple) else 1.0]
@@ -81,34 +81,34 @@ def test_a_connection_that_is_closed_without_an_answer_is_made_again(server, clo
         (DRIP, "timed_out", 1),
     ],
 )
-def test_what_does_not_pass_is_given_up_under_a_reason_of_its_own(
+def test_lasting_errors_end_with_their_own_reasons(
     server, clock, monkeypatch, trouble, reason, tries
 ):
     if trouble in (HANG, DRIP):
-        monkeypatch.setenv(patience.TRANSFER_VARIABLE, "0.3")
+        monkeypatch.setenv(retries.TRANSFER_VARIABLE, "0.3")
     server.scripts["/a"] = [trouble]
     assert reason_of(lambda: read_bytes(server.url("/a"))) == reason
     assert server.asked == ["/a"] * tries
     assert clock.pauses == [1.0, 4.0, 15.0][: tries - 1]
 
 
-def test_a_server_that_hangs_is_asked_twice_where_silence_comes_before_the_whole_limit(
+def test_a_hanging_server_is_asked_twice_if_the_read_timeout_comes_first(
     server, clock, monkeypatch
 ):
-    monkeypatch.setattr(requests, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(requests, "READ_SECONDS", 0.2)
     server.scripts["/a"] = [HANG]
     assert reason_of(lambda: read_bytes(server.url("/a"))) == "timed_out"
     assert server.asked == ["/a"] * 2
 
 
-def test_nobody_there(clock):
+def test_no_server(clock):
     assert reason_of(lambda: read_bytes(unreachable_url("/a"))) == "connection_lost"
     assert reason_of(lambda: read_bytes("http://no-such-host.invalid/a")) == "connection_lost"
     assert clock.pauses == [1.0, 4.0, 15.0]  # a name that is none is not asked for again
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_what_is_gone_is_missing_and_asked_for_once(server, clock, status):
+def test_missing_files_are_requested_once(server, clock, status):
     server.scripts["/a"] = [status]
     for call in (read_bytes, open_binary, lambda uri: read_range(uri, 0, 5)):
         with pytest.raises(MissingFileError):
@@ -119,17 +119,17 @@ def test_what_is_gone_is_missing_and_asked_for_once(server, clock, status):
 
 
 @pytest.mark.parametrize("refusal", [400, 401, 403, 451, (302, {"Location": "/a"})])
-def test_what_a_server_refuses_is_no_trouble_that_passes(server, clock, refusal):
+def test_refusals_are_not_transient(server, clock, refusal):
     server.scripts["/a"] = [refusal]
     with pytest.raises(StorageError) as caught:
         read_bytes(server.url("/a"))
-    assert not isinstance(caught.value, PassingError | MissingFileError)
+    assert not isinstance(caught.value, TransientError | MissingFileError)
     assert clock.pauses == []
     assert len(server.asked) <= 11  # of a redirection that leads to itself
 
 
 @pytest.mark.parametrize("uri", ["http://", "http://[::1", "http://host:99999/a", "http://a..b/c"])
-def test_what_is_no_address(clock, uri):
+def test_invalid_addresses(clock, uri):
     with pytest.raises(StorageError):
         read_bytes(uri)
 
@@ -154,7 +154,7 @@ def test_retry_after_that_means_nothing_is_passed_over(server, clock):
     assert clock.pauses == [1.0]
 
 
-def test_a_host_in_trouble_is_asked_once_a_file_until_it_answers(server, clock):
+def test_a_failing_host_is_asked_once_a_file_until_it_answers(server, clock):
     server.scripts = {f"/{n}": [503] for n in range(12)} | {"/good": [GOOD]}
     for n in range(12):
         assert reason_of(lambda n=n: read_bytes(server.url(f"/{n}"))) == "server_error"
@@ -165,28 +165,28 @@ def test_a_host_in_trouble_is_asked_once_a_file_until_it_answers(server, clock):
 
 
 def test_a_host_that_never_sends_is_left_alone_for_a_minute(server, clock, monkeypatch):
-    monkeypatch.setenv(patience.TRANSFER_VARIABLE, "0.05")
+    monkeypatch.setenv(retries.TRANSFER_VARIABLE, "0.05")
     server.scripts = {f"/{n}": [HANG] for n in range(30)} | {"/good": [GOOD]}
     for n in range(30):
         assert reason_of(lambda n=n: read_bytes(server.url(f"/{n}"))) == "timed_out"
     assert server.asked == [f"/{n}" for n in [*range(8), 8 + 15]]
-    monkeypatch.setenv(patience.TRANSFER_VARIABLE, "20")
+    monkeypatch.setenv(retries.TRANSFER_VARIABLE, "20")
     clock.now += 60
     assert read_bytes(server.url("/good")) == GOOD
 
 
 def test_files_that_are_never_sent_do_not_hide_those_behind_them(server, clock, monkeypatch):
-    monkeypatch.setenv(patience.TRANSFER_VARIABLE, "0.05")
+    monkeypatch.setenv(retries.TRANSFER_VARIABLE, "0.05")
     server.scripts = {f"/{n}": [HANG] for n in range(8)} | {"/good": [GOOD]}
     for n in range(8):
         reason_of(lambda n=n: read_bytes(server.url(f"/{n}")))
-    monkeypatch.setenv(patience.TRANSFER_VARIABLE, "20")
+    monkeypatch.setenv(retries.TRANSFER_VARIABLE, "20")
     for _ in range(15):
         assert reason_of(lambda: read_bytes(server.url("/good"))) == "timed_out"
     assert [read_bytes(server.url("/good")) for _ in range(5)] == [GOOD] * 5
 
 
-def test_a_host_is_asked_by_eight_at_a_time(server, clock):
+def test_a_host_gets_eight_requests_at_a_time(server, clock):
     server.gate = threading.Event()
     server.scripts = {f"/{n}": [GOOD] for n in range(40)}
     with ThreadPoolExecutor(40) as pool:
@@ -207,7 +207,7 @@ def test_a_file_that_is_too_large_is_not_received(server, clock):
 
 def test_a_large_file_may_take_longer_than_an_image_if_it_keeps_coming(server, clock, monkeypatch):
     monkeypatch.setattr(requests, "_LEAST_BYTES", 1)
-    monkeypatch.setenv(patience.TRANSFER_VARIABLE, "1")
+    monkeypatch.setenv(retries.TRANSFER_VARIABLE, "1")
     server.ranges = False
     server.body = b"y" * 30  # a byte each 0.05 s: longer than an image may take
     server.scripts["/t.csv"] = [server.body, DRIP]
@@ -258,7 +258,7 @@ def test_trouble_in_mid_stream_is_tried_again_from_there(server, clock):
 
 def test_trouble_does_not_make_a_corpus_disappear(server, clock, tmp_path):
     server.scripts["/list.txt"] = [503]
-    with pytest.raises(PassingError, match="its server answers 503"):
+    with pytest.raises(TransientError, match="its server answers 503"):
         open_sources([server.url("/list.txt")])
     server.scripts["/list.txt"] = [503, b"a.jpg\n"]
     [source] = open_sources([server.url("/list.txt")])
@@ -274,7 +274,7 @@ def test_trouble_does_not_make_a_corpus_disappear(server, clock, tmp_path):
 )  # fmt: skip
 def test_an_image_has_the_reason(server, clock, monkeypatch, trouble, reason):
     if trouble in (HANG, DRIP):
-        monkeypatch.setenv(patience.TRANSFER_VARIABLE, "0.3")
+        monkeypatch.setenv(retries.TRANSFER_VARIABLE, "0.3")
     server.scripts["/a.jpg"] = [trouble]
     [item] = iter_entry(server.url("/a.jpg"), "image")
     assert (item.data, item.reject_reason) == (None, reason)

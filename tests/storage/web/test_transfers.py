@@ -1,4 +1,4 @@
-"""Large files from web servers on bad days: complete, or an error that says why."""
+"""Downloads of large files from failing servers: complete, or an error that says why."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def received(url: str) -> bytes:
 
 
 @pytest.mark.parametrize("trouble", [408, 429, 500, 503, CUT, RESET, REFUSE])
-def test_what_passes_is_tried_again(server, clock, trouble):
+def test_transient_errors_are_retried(server, clock, trouble):
     server.scripts["/w.pt"] = [trouble, WHOLE]
     assert received(server.url("/w.pt")) == WHOLE
     assert clock.pauses == [1.0]
@@ -59,7 +59,7 @@ def test_what_passes_is_tried_again(server, clock, trouble):
         (DRIP, "sends nothing, or next to nothing", 1),
     ],
 )
-def test_what_does_not_pass_is_told(server, clock, monkeypatch, trouble, words, tries):
+def test_lasting_errors_are_reported(server, clock, monkeypatch, trouble, words, tries):
     if trouble in (HANG, DRIP):
         monkeypatch.setattr(transfers, "_TIMEOUT_SECONDS", 0.3)
     server.scripts["/w.pt"] = [trouble]
@@ -96,7 +96,7 @@ def test_a_head_that_comes_byte_by_byte_is_not_waited_for(clock, monkeypatch):
         thread.join(5)
 
 
-def test_nobody_there_is_told_at_once(clock):
+def test_an_unreachable_server_is_reported_at_once(clock):
     with pytest.raises(DownloadError, match="it can't be reached"):
         received(unreachable_url("/w.pt"))
     assert clock.pauses == []

@@ -1,4 +1,4 @@
-"""Files of weights that need QuickGELU, or must not have it."""
+"""Files of weights that were trained with or without QuickGELU."""
 
 from __future__ import annotations
 
@@ -63,6 +63,6 @@ def test_weights_that_nothing_is_known_of_are_warned_about_once(file, caplog):
     )
 
 
-def test_architectures_without_such_a_twin_are_not_asked_about(file, caplog):
+def test_architectures_with_one_activation_are_not_checked(file, caplog):
     resolve(parse_clip(f"ViT-S-32-alt:{file}"))
     assert not caplog.records

@@ -1,4 +1,4 @@
-"""Downloading weights over loopback: what is recorded, what is refused, and what is left behind."""
+"""Downloads of weights over loopback: records, refusals, and no leftovers."""
 
 from __future__ import annotations
 

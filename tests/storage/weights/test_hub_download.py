@@ -1,4 +1,4 @@
-"""Models of the hub over loopback: what is fetched and pinned, what then needs no network."""
+"""Models of the hub over loopback: fetched, pinned, and then used without a network."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_repository_is_fetched_with_its_tokenizer_and_pinned(hub, cache):
     assert left_over(cache) == []
 
 
-def test_what_was_fetched_needs_no_network(hub, cache):
+def test_fetched_models_need_no_network(hub, cache):
     folder = fetch(NAME)
     asked = len(hub.asked)
     hub.files.clear()
@@ -155,7 +155,7 @@ def test_a_damaged_file_is_never_used_and_fetched_again_from_where_it_came(name,
     assert [result.status for result in check()] == ["missing"]
 
 
-def test_a_file_that_comes_later_is_told(hub):
+def test_a_file_added_later_is_reported(hub):
     (fetch(NAME) / "added_tokens.json").write_text("{}")
     with pytest.raises(WeightsError, match=r"damaged or changed: .*added_tokens\.json"):
         resolve(parse_clip(NAME))
@@ -191,7 +191,7 @@ def test_a_hub_that_cannot_be_reached(monkeypatch, cache):
     assert not cache.exists()
 
 
-def test_a_model_that_was_not_fetched_says_what_to_do(cache):
+def test_the_error_of_an_unfetched_model_says_what_to_do(cache):
     for name, repository in ((NAME, "someone/tiny"), ("ViT-B-16-SigLIP2:webli", "timm/ViT-B-16-")):
         with pytest.raises(WeightsError) as caught:
             resolve(parse_clip(name))

@@ -1,4 +1,4 @@
-"""Models in folders: what belongs to one, what its digest says, and what is refused."""
+"""Models in folders: their files, their digest, and refused folders."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_model_is_its_configuration_weights_and_tokenizer(folder):
         ),
     ],
 )
-def test_whatever_decides_embeddings_is_in_the_digest(name, content, folder):
+def test_the_digest_covers_all_that_decides_embeddings(name, content, folder):
     before = opened(folder).digest
     (folder / name).write_bytes(content)
     assert opened(folder).digest != before
@@ -164,13 +164,13 @@ def test_whatever_decides_embeddings_is_in_the_digest(name, content, folder):
         ("open_clip_config.json", json.dumps({**SIGLIP, "note": 1}, indent=2).encode()),
     ],
 )
-def test_what_decides_nothing_is_not(name, content, folder):
+def test_the_digest_covers_nothing_else(name, content, folder):
     before = opened(folder).digest
     (folder / name).write_bytes(content)
     assert opened(folder).digest == before
 
 
-def test_a_digest_says_nothing_of_the_place(folder, tmp_path):
+def test_the_digest_does_not_depend_on_the_path(folder, tmp_path):
     before = opened(folder).digest
     assert opened(folder.rename(tmp_path / "elsewhere")).digest == before
 
@@ -235,7 +235,7 @@ def test_weights_by_any_name_if_they_are_the_only_ones(folder):
 )
 def test_a_configuration_of_no_model(config, folder):
     write_config(folder, config)
-    with pytest.raises(WeightsError, match="says of no model"):
+    with pytest.raises(WeightsError, match="describes no model"):
         opened(folder)
 
 
@@ -282,7 +282,7 @@ def test_architectures_are_known_again_by_their_configuration():
     assert architecture_of(SIGLIP["model_cfg"]) == "test_vit"
 
 
-def test_what_can_be_trained():
+def test_trainable_architectures():
     dense = {"ViT-B-16-quickgelu": True, "RN50": True, "ViT-B-16-SigLIP2": False,
              "convnext_base": False, "coca_ViT-B-32": False}  # fmt: skip
     assert {name: has_patch_tokens(architecture_config(name)) for name in dense} == dense

@@ -185,7 +185,7 @@ def test_unpublished_names(name, expected):
 # --- resolving ----------------------------------------------------------------------------------
 
 
-def test_random_weights_say_that_they_are_untrained(folder):
+def test_random_weights_are_labelled_untrained(folder):
     resolved = resolve(parse_clip("ViT-B-32:random:5"))
     assert (resolved.kind, resolved.seed, resolved.path) == ("random", 5, None)
     assert resolved.digest == "random:5"
@@ -235,7 +235,7 @@ def test_missing_path(tmp_path):
         resolve(parse_selfmask(str(tmp_path / "gone.pt")))
 
 
-def test_missing_weights_say_what_where_from_and_where_to(folder):
+def test_the_error_of_missing_weights_names_file_source_and_target(folder):
     with pytest.raises(WeightsError) as caught:
         resolve(parse_clip("ViT-B-32:openai"))
     text = str(caught.value)

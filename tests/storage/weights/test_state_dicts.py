@@ -1,4 +1,4 @@
-"""Reading files of weights: what torch and safetensors write, damage, and code in a pickle."""
+"""Reading files of weights: torch's and safetensors', damaged ones, and code in a pickle."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def same(loaded: dict[str, torch.Tensor]) -> bool:
     ],
 )
 @pytest.mark.parametrize("as_zip", [True, False])
-def test_read_what_torch_saves(tmp_path, content, as_zip):
+def test_files_of_torch_save_are_read(tmp_path, content, as_zip):
     path = tmp_path / "w.pt"
     torch.save(content, path, _use_new_zipfile_serialization=as_zip)
     assert same(load_state_dict(path))

@@ -366,7 +366,9 @@ class Hidden:
 def hide(data: Path, without: str, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """Have the stage open a set without some of its truth."""
     whole = open_evaluation_set(coco_spec(data), None)
-    images = tuple(replace(image, truth=Hidden(image.truth, without)) for image in whole.images)
+    images = tuple(
+        replace(image, ground_truth=Hidden(image.ground_truth, without)) for image in whole.images
+    )
     partial = EvaluationSet(
         **{"name": "partial", "categories": whole.categories, "images": images} | changes
     )

@@ -34,8 +34,8 @@ from storage.artifacts.store import Artifact, ArtifactStore
 from storage.corpora import image_bytes
 from storage.embeddings.parts import open_embeddings
 from storage.errors.exceptions import CorpusError
-from storage.web import patience
-from storage.web.patience import forget_hosts
+from storage.web import retries
+from storage.web.retries import forget_hosts
 from tasks.indexing import ask_again
 from tasks.stage.contract import PartOfPlan
 from tasks.stage.layout import EMBEDDINGS, RECORDS, REJECTS
@@ -71,7 +71,7 @@ def test_those_that_may_come_are_asked_for_again_and_no_others(
     server: BadServer, stages: Stages, tmp_path: Path, fake_clip: FakeClip,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setenv(patience.TRANSFER_VARIABLE, "1.5")
+    monkeypatch.setenv(retries.TRANSFER_VARIABLE, "1.5")
     troubles = {"a": 503, "b": 429, "c": CUT, "d": RESET, "e": HANG, "f": DRIP, "g": 404, "h": 410,
                 "i": 403, "j": b"<html>"}  # fmt: skip
     server.scripts = {f"/{name}.jpg": [trouble] for name, trouble in troubles.items()}

@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bad_images import HTML, animated_gif, encoded, jpeg, oriented, picture, png, tar_bytes, write
+from bad_images import (
+    HTML,
+    animated_gif,
+    encoded,
+    jpeg,
+    noisy_image,
+    oriented,
+    png,
+    tar_bytes,
+    write,
+)
 from builds import rows_of
 from coloured_images import coloured_image as coloured
 from coloured_images import write_corpus
@@ -140,11 +150,11 @@ def test_threads_change_neither_order_nor_bytes(
 
 
 UNUSUAL = {
-    "cmyk": encoded(picture().convert("CMYK"), "JPEG"),
+    "cmyk": encoded(noisy_image().convert("CMYK"), "JPEG"),
     "sixteen_bit": encoded(Image.fromarray(np.full((20, 20), 40_000, np.uint16)), "PNG"),
-    "palette": encoded(picture().quantize(8), "PNG"),
+    "palette": encoded(noisy_image().quantize(8), "PNG"),
     "animated": animated_gif(),
-    "alpha": encoded(picture().convert("RGBA"), "PNG"),
+    "alpha": encoded(noisy_image().convert("RGBA"), "PNG"),
 }
 
 
@@ -227,7 +237,7 @@ def test_what_is_odd_about_images_is_counted_and_they_are_used(
 ) -> None:
     write(corpus / "good.jpg", jpeg(seed=1))
     for seed in (2, 3):  # EXIF data that ends early
-        damaged = encoded(picture(seed=seed), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
+        damaged = encoded(noisy_image(seed=seed), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
         write(corpus / f"odd{seed}.jpg", damaged)
     part = stages.embed(stages.scan(corpus))
     assert part.counts["images"] == 3

@@ -16,7 +16,7 @@ from special_files import SPECIAL
 from flows.settings.named_values import read_values
 from storage.annotations.benchmark import read_list
 from storage.annotations.evaluation_set import EvaluationImage
-from storage.annotations.label_maps import LabelCoding, LabelFileTruth, index_values
+from storage.annotations.label_maps import LabelCoding, LabelMapGroundTruth, index_values
 from storage.artifacts.store import ArtifactStore
 from storage.corpora.coco import image_ids
 from storage.corpora.corpus import list_source, open_sources
@@ -58,12 +58,12 @@ def _picture(path: Path) -> None:
 
 def _label_map(path: Path) -> None:
     coding = LabelCoding(values=index_values, num_categories=1, ignored=255)
-    LabelFileTruth(str(path), coding).labels()
+    LabelMapGroundTruth(str(path), coding).labels()
 
 
 def _evaluation_picture(path: Path) -> None:
     truth: Any = None
-    EvaluationImage(image_id=1, name="a", uri=str(path), truth=truth).read()
+    EvaluationImage(image_id=1, name="a", uri=str(path), ground_truth=truth).read()
 
 
 def _record(path: Path) -> None:

@@ -262,7 +262,7 @@ class TestFindingPictures:
     def test_pictures_of_another_format_are_other_files_as_in_builds(self, folder):
         (folder / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
         assert find_images([str(folder)]).ignored == {"heic": 1}
-        with pytest.raises(CorpusError, match=r"photo\.heic is a picture .*: convert it to JPEG"):
+        with pytest.raises(CorpusError, match=r"photo\.heic is an image .*: convert it to JPEG"):
             find_images([str(folder / "photo.heic")])
 
     def test_patterns_that_leave_nothing_say_so(self, folder):

@@ -140,7 +140,7 @@ def test_the_two_meanings_of_columns_differ():
         )
 
 
-def test_the_default_is_what_made_the_published_numbers():
+def test_the_default_gives_the_published_numbers():
     features, weights = random(5, 3, 4, 6) + 0.3, uniform(5, 3, 4, seed=10)
     published = direct_seeds(features, weights, "reference")
     assert not torch.equal(published, direct_seeds(features, weights, "paper"))

@@ -27,7 +27,7 @@ def test_input_is_normalised_with_clips_own_statistics(clip_b32, make_image):
     np.testing.assert_allclose(ours, (image / 255 - mean) / std, atol=1e-5)
 
 
-def test_a_place_gets_the_text_that_lies_nearest(clip_b32, make_image):
+def test_a_patch_gets_the_nearest_text(clip_b32, make_image):
     tokens = maskclip_tokens(clip_b32, clip_b32.normalise(as_pixels(make_image(1, 64, 96))))
     texts = tokens[0].flatten(0, 1)  # each patch has a text of its own
     labels = semantic_labels(tokens, texts)

@@ -41,7 +41,7 @@ def test_resnet():
     assert found == ["RN50x16", "RN50x16-quickgelu"]
 
 
-def test_what_is_no_clip_has_no_architecture(parity_json):
+def test_other_models_have_no_clip_architecture(parity_json):
     assert architectures_of_clip(shapes(parity_json("selfmask_state_dict"))) == []
     assert architectures_of_image_tower({}) == []
     assert quickgelu([]) is None

@@ -48,22 +48,22 @@ def test_tokens_keep_the_grid_and_lose_the_remainder(tower, size, request):
 
 
 def test_the_remainder_changes_nothing(vit):
-    picture = images(64, 96)
-    padded = functional.pad(picture, (0, 31, 0, 31), value=3.0)
+    image = images(64, 96)
+    padded = functional.pad(image, (0, 31, 0, 31), value=3.0)
     with torch.inference_mode():
-        torch.testing.assert_close(patch_tokens(vit, padded), patch_tokens(vit, picture))
+        torch.testing.assert_close(patch_tokens(vit, padded), patch_tokens(vit, image))
 
 
 def test_without_the_offset_positions_would_be_clips_own(vit, monkeypatch):
     # At the native size the class token must give CLIP's own image embedding, but for the offset.
-    picture = images(224, 224)
+    image = images(224, 224)
     monkeypatch.setattr("zutis_model.clip.dense._SCALE_OFFSET", 0.0)
     position = _position_embedding(vit.positional_embedding, 7, 7)
     torch.testing.assert_close(position, vit.positional_embedding, rtol=0, atol=1e-6)
     with torch.inference_mode():
         # forward_intermediates applies the final norm to all tokens, as we do.
-        native = vit.forward_intermediates(picture, indices=1, normalize_intermediates=True)
-        tokens = patch_tokens(vit, picture).permute(0, 3, 1, 2)
+        native = vit.forward_intermediates(image, indices=1, normalize_intermediates=True)
+        tokens = patch_tokens(vit, image).permute(0, 3, 1, 2)
     torch.testing.assert_close(tokens, native["image_intermediates"][0], rtol=0, atol=1e-5)
 
 
@@ -85,22 +85,22 @@ def test_a_resnets_projection_is_its_attention_pooling(resnet, monkeypatch):
 def test_values_of_one_patch_are_the_whole_block(vit):
     # With a single place and no class token, attention is the identity on the values: the last
     # block as it stands must give the same.
-    picture = images(32, 32)
+    image = images(32, 32)
     with torch.inference_mode():
-        actual = value_tokens(vit, picture)[0, 0]
+        actual = value_tokens(vit, image)[0, 0]
         inputs = {}
         hook = vit.transformer.resblocks[-1].register_forward_pre_hook(
             lambda _, arguments: inputs.update(tokens=arguments[0])
         )
-        vit.transformer(_first_tokens(vit, picture))
+        vit.transformer(_first_tokens(vit, image))
         hook.remove()
         alone = inputs["tokens"][:, 1:]
         expected = vit.ln_post(vit.transformer.resblocks[-1](alone)) @ vit.proj
     torch.testing.assert_close(actual, expected[0], rtol=0, atol=1e-5)
 
 
-def _first_tokens(vit, picture):
-    patches = vit.conv1(picture).flatten(2).transpose(1, 2)
+def _first_tokens(vit, image):
+    patches = vit.conv1(image).flatten(2).transpose(1, 2)
     tokens = torch.cat([vit.class_embedding.expand(1, 1, -1), patches], dim=1)
     return vit.ln_pre(tokens + _position_embedding(vit.positional_embedding, 1, 1))
 

@@ -1,4 +1,4 @@
-"""Models in folders, as open_clip itself reads them: the same numbers, and no network."""
+"""Models in folders: the same embeddings as open_clip's own, without a network."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def clip(folder) -> Clip:
 
 @pytest.fixture(scope="module")
 def by_open_clip(folder):
-    """open_clip's own model, picture transform and tokenizer."""
+    """open_clip's own model, image transform and tokenizer."""
     import open_clip
 
     model, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
@@ -47,7 +47,7 @@ def by_open_clip(folder):
 @pytest.fixture(scope="module")
 def photographs() -> list[Image.Image]:
     wide = skimage.data.astronaut()[:200, :450]
-    return [Image.fromarray(picture) for picture in (wide, skimage.data.coffee())]
+    return [Image.fromarray(image) for image in (wide, skimage.data.coffee())]
 
 
 def test_facts(clip):
@@ -63,10 +63,10 @@ def test_facts(clip):
     }
 
 
-def test_pictures_are_embedded_as_open_clip_does(clip, by_open_clip, photographs):
+def test_images_are_embedded_as_open_clip_does(clip, by_open_clip, photographs):
     model, transform, _ = by_open_clip
-    pixels = torch.stack([transform(picture) for picture in photographs])
-    mine = torch.stack([clip.preprocess(picture) for picture in photographs])
+    pixels = torch.stack([transform(image) for image in photographs])
+    mine = torch.stack([clip.preprocess(image) for image in photographs])
     torch.testing.assert_close(mine, pixels, rtol=0, atol=0)
     with torch.inference_mode():
         expected = model.encode_image(pixels, normalize=True)
@@ -81,7 +81,7 @@ def test_texts_are_embedded_as_open_clip_does(clip, by_open_clip):
     torch.testing.assert_close(clip.embed_prompts(PROMPTS), expected, rtol=0, atol=1e-5)
 
 
-def test_no_network_is_asked(folder, monkeypatch):
+def test_no_request_is_made(folder, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the network was asked")
 

@@ -21,7 +21,7 @@ def test_marks_and_padding(tokenizer):
     assert tokens[1].tolist() == [START, END, *[0] * 6]
 
 
-def test_the_end_is_the_largest_and_words_are_none_of_the_marks(tokenizer):
+def test_the_end_mark_is_the_largest_id_and_words_get_no_marks(tokenizer):
     tokens = tokenizer(
         ["a star and a heart", "key", "an umbrella with two cups, one bell and a gear"]
     )

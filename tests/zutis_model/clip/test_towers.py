@@ -232,7 +232,7 @@ def test_made_clip_is_small(made_clip):
     assert sum(2 * tensor.numel() for tensor in made_clip.model.state_dict().values()) < 6e6
 
 
-def test_made_clip_embeds_pictures_and_any_words(made_clip):
+def test_made_clip_embeds_images_and_any_words(made_clip):
     images = made_clip.embed_images(made_clip.preprocess(Image.new("RGB", (160, 96)))[None])
     texts = made_clip.embed_prompts(["a photo of a star.", "snow☃man", ""])
     assert images.shape == (1, 128)
@@ -244,7 +244,7 @@ def test_made_clip_embeds_pictures_and_any_words(made_clip):
 def test_made_clip_reads_a_text_alone_as_among_longer_ones(made_clip):
     texts = [
         "a star",
-        "a picture of a large red house next to a small tree on a striped background",
+        "an image of a large red house next to a small tree on a striped background",
     ]
     together = made_clip.embed_prompts(texts)
     alone = torch.cat([made_clip.embed_prompts([text]) for text in texts])

@@ -7,7 +7,7 @@ from zutis_model.encoders.patch_colours import patch_colours
 
 
 def test_means_and_deviations_of_luma():
-    """A grey picture of two columns of patches: one flat and light, one dark and striped."""
+    """A grey image of two columns of patches: one flat and light, one dark and striped."""
     pixels = np.full((16, 16, 3), 200, dtype=np.uint8)
     pixels[:, 8:] = 60
     pixels[::2, 8:] = 100
@@ -29,7 +29,7 @@ def test_chroma():
     assert found[0, 0, 1] < -0.9
 
 
-def test_any_size_and_a_plain_picture():
+def test_any_size_and_a_plain_image():
     found = patch_colours(np.full((17, 29, 3), 9, dtype=np.uint8), 5, 7)
     assert found.shape == (5, 7, 7)
     assert np.isfinite(found).all()

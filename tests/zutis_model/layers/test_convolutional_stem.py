@@ -12,22 +12,22 @@ def stem():
     return ConvolutionalStem(32).eval()
 
 
-def pictures(height, width, seed=0):
+def random_images(height, width, seed=0):
     return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (48, 64), (23, 41)])
 def test_a_token_stands_for_eight_pixels(stem, height, width):
-    assert stem(pictures(height, width)).shape == (2, 32, height // STRIDE, width // STRIDE)
+    assert stem(random_images(height, width)).shape == (2, 32, height // STRIDE, width // STRIDE)
 
 
 def test_pixels_beyond_the_last_whole_patch_are_not_seen(stem):
-    images = pictures(30, 45)
+    images = random_images(30, 45)
     assert torch.equal(stem(images), stem(images[..., :24, :40]))
 
 
-def test_a_picture_moved_by_a_patch_has_its_tokens_moved(stem):
-    images = pictures(200, 208)
+def test_an_image_moved_by_a_patch_has_its_tokens_moved(stem):
+    images = random_images(200, 208)
     here, moved = stem(images[..., :-STRIDE]), stem(images[..., STRIDE:])
     # What lies nearer to an edge than eleven tokens may see the padding there.
     inner = slice(11, -11)
@@ -38,4 +38,4 @@ def test_it_is_the_stem_of_our_vit():
     tower = load_clip("made-ViT-8", seed=0).model.visual
     assert isinstance(tower.conv1, ConvolutionalStem)
     assert patch_size(tower) == STRIDE
-    assert patch_tokens(tower, pictures(50, 33)).shape == (2, 6, 4, 160)
+    assert patch_tokens(tower, random_images(50, 33)).shape == (2, 6, 4, 160)

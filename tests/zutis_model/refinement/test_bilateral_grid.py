@@ -47,7 +47,7 @@ def test_colours_are_rounded_as_the_reference_does():
     np.testing.assert_array_equal(colour_grid.cells(colours), expected)
 
 
-def test_every_colours_cell_is_what_it_was():
+def test_every_colours_cell_is_unchanged():
     """A change of any of the 2^24, as by another processor or compiler, changes this sum."""
     cells = ColourGrid(16.0, 8.0).cells(all_colours()).astype("<u4")
     assert hashlib.sha256(cells.tobytes()).hexdigest().startswith("1eff05537da76627")

@@ -115,9 +115,9 @@ def test_is_compiled_once_for_all_kinds_of_arrays():
     image = skimage.data.chelsea()[:40, :50]
     unwritable = image.copy()
     unwritable.flags.writeable = False
-    for picture in (image, unwritable, np.asfortranarray(image), image[::-1]):
+    for view in (image, unwritable, np.asfortranarray(image), image[::-1]):
         for dtype in (bool, np.uint8, np.float32, np.float64):
-            refine_mask(picture, np.ones((40, 50), dtype))
+            refine_mask(view, np.ones((40, 50), dtype))
     assert len(bilateral_solver._conjugate_gradient.signatures) == 1
     assert len(bilateral_grid._number_vertices.signatures) == 1
     assert len(bilateral_grid._add_at.signatures) <= 2  # bytes and floats

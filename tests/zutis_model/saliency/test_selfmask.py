@@ -68,7 +68,7 @@ def test_prediction_agrees_with_the_reference(case, selfmask):
     assert np.mean(refined != expected["dts_bi"]) <= 1e-3
 
 
-def test_refinement_of_the_picture_that_the_reference_refines_is_equal(case):
+def test_refinement_of_the_image_that_the_reference_refines_is_equal(case):
     """The one recovered from the network's input; refining the original differs in some pixels."""
     image, expected, facts = case
     recovered = denormalise(as_input(image))[0].permute(1, 2, 0).numpy()

@@ -1,4 +1,4 @@
-"""SelfMask in any size: what its files tell, and what can't be built."""
+"""SelfMask of any size: sizes read from files, and sizes that are refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_file_loads_by_itself(dtype, tmp_path):
     torch.testing.assert_close(soft, network.predict(images)[0], atol=tolerance, rtol=0)
 
 
-def test_other_heads_must_be_said():
+def test_other_heads_must_be_given():
     sizes = SelfMaskSizes(width=64, encoder_layers=1, decoder_layers=1, queries=2, grid=3, heads=4)
     network = load_selfmask(sizes=sizes)
     images = torch.randn(1, 3, 24, 24)
@@ -80,7 +80,7 @@ def test_the_last_of_all_layers_is_the_output():
     assert not torch.allclose(every.mask_pred[:, 0], one.mask_pred)
 
 
-def test_what_a_state_dict_lacks_is_named():
+def test_missing_keys_of_a_state_dict_are_named():
     weights = load_selfmask(sizes=SMALL).state_dict()
     for name in ("encoder.pos_embed", "decoder.layers.1.norm3.bias"):
         lacking = {key: tensor for key, tensor in weights.items() if key != name}

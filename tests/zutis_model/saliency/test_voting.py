@@ -16,7 +16,7 @@ FRAME = ~box(5, 5, 15, 25)
 OBJECT = box(5, 5, 15, 15)
 
 
-def test_a_mask_that_spans_the_picture_is_background():
+def test_a_mask_that_spans_the_image_is_background():
     """The frame, and even a strip, whatever the others say of them."""
     vertical, horizontal = box(0, 3, 20, 6), box(9, 0, 11, 30)
     masks = np.array([FRAME, FRAME, FRAME, vertical, horizontal, OBJECT])
@@ -43,7 +43,7 @@ def test_one_candidate_wins_with_no_agreement():
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_nobody_is_left(count):
+def test_only_framing_or_empty_candidates(count):
     assert elect_salient(np.repeat(FRAME[None], count, axis=0)) is None
     assert elect_salient(np.zeros((count, 20, 30), dtype=bool)) is None
 

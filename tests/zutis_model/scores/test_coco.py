@@ -1,4 +1,4 @@
-"""COCO scores: pycocotools' own numbers, known cases, and what must not be taken quietly."""
+"""COCO scores: equal to pycocotools', known cases, and refused input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def box(size: tuple[int, int], y: int, x: int, height: int, width: int) -> dict[
     return encode(mask)
 
 
-def truth(image_id: int, category_id: int, rle: dict[str, Any], *, crowd: int = 0) -> dict:
+def annotation(image_id: int, category_id: int, rle: dict[str, Any], *, crowd: int = 0) -> dict:
     return {
         "image_id": image_id,
         "category_id": category_id,
@@ -51,9 +51,9 @@ def predicted(image_id: int, category_id: int, rle: dict[str, Any], score: float
 
 
 def random_case(seed: int) -> tuple[list[dict], list[dict], list[dict]]:
-    """Images, truths and predictions of all sizes, with crowds, misses and false alarms."""
+    """Images, annotations and predictions of all sizes, with crowds, misses and false alarms."""
     rng = np.random.default_rng(seed)
-    images, truths, predictions = [], [], []
+    images, annotations, predictions = [], [], []
     for image_id in (7, 3, 11, 20, 21):
         size = (int(rng.integers(150, 220)), int(rng.integers(150, 220)))
         images.append({"id": image_id, "height": size[0], "width": size[1]})
@@ -61,7 +61,7 @@ def random_case(seed: int) -> tuple[list[dict], list[dict], list[dict]]:
             side = int(rng.choice([12, 40, 120]))
             y, x = (int(rng.integers(0, edge - side)) for edge in size)
             category = int(rng.integers(1, K))  # the last one has no object
-            truths.append(truth(image_id, category, box(size, y, x, side, side),
+            annotations.append(annotation(image_id, category, box(size, y, x, side, side),
                                 crowd=int(rng.random() < 0.15)))  # fmt: skip
             for _ in range(rng.integers(0, 3)):
                 dy, dx = (int(d) for d in rng.integers(0, side // 4 + 1, 2))
@@ -74,12 +74,12 @@ def random_case(seed: int) -> tuple[list[dict], list[dict], list[dict]]:
             predictions.append(
                 predicted(image_id, guess, box(size, y, x, 30, 25), float(rng.random()))
             )
-    return images, truths, predictions
+    return images, annotations, predictions
 
 
 def by_pycocotools(
     images: list[dict],
-    truths: list[dict],
+    annotations: list[dict],
     predictions: list[dict],
     category_ids: list[int] | None = None,
     *,
@@ -92,7 +92,7 @@ def by_pycocotools(
             "images": images,
             "categories": [{"id": k} for k in range(1, K + 1)],
             "annotations": [
-                {**row, "id": n} for n, row in enumerate(copy.deepcopy(truths), start=1)
+                {**row, "id": n} for n, row in enumerate(copy.deepcopy(annotations), start=1)
             ],
         }
         ground_truth.createIndex()
@@ -154,10 +154,10 @@ LEFT, RIGHT = box(SIZE, 5, 5, 20, 20), box(SIZE, 5, 28, 20, 20)
 
 
 def test_perfect_masks_score_one() -> None:
-    truths = [truth(1, 1, LEFT), truth(1, 2, RIGHT), truth(2, 1, RIGHT)]
+    annotations = [annotation(1, 1, LEFT), annotation(1, 2, RIGHT), annotation(2, 1, RIGHT)]
     predictions = [predicted(1, 1, LEFT, 0.9), predicted(1, 2, RIGHT, 0.1),
                    predicted(2, 1, RIGHT, 0.5)]  # fmt: skip
-    scores = evaluate_instances(IMAGES, truths, predictions, 2).scores()
+    scores = evaluate_instances(IMAGES, annotations, predictions, 2).scores()
     assert (scores.ap, scores.ap50, scores.ap75, scores.ar_100) == (1, 1, 1, 1)
     assert scores.ap_small == 1
     assert math.isnan(scores.ap_large)
@@ -167,13 +167,13 @@ def test_a_case_by_hand() -> None:
     """Two objects, found by the predictions of rank 1 and 3: precision 1 up to recall 1/2, that
     is at 51 of the 101 levels, and 2/3 at the other 50. The first fits with an IoU of 0.8: right
     at the thresholds 0.5 to 0.8, seven of ten."""
-    truths = [truth(1, 1, LEFT), truth(2, 1, LEFT)]
+    annotations = [annotation(1, 1, LEFT), annotation(2, 1, LEFT)]
     predictions = [
         predicted(1, 1, box(SIZE, 5, 5, 20, 16), 0.9),
         predicted(1, 1, RIGHT, 0.8),
         predicted(2, 1, LEFT, 0.7),
     ]
-    scores = evaluate_instances(IMAGES, truths, predictions, 1).scores()
+    scores = evaluate_instances(IMAGES, annotations, predictions, 1).scores()
     loose = (51 * 1 + 50 * 2 / 3) / 101
     # At the other three only the third is right: precision 1/3 up to recall 1/2.
     strict = (51 * 1 / 3) / 101
@@ -184,21 +184,21 @@ def test_a_case_by_hand() -> None:
 
 
 def test_a_prediction_in_a_crowd_is_neither_right_nor_wrong() -> None:
-    truths = [truth(1, 1, LEFT), truth(1, 1, RIGHT, crowd=1)]
+    annotations = [annotation(1, 1, LEFT), annotation(1, 1, RIGHT, crowd=1)]
     predictions = [predicted(1, 1, box(SIZE, 8, 30, 9, 9), 0.9), predicted(1, 1, LEFT, 0.5)]
-    assert evaluate_instances(IMAGES, truths, predictions, 1).scores().ap == pytest.approx(1)
-    truths[1]["iscrowd"] = 0
-    assert evaluate_instances(IMAGES, truths, predictions, 1).scores().ap < 0.5
+    assert evaluate_instances(IMAGES, annotations, predictions, 1).scores().ap == pytest.approx(1)
+    annotations[1]["iscrowd"] = 0
+    assert evaluate_instances(IMAGES, annotations, predictions, 1).scores().ap < 0.5
 
 
 def test_a_prediction_in_an_image_without_objects_is_wrong() -> None:
-    truths = [truth(1, 1, LEFT)]
+    annotations = [annotation(1, 1, LEFT)]
     predictions = [predicted(2, 1, LEFT, 0.9), predicted(1, 1, LEFT, 0.5)]
-    assert evaluate_instances(IMAGES, truths, predictions, 1).scores().ap == pytest.approx(0.5)
+    assert evaluate_instances(IMAGES, annotations, predictions, 1).scores().ap == pytest.approx(0.5)
 
 
 def test_without_predictions_nothing_is_found() -> None:
-    scores = evaluate_instances(IMAGES, [truth(1, 1, LEFT)], [], 1).scores()
+    scores = evaluate_instances(IMAGES, [annotation(1, 1, LEFT)], [], 1).scores()
     assert (scores.ap, scores.ar_100) == (0, 0)
 
 
@@ -213,13 +213,16 @@ def test_boxes_of_predictions_do_not_decide_their_size() -> None:
     images = [{"id": 1, "height": 200, "width": 200}]
     rows, columns = np.ogrid[:200, :200]
     line = encode((rows == columns) & (rows < 120))
-    truths = [truth(1, 1, box(size, 130, 20, 50, 50)), truth(1, 1, box(size, 150, 150, 20, 20))]
+    annotations = [
+        annotation(1, 1, box(size, 130, 20, 50, 50)),
+        annotation(1, 1, box(size, 150, 150, 20, 20)),
+    ]
     predictions = [
         {**predicted(1, 1, line, 0.9), "bbox": [0, 0, 120, 120]},
-        predicted(1, 1, truths[0]["segmentation"], 0.8),
-        predicted(1, 1, truths[1]["segmentation"], 0.7),
+        predicted(1, 1, annotations[0]["segmentation"], 0.8),
+        predicted(1, 1, annotations[1]["segmentation"], 0.7),
     ]
-    scores = evaluate_instances(images, truths, predictions, 1).scores()
+    scores = evaluate_instances(images, annotations, predictions, 1).scores()
     assert scores.ap_medium == pytest.approx(1)
     assert scores.ap_small == pytest.approx(0.5)
 
@@ -233,33 +236,33 @@ def test_nothing_is_printed_and_nothing_given_is_changed(capsys: pytest.CaptureF
 
 
 def test_the_order_of_images_changes_nothing() -> None:
-    images, truths, predictions = random_case(3)
-    scores = evaluate_instances(images, truths, predictions, K).scores()
-    again = evaluate_instances(images[::-1], truths[::-1], predictions[::-1], K).scores()
+    images, annotations, predictions = random_case(3)
+    scores = evaluate_instances(images, annotations, predictions, K).scores()
+    again = evaluate_instances(images[::-1], annotations[::-1], predictions[::-1], K).scores()
     assert dataclasses.astuple(again) == pytest.approx(dataclasses.astuple(scores), nan_ok=True)
 
 
 @pytest.mark.parametrize(
-    ("images", "truths", "predictions", "message"),
+    ("images", "annotations", "predictions", "message"),
     [
         ([], [], [], "images must not be empty"),
         (IMAGES * 2, [], [], "got 1 twice"),
-        (IMAGES, [truth(9, 1, LEFT)], [], "truths must be of the images, got image_id 9"),
+        (IMAGES, [annotation(9, 1, LEFT)], [], "annotations must be of the images, got image_id 9"),
         (IMAGES, [], [predicted(9, 1, LEFT, 0.5)], "predictions must be of the images"),
-        (IMAGES, [truth(1, 3, LEFT)], [], r"truths must have categories in 1..2, got 3"),
+        (IMAGES, [annotation(1, 3, LEFT)], [], r"annotations must have categories in 1..2, got 3"),
         (IMAGES, [], [predicted(1, 0, LEFT, 0.5)], r"categories in 1..2, got 0"),
         (IMAGES, [], [predicted(1, 1, box((50, 40), 0, 0, 5, 5), 0.5)], r"size \[40, 50\], got"),
         (IMAGES, [], [predicted(1, 1, LEFT, math.nan)], "finite scores, got nan"),
     ],
 )
 def test_input_that_does_not_fit_is_refused(
-    images: list[dict], truths: list[dict], predictions: list[dict], message: str
+    images: list[dict], annotations: list[dict], predictions: list[dict], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        evaluate_instances(images, truths, predictions, 2)
+        evaluate_instances(images, annotations, predictions, 2)
 
 
 def test_unknown_categories_have_no_scores() -> None:
-    evaluation = evaluate_instances(IMAGES, [truth(1, 1, LEFT)], [], 2)
+    evaluation = evaluate_instances(IMAGES, [annotation(1, 1, LEFT)], [], 2)
     with pytest.raises(ValueError, match=r"category_ids must be in 1..2, got 3"):
         evaluation.scores([3])

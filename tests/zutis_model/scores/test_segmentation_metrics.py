@@ -189,7 +189,7 @@ def test_mask_iou_of_single_and_unusual_masks():
         (np.zeros(2, dtype=bool), np.zeros(2, dtype=bool)),
     ],
 )
-def test_mask_iou_refuses_what_are_no_masks(a, b):
+def test_mask_iou_refuses_other_arrays(a, b):
     with pytest.raises(ValueError, match=r"must be bool|differ in shape"):
         mask_iou(a, b)
 

@@ -87,49 +87,49 @@ def test_unknown_architecture():
 
 
 def test_pairs_are_unit_rows_that_training_can_reach(model):
-    pictures = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     tokens = make_tokenizer(ARCHITECTURE)(["a star", "a heart on paper"])
-    images, texts = embed_pairs(model, pictures, tokens)
-    for embeddings in (images, texts):
+    image_rows, text_rows = embed_pairs(model, images, tokens)
+    for embeddings in (image_rows, text_rows):
         assert embeddings.shape == (2, 128)
         torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(2))
-    contrastive_loss(images, texts, model.logit_scale.exp()).backward()
+    contrastive_loss(image_rows, text_rows, model.logit_scale.exp()).backward()
     unreached = [name for name, p in model.named_parameters() if p.grad is None]
     assert unreached == []
 
 
-def test_each_picture_of_a_mosaic_has_an_embedding_of_its_own(model):
-    """The order of pictures is kept, and a picture is what its own tokens say."""
+def test_each_image_of_a_mosaic_has_an_embedding_of_its_own(model):
+    """The order of images is kept, and an image is what its own tokens say."""
     larger = new_clip(ARCHITECTURE, 0, image_size=64)
-    pictures = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
+    images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
     tokens = make_tokenizer(ARCHITECTURE)(["a star"] * 8)
-    changed = pictures.clone()
+    changed = images.clone()
     changed[5] = 0
     with torch.no_grad():
-        before, _ = embed_pairs(larger, pictures, tokens, tiles=2)
+        before, _ = embed_pairs(larger, images, tokens, tiles=2)
         after, _ = embed_pairs(larger, changed, tokens, tiles=2)
     moved = (after - before).norm(dim=-1)
     assert moved[:4].max() < 1e-5  # another mosaic
     assert moved.argmax() == 5
 
 
-def test_a_mosaic_is_the_pictures_side_by_side():
+def test_a_mosaic_is_the_images_side_by_side():
     larger = new_clip(ARCHITECTURE, 0, image_size=64)
-    pictures = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     tokens = make_tokenizer(ARCHITECTURE)(["a star"] * 4)
-    above, below = (torch.cat([pictures[i], pictures[i + 1]], dim=2) for i in (0, 2))
+    above, below = (torch.cat([images[i], images[i + 1]], dim=2) for i in (0, 2))
     mosaic = torch.cat([above, below], dim=1)[None]
-    images = normalise(mosaic, larger.visual.image_mean, larger.visual.image_std)
+    normalised = normalise(mosaic, larger.visual.image_mean, larger.visual.image_std)
     with torch.no_grad():
-        embedded, _ = embed_pairs(larger, pictures, tokens, tiles=2)
-        whole = project(larger.visual, patch_tokens(larger.visual, images))[0]
+        embedded, _ = embed_pairs(larger, images, tokens, tiles=2)
+        whole = project(larger.visual, patch_tokens(larger.visual, normalised))[0]
     expected = F.normalize(whole[:4, 4:].mean(dim=(0, 1)), dim=-1)
     torch.testing.assert_close(embedded[1], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_mosaics_that_can_not_be_made(model):
     tokens = make_tokenizer(ARCHITECTURE)(["a star"] * 3)
-    with pytest.raises(ValueError, match="multiple of 4 pictures, got 3"):
+    with pytest.raises(ValueError, match="multiple of 4 images, got 3"):
         embed_pairs(model, torch.zeros((3, 3, 16, 16), dtype=torch.uint8), tokens, tiles=2)
 
 

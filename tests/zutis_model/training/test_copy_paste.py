@@ -1,4 +1,4 @@
-"""Views of pictures and the canvas: what is seen, and what pasting does to labels and instances."""
+"""Views of images and the canvas: crops, and pasted objects in labels and instances."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ def crop(height, width, *, scale=1.0, fill_first=(False, False), offset=(0.0, 0.
     return view(height, width, S, scale=scale, fill_first=fill_first, offset=offset)
 
 
-def test_a_larger_picture_fills_the_crop():
+def test_a_larger_image_fills_the_crop():
     first = crop(100, 50)
     last = crop(100, 50, offset=(0.9999, 0.9999))
-    assert first.picture == last.picture == Box(0, 0, S, S)
-    assert first.in_scaled_image(first.picture) == Box(0, 0, S, S)
-    assert last.in_scaled_image(last.picture) == Box(100 - S, 50 - S, 100, 50)
+    assert first.image == last.image == Box(0, 0, S, S)
+    assert first.in_scaled_image(first.image) == Box(0, 0, S, S)
+    assert last.in_scaled_image(last.image) == Box(100 - S, 50 - S, 100, 50)
 
 
-def test_all_offsets_of_a_larger_picture_are_equally_likely():
+def test_all_offsets_of_a_larger_image_are_equally_likely():
     starts = [crop(34, 40, offset=(u, 0)).top for u in (np.arange(300) + 0.5) / 300]
     assert np.bincount(starts).tolist() == [100, 100, 100]
 
 
-def test_a_smaller_picture_is_filled_up_before_or_after():
-    assert crop(10, 20).picture == Box(0, 0, 10, 20)
-    assert crop(10, 20, fill_first=(True, False)).picture == Box(S - 10, 0, S, 20)
-    assert crop(10, 20, fill_first=(True, True)).picture == Box(S - 10, S - 20, S, S)
+def test_a_smaller_image_is_filled_up_before_or_after():
+    assert crop(10, 20).image == Box(0, 0, 10, 20)
+    assert crop(10, 20, fill_first=(True, False)).image == Box(S - 10, 0, S, 20)
+    assert crop(10, 20, fill_first=(True, True)).image == Box(S - 10, S - 20, S, S)
     wide = crop(10, 50, fill_first=(True, True), offset=(0.9999, 0.9999))
-    assert wide.picture == Box(S - 10, 0, S, S)
-    assert wide.in_scaled_image(wide.picture) == Box(0, 50 - S, 10, 50)
+    assert wide.image == Box(S - 10, 0, S, S)
+    assert wide.in_scaled_image(wide.image) == Box(0, 50 - S, 10, 50)
 
 
 def test_sizes_are_cut_off_and_never_empty():

@@ -1,4 +1,4 @@
-"""Muon on any CPU: the same steps, whether or not it multiplies bfloat16 by itself."""
+"""Muon on any CPU: equal steps with and without hardware products of bfloat16."""
 
 from __future__ import annotations
 

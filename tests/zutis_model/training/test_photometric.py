@@ -24,52 +24,52 @@ NOTHING = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
 
 
 @pytest.fixture
-def picture(make_image) -> Image.Image:
+def image(make_image) -> Image.Image:
     """Of rather saturated colours, so that operations cut off at both ends."""
     pixels = make_image(3, 61, 83).astype(np.float64)
     return Image.fromarray(np.clip((pixels - 128) * 2 + 128, 0, 255).astype(np.uint8))
 
 
-def planes(picture: Image.Image) -> np.ndarray:
-    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+def planes(image: Image.Image) -> np.ndarray:
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
 def whole(pixels: np.ndarray) -> ColourContext:
     return ColourContext(pixels.reshape(3, 1, -1).copy(), np.ones(pixels[0].size))
 
 
-def jittered(picture: Image.Image, order=ORDER, **changes: float) -> np.ndarray:
-    pixels = planes(picture)
+def jittered(image: Image.Image, order=ORDER, **changes: float) -> np.ndarray:
+    pixels = planes(image)
     jitter_colours(pixels, ColourJitter(order=order, **(NOTHING | changes)), whole(pixels))
     return pixels
 
 
-def by_torchvision(picture: Image.Image, order=ORDER, **changes: float) -> np.ndarray:
+def by_torchvision(image: Image.Image, order=ORDER, **changes: float) -> np.ndarray:
     for name in order:
         if name in changes:
-            picture = getattr(F, f"adjust_{name}")(picture, changes[name])
-    return planes(picture)
+            image = getattr(F, f"adjust_{name}")(image, changes[name])
+    return planes(image)
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
 @pytest.mark.parametrize("factor", [0.2, 0.77, 1.0, 1.31, 1.8])
-def test_factors_are_torchvisions_to_the_bit(picture, name, factor):
-    expected = by_torchvision(picture, **{name: factor})
-    np.testing.assert_array_equal(jittered(picture, **{name: factor}), expected)
+def test_factors_are_torchvisions_to_the_bit(image, name, factor):
+    expected = by_torchvision(image, **{name: factor})
+    np.testing.assert_array_equal(jittered(image, **{name: factor}), expected)
 
 
 @pytest.mark.parametrize("order", permutations(ORDER[:3]))
-def test_factors_in_any_order_are_torchvisions_to_the_bit(picture, order):
+def test_factors_in_any_order_are_torchvisions_to_the_bit(image, order):
     changes = {"brightness": 1.6, "contrast": 0.4, "saturation": 1.7}
-    expected = by_torchvision(picture, order, **changes)
-    np.testing.assert_array_equal(jittered(picture, (*order, "hue"), **changes), expected)
+    expected = by_torchvision(image, order, **changes)
+    np.testing.assert_array_equal(jittered(image, (*order, "hue"), **changes), expected)
 
 
 @pytest.mark.parametrize("turn", [-0.5, -0.2, -0.07, 0.03, 0.2, 0.5])
-def test_hue_is_torchvisions_before_rounding(picture, turn):
-    # Of tensors of numbers: its way with pictures goes through PIL's HSV, which has 256 hues only.
-    expected = 255 * F.adjust_hue(F.to_tensor(picture), turn).numpy()
-    difference = np.abs(jittered(picture, hue=turn) - expected)
+def test_hue_is_torchvisions_before_rounding(image, turn):
+    # Of tensors of numbers: its way with images goes through PIL's HSV, which has 256 hues only.
+    expected = 255 * F.adjust_hue(F.to_tensor(image), turn).numpy()
+    difference = np.abs(jittered(image, hue=turn) - expected)
     assert difference.max() <= 1.01
 
 
@@ -82,15 +82,15 @@ def test_hue_turns_primary_colours():
     assert pixels[:, 0].T.tolist() == expected
 
 
-def test_no_change_changes_nothing(picture):
-    np.testing.assert_array_equal(jittered(picture), planes(picture))
+def test_no_change_changes_nothing(image):
+    np.testing.assert_array_equal(jittered(image), planes(image))
 
 
-def test_contrast_is_about_the_mean_of_the_whole_as_it_is_by_then(picture):
+def test_contrast_is_about_the_mean_of_the_whole_as_it_is_by_then(image):
     changes = {"brightness": 1.5, "contrast": 0.3}
-    expected = by_torchvision(picture, **changes)[:, 10:30, 40:60]
-    part = planes(picture)[:, 10:30, 40:60].copy()
-    context = whole(planes(picture))
+    expected = by_torchvision(image, **changes)[:, 10:30, 40:60]
+    part = planes(image)[:, 10:30, 40:60].copy()
+    context = whole(planes(image))
     before = context.colours.copy()
     jitter_colours(part, ColourJitter(order=ORDER, **(NOTHING | changes)), context)
     np.testing.assert_array_equal(part, expected)
@@ -103,16 +103,16 @@ def test_weights_of_a_context():
     assert ColourContext(colours, np.array([1.0, 0.0])).mean_grey() == 10
 
 
-def test_grey_is_torchvisions_to_the_bit(picture):
-    pixels = planes(picture)
+def test_grey_is_torchvisions_to_the_bit(image):
+    pixels = planes(image)
     make_grey(pixels)
-    expected = F.rgb_to_grayscale(picture, num_output_channels=3)
+    expected = F.rgb_to_grayscale(image, num_output_channels=3)
     np.testing.assert_array_equal(pixels, planes(expected))
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.5, 1.3, 2.0])
-def test_few_taps_blur_as_39_do(picture, sigma):
-    pixels = planes(picture)
+def test_few_taps_blur_as_39_do(image, sigma):
+    pixels = planes(image)
     radius = blur_radius(sigma, 19)
     assert radius <= 8
     expected = [

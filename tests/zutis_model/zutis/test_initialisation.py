@@ -1,4 +1,4 @@
-"""A network before its training: what comes of CLIP, and what is drawn."""
+"""A network before training: the parts from CLIP, and the random ones."""
 
 import pytest
 import torch

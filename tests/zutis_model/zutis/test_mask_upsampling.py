@@ -1,4 +1,4 @@
-"""Masks of upsampled proposals: those that PyTorch's interpolation gives."""
+"""Masks of upsampled proposals: equal to those of PyTorch's interpolation."""
 
 from __future__ import annotations
 
