@@ -2,8 +2,8 @@
 
 One part of a scan's plan goes through the real stage: read, hash, decode, preprocess, embed,
 publish. Before and after it, on the same cores and the same photographs, decoding alone,
-preprocessing alone and the forward pass alone are measured. Overhead is what is left of the
-stage's time after decoding and forward pass; preprocessing counts as overhead.
+preprocessing alone and the forward pass alone are measured. Overhead is the stage's remaining time
+after decoding and forward pass; preprocessing counts as overhead.
 
 The stage decodes while the model computes, so clock time alone could be too favourable: the
 share is also given in processor time, where nothing overlaps.

@@ -8,7 +8,7 @@ upsampled, the reference doesn't (`--filled`). Categories, scores, masks, boxes 
 agree (the reference's order of categories is that of a set: its records are brought into ours, by
 score and then category). The limit is for the default, hard suppression.
 
-Semantic maps: as many names as ImageNet-S has. Ours upsamples some categories at a time, the
+Semantic maps: as many categories as ImageNet-S has. Ours upsamples some categories at a time, the
 baseline all at once. Labels must agree.
 
 Medians are compared. Times are processor times: with one thread they equal clock times on an idle

@@ -1,7 +1,7 @@
 """Memory and time of scanning, indexing and retrieving from a million records.
 
 A table of a million addresses goes through the real scan. Another process then publishes artifacts
-as `embed_images` makes of its parts, and `embed_text` of the names, with random unit rows:
+as `embed_images` makes of its parts, and `embed_text` of the categories, with random unit rows:
 nothing is decoded and no model is loaded. This process indexes, searches and retrieves through the
 real stages, and reports its peak memory after each step.
 """
@@ -60,10 +60,10 @@ def make_table(path: Path, records: int) -> None:
             writer.write_table(pa.table(rows, schema))
 
 
-def publish_made_inputs(root: str, plan: ArtifactRef, names: int, seed: int) -> list[Any]:
-    """Publish made rows of a plan's images and of names; returns a `TextRow` for each name."""
+def publish_made_inputs(root: str, plan: ArtifactRef, categories: int, seed: int) -> list[Any]:
+    """Publish random rows for a plan's images and for categories; a `TextRow` for each category."""
     publish_embeddings(root, plan, seed)
-    return publish_texts(root, names, seed + 1)
+    return publish_texts(root, categories, seed + 1)
 
 
 def publish_embeddings(root: str, plan: ArtifactRef, seed: int) -> None:
@@ -154,8 +154,8 @@ def _publish_part(
         )  # fmt: skip
 
 
-def publish_texts(root: str, names: int, seed: int) -> list[Any]:
-    """Publish text rows of made names; returns a `TextRow` for each."""
+def publish_texts(root: str, categories: int, seed: int) -> list[Any]:
+    """Publish random text rows for categories; returns a `TextRow` for each."""
     import numpy as np
     import pyarrow as pa
 
@@ -167,15 +167,15 @@ def publish_texts(root: str, names: int, seed: int) -> list[Any]:
     from tasks.stage.layout import EMBEDDINGS, TEXTS
 
     store, config = ArtifactStore(root), _text_config()
-    texts = tuple(embed_text.Text((f"a photo of a thing number {n}.",)) for n in range(names))
+    texts = tuple(embed_text.Text((f"a photo of a thing number {n}.",)) for n in range(categories))
     ids = [text.text_id for text in texts]
     with store.attempt(embed_text.locate(config, embed_text.Inputs(texts), store)) as attempt:
         with attempt.create(TEXTS) as file:
             prompts = [list(text.prompts) for text in texts]
             write_parquet(pa.table({"text_id": ids, "prompts": prompts}), file)
         with attempt.create(EMBEDDINGS) as file:
-            write_embeddings(_unit_rows(np.random.default_rng(seed), names), file)
-        counts = {"texts": names, "logit_scale": 100.0}
+            write_embeddings(_unit_rows(np.random.default_rng(seed), categories), file)
+        counts = {"texts": categories, "logit_scale": 100.0}
         made = store.publish(attempt, config.recipe, counts=counts)
     return [TextRow(text_id, made.key) for text_id in ids]
 
@@ -195,7 +195,7 @@ class Steps:
         return result
 
 
-def measure(folder: Path, records: int, names: int, k: int, seed: int) -> tuple[Steps, dict]:
+def measure(folder: Path, records: int, categories: int, k: int, seed: int) -> tuple[Steps, dict]:
     """Scan, index, search and retrieve; the figures, and the counts of the stages."""
     steps = Steps()
     steps.run("import", _import_stages)
@@ -210,13 +210,13 @@ def measure(folder: Path, records: int, names: int, k: int, seed: int) -> tuple[
         "scan",
         lambda: scan.run(scan.Config(source=str(table)), scan.Inputs(), store, SilentProgress()),
     )
-    texts = in_fresh_process(publish_made_inputs, store.root, plan.ref, names, seed)
+    texts = in_fresh_process(publish_made_inputs, store.root, plan.ref, categories, seed)
     index = steps.run("index", lambda: _index(plan))
     search = steps.run("search", lambda: _search(index, texts, k))
     found = steps.run("retrieve", lambda: _retrieve(index, texts, search))
     steps.run("scan again, nothing new", lambda: _scan_again(table, plan))
     assert index.counts["images"] == records, index.counts
-    assert found.counts["rows"] == names * k, found.counts
+    assert found.counts["rows"] == categories * k, found.counts
     return steps, {"index": index.counts, "retrieve": found.counts}
 
 

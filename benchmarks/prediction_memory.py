@@ -56,8 +56,8 @@ class _WithScene:
 
         from zutis_model.zutis.network import ZutisOutput
 
-        said = self._network(images)
-        shape = said.mask_logits.shape[-2:]
+        output = self._network(images)
+        shape = output.mask_logits.shape[-2:]
         assert shape == self._scene.mask_proposals.shape[-2:], shape
         return ZutisOutput(
             mask_logits=torch.logit(self._scene.mask_proposals, eps=1e-6)[:, None],
@@ -76,7 +76,7 @@ def enlarge(photograph: Path, megapixels: float, out: Path) -> None:
 
 
 def measure(
-    path: Path, architecture: str, names: int, suppression: Literal["hard", "none"]
+    path: Path, architecture: str, categories: int, suppression: Literal["hard", "none"]
 ) -> dict[str, Any]:
     """Peak memory of a prediction in MB, the memory before it, its seconds, and its digest."""
     from PIL import Image
@@ -93,12 +93,14 @@ def measure(
     network = load_network(checkpoint, device="cpu", precision="float32")
     queries = len(network.query_embed)
     # Whole tokens, of which the network makes two by two of each.
-    size = Size(16 * (seen[0] // 16), 16 * (seen[1] // 16), queries, queries, _OBJECTS, names + 1)
+    size = Size(
+        16 * (seen[0] // 16), 16 * (seen[1] // 16), queries, queries, _OBJECTS, categories + 1
+    )
     scene = make_scene(size, seed=0)
     segmenter = ZutisSegmenter(
         _WithScene(network, scene),  # type: ignore[arg-type]
         scene.text_embeddings,
-        tuple(f"name {number}" for number in range(names)),
+        tuple(f"name {number}" for number in range(categories)),
         settings=InstanceSettings(suppression=suppression),
     )
     before = memory_mb()

@@ -52,7 +52,7 @@ class Assumptions:
     """Assumptions that are not measured here; every field is an option of the command.
 
     Attributes:
-        categories, per_category: of the vocabulary; together they bound what is masked.
+        categories, per_category: of the vocabulary; together they bound the masked images.
         image_bytes: of an image, on average.
         dimensions: of an embedding; 512 for ViT-B/32, 768 for ViT-L/14.
         cpu_workers: two-core workers, each as fast as the machine of the results.

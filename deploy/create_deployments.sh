@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make the work pools, the deployments of prefect.yaml and the automation that finds dead runs.
-# Safe to run again: what is there stays, and deployments become those of this version.
+# Safe to run again: existing pools stay, and deployments are updated to this version.
 set -eu
 : "${ZUTIS_STORE:?say where artifacts are kept: ZUTIS_STORE=/srv/zutis/store}"
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Write .env for docker-compose.yml: passwords that nobody can guess, readable by you alone.
+# Write .env for docker-compose.yml: random passwords, readable by you alone.
 #
 #     deploy/make_env.sh CORPUS [FILE]
 #

@@ -84,7 +84,7 @@ def _try_all(services: NativeServices) -> None:
 
 
 def _try_runs(services: NativeServices) -> None:
-    """A build in one pool, and the same in the other: cached, since they share what is stored."""
+    """A build in one pool, and the same in the other: cached, since they share the store."""
     _say("built in pool cpu", _build(services, "build-pseudolabels", {}))
     store = services.place("worker-cpu", "/data/store")
     if not list(store.glob("assemble_dataset/*/manifest.json")):

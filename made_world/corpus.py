@@ -57,7 +57,7 @@ def write_corpus(folder: Path, seed: int, count: int, kinds: Sequence[str] = KIN
     """Write a corpus of `count` files and its ground truth.
 
     About 2 % are near-duplicates of others and, from 300 files up, at least one each is cut off,
-    a web page, and empty. File names say nothing about the content.
+    a web page, and empty. File names don't reveal the content.
 
     Raises:
         ValueError: `count` is below 1, or a kind is unknown.

@@ -46,7 +46,7 @@ FORBIDDEN_CALLS = {
     "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput",
     "shutil.unpack_archive", "tempfile.mktemp", "eval", "exec",
 }  # fmt: skip
-# Of whatever object: tars and zips write members by their own names.
+# Of any object: tars and zips write members by their own names.
 FORBIDDEN_METHODS = {"extractall", "extract"}
 FORBIDDEN_KEYWORDS = {
     ("shell", True), ("allow_pickle", True), ("trust_remote_code", True), ("verify", False),
@@ -314,9 +314,9 @@ def test_a_build_prints_no_secret(option, tmp_path, capsys, caplog, fake_clip):
     options |= {option: f"memory://user:{SECRET}@host/x"}
     words = [word for pair in options.items() for word in pair]
     assert exit_code_of(lambda: app(["build", *words])) == 2
-    told = capsys.readouterr()
-    assert "carries a password" in told.err
-    assert SECRET not in told.out + told.err + caplog.text
+    printed = capsys.readouterr()
+    assert "carries a password" in printed.err
+    assert SECRET not in printed.out + printed.err + caplog.text
     assert not list(tmp_path.rglob("manifest.json"))
 
 

@@ -19,8 +19,8 @@ class Part:
     Attributes:
         role: whose colour it is filled with.
         outlines: filled polygons.
-        holes: polygons through which one sees what is behind the object.
-        within: whether the part is seen only on the last part before it that is not `within` one.
+        holes: polygons through which the background is visible.
+        within: whether the part is visible only on the last part before it that is not `within`.
     """
 
     role: Role

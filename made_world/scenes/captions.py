@@ -51,10 +51,10 @@ def caption(image: MadeImage, seed: int, number: int) -> str:
     rng = Rng(seed, number, _STREAM)
     if not image.objects:
         return rng.one_of(_NOTHING).format(_ground(rng, image))
-    told = _things(rng, image.objects)
+    text = _things(rng, image.objects)
     if rng.chance(0.35):
-        told += f" {_behind(rng, image)}"
-    return rng.one_of(_FRAMES).format(told)
+        text += f" {_behind(rng, image)}"
+    return rng.one_of(_FRAMES).format(text)
 
 
 def plural(kind: str) -> str:

@@ -192,7 +192,7 @@ def _lay_on(
     light: Light,
     others: Sequence[_Look],
 ) -> _Look:
-    """Colour an object unlike what is around it, and put it and its shadow on the canvas."""
+    """Colour an object unlike its surroundings, and put it and its shadow on the canvas."""
     cutout, size = sprite.cutout, (canvas.shape[0], canvas.shape[1])
     at = place(*corner, cutout.coverage.shape, size)
     kind = kind_named(sprite.kind)

@@ -63,7 +63,7 @@ class Arrangement:
         size: (height, width).
         centred: whether objects are nearer the middle than the edges, as people point cameras.
         visible: the visible pixels of each so far.
-        whole: number of pixels of each, what is hidden or outside included.
+        whole: number of pixels of each, hidden and outside ones included.
     """
 
     size: tuple[int, int]

@@ -203,8 +203,8 @@ def _is_address(text: str) -> bool:
 
 
 def _normal_address(uri: str) -> str | None:
-    """One spelling for each address, without query and last slash; None where it may lead
-    elsewhere than it says."""
+    """One spelling for each address, without query and last slash; None where it may lead to
+    another place than its text."""
     protocol = protocol_of(uri)
     rest = uri.partition("://")[2]
     is_web = protocol in _DEFAULT_PORTS

@@ -48,7 +48,7 @@ class RequiredPath:
         return None
 
     def missing(self, folder: Path, *, counting: bool) -> str | None:
-        """What is missing, for people; None if nothing is."""
+        """The missing part, for messages; None if nothing is missing."""
         place = self.find(folder)
         if place is None:
             return str(folder / self.path)
@@ -65,13 +65,13 @@ class Benchmark:
     """A published data set.
 
     Attributes:
-        name: what `open_evaluation_set` takes.
-        what: one line for people.
+        name: its spec for `open_evaluation_set`.
+        what: one line of description.
         folders: its place below the folder of all data, as published and as the ZUTIS
             reference has it; the one with the fewest missing parts is used.
         requires: its files and folders.
         images: number of images that it is scored on, as published.
-        sources: addresses to get it from, and what to do with it.
+        sources: addresses to get it from, with instructions.
         reader: opens it, given its own folder.
     """
 

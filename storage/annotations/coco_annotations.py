@@ -270,7 +270,7 @@ def _plain(annotation: Annotation) -> Any:
 
 
 def _rle(annotation: Annotation, size: tuple[int, int]) -> Rle:
-    """The annotation's mask, whichever of COCO's three encodings it is in."""
+    """The annotation's mask, from any of COCO's three encodings."""
     from pycocotools import mask as coco_mask
 
     height, width = size

@@ -11,7 +11,7 @@ Own data, as `folder:IMAGES+LABELS+NAMES`:
 beside it.
 
 With one name, maps that have 0 and the highest value and nowhere a 1 are binary masks, as many
-tools write them: the highest value is the object then, and the set's `notes` say so.
+tools write them: the highest value is the object then, and the set's `notes` mention it.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def unpin(store: ArtifactStore, ref: ArtifactRef) -> None:
 def pinned(store: ArtifactStore) -> list[ArtifactRef]:
     """All pinned artifacts, by stage and key; some of them may not exist.
 
-    The names of the files say it all, so that a damaged one pins no less.
+    Only the names of the files matter, so that a damaged one still pins.
 
     Raises:
         StorageError: the store can't be read.

@@ -217,7 +217,7 @@ def _sources(
         files += found.files if searched else [uri for uri in found.files if is_tar(uri)]
         if not searched:
             named = [*named, *found.others, *(uri for uri in found.files if not is_tar(uri))]
-        if "**" not in spec or not (found.files or found.others):  # what is in them is matched, too
+        if "**" not in spec or not (found.files or found.others):  # their files match, too
             named = [*named, *found.folders]
     kinds = {uri: _kind(uri, uri_column) for uri in dict.fromkeys(named)}
     files += [uri for uri, kind in kinds.items() if kind in ("tars", "files")]
@@ -296,7 +296,7 @@ def _kind(uri: str, uri_column: str) -> SourceKind:
     if is_image(uri) or _begins_as_image(uri):
         return "files"
     if is_local(uri):
-        with translated_errors("read", uri):  # a pipe, such as a shell's <(…), says what it is
+        with translated_errors("read", uri):  # a pipe, such as a shell's <(…), has its own error
             open_regular(local_path(uri)).close()
     if extension_of(uri) in UNREADABLE_IMAGE_EXTENSIONS:
         raise CorpusError(
@@ -321,7 +321,7 @@ def _file_type(uri: str) -> Literal["file", "directory"] | None:
     try:
         with translated_errors("open", uri):
             if is_local(uri):
-                os.stat(local_path(uri))  # noqa: PTH116 - tells a missing file from a forbidden one
+                os.stat(local_path(uri))  # noqa: PTH116 - distinguishes missing from forbidden
                 return "directory" if Path(local_path(uri)).is_dir() else "file"
             return _remote_type(uri)
     except MissingFileError:

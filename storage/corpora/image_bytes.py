@@ -133,7 +133,7 @@ def iter_entry(
             `others`.
 
     Raises:
-        StorageError: the file system can't be used at all, which says nothing about the image.
+        StorageError: the file system can't be used at all, which is no fault of the image.
     """
     if is_outside(uri):
         yield ImageBytes(uri, WHOLE_FILE, -1, None, OUTSIDE_ROOTS)

@@ -157,7 +157,7 @@ class ListingBuilder:
             self.reject(uri, MISSING)
 
     def add_remote(self, uri: str, kind: str, info: Mapping[str, Any]) -> None:
-        """One remote file by what fsspec says of it."""
+        """One remote file, by fsspec's description of it."""
         size = info.get("size")
         self.add(uri, -1 if size is None else int(size), remote_version(info), kind)
 

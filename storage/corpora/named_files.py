@@ -40,7 +40,7 @@ class Found:
         folders: URIs.
         others: URIs of all other files.
         hidden: how many are hidden.
-        doubles: URIs of local folders that are found under another path already, by links.
+        duplicates: URIs of local folders that are found under another path already, by links.
         outside: URIs of local folders outside the roots to which symbolic links lead.
         infos: of remote files, the file system's descriptions, by URI.
         spelled: parts of the patterns' paths, which are not hidden.
@@ -50,7 +50,7 @@ class Found:
     folders: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     hidden: int = 0
-    doubles: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     infos: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     spelled: set[str] = field(default_factory=set)
@@ -93,8 +93,8 @@ class Found:
         paths, left_out = _without(paths, outside)
         self.outside += left_out
         if "**" in pattern:  # which follows a loop of links until the system stops it
-            paths, left_out = _without(paths, _doubles(_folders(paths)))
-            self.doubles += left_out
+            paths, left_out = _without(paths, _duplicates(_folders(paths)))
+            self.duplicates += left_out
         for path in paths:
             try:
                 is_folder = S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - once per file
@@ -108,9 +108,9 @@ def list_files(uris: Sequence[str], root: str, found: Found | None) -> Listing:
 
     Args:
         uris: of the files.
-        root: URI of the folder that a search began in.
-        found: of wildcards; None where each file is named, and is what the user says. Else label
-            maps among the files are counted only, and files without extension are looked into.
+        root: URI of the folder in which a search began.
+        found: of wildcards; None where each file is named, and taken as an image or tar. Else label
+            maps among the files are only counted, and files without extension are checked.
 
     Raises:
         StorageError: a file system can't be reached.
@@ -128,7 +128,7 @@ def list_files(uris: Sequence[str], root: str, found: Found | None) -> Listing:
     if found is None:
         return builder.finish()
     builder.add_ignored(_ignored(found))
-    for uri in found.doubles:
+    for uri in found.duplicates:
         builder.reject(uri, DUPLICATE_FOLDER)
     for uri in found.outside:
         builder.reject(uri, OUTSIDE_ROOTS)
@@ -179,7 +179,7 @@ def _without(paths: list[str], folders: set[str]) -> tuple[list[str], list[str]]
     return kept, [local_uri(path) for path in sorted(outermost)]
 
 
-def _doubles(folders: set[str]) -> set[str]:
+def _duplicates(folders: set[str]) -> set[str]:
     """Those of the folders that are others of them under another path; real paths stay first."""
     real = {folder: os.path.realpath(folder) for folder in folders}
     first: dict[str, str] = {}

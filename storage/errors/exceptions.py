@@ -1,9 +1,9 @@
 """The exceptions that users see, as one short tree.
 
-A `ZutisError` carries one sentence that says what happened, where, and what to do; the command
-line prints it and exits with code 2. Errors of foreign libraries (fsspec, PIL, FAISS, YAML) are
-translated into these where we call them, and nowhere else. An image that can't be used is not an
-error: it is an `ImageRejected`, which the stages count and record under its reason.
+A `ZutisError` has one sentence about what happened, where, and what to do; the command line prints
+it and exits with code 2. Errors of foreign libraries (fsspec, PIL, FAISS, YAML) are translated into
+these where we call them, and nowhere else. An image that can't be used is not an error: it is an
+`ImageRejected`, which the stages count and record under its reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
 """Data sets for evaluation: one module per data set, and the registry that lists them.
 
-May import `annotations` and what lies below it. Front door: `opening.open_evaluation_set`.
+May import `annotations` and the rooms below it. Front door: `opening.open_evaluation_set`.
 """

@@ -71,7 +71,7 @@ def is_compressed_tar(name: str) -> bool:
 
 
 def is_table(name: str) -> bool:
-    """Whether the name is that of a table or list which may say where images are."""
+    """Whether the name is that of a table or list which may have images' paths."""
     return extension_of(name) in TABLE_EXTENSIONS or is_list(name)
 
 

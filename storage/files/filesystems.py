@@ -353,7 +353,7 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
                 ):
                     data += more
         elif length == 0:
-            data = b""  # an empty range can't be said in HTTP
+            data = b""  # HTTP has no empty range
         else:
             data = read_remote_range(uri, offset, offset + length)
     if len(data) != length:

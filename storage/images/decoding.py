@@ -151,8 +151,8 @@ def decode(
         max_side: limit on the longer side in pixels, likewise.
         min_side: limit on the shorter side in pixels, likewise.
         bit_depth: bits that integers of more than 8 are scaled by, 8 to 16; 0 for the narrowest of
-            8, 10, 12, 14 and 16 that holds the image's values. Formats that say how deep their
-            values are (PPM, JPEG 2000, TIFF of 10 to 14 bits) are believed.
+            8, 10, 12, 14 and 16 that holds the image's values. Stated depths of formats (PPM,
+            JPEG 2000, TIFF of 10 to 14 bits) take precedence.
 
     Raises:
         ImageRejected: the bytes can't be used; the reason is one of REJECT_REASONS.
@@ -377,14 +377,14 @@ def _to_rgb(
 
 
 def _turn(source: Image.Image) -> Image.Transpose | None:
-    """What makes an image upright, as the file's metadata say; None if it is.
+    """The transposition that makes an image upright, from its metadata; None if it is upright.
 
     As `ImageOps.exif_transpose`, which also writes the metadata anew and fails where they are
     damaged. PIL's TIFF reader has turned the image by now and says that it is upright.
     """
     try:
         orientation = source.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # damaged metadata say nothing, and the pixels are good
+    except Exception:  # damaged metadata are ignored, and the pixels are good
         return None
     return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
 

@@ -92,7 +92,7 @@ _PILLOWS_BLOCK: Final = 64 * 2**20
 
 def give_back_at_once() -> None:
     """Let Pillow take memory for large images in blocks that the system gets back when they are
-    closed; unless `PILLOW_BLOCK_SIZE` says how large blocks are."""
+    closed; unless `PILLOW_BLOCK_SIZE` sets the size of blocks."""
     core: Any = Image.core  # type: ignore[attr-defined]
     if "PILLOW_BLOCK_SIZE" not in os.environ and hasattr(core, "set_block_size"):
         core.set_block_size(_PILLOWS_BLOCK)

@@ -52,9 +52,9 @@ class WebFacts:
     """A server's description of a file.
 
     Attributes:
-        size: bytes; -1 where it does not say.
+        size: bytes; -1 where it is not stated.
         ranges: whether parts of the file can be asked for.
-        etag: what changes with the file's content; None where it does not say.
+        etag: a value that changes with the file's content; None where it is not stated.
     """
 
     size: int
@@ -91,7 +91,7 @@ def read_web_file(file_system: Any, uri: str, *, at_most: int | None = None) -> 
     """The whole file, within `transfer_seconds`.
 
     Raises:
-        FileNotFoundError: the server says that it is not there, or is gone.
+        FileNotFoundError: the server answers that it doesn't exist, or is gone.
         TooLongError: it has more than `at_most` bytes.
         TransientWebError: the retries of a transient error failed.
         OSError: the server refuses it.
@@ -231,7 +231,7 @@ async def _asked(
     """A response, while the block reads it, and the time by which it has to be read.
 
     Raises:
-        OSError: as `read_web_file`, whatever goes wrong before or in the block.
+        OSError: as `read_web_file`, for errors before and in the block.
     """
     settings = dict(file_system.kwargs)
     # Lengths and places are those of the file's own bytes.
@@ -276,7 +276,7 @@ def _meaning(error: Exception) -> Exception:
     if isinstance(error, aiohttp.InvalidURL | UnicodeError):  # the latter of a host's name
         return OSError(f"it is no web address ({text})")
     if isinstance(error, aiohttp.ClientConnectorDNSError | aiohttp.ClientSSLError):
-        return TransientWebError(CONNECTION_LOST, text, retry=False)  # it would say the same
+        return TransientWebError(CONNECTION_LOST, text, retry=False)  # a retry would fail, too
     if isinstance(error, aiohttp.ClientError | ConnectionError):
         return TransientWebError(CONNECTION_LOST, f"the connection broke ({text})")
     return error

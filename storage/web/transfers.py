@@ -134,7 +134,7 @@ def _opened(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         text = f"it can't be reached: {why}"
         if isinstance(why, ConnectionResetError | http.client.RemoteDisconnected):
             raise TransientWebError(CONNECTION_LOST, text) from error
-        raise DownloadError(text) from error  # nobody is there, and the next address may have it
+        raise DownloadError(text) from error  # no server: the next address may have it
     assert isinstance(response, http.client.HTTPResponse)
     return response
 
@@ -168,7 +168,7 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
     deadline, least = time.monotonic() + _TIMEOUT_SECONDS, _LEAST_BYTES
     while True:
         try:
-            chunk = response.read1(_CHUNK_BYTES)  # which returns what is there
+            chunk = response.read1(_CHUNK_BYTES)  # returns the bytes received so far
         except TimeoutError as error:
             raise _too_slow() from error
         except (OSError, http.client.HTTPException) as error:

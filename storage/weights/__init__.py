@@ -1,4 +1,4 @@
 """Model weights: names, resolution to files, downloads and checks.
 
-May import `artifacts` (digests), `files` and what lies below them. Front door: `resolving.resolve`.
+May import `artifacts` (digests), `files` and the rooms below them. Front door: `resolving.resolve`.
 """

@@ -54,7 +54,7 @@ PREPARED_OTHERWISE: Final = frozenset(
     }
 )
 """Tags with CLIP's own tokenizer whose images are not prepared as OpenAI's: as a folder, a model
-brings its preprocessing along. open_clip's table says so, but takes seconds to import."""
+brings its preprocessing along. open_clip's table has this, but takes seconds to import."""
 
 
 @dataclass(frozen=True, kw_only=True)

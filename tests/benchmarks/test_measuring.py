@@ -52,7 +52,7 @@ def test_exact_search_at_a_tiny_size_writes_its_result(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_records_that_were_made_go_through_the_real_stages(tmp_path: Path) -> None:
-    steps, counts = million_records.measure(tmp_path, records=1500, names=3, k=4, seed=0)
+    steps, counts = million_records.measure(tmp_path, records=1500, categories=3, k=4, seed=0)
     assert counts["index"]["images"] == 1500
     assert counts["retrieve"]["rows"] == 12
     assert {"scan, time", "index, time", "search, time", "retrieve, peak so far"} <= {

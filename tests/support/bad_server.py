@@ -172,7 +172,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def bad_server() -> Iterator[BadServer]:
-    """A server that answers until the block ends, whatever it hangs in."""
+    """A server that answers until the block ends, also while a script hangs."""
     with BadServer() as server, answering(server):
         try:
             yield server
@@ -181,7 +181,7 @@ def bad_server() -> Iterator[BadServer]:
 
 
 class Clock:
-    """Time that passes only while somebody sleeps, which takes none."""
+    """A clock that moves only by `sleep`, which returns at once."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -194,7 +194,7 @@ class Clock:
 
 @contextmanager
 def hurried(monkeypatch: pytest.MonkeyPatch, transfer: float = 20.0) -> Iterator[Clock]:
-    """Nobody sleeps, a transfer may take `transfer` seconds, and no server is known from before."""
+    """Sleeps return at once, transfers may take `transfer` seconds, no server's state is kept."""
     from fsspec.implementations.http import HTTPFileSystem
 
     from storage.web import retries

@@ -63,7 +63,7 @@ def build_cached(settings: BuildSettings) -> Build:
 
 
 class ThreadedExecutor(LocalExecutor):
-    """Runs parts in threads, the last first: whatever order parts may end in, this is another."""
+    """Runs parts in threads, the last first: another order than that of other executors."""
 
     def __init__(self, store: ArtifactStore, workers: int) -> None:
         super().__init__(store)

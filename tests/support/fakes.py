@@ -1,7 +1,7 @@
 """Tiny stand-ins for the networks, with predictable outputs.
 
 `FakeClip` sees an image as its mean colour and reads a colour's name out of a prompt, so that
-"red" retrieves red images. `FakeSelfMask` finds whatever differs from the image's corner.
+"red" retrieves red images. `FakeSelfMask` masks all pixels that differ from the image's corner.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def harmless(call: Callable[[], Any]) -> Any:
 
     Raises:
         AssertionError: that is not one line, or can't be written to a terminal.
-        Exception: whatever else was raised, which fails the test.
+        Exception: any other error, which fails the test.
     """
     try:
         return call()

@@ -63,7 +63,7 @@ def answering(server: socketserver.BaseServer) -> Iterator[None]:
 
 
 def unreachable_url(path: str) -> str:
-    """An address at which nobody listens."""
+    """An address without a server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

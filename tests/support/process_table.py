@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def alive_with(variable: str, value: str, session: int = 0) -> list[int]:
-    """Processes that have this in their environment, which whoever leaves a session keeps, too,
-    and those of a session. Whatever can't be read has ended, or is another user's."""
+    """Processes that have this in their environment, which is kept also after leaving a session,
+    and those of a session. Unreadable ones have ended, or are another user's."""
     mark = f"{variable}={value}\0".encode()
     found = []
     for place in Path("/proc").glob("[0-9]*"):

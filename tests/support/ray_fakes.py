@@ -1,4 +1,4 @@
-"""The fakes in a Ray worker, whose embedding tells where it runs and waits for leave to go on.
+"""The fakes in a Ray worker, whose embedding reports its process and waits for a signal.
 
 `ZUTIS_TEST_TRACES` names a folder: every part that begins to embed leaves a file there, named
 after its process, and goes on only when there is a file `go`.
@@ -25,7 +25,7 @@ class WaitingClip(FakeClip):
         (traces / f"{os.getpid()}-{uuid.uuid4().hex}").touch()
         deadline = time.monotonic() + 400
         while not (traces / GO).exists():
-            assert time.monotonic() < deadline, "nobody gave leave to go on"
+            assert time.monotonic() < deadline, "no signal to go on"
             time.sleep(0.05)
         return super().embed_images(pixel_values)
 

@@ -1,6 +1,6 @@
 """Training that takes a second: a small network on synthetic samples, here or in a process.
 
-As a program it trains in a folder and writes the last weights there; it can be told to kill
+As a program it trains in a folder and writes the last weights there; it can be made to kill
 itself in the middle, as only a real process can.
 """
 
@@ -53,7 +53,7 @@ class Samples:
     Attributes:
         damaged: number of a sample that can't be read.
         not_a_number: number of a sample whose image is NaN.
-        deadly: number of a sample that kills whoever makes it.
+        deadly: number of a sample that kills the process that makes it.
     """
 
     damaged: int = -1

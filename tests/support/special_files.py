@@ -12,7 +12,7 @@ HUGE = 100 << 30
 
 
 def make_pipe(path: Path) -> None:
-    """A pipe that nobody writes to: opening it waits for ever."""
+    """A pipe without a writer: opening it waits for ever."""
     os.mkfifo(path)
 
 

@@ -113,7 +113,7 @@ class Terminal:
             return True
         try:
             piece = os.read(self._terminal, 65536)
-        except OSError:  # Linux's way to say that nobody holds the other end any more
+        except OSError:  # Linux's error where the other end is closed everywhere
             return False
         self._written += piece
         return bool(piece)

@@ -240,7 +240,7 @@ def load_clip(
         architecture: one of open_clip's, such as `ViT-B-32-quickgelu`, or one of ours.
         state_dict: OpenAI's, or open_clip's own; of any floating-point type. None: the synthetic
             weights of `seed`. OpenAI's were trained with a quick approximation of GELU; where
-            the extra entries of its state dict are present, that is used whatever the name says.
+            the extra entries of its state dict are present, QuickGELU is used under any name.
         seed: see `synthetic_weights.synthetic_weight`.
         device: where the model lives.
         precision: `float32`, or `bfloat16` (autocast) for speed where cosines may differ by 1e-3.

@@ -57,7 +57,7 @@ class _Grid:
 
     def neighbour_sum(self, values: Tensor) -> Tensor:
         """Sums over each vertex's neighbours, float [v] to float [v]."""
-        padded = torch.cat([values, values.new_zeros(1)])  # the last one is nobody's
+        padded = torch.cat([values, values.new_zeros(1)])  # the last one is no pixel's
         gathered = padded.index_select(0, self.neighbours.flatten())
         return gathered.reshape(self.neighbours.shape).sum(dim=1)
 

@@ -280,9 +280,9 @@ def _link_neighbours(
     num_cells: int,
 ) -> IndexArray:
     """Every vertex's neighbours, uint32 [v, 10]; arguments as `_number_vertices` returns them."""
-    nobody = np.uint32(len(colours))
-    neighbours = np.full((len(colours), NUM_NEIGHBOURS), nobody)
-    vertex_of_colour = np.full(num_cells, nobody)
+    no_vertex = np.uint32(len(colours))
+    neighbours = np.full((len(colours), NUM_NEIGHBOURS), no_vertex)
+    vertex_of_colour = np.full(num_cells, no_vertex)
     squares_in_row = len(column_adjoins)
     for square in range(len(firsts) - 1):
         row, column = divmod(square, squares_in_row)
@@ -299,7 +299,7 @@ def _link_neighbours(
             above = square - squares_in_row
             _link_squares(above, 8, colours, firsts, vertex_of_colour, neighbours)
         for vertex in range(start, end):
-            vertex_of_colour[colours[vertex]] = nobody
+            vertex_of_colour[colours[vertex]] = no_vertex
     return neighbours
 
 

@@ -116,7 +116,7 @@ def _check_arrays(image: npt.NDArray[np.uint8], target: npt.NDArray[np.generic])
 
 @compiled
 def _neighbour_sum(neighbours: IndexArray, vertex: int, values: FloatArray) -> float:
-    """Sum of `values` [v + 1] at a vertex's neighbours; the last value, 0, is nobody's."""
+    """Sum of `values` [v + 1] at a vertex's neighbours; the last value, 0, is no vertex's."""
     n = neighbours[vertex]
     total: float = (
         ((values[n[0]] + values[n[1]]) + (values[n[2]] + values[n[3]]))

@@ -223,7 +223,7 @@ def load_selfmask(
             narrower; the sizes are read from it. None: the synthetic weights of `seed`.
         num_queries: q of a network with synthetic weights.
         sizes: of a network with synthetic weights, all of them; `num_queries` is not read then.
-            With a state dict, in place of what is read from it: needed only where the heads are
+            With a state dict, in place of the sizes read from it: needed only where the heads are
             not those of `selfmask_sizes.heads_of_width`.
         seed: see `synthetic_weights.synthetic_weight`.
         device: where the network lives; move the images there.

@@ -1,7 +1,7 @@
 """Copy-paste augmentation: crops of images, with objects of other images pasted on.
 
-The first image of a training sample is the canvas, with all that is around its object; of each
-further image only the object is pasted, at a random place, over what was there (ZUTIS, section
+The first image of a training sample is the canvas, with the surroundings of its object; of each
+further image only the object is pasted, at a random place, over earlier content (ZUTIS, section
 3.3; reference: `datasets/augmentations/copy_paste.py`, `geometric_transforms.py`). Here are the
 arithmetic of the views and the canvas; `photometric` changes colours.
 

@@ -57,7 +57,7 @@ def suppress_overlapping(
         category_ids: int [n].
         suppression: the weight: `hard` 0 where the IoU is above the threshold, `linear` 1 - IoU
             there, `gaussian` exp(-IoU² / sigma) everywhere. None: every mask is kept with its
-            score, whatever the score is.
+            score.
         suppression_threshold: IoU in 0..1, of `hard` and `linear`; strictly above it counts.
         sigma: above 0, of `gaussian`.
         score_threshold: at least 0; masks whose lowered score isn't strictly above it are

@@ -366,7 +366,7 @@ def test_a_run_reads_nothing_outside_the_roots(served: Served, tmp_path: Path):
     assert done.returncode == 0, done.stdout + done.stderr
     ended = poll(lambda: (runs := served.ended_runs())[before:] and runs, 400)
     assert "Failed" in ended, served.log.read_text()
-    assert f"{tmp_path}/others lies outside" in served.log.read_text()
+    assert f"{tmp_path}/others is outside" in served.log.read_text()
 
 
 @pytest.mark.slow

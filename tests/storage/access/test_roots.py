@@ -307,8 +307,8 @@ def test_links_that_lead_outside_are_counted_and_not_followed(spec: str, places:
     listing = list_corpus([spec])
     assert names_of(listing) == {"own.jpg", "inner.jpg"}
     assert set(reasons_of(listing)) == {OUTSIDE_ROOTS}
-    told = listing.rejects["uri"].to_pylist() + listing.entries["uri"].to_pylist()
-    assert not any("secret" in uri for uri in told), "what lies there is not even named"
+    named = listing.rejects["uri"].to_pylist() + listing.entries["uri"].to_pylist()
+    assert not any("secret" in uri for uri in named), "places outside are not named"
 
 
 def test_a_folder_that_a_pattern_names_outside_is_refused(places: Places):

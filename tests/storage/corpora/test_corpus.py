@@ -136,7 +136,7 @@ class TestFolders:
             memory.put(root, "/c", recursive=True)
             root = "memory:///c"
         else:
-            os.mkfifo(corpus / "pipe")  # which nobody may wait for
+            os.mkfifo(corpus / "pipe")  # must not be waited for
             (corpus / "link").symlink_to(corpus / "none")
         listing = listing_of(root)
         assert uris(listing) == [f"{root}/x/3f2a"]

@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
         annotations,
         {18: "dog"},
     )
-    (tmp_path / "train2014" / NAMES[1]).unlink()  # it is not on the list, so nobody needs it
+    (tmp_path / "train2014" / NAMES[1]).unlink()  # it is not on the list, so it is not needed
     write_list(tmp_path, [f"train2014/{NAMES[2]}", NAMES[0]])
     return tmp_path
 

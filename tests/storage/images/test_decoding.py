@@ -89,7 +89,7 @@ def test_exif_orientation_is_applied_once(orientation, file_format):
     assert grey[y, x] < 60
     assert grey[-1 - y, x] > 200
     assert grey[y, -1 - x] > 200
-    # Nothing is left by which somebody could turn it again.
+    # No metadata is left that could turn it again.
     assert 0x0112 not in decoded.image.getexif()
     assert decoded.image.info == {}
 

@@ -247,10 +247,10 @@ def test_wrong_templates(template):
     ],
 )
 def test_a_line_that_is_a_list_is_refused_with_both_meanings(tmp_path, file, content, place):
-    told = failure(write(tmp_path, file, content))
-    assert place in told
-    assert "a line of its own" in told, "several categories"
-    assert "synonyms: [star]" in told, "one category with several names"
+    message = failure(write(tmp_path, file, content))
+    assert place in message
+    assert "a line of its own" in message, "several categories"
+    assert "synonyms: [star]" in message, "one category with several names"
 
 
 def test_a_name_with_a_comma_is_written_in_quotes(tmp_path):

@@ -115,7 +115,7 @@ def test_no_file(tmp_path):
 def test_with_roots_weights_are_read_from_the_file_that_was_looked_at(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Whoever exchanges a link after the look gets nothing of what it then leads to."""
+    """A link that is exchanged after the check is not followed to its new target."""
     folders = {name: tmp_path / name for name in ("inside", "outside")}
     for number, folder in enumerate(folders.values()):
         folder.mkdir()

@@ -26,7 +26,7 @@ def test_values_are_looked_at_outside_of_training(value):
     images[1, 2, 3, 0] = value
     with pytest.raises(ValueError, match="NaN or infinite"):
         check_images(images)
-    check_images(images, training=True)  # the loss tells
+    check_images(images, training=True)  # the loss shows it
 
 
 def test_half_precision_and_empty_batches_pass():

@@ -81,12 +81,12 @@ def test_vertices_and_neighbours_are_those_of_the_definition(spatial, luma, chro
     counts = np.bincount(grid.vertex_of_pixel.ravel())
     np.testing.assert_array_equal(grid.pixel_counts, counts)
 
-    nobody = len(counts)
+    no_vertex = len(counts)
     for (row, column, colour), vertex in vertex_of_cell.items():
         around = [(row + d, column, colour) for d in (-1, 1)]
         around += [(row, column + d, colour) for d in (-1, 1)]
         around += [(row, column, colour + d * s) for s in colour_grid.strides for d in (-1, 1)]
-        expected = sorted(vertex_of_cell.get(cell, nobody) for cell in around)
+        expected = sorted(vertex_of_cell.get(cell, no_vertex) for cell in around)
         assert sorted(grid.neighbours[vertex]) == expected
 
 

@@ -61,11 +61,11 @@ def test_other_heads_must_be_given():
     network = load_selfmask(sizes=sizes)
     images = torch.randn(1, 3, 24, 24)
     expected, _ = network.predict(images)
-    told = load_selfmask(network.state_dict(), sizes=sizes)
-    assert torch.equal(told.predict(images)[0], expected)
-    untold = load_selfmask(network.state_dict())
-    assert untold.sizes.heads == 1
-    assert not torch.equal(untold.predict(images)[0], expected)
+    given = load_selfmask(network.state_dict(), sizes=sizes)
+    assert torch.equal(given.predict(images)[0], expected)
+    default = load_selfmask(network.state_dict())
+    assert default.sizes.heads == 1
+    assert not torch.equal(default.predict(images)[0], expected)
 
 
 def test_the_last_of_all_layers_is_the_output():

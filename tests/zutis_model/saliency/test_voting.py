@@ -17,7 +17,7 @@ OBJECT = box(5, 5, 15, 15)
 
 
 def test_a_mask_that_spans_the_image_is_background():
-    """The frame, and even a strip, whatever the others say of them."""
+    """The frame, and even a strip, also if all others agree with them."""
     vertical, horizontal = box(0, 3, 20, 6), box(9, 0, 11, 30)
     masks = np.array([FRAME, FRAME, FRAME, vertical, horizontal, OBJECT])
     assert frames_image(masks).tolist() == [True] * 5 + [False]

@@ -146,7 +146,7 @@ def test_scores_have_to_stay_above_the_floor(suppression):
     scores = torch.tensor([0.9, 0.25, 0.251, 0.0])
     category_ids = torch.tensor([1, 1, 1, 2])
     kept = suppressed(masks, scores, category_ids, suppression=suppression, score_threshold=0.25)
-    # 0.25 isn't strictly above; the best of the second category stays whatever its score is.
+    # 0.25 isn't strictly above; the best of the second category stays with any score.
     assert kept == approximately({0: 0.9, 2: 0.251, 3: 0.0})
 
 
@@ -180,7 +180,7 @@ def test_no_masks():
 
 
 def test_autocast_around_it_changes_nothing():
-    masks = torch.rand(5, 60, 60) < 0.6  # counts beyond what bfloat16 tells apart
+    masks = torch.rand(5, 60, 60) < 0.6  # counts that bfloat16 can't distinguish
     expected = _intersections_by_products(masks.flatten(1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(_intersections_by_products(masks.flatten(1)), expected)
