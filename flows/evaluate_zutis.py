@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
@@ -10,8 +12,8 @@ from flows.execution.caller import current_caller
 from flows.execution.child_runs import Result, publish_result
 from flows.execution.prefect_executor import PrefectExecutor
 from flows.pipelines.training import Evaluated, evaluate_model, find_model
-from flows.settings.build import DEFAULT_STORE
-from flows.settings.evaluation import EvaluationSettings
+from flows.settings.evaluation import EvaluateParameters, EvaluationSettings
+from flows.settings.options import with_parameters_of
 from flows.summaries.data_uris import data_uri
 from storage.artifacts.leases import using
 from storage.artifacts.store import ArtifactStore
@@ -32,22 +34,17 @@ def _title(checkpoint: str, evaluation: EvaluationSettings) -> str:
 
 
 @flow(name=FLOW, flow_run_name=_run_name, validate_parameters=True)
-def evaluate_zutis(
-    evaluation: EvaluationSettings, checkpoint: str = "", store: str = DEFAULT_STORE
-) -> list[Result]:
+@with_parameters_of(EvaluateParameters)
+def evaluate_zutis(**parameters: Any) -> list[Result]:
     """Score a model's labels and instances, and those of MaskCLIP beside it.
-
-    Args:
-        evaluation: on what, and how.
-        checkpoint: key of a training in the store, or its beginning; the name, file or folder of a
-            checkpoint; empty takes the latest training.
-        store: folder or URI of the artifacts.
 
     Returns:
         Where the evaluations are: `stage`, `key`, `location` of the model's and the baseline's.
     """
+    options = EvaluateParameters(**parameters)
+    evaluation, checkpoint = options.evaluation, options.checkpoint
     caller = current_caller()
-    artifacts = ArtifactStore(store)
+    artifacts = ArtifactStore(options.store)
     executor = PrefectExecutor(artifacts, caller.watcher, workers=1)
     with using(artifacts, FLOW, _title(checkpoint, evaluation)):
         evaluated = evaluate_model(evaluation, find_model(artifacts, checkpoint), executor)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import flow
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
@@ -10,8 +12,13 @@ from flows.execution.caller import current_caller
 from flows.execution.child_runs import Result, publish_result
 from flows.execution.prefect_executor import PrefectExecutor
 from flows.pipelines.training import find_dataset, train_model
-from flows.settings.build import DEFAULT_STORE
-from flows.settings.training import TrainingSettings, training_config, training_title
+from flows.settings.options import with_parameters_of
+from flows.settings.training import (
+    TrainingSettings,
+    TrainParameters,
+    training_config,
+    training_title,
+)
 from flows.summaries.data_uris import data_uri
 from flows.summaries.training import training_facts
 from storage.artifacts.leases import using
@@ -28,23 +35,17 @@ def _run_name() -> str:
 
 
 @flow(name=FLOW, flow_run_name=_run_name, validate_parameters=True)
-def train_zutis(
-    dataset: str = "",
-    training: TrainingSettings = TrainingSettings(),  # noqa: B008 - frozen
-    store: str = DEFAULT_STORE,
-) -> list[Result]:
-    """Train ZUTIS on a data set of pseudo-labels; a run that was stopped goes on where it was.
-
-    Args:
-        dataset: key of a data set in the store, or its beginning; empty takes the latest.
-        training: how.
-        store: folder or URI of the artifacts.
+@with_parameters_of(TrainParameters)
+def train_zutis(**parameters: Any) -> list[Result]:
+    """Train ZUTIS on a data set of pseudo-labels; a run that was stopped continues.
 
     Returns:
         Where the model is: one row with `stage`, `key`, `location`.
     """
+    options = TrainParameters(**parameters)
+    training, dataset = options.training, options.dataset
     caller = current_caller()
-    artifacts = ArtifactStore(store)
+    artifacts = ArtifactStore(options.store)
     executor = PrefectExecutor(artifacts, caller.watcher, workers=1)
     with using(artifacts, FLOW, training_title(training, dataset)):
         chosen = find_dataset(artifacts, dataset)

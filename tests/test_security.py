@@ -9,7 +9,6 @@ import tracemalloc
 import uuid
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,9 +18,10 @@ from builds import settings_of, write_vocabulary
 from coloured_images import write_corpus
 from PIL import Image, ImageFile
 
-from flows.cli import app, exit_code_of
+from flows.cli import exit_code_of, run_command_line
 from flows.execution.executors import LocalExecutor
 from flows.pipelines.build import build
+from flows.settings.options import changed
 from storage.access.credentials import has_password, masked, refuse_secrets
 from storage.artifacts.store import ArtifactStore
 from storage.corpora.corpus import open_sources
@@ -313,7 +313,7 @@ def test_a_build_prints_no_secret(option, tmp_path, capsys, caplog, fake_clip):
     options |= {"--clip": "made-ViT-8:random:0", "--selfmask": "random:0"}
     options |= {option: f"memory://user:{SECRET}@host/x"}
     words = [word for pair in options.items() for word in pair]
-    assert exit_code_of(lambda: app(["build", *words])) == 2
+    assert exit_code_of(lambda: run_command_line(["build", *words])) == 2
     printed = capsys.readouterr()
     assert "carries a password" in printed.err
     assert SECRET not in printed.out + printed.err + caplog.text
@@ -332,7 +332,7 @@ def test_a_table_with_a_password_leaves_none_of_it_in_the_store(
         pa.table({"uri": [uris[0], f"https://user:{SECRET}@host/a.jpg", *uris[1:]]}), table
     )
     names = write_vocabulary(tmp_path / "v.txt", ["red", "green"])
-    settings = replace(settings_of(table, names, tmp_path / "store"), per_category=2)
+    settings = changed(settings_of(table, names, tmp_path / "store"), per_category=2)
     store = ArtifactStore(settings.store)
     build(settings, LocalExecutor(store))
     [plan] = store.published("scan")
@@ -358,7 +358,7 @@ def test_the_search_of_a_builds_files_finds_what_is_there(tmp_path, fake_clip, f
     name = f"images-{uuid.uuid4().hex[:8]}"
     write_corpus(tmp_path / name, ["red"], each=3)
     names = write_vocabulary(tmp_path / "v.txt", ["red"])
-    settings = replace(settings_of(tmp_path / name, names, tmp_path / "store"), per_category=2)
+    settings = changed(settings_of(tmp_path / name, names, tmp_path / "store"), per_category=2)
     store = ArtifactStore(settings.store)
     build(settings, LocalExecutor(store))
     assert sum(name in text for text in everything_in(store)) >= 3

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from flows.settings.build import DEFAULT_STORE
+from flows.settings.shared import DEFAULT_STORE
 from flows.upkeep.find_artifacts import LATEST, is_key
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.settings.build import DEFAULT_STORE
 from flows.settings.devices import require_device
+from flows.settings.shared import DEFAULT_STORE
 from flows.upkeep.find_artifacts import LATEST
 
 if TYPE_CHECKING:

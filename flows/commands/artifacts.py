@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from cyclopts import App, Parameter, validators
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.settings.build import DEFAULT_STORE, KEEP_BUILDS
+from flows.settings.build import KEEP_BUILDS
+from flows.settings.shared import DEFAULT_STORE
 from flows.terminal.key_tables import add_whole_column, print_whole
 from flows.upkeep.find_artifacts import counts_line, find_by_key
 from flows.upkeep.repair import find_problems
@@ -27,13 +28,17 @@ from storage.errors.numbers import check_named_numbers
 if TYPE_CHECKING:
     from flows.upkeep.collect_garbage import Garbage
 
-artifacts_app = typer.Typer(no_args_is_help=True)
-_Store = Annotated[str, typer.Option(help="Folder or URI of the artifacts.")]
+artifacts_app = App(
+    name="artifacts", help="List, show, check, pin and collect artifacts of the store."
+)
+_Store = Annotated[str, Parameter(help="Folder or URI of the artifact store.")]
+_Key = Annotated[str, Parameter(help="A key, or enough of its beginning.")]
 
 
-@artifacts_app.command("list")
+@artifacts_app.command(name="list")
 def list_command(
-    stage: Annotated[str, typer.Option(help="Only this stage.")] = "",
+    *,
+    stage: Annotated[str, Parameter(help="Only this stage.")] = "",
     store: _Store = DEFAULT_STORE,
 ) -> None:
     """List published artifacts with their sizes and ages."""
@@ -57,9 +62,11 @@ def list_command(
         _say(f"No artifact in {artifacts.root}.")
 
 
-@artifacts_app.command("show")
+@artifacts_app.command(name="show")
 def show_command(
-    key: Annotated[str, typer.Argument(help="A key, or enough of its beginning.")],
+    key: _Key,
+    /,
+    *,
     store: _Store = DEFAULT_STORE,
 ) -> None:
     """Print an artifact's manifest: what made it, from what, and its files."""
@@ -69,8 +76,8 @@ def show_command(
     console.print_json(json.dumps(artifact.manifest))
 
 
-@artifacts_app.command("check")
-def check_command(store: _Store = DEFAULT_STORE) -> None:
+@artifacts_app.command(name="check")
+def check_command(*, store: _Store = DEFAULT_STORE) -> None:
     """Read every byte of every artifact and name what is damaged."""
     artifacts = ArtifactStore(store)
     refs = [
@@ -85,10 +92,12 @@ def check_command(store: _Store = DEFAULT_STORE) -> None:
     Console().print(f"{len(refs)} artifacts, nothing damaged.")
 
 
-@artifacts_app.command("pin")
+@artifacts_app.command(name="pin")
 def pin_command(
-    key: Annotated[str, typer.Argument(help="A key, or enough of its beginning.")],
-    note: Annotated[str, typer.Option(help="Why, for whoever finds the pin.")] = "",
+    key: _Key,
+    /,
+    *,
+    note: Annotated[str, Parameter(help="Why, for whoever finds the pin.")] = "",
     store: _Store = DEFAULT_STORE,
 ) -> None:
     """Keep an artifact, and what it can't be read without, whatever `gc` finds unreferenced."""
@@ -98,9 +107,11 @@ def pin_command(
     _say(f"Pinned {ref}.")
 
 
-@artifacts_app.command("unpin")
+@artifacts_app.command(name="unpin")
 def unpin_command(
-    key: Annotated[str, typer.Argument(help="A key, or enough of its beginning.")],
+    key: _Key,
+    /,
+    *,
     store: _Store = DEFAULT_STORE,
 ) -> None:
     """Let go of a pinned artifact."""
@@ -117,19 +128,24 @@ def unpin_command(
     _say(f"No longer pinned: {found[0]}.")
 
 
-@artifacts_app.command("gc")
+@artifacts_app.command(name="gc")
 def gc_command(
-    delete: Annotated[bool, typer.Option(help="Delete; otherwise only say what would go.")] = False,
+    *,
+    delete: Annotated[bool, Parameter(help="Delete; otherwise only say what would go.")] = False,
     unreferenced: Annotated[
-        bool, typer.Option(help="Also artifacts that nothing refers to any more.")
+        bool, Parameter(help="Also artifacts that nothing refers to any more.")
     ] = True,
     keep_builds: Annotated[
-        int, typer.Option(min=1, help="The latest builds of every vocabulary that stay.")
+        int,
+        Parameter(
+            validator=validators.Number(gte=1),
+            help="The latest builds of every vocabulary that stay.",
+        ),
     ] = KEEP_BUILDS,
     older_than_hours: Annotated[
-        float, typer.Option(help="Leave younger ones: somebody may want to go on with them.")
+        float, Parameter(help="Leave younger ones: somebody may want to go on with them.")
     ] = 168.0,
-    verbose: Annotated[bool, typer.Option(help="Name everything that goes.")] = False,
+    verbose: Annotated[bool, Parameter(help="Name everything that goes.")] = False,
     store: _Store = DEFAULT_STORE,
 ) -> None:
     """Remove what crashes left behind, and what no build, model or pin needs any more.

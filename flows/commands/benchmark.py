@@ -6,27 +6,22 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from cyclopts import App, Parameter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from storage.evaluation_sets.opening import BENCHMARKS, DATA_VARIABLE, Benchmark, data_folder
 
-benchmark_app = typer.Typer(
-    name="benchmark", help="Look at the data sets for evaluation.", no_args_is_help=True
-)
+benchmark_app = App(name="benchmark", help="List the evaluation data sets.")
 
 
-@benchmark_app.callback()
-def _benchmark() -> None:
-    """Look at the data sets for evaluation."""
-
-
-@benchmark_app.command("list")
+@benchmark_app.command(name="list")
 def list_benchmarks(
+    *,
     data: Annotated[
-        Path | None, typer.Option(help=f"Folder of all data sets; else {DATA_VARIABLE}.")
+        Path | None,
+        Parameter(help=f"Folder of all published data sets; empty: {DATA_VARIABLE}."),
     ] = None,
 ) -> None:
     """Show which data sets are on disk, what is missing, and where to get it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from flows.commands.options import command_of
 from flows.execution.executors import LOOKING, CachedExecutor, NotCached
 from flows.execution.progress import StageProgress, TerminalWatcher
 from flows.pipelines.build import Build, build
@@ -15,6 +16,8 @@ from flows.prefect_server.settings import STARTING_PREFECT, server_is_configured
 from flows.prefect_server.start import begin_prefect
 from flows.settings.build import BuildSettings
 from flows.settings.devices import require_device
+from flows.settings.next_steps import BuildOptions, NextSteps
+from flows.settings.options import part_of
 from flows.summaries.build import print_summary, summarise
 from flows.terminal.waiting import waiting_for
 from storage.artifacts.store import Artifact, ArtifactStore
@@ -32,6 +35,12 @@ class Outcome:
     reports: list[StageProgress] = field(default_factory=list)
     training: Artifact | None = None
     evaluation: Evaluated | None = None
+
+
+@command_of(BuildOptions)
+def build_command(options: BuildOptions) -> None:
+    """Build pseudo-label shards: index, retrieve, mask, pack. Nothing is computed twice."""
+    run(part_of(BuildSettings, options), part_of(NextSteps, options))
 
 
 def run(settings: BuildSettings, steps: NextSteps | None = None) -> None:
@@ -111,7 +120,6 @@ def _run_flow(settings: BuildSettings, steps: NextSteps | None, console: Console
         begin_prefect()
         from flows import build_pseudolabels, evaluate_zutis, train_zutis
         from flows.commands.train import telling_iterations
-        from flows.settings.next_steps import NextSteps
 
         with telling_iterations(console):
             caller = build_pseudolabels.call_build(settings, steps or NextSteps(), watcher)

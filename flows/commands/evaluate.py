@@ -6,16 +6,24 @@ import time
 
 from rich.console import Console
 
+from flows.commands.options import command_of
 from flows.execution.executors import LOOKING, CachedExecutor, NotCached
 from flows.execution.progress import TerminalWatcher
 from flows.pipelines.training import Evaluated, evaluate_model, find_model
 from flows.prefect_server.settings import STARTING_PREFECT, server_is_configured
 from flows.prefect_server.start import begin_prefect
 from flows.settings.devices import require_device
-from flows.settings.evaluation import EvaluationSettings
+from flows.settings.evaluation import EvaluateOptions, EvaluationSettings
+from flows.settings.options import part_of
 from flows.terminal.waiting import waiting_for
 from storage.artifacts.store import ArtifactStore
 from tasks.evaluation.score_table import score_notes, score_table
+
+
+@command_of(EvaluateOptions)
+def evaluate_command(options: EvaluateOptions) -> None:
+    """Score a trained model on annotated images: mean IoU, AP, and MaskCLIP beside it."""
+    run(part_of(EvaluationSettings, options), options.checkpoint, options.store)
 
 
 def run(settings: EvaluationSettings, checkpoint: str, store: str) -> None:

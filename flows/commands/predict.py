@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 
-from flows.commands.corpus_options import (
-    ExcludeOption,
-    IncludeOption,
-    UriColumnOption,
-    tell_other_files,
-    tell_warnings,
-)
-from flows.settings.build import DEFAULT_STORE, clip_model
+from flows.commands.options import command_of
+from flows.settings.build import clip_model
 from flows.settings.devices import require_device
+from flows.settings.options import values_for
+from flows.settings.prediction import PredictOptions
+from flows.summaries.corpus_notes import tell_other_files, tell_warnings
 from flows.terminal.waiting import CountedProgress, waiting_for
 from storage.corpora.selection import Selection
-from storage.errors.exceptions import ConfigError, CorpusError, VocabularyError
-from storage.errors.numbers import check_named_numbers
+from storage.errors.exceptions import CorpusError, VocabularyError
 from storage.errors.reject_reasons import REJECT_REASONS
 from storage.errors.sentences import listed
 from storage.vocabularies.vocabulary import Category, load_vocabulary
@@ -37,114 +32,64 @@ _NAMES_SHOWN = 10
 _MASKCLIP_CLIP = "ViT-B-16-quickgelu:openai"
 
 
-def predict_pictures(
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            help="What `build` takes as --corpus: pictures, folders, patterns such as"
-            " 'photos/*.jpg', tars, tables, lists, COCO JSON."
-        ),
-    ],
-    checkpoint: Annotated[
-        str,
-        typer.Option(
-            help="Key of a training, its beginning, or latest; a folder or file; a name that `zutis"
-            " weights list` shows; ARCH:random:SEED; or maskclip: CLIP without training."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the predictions.")],
-    categories: Annotated[
-        str, typer.Option(help='Names, separated by commas, such as "zebra,red kite".')
-    ] = "",
-    vocabulary: Annotated[
-        str, typer.Option(help="Name or path of a vocabulary, in place of --categories.")
-    ] = "",
-    clip: Annotated[
-        str, typer.Option(help="ARCHITECTURE:WEIGHTS that reads the names; else the checkpoint's.")
-    ] = "",
-    min_score: Annotated[float, typer.Option(help="Leave out instances of a lower score.")] = 0.5,
-    nms: Annotated[
-        str, typer.Option(help="Overlapping instances: hard, linear, gaussian or none.")
-    ] = "hard",
-    nms_iou: Annotated[
-        float, typer.Option(help="Overlap that hard and linear still allow, 0 to 1.")
-    ] = 0.3,
-    nms_sigma: Annotated[float, typer.Option(help="Width of gaussian.")] = 0.5,
-    image_size: Annotated[
-        int, typer.Option(help="Longer side that the network sees at most, pixels; 0: no limit.")
-    ] = 1024,
-    batch: Annotated[int, typer.Option(help="Pictures in memory at a time.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    include: IncludeOption = None,
-    exclude: ExcludeOption = None,
-    uri_column: UriColumnOption = "",
-    image_ids: Annotated[
-        str,
-        typer.Option(
-            help="COCO JSON whose image ids are to be written, to score against it; else that of"
-            " the pictures, or 1, 2, 3 …"
-        ),
-    ] = "",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace earlier predictions in the folder.")
-    ] = False,
-    store: Annotated[
-        str, typer.Option(help="Folder of the artifacts, for keys and latest.")
-    ] = DEFAULT_STORE,
-) -> None:
-    """Segment pictures: COCO JSON, label maps and overlays, for names seen in training or not."""
+@command_of(PredictOptions, positional="images")
+def predict_command(options: PredictOptions) -> None:
+    """Segment images with a trained model and any categories: COCO JSON, label maps, overlays."""
+    predict(options)
+
+
+def predict(options: PredictOptions) -> None:
+    """Segment, and print what was found.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+    """
     from flows.pipelines.training import checkpoint_place
     from tasks.prediction.predict import (
         check_folder,
         find_images,
         own_ids,
-        predict,
         prepare_folder,
         unused_ids,
+    )
+    from tasks.prediction.predict import (
+        predict as predict_images,
     )
     from tasks.prediction.segmenter import InstanceSettings
 
     started = time.monotonic()
     console = Console()
-    names = _names(categories, vocabulary)
-    settings = InstanceSettings(
-        suppression=nms,  # type: ignore[arg-type]  # checked there
-        suppression_threshold=nms_iou,
-        sigma=nms_sigma,
-        min_score=min_score,
-    )
-    check_named_numbers({"batch": batch, "image_size": image_size})
-    if batch < 1:
-        raise ConfigError(f"batch is {batch}: use at least 1.")
-    device = require_device(device)
-    check_folder(out, overwrite=overwrite)
-    selection = Selection.of(include or (), exclude or ())
-    pictures = find_images(images, without=out, selection=selection, uri_column=uri_column)
-    ids = _image_ids(image_ids, images, console)
+    names = _names(options.categories, options.vocabulary)
+    settings = InstanceSettings(**values_for(InstanceSettings, options))
+    device = require_device(options.device)
+    images, out = list(options.images), options.out
+    check_folder(out, overwrite=options.overwrite)
+    selection = Selection.of(options.include, options.exclude)
+    pictures = find_images(images, without=out, selection=selection, uri_column=options.uri_column)
+    ids = _image_ids(options.image_ids, images, console)
     if ids is not None:
         ids.check(pictures)
-    checkpoint = checkpoint_place(checkpoint, store)
+    checkpoint = checkpoint_place(options.checkpoint, options.store)
     with waiting_for(console, "Loading the network", patience=0):
-        segmenter = _segmenter(checkpoint, names, clip, device, precision, image_size, settings)
-    prepare_folder(out, overwrite=overwrite)
+        segmenter = _segmenter(checkpoint, names, options, device, settings)
+    prepare_folder(out, overwrite=options.overwrite)
     if names is None:
         _tell_names(console, segmenter)
     if sentence := unused_ids(names):
         console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
     total = pictures.entries.num_rows + pictures.rejects.num_rows
     with waiting_for(console, "Segmenting pictures", total=total) as wait:
-        summary = predict(
+        summary = predict_images(
             pictures,
             segmenter,
             out,
-            batch=batch,
+            batch=options.batch_size,
             progress=CountedProgress(wait),
             category_ids=own_ids(names),
             selection=selection,
             image_ids=ids,
         )
-    _report(console, summary, segmenter, out, min_score, time.monotonic() - started)
+    _report(console, summary, segmenter, out, options.min_score, time.monotonic() - started)
 
 
 def _names(categories: str, vocabulary: str) -> tuple[str | Category, ...] | None:
@@ -180,10 +125,8 @@ def _image_ids(file: str, images: list[str], console: Console) -> ImageIds | Non
 def _segmenter(
     checkpoint: str,
     names: tuple[str | Category, ...] | None,
-    clip: str,
+    options: PredictOptions,
     device: str,
-    precision: str,
-    image_size: int,
     settings: InstanceSettings,
 ) -> DenseSegmenter:
     from tasks.prediction.segmenter import maskclip_segmenter, zutis_segmenter
@@ -192,20 +135,21 @@ def _segmenter(
         if names is None:
             raise VocabularyError("MaskCLIP needs names: give --categories or --vocabulary.")
         return maskclip_segmenter(
-            clip_model(clip or _MASKCLIP_CLIP, device, precision),
+            clip_model(options.clip or _MASKCLIP_CLIP, device, options.precision),
             names,
-            image_size=image_size,
+            image_size=options.image_size,
             min_score=settings.min_score,
         )
+    precision: str = options.precision
     if precision == "auto":
         precision = "float32" if device == "cpu" else "bfloat16"
     return zutis_segmenter(
         checkpoint,
         names,
-        clip=clip,
+        clip=options.clip,
         device=device,
         precision=precision,
-        image_size=image_size,
+        image_size=options.image_size,
         settings=settings,
     )
 

@@ -7,8 +7,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.commands.options import command_of
 from flows.settings.build import clip_model
 from flows.settings.devices import require_device
+from flows.settings.prediction import SearchOptions
 from flows.terminal.waiting import waiting_for
 from flows.upkeep.find_artifacts import latest
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
@@ -20,6 +22,19 @@ from tasks.indexing.index_rows import embedded_parts, load_index_rows, records_a
 from tasks.packing import record_build
 from tasks.retrieval.search_index import search
 from tasks.stage.models import ModelConfig, load_clip_model
+
+
+@command_of(SearchOptions, positional="text")
+def search_command(options: SearchOptions) -> None:
+    """Search a build's index with words."""
+    run(
+        options.text,
+        top=options.top,
+        index=options.index_key,
+        clip=options.clip,
+        device=options.device,
+        store=options.store,
+    )
 
 
 def run(text: str, *, top: int, index: str, clip: str, device: str, store: str) -> None:

@@ -6,25 +6,18 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import typer
+from cyclopts import App
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flows.commands.corpus_options import (
-    ExcludeOption,
-    IncludeOption,
-    UriColumnOption,
-    tell_other_files,
-    tell_warnings,
-)
-from flows.settings.build import DEFAULT_CLIP, selfmask_model
+from flows.commands.options import command_of
+from flows.settings.build import selfmask_model
 from flows.settings.devices import require_device
-from flows.settings.selfmask import PAPER, SelfMaskFigures, SelfMaskSettings
-from flows.settings.typed_options import typed
+from flows.settings.selfmask import SelfMaskFigures, SelfMaskSettings
+from flows.summaries.corpus_notes import tell_other_files, tell_warnings
 from flows.terminal.tenths import showing_tenths
 from flows.terminal.waiting import CountedProgress, waiting_for
 from storage.corpora.selection import Selection
@@ -37,82 +30,9 @@ if TYPE_CHECKING:
     from tasks.saliency_training.training import SelfMaskStep, SelfMaskTrainingConfig
     from tasks.saliency_training.votes import Mask, VoteConfig
 
-selfmask_app = typer.Typer(
-    name="selfmask", help="Teach SelfMask what stands out, without labels.", no_args_is_help=True
-)
+selfmask_app = App(name="selfmask", help="Train SelfMask on own images, without labels.")
 
 _MOST_MEASURED: Final = 300
-
-
-@selfmask_app.command("train")
-def train_command(
-    context: typer.Context,
-    corpus: Annotated[
-        list[str],
-        typer.Option(help="Folder, images, tars, table, list or COCO JSON; may be repeated."),
-    ],
-    out: Annotated[Path, typer.Option(help="File for the weights, .safetensors.")],
-    include: IncludeOption = None,
-    exclude: ExcludeOption = None,
-    uri_column: UriColumnOption = "",
-    features: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What is clustered: ARCHITECTURE:WEIGHTS of a CLIP, ENCODER:FILE of DINO's or"
-            f" DeiT's ViT-S, or colours; may be repeated.  [default: {DEFAULT_CLIP}]"
-        ),
-    ] = None,
-    start: Annotated[
-        str, typer.Option(help="Weights to adapt: nq20, nq10, demo or a file; else from nothing.")
-    ] = "",
-    recipe: Annotated[
-        str, typer.Option(help="paper: its authors' settings, for all that is not given.")
-    ] = "",
-    width: Annotated[int, typer.Option(help="Channels, a multiple of 32.")] = 128,
-    layers: Annotated[int, typer.Option(help="Layers of the encoder.")] = 8,
-    decoder_layers: Annotated[int, typer.Option(help="Layers of the decoder.")] = 2,
-    queries: Annotated[int, typer.Option(help="Masks that are proposed for a picture.")] = 10,
-    image_size: Annotated[int, typer.Option(help="Pixels a side that the network sees.")] = 128,
-    pictures: Annotated[int, typer.Option(help="Pictures to learn from at most; 0: all.")] = 2000,
-    patches: Annotated[int, typer.Option(help="Patches that a picture is clustered as.")] = 576,
-    least_agreement: Annotated[
-        float, typer.Option(help="Leave out masks on which candidates agree less, 0 to 1.")
-    ] = 0.0,
-    steps: Annotated[int, typer.Option(help="Batches.")] = 3000,
-    epochs: Annotated[int, typer.Option(help="Rounds of all pictures, in place of steps.")] = 0,
-    schedule: Annotated[str, typer.Option(help="How the rate falls: cosine or poly.")] = "cosine",
-    views: Annotated[
-        str, typer.Option(help="What is seen of a picture: parts of it, or it scaled.")
-    ] = "parts",
-    minutes: Annotated[float, typer.Option(help="Longest training; 0: no limit.")] = 0.0,
-    batch_size: Annotated[int, typer.Option(help="Pictures of a batch.")] = 16,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(help="The highest.  [default: 6e-6 with --start, 1e-3 from nothing]"),
-    ] = None,
-    cross_entropy: Annotated[
-        float, typer.Option(help="Weight of a cross entropy beside the paper's losses.")
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    truth: Annotated[
-        Path | None, typer.Option(help="truth.json of a made world's corpus, to measure with.")
-    ] = None,
-    learn_truth: Annotated[
-        bool, typer.Option("--learn-truth", help="Learn the truth's masks, not voted ones.")
-    ] = False,
-) -> None:
-    """Train SelfMask on own pictures: clusters of features vote for masks, the network learns them.
-
-    No label is needed. The file can be given to `zutis build --selfmask`.
-    """
-    given = {name: value for name, value in locals().items() if name != "context"}
-    if recipe == "paper":
-        given = {**given, **PAPER, **typed(context, given)}
-    chosen = tuple(features) if features else (DEFAULT_CLIP,)
-    lists = {"corpus": corpus, "include": include, "exclude": exclude, "features": chosen}
-    run(SelfMaskSettings(**{**given, **{n: tuple(some or ()) for n, some in lists.items()}}))
 
 
 def run(settings: SelfMaskSettings) -> SelfMaskFigures:
@@ -180,6 +100,16 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
     return figures
 
 
+@selfmask_app.command(name="train")
+@command_of(SelfMaskSettings)
+def train_command(settings: SelfMaskSettings) -> None:
+    """Train SelfMask on own images: clusters of features vote for masks, the network learns them.
+
+    No label is needed. The file can be given to `zutis build --selfmask`.
+    """
+    run(settings)
+
+
 def _training(settings: SelfMaskSettings, learned: int = 1) -> SelfMaskTrainingConfig:
     """How to train on so many pictures with a mask."""
     from tasks.saliency_training.training import SelfMaskTrainingConfig
@@ -190,8 +120,8 @@ def _training(settings: SelfMaskSettings, learned: int = 1) -> SelfMaskTrainingC
         image_size=settings.image_size,
         learning_rate=settings.highest_rate,
         **({"warmup_steps": 0} if settings.schedule == "poly" else {}),
-        schedule=settings.schedule,  # type: ignore[arg-type]  # checked there
-        views=settings.views,  # type: ignore[arg-type]  # likewise
+        schedule=settings.schedule,
+        views=settings.views,
         cross_entropy_weight=settings.cross_entropy,
         max_seconds=60 * settings.minutes,
         seed=settings.seed,
@@ -254,7 +184,7 @@ def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
     with waiting_for(console, "Reading pictures") as wait:
         sample = read_sample(
             settings.corpus,
-            at_most=settings.pictures,
+            at_most=settings.images,
             # So that the smallest part that is cut out needs no magnifying.
             shorter_side=2 * settings.image_size,
             seed=settings.seed,

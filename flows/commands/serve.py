@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 
+from flows.commands.options import command_of
 from flows.processes import interruption
+from flows.settings.service import ServeOptions
 from storage.access.roots import ROOTS_VARIABLE, as_setting, roots
 from storage.errors.exceptions import ConfigError
 from storage.errors.numbers import check_named_numbers
@@ -22,36 +23,19 @@ if TYPE_CHECKING:
     from flows.prefect_server.served import Address
 
 
-def serve_command(
-    host: Annotated[
-        str | None, typer.Option(help="Where the server listens.  [default: 127.0.0.1]")
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="Its port.  [default: 4200]")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="Default of a parameter of build-pseudolabels: NAME=VALUE, or a YAML file; "
-            "repeatable.",
-        ),
-    ] = None,
-    root: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Folder, or address such as s3://bucket/prefix: runs read and write nothing that "
-            "lies under none of them; repeatable.  [default: no limit]",
-        ),
-    ] = None,
-) -> None:
+@command_of(ServeOptions, takes_values=True)
+def serve_command(options: ServeOptions, values: Mapping[str, Any]) -> None:
     """Serve the flows as Prefect deployments, with a server and its UI if none answers.
 
     Runs start in this folder: relative paths of their parameters are taken from here.
     """
-    from flows.settings.named_values import read_values
-
-    defaults = read_values(setting or [])
-    run(host=host, port=port, limit=limit, defaults=defaults, allowed=root or ())
+    run(
+        host=options.host,
+        port=options.port,
+        limit=options.max_runs,
+        defaults=values,
+        allowed=options.root,
+    )
 
 
 def run(

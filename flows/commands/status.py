@@ -8,16 +8,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.commands.options import command_of
 from flows.prefect_server.settings import server_is_configured
 from flows.service.notice import read_notice
-from flows.settings.build import DEFAULT_STORE
+from flows.settings.shared import StoreOptions
 from flows.terminal.key_tables import add_whole_column, print_whole
 from flows.upkeep.find_artifacts import counts_line
 from storage.artifacts.inventory import Holding, read_manifests, take_inventory, total_size
@@ -37,14 +37,13 @@ _LATEST = {"record_build": "Latest builds", "train": "Latest trainings",
            "evaluate": "Latest evaluations"}  # fmt: skip
 
 
-def status_command(
-    store: Annotated[str, typer.Option(help="Folder or URI of the artifacts.")] = DEFAULT_STORE,
-) -> None:
+@command_of(StoreOptions)
+def status_command(options: StoreOptions) -> None:
     """Show running and crashed builds, disk use by stage, and the latest of everything.
 
     Takes seconds, whatever is running; changes nothing.
     """
-    artifacts = ArtifactStore(store)
+    artifacts = ArtifactStore(options.store)
     console = Console()
     announced = leases(artifacts)
     holdings = take_inventory(artifacts)

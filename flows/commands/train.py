@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 
+from flows.commands.options import command_of
 from flows.execution.executors import LOOKING, CachedExecutor, LocalExecutor, NotCached
 from flows.execution.progress import TerminalWatcher
 from flows.pipelines.training import find_dataset, train_model
 from flows.prefect_server.settings import STARTING_PREFECT, server_is_configured
 from flows.prefect_server.start import begin_prefect
 from flows.settings.devices import require_device
+from flows.settings.options import part_of
 from flows.settings.training import (
     TrainingSettings,
+    TrainOptions,
     recipe_facts,
     training_config,
     training_title,
@@ -27,6 +30,15 @@ from flows.summaries.training import training_facts
 from flows.terminal.waiting import waiting_for
 from storage.artifacts.leases import using
 from storage.artifacts.store import Artifact, ArtifactStore
+
+
+@command_of(TrainOptions)
+def train_command(options: TrainOptions) -> None:
+    """Train ZUTIS on the shards of a build; a run that was stopped continues.
+
+    Under torchrun, its processes train one network together.
+    """
+    run(part_of(TrainingSettings, options), options.dataset, options.store)
 
 
 def run(settings: TrainingSettings, dataset: str, store: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -17,9 +17,7 @@ from storage.weights.registry import well_known
 from storage.weights.resolving import CheckedWeights, cached_weights, check
 from storage.weights.shipped import SHIPPED
 
-weights_app = typer.Typer(
-    name="weights", help="List, fetch and check model weights.", no_args_is_help=True
-)
+weights_app = App(name="weights", help="List, fetch and check model weights.")
 
 _OTHERS = (
     "Any other ARCH:TAG of open_clip can be fetched too, except those whose text tower is one of"
@@ -30,7 +28,7 @@ _OTHERS = (
 _STATUS_STYLES = {"ok": "green", "changed": "bold red", "missing": "yellow", "unrecorded": "cyan"}
 
 
-@weights_app.command("list")
+@weights_app.command(name="list")
 def list_weights() -> None:
     """Show the weights that have names, and which of them are on this machine."""
     cached = cached_weights()
@@ -46,27 +44,28 @@ def list_weights() -> None:
     console.print(_OTHERS, soft_wrap=True, highlight=False)
 
 
-@weights_app.command("fetch")
+@weights_app.command(name="fetch")
 def fetch_weights(
     name: Annotated[
         str,
-        typer.Argument(
-            help="A name that `zutis weights list` shows, ARCH:TAG, or hf-hub:OWNER/NAME."
-        ),
+        Parameter(help="A name of `zutis weights list`, ARCH:TAG, or hf-hub:OWNER/NAME."),
     ],
+    /,
 ) -> None:
     """Download published weights and verify them; with the tokenizer, where a model has one."""
     path = fetch(name)
     Console().print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
 
 
-@weights_app.command("check")
+@weights_app.command(name="check")
 def check_weights(
     name_or_path: Annotated[
         str | None,
-        typer.Argument(help="A name, a file or a folder; without it, everything that is cached."),
+        Parameter(help="A name, a file or a folder; without it, everything that is cached."),
     ] = None,
-    image: Annotated[Path | None, typer.Option(help="Try the model on this picture, too.")] = None,
+    /,
+    *,
+    image: Annotated[Path | None, Parameter(help="Try the model on this image, too.")] = None,
 ) -> None:
     """Read weights in full and compare them with what was recorded.
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import webbrowser
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.commands.options import command_of
+from flows.demo.settings import DEFAULT, LEFT_OUT, QUICK, DemoOptions
 from flows.settings.devices import require_device
-from flows.terminal.waiting import loading, waiting_for
+from flows.terminal.loading import speaking_when_slow
+from flows.terminal.waiting import waiting_for
 
 if TYPE_CHECKING:
     from flows.demo.page import Figure
@@ -27,39 +30,21 @@ FIGURES = "figures.json"
 _WALL_TIME = "wall-time.json"
 
 
-def demo_command(
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A smaller world, in a minute; for tests.")
-    ] = False,
-    vocabulary: Annotated[
-        str,
-        typer.Option(
-            help="Build for this vocabulary, such as one-more.txt of the folder, and train nothing:"
-            " shows what one name more costs."
-        ),
-    ] = "",
-    folder: Annotated[
-        Path | None,
-        typer.Option(help=f"Where everything goes.  [default: {DEFAULT_FOLDER}]"),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-) -> None:
-    """Run the whole pipeline on a made world with small models, and show what came of it.
+@command_of(DemoOptions)
+def demo_command(options: DemoOptions) -> None:
+    """Run the whole pipeline on a made world with small models, and show the results.
 
     Needs no download and no GPU. Running it again takes seconds.
     """
-    device = require_device(device)
-    with loading():
-        from flows.demo.settings import DEFAULT, QUICK
-    size = replace(QUICK if quick else DEFAULT, device=device)
-    chosen = folder or Path(f"{DEFAULT_FOLDER}-quick" if quick else DEFAULT_FOLDER)
+    device = require_device(options.device)
+    size = replace(QUICK if options.quick else DEFAULT, device=device)
+    folder = options.folder or Path(f"{DEFAULT_FOLDER}-quick" if options.quick else DEFAULT_FOLDER)
     console = Console()
-    if vocabulary:
-        build_for(vocabulary, size, chosen, console)
+    if options.vocabulary:
+        build_for(options.vocabulary, size, folder, console)
         return
-    page = run_demo(size, chosen, console)
-    if show:
+    page = run_demo(size, folder, console)
+    if options.open:
         webbrowser.open(page.absolute().as_uri())
 
 
@@ -70,7 +55,7 @@ def build_for(vocabulary: str, size: DemoSize, folder: Path, console: Console) -
         ZutisError: one sentence, for the user.
     """
     _make_world(folder, size, console)
-    with loading():
+    with speaking_when_slow(sys.stderr):
         from flows.commands.build import obtain_outcome
         from flows.summaries.build import print_summary, summarise
     started = time.monotonic()
@@ -87,7 +72,7 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
     """
     started = time.monotonic()
     world = _make_world(folder, size, console)
-    with loading():
+    with speaking_when_slow(sys.stderr):
         from flows.commands.build import obtain_outcome
         from flows.commands.evaluate import obtain_scores
         from flows.commands.train import obtain_training
@@ -95,7 +80,6 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
         from flows.demo.figures import DemoScores, figures
         from flows.demo.report import write_report
         from flows.demo.scores import precision_by_chance, retrieved_pictures, scored_masks
-        from flows.demo.settings import LEFT_OUT
         from flows.settings.next_steps import NextSteps
         from storage.shards.samples import ShardSamples
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,11 +83,7 @@ def demo_line(size: DemoSize, *, folder: str = ".", vocabulary: str = "") -> str
 
 def build_line(settings: BuildSettings) -> str:
     """`zutis build` with these settings, all of which are options."""
-    given = {
-        field.name: getattr(settings, field.name)
-        for field in fields(settings)
-        if getattr(settings, field.name) != field.default
-    }
+    given = settings.model_dump(exclude_defaults=True)
     corpora = [word for one in given.pop("corpus") for word in ("--corpus", one)]
     return _line(["build", *corpora, *_options(given)])
 

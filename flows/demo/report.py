@@ -86,7 +86,10 @@ def _facts(size: DemoSize, outcome: Outcome, training: Artifact) -> Iterator[tup
             f" {size.per_category} pictures retrieved a name"
         ),
     )
-    yield "models", f"CLIP {CLIP}, SelfMask {SELFMASK}: see storage/weights/shipped_weights/README.md"
+    yield (
+        "models",
+        f"CLIP {CLIP}, SelfMask {SELFMASK}: see storage/weights/shipped_weights",
+    )
     for label, value in training_facts(training).items():
         if label in ("network", "trained", "mean IoU"):
             yield label, value

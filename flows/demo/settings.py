@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from flows.settings.build import BuildSettings
 from flows.settings.evaluation import EvaluationSettings
-from flows.settings.run_form import Precision
+from flows.settings.options import Group
+from flows.settings.shared import DeviceOption
 from flows.settings.training import TrainingSettings
+from flows.settings.value_types import Precision
 
 CLIP: Final = "made-ViT-8:demo"
 SELFMASK: Final = "demo"
@@ -31,6 +33,22 @@ _IMAGE_SIZE: Final = 128
 
 _CORPUS_SEED, _SCENE_SEED = 7, 500
 """No model has seen either: see `flows.demo_training.clip`."""
+
+
+class DemoOptions(DeviceOption):
+    """What `zutis demo` takes."""
+
+    subject: ClassVar[str] = "demonstration"
+
+    quick: Annotated[bool, Group.MAIN] = False
+    """Make a smaller world, in a minute; for tests."""
+    vocabulary: Annotated[str, Group.MAIN] = ""
+    """Build for this vocabulary, such as one-more.txt of the folder, and train nothing: shows the
+    cost of one more category."""
+    folder: Annotated[Path | None, Group.MAIN] = None
+    """Folder for everything; none: zutis-demo."""
+    open: Annotated[bool, Group.MAIN] = False
+    """Open the page in a browser."""
 
 
 @dataclass(frozen=True, kw_only=True)

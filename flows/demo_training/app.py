@@ -1,48 +1,57 @@
-"""`zutis demo-train`: make the small models of the demonstration again."""
+"""`zutis demo-train`: train the small models of the demonstration again."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-import typer
+from cyclopts import App
 
-from flows.terminal.waiting import loading
+from flows.commands.options import command_of
+from flows.settings.options import Group
+from flows.settings.shared import DeviceOption
+from flows.settings.value_types import AtLeastOne, AtLeastZero, Seed
 
-demo_train_app = typer.Typer(
-    name="demo-train", help="Make the demonstration's small models again.", no_args_is_help=True
-)
-
-_Out = Annotated[Path, typer.Option(help="File for the weights, .safetensors.")]
-_Seed = Annotated[int, typer.Option(help="Of everything random, the pictures included.")]
-_Pictures = Annotated[int, typer.Option(help="Pictures that are made to learn from.")]
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+demo_train_app = App(name="demo-train", help="Train the demonstration's small models again.")
 
 
-@demo_train_app.command("clip")
-def clip_command(
-    out: _Out = Path("made-ViT-8.safetensors"),
-    seed: _Seed = 0,
-    pictures: _Pictures = 24_000,
-    minutes: Annotated[float, typer.Option(help="Longest training; 0: no limit.")] = 0.0,
-    device: _Device = "auto",
-) -> None:
-    """Train the small CLIP on made pictures and their captions: half an hour on two cores."""
-    with loading():
-        from flows.demo_training.clip import train_clip
+class SelfMaskOptions(DeviceOption):
+    """What `zutis demo-train selfmask` takes."""
 
-    train_clip(out, seed=seed, pictures=pictures, minutes=minutes, device=device)
+    subject: ClassVar[str] = "training"
+
+    out: Annotated[Path, Group.MAIN] = Path("selfmask-demo.safetensors")
+    """File for the weights, .safetensors."""
+    seed: Annotated[Seed, Group.MAIN] = 0
+    """Seed of the made images, the initial weights and the augmentation."""
+    images: Annotated[AtLeastOne, Group.MAIN] = 2000
+    """Number of images that are made to learn from."""
 
 
-@demo_train_app.command("selfmask")
-def selfmask_command(
-    out: _Out = Path("selfmask-demo.safetensors"),
-    seed: _Seed = 0,
-    pictures: _Pictures = 2000,
-    device: _Device = "auto",
-) -> None:
-    """Train the small SelfMask on made pictures, without any label: 10 minutes on two cores."""
-    with loading():
-        from flows.demo_training.selfmask import train_selfmask
+class ClipOptions(SelfMaskOptions):
+    """What `zutis demo-train clip` takes."""
 
-    train_selfmask(out, seed=seed, pictures=pictures, device=device)
+    out: Annotated[Path, Group.MAIN] = Path("made-ViT-8.safetensors")
+    """File for the weights, .safetensors."""
+    images: Annotated[AtLeastOne, Group.MAIN] = 24_000
+    """Number of images that are made to learn from."""
+    minutes: Annotated[AtLeastZero, Group.MAIN] = 0.0
+    """Longest training; 0: as long as its steps take."""
+
+
+@demo_train_app.command(name="clip")
+@command_of(ClipOptions)
+def clip_command(options: ClipOptions) -> None:
+    """Train the small CLIP on made images and their captions: half an hour on two cores."""
+    from flows.demo_training.clip import train_clip
+
+    train_clip(**dict(options))
+
+
+@demo_train_app.command(name="selfmask")
+@command_of(SelfMaskOptions)
+def selfmask_command(options: SelfMaskOptions) -> None:
+    """Train the small SelfMask on made images, without any label: 10 minutes on two cores."""
+    from flows.demo_training.selfmask import train_selfmask
+
+    train_selfmask(**dict(options))

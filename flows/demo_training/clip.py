@@ -1,6 +1,6 @@
-"""`zutis demo-train clip`: train the small CLIP of the demonstration on made pictures.
+"""`zutis demo-train clip`: train the small CLIP of the demonstration on made images.
 
-Pictures and captions come from `made_world`, with seeds that no demonstration uses: those of
+Images and captions come from `made_world`, with seeds that no demonstration uses: those of
 training count from 1000, those that are held out lie between 900 and 999; the demonstration's are
 below 100 and 500 to 599.
 """
@@ -58,15 +58,15 @@ _CHUNK: Final = 100
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFigures:
-    """How good a model is on pictures that it has not seen; all but the counts are 0..1.
+    """How good a model is on images that it has not seen; all but the counts are 0..1.
 
     Attributes:
-        accuracy: zero-shot, of pictures with one kind of thing.
+        accuracy: zero-shot, of images with one kind of thing.
         precision: of retrieval, averaged over the kinds.
         worst: the kind with the lowest precision, and that.
         maskclip_iou: mean IoU of MaskCLIP on scenes.
-        at: pictures retrieved for a kind.
-        corpus, scenes: numbers of pictures.
+        at: images retrieved for a kind.
+        corpus, scenes: numbers of images.
     """
 
     accuracy: float
@@ -81,7 +81,7 @@ class ClipFigures:
         kind, lowest = self.worst
         return (
             f"zero-shot accuracy {self.accuracy:.1%}; retrieval precision@{self.at}"
-            f" {self.precision:.1%} among {self.corpus:,} pictures (lowest {lowest:.0%}, {kind});"
+            f" {self.precision:.1%} among {self.corpus:,} images (lowest {lowest:.0%}, {kind});"
             f" MaskCLIP's mIoU {self.maskclip_iou:.1%} on {self.scenes} scenes"
         )
 
@@ -90,7 +90,7 @@ def train_clip(
     out: Path,
     *,
     seed: int = 0,
-    pictures: int = 24_000,
+    images: int = 24_000,
     minutes: float = 0.0,
     workers: int = 0,
     precision: str = "bfloat16",
@@ -98,15 +98,15 @@ def train_clip(
     phases: Sequence[Phase] = PHASES,
     device: str = "auto",
 ) -> ClipFigures:
-    """Train a CLIP on made pictures, write its weights, measure it, and print all that.
+    """Train a CLIP on made images, write its weights, measure it, and print all that.
 
     Args:
         out: the safetensors file; weights are float16.
-        seed: of the pictures, the initial weights, and all random changes.
-        pictures: made before the training, a mixture of single things and scenes.
-        minutes: the training itself (without making pictures) takes at most that long; 0: as long
+        seed: of the images, the initial weights, and all random changes.
+        images: made before the training, a mixture of single things and scenes.
+        minutes: the training itself (without making images) takes at most that long; 0: as long
             as its steps take. What ends by the clock depends on the machine's speed.
-        workers: processes that make pictures; 0: as many as there are cores.
+        workers: processes that make images; 0: as many as there are cores.
         precision: of the training, `float32` or `bfloat16`.
         architecture: of open_clip's or ours.
         phases: parts of the training.
@@ -116,14 +116,14 @@ def train_clip(
         ConfigError: a setting can't work, or the device can't be used.
     """
     device = require_device(device)
-    _check(out, seed, pictures, minutes)
+    _check(out, seed, images, minutes)
     console, started = Console(), time.monotonic()
-    with waiting_for(console, "Drawing pictures", total=pictures, patience=0) as wait:
+    with waiting_for(console, "Drawing images", total=images, patience=0) as wait:
         pool = []
-        for picture in made_pictures(seed, pictures, workers):
-            pool.append(picture)
+        for image in made_images(seed, images, workers):
+            pool.append(image)
             wait.advance()
-    console.print(f"{len(pool):,} pictures made in {time.monotonic() - started:.0f} s")
+    console.print(f"{len(pool):,} images made in {time.monotonic() - started:.0f} s")
     with _reporting(console) as report:
         weights = train_in_phases(
             pool, phases, architecture=architecture, seed=seed, precision=precision,
@@ -132,9 +132,9 @@ def train_clip(
     write_weights(weights, out)
     size, took = out.stat().st_size / 1e6, (time.monotonic() - started) / 60
     console.print(f"{out}: {size:.2f} MB, made in {took:.1f} minutes", soft_wrap=True)
-    with waiting_for(console, "Measuring on pictures held out"):
+    with waiting_for(console, "Measuring on images held out"):
         figures = measure_clip(out, architecture, device=device)
-    console.print(f"On pictures held out: {figures}", soft_wrap=True)
+    console.print(f"On images held out: {figures}", soft_wrap=True)
     return figures
 
 
@@ -147,14 +147,14 @@ def measure_clip(
     at: int = 30,
     device: str = "cpu",
 ) -> ClipFigures:
-    """Measure a file of weights on held-out pictures.
+    """Measure a file of weights on held-out images.
 
     Args:
         weights: of the architecture.
         architecture: of open_clip's or ours.
-        corpus: pictures to retrieve from.
-        scenes: pictures to segment.
-        at: pictures to retrieve for each kind.
+        corpus: images to retrieve from.
+        scenes: images to segment.
+        at: images to retrieve for each kind.
         device: cpu, cuda or cuda:N.
 
     Raises:
@@ -163,9 +163,9 @@ def measure_clip(
     spec = ClipSpec(architecture=architecture, weights=str(weights.absolute()))
     model = ModelConfig(architecture=architecture, weights=resolve(spec), device=device)
     clip = load_clip_model(model)
-    pictures = [corpus_image(_HELD_OUT_CORPUS, number) for number in range(corpus)]
-    shows = np.array([_shows(picture) for picture in pictures])
-    cosines = similarities(clip, [_as_jpeg(picture) for picture in pictures], KINDS)
+    images = [corpus_image(_HELD_OUT_CORPUS, number) for number in range(corpus)]
+    shows = np.array([_shows(image) for image in images])
+    cosines = similarities(clip, [_as_jpeg(image) for image in images], KINDS)
     precisions = retrieval_precision(cosines, shows, at)
     worst = int(precisions.argmin())
     held_out = [scene_image(_HELD_OUT_SCENES, number) for number in range(scenes)]
@@ -181,11 +181,11 @@ def measure_clip(
     )
 
 
-def made_pictures(seed: int, count: int, workers: int = 0) -> Iterator[CaptionedImage]:
-    """Pictures of the made world as a training needs them, made by several processes, in order.
+def made_images(seed: int, count: int, workers: int = 0) -> Iterator[CaptionedImage]:
+    """Images of the made world as a training needs them, made by several processes, in order.
 
     Args:
-        seed: 0 or more; each has pictures of its own.
+        seed: 0 or more; each has images of its own.
         count: how many; three of ten are scenes.
         workers: processes; 0: as many as there are cores.
     """
@@ -204,35 +204,35 @@ def _make(chunk: tuple[int, int, int]) -> list[CaptionedImage]:
 
 def _captioned(seed: int, number: int) -> CaptionedImage:
     make = scene_image if number % 10 < _SCENES_IN_TEN else corpus_image
-    picture = make(seed, number)
-    centres = [np.argwhere(one.mask).mean(axis=0) for one in picture.objects]
+    image = make(seed, number)
+    centres = [np.argwhere(one.mask).mean(axis=0) for one in image.objects]
     return CaptionedImage(
-        pixels=_as_jpeg(picture),
+        pixels=_as_jpeg(image),
         # Each number gives a caption of its own.
         captions=tuple(
-            caption(picture, seed, number * _CAPTIONS + which) for which in range(_CAPTIONS)
+            caption(image, seed, number * _CAPTIONS + which) for which in range(_CAPTIONS)
         ),
         centres=np.array(centres, dtype=np.float32).reshape(-1, 2),
     )
 
 
-def _as_jpeg(picture: MadeImage) -> NDArray[np.uint8]:
+def _as_jpeg(image: MadeImage) -> NDArray[np.uint8]:
     """The pixels with the traces of compression that a corpus's files have."""
     file = io.BytesIO()
-    Image.fromarray(picture.pixels).save(file, "JPEG", quality=_QUALITY)
+    Image.fromarray(image.pixels).save(file, "JPEG", quality=_QUALITY)
     return np.asarray(Image.open(file))
 
 
-def _shows(picture: MadeImage) -> list[bool]:
-    """For each kind, whether the picture shows it."""
-    kinds = {one.kind for one in picture.objects}
+def _shows(image: MadeImage) -> list[bool]:
+    """For each kind, whether the image shows it."""
+    kinds = {one.kind for one in image.objects}
     return [kind in kinds for kind in KINDS]
 
 
-def _labels(picture: MadeImage) -> NDArray[np.int64]:
+def _labels(image: MadeImage) -> NDArray[np.int64]:
     """int64 [h, w]: 0 background, from 1 the kinds; visible masks don't overlap."""
-    labels = np.zeros(picture.pixels.shape[:2], dtype=np.int64)
-    for one in picture.objects:
+    labels = np.zeros(image.pixels.shape[:2], dtype=np.int64)
+    for one in image.objects:
         labels[one.mask] = KINDS.index(one.kind) + 1
     return labels
 
@@ -254,13 +254,13 @@ def _reporting(console: Console) -> Iterator[Callable[[Phase, ClipStep], None]]:
         yield report
 
 
-def _check(out: Path, seed: int, pictures: int, minutes: float) -> None:
+def _check(out: Path, seed: int, images: int, minutes: float) -> None:
     if out.suffix != ".safetensors":
         raise ConfigError(f"out is {out}: choose a name that ends with .safetensors.")
-    check_named_numbers({"seed": seed, "pictures": pictures, "minutes": minutes})
+    check_named_numbers({"seed": seed, "images": images, "minutes": minutes})
     for name, value, least in (
         ("seed", seed, 0),
-        ("pictures", pictures, 1),
+        ("images", images, 1),
         ("minutes", minutes, 0),
     ):
         if value < least:

@@ -1,6 +1,6 @@
 """`zutis demo-train selfmask`: train the small SelfMask of the demonstration, without labels.
 
-It is `zutis selfmask train` on a corpus of made pictures. Seeds are apart from those of the
+It is `zutis selfmask train` on a corpus of made images. Seeds are apart from those of the
 demonstration, as in `flows.demo_training.clip`.
 """
 
@@ -41,48 +41,48 @@ def train_selfmask(
     out: Path,
     *,
     seed: int = 0,
-    pictures: int = 2000,
+    images: int = 2000,
     steps: int = 2000,
     held_out: int = 300,
     device: str = "auto",
 ) -> SelfMaskFigures:
-    """Train a SelfMask on made pictures, write its weights, measure it, and print all that.
+    """Train a SelfMask on made images, write its weights, measure it, and print all that.
 
-    The truth about the pictures is used for the figures and for nothing else.
+    The truth about the images is used for the figures and for nothing else.
 
     Args:
         out: the safetensors file; weights are float16.
-        seed: of the pictures, the initial weights, and all random changes.
-        pictures: of the corpus that is made.
+        seed: of the images, the initial weights, and all random changes.
+        images: of the corpus that is made.
         steps: batches.
-        held_out: other pictures to measure on.
+        held_out: other images to measure on.
         device: auto, cpu, cuda or cuda:N. On a GPU the weights are other ones.
 
     Raises:
         ConfigError: a setting can't work, or the device can't be used.
     """
     device, console = require_device(device), Console()
-    if pictures < 1 or seed < 0:
-        raise ConfigError(f"pictures is {pictures} and seed {seed}: choose 1 and 0 or more.")
+    if images < 1 or seed < 0:
+        raise ConfigError(f"images is {images} and seed {seed}: choose 1 and 0 or more.")
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder)
-        with waiting_for(console, f"Drawing {pictures:,} pictures", patience=0):
-            write_corpus(corpus, _FIRST_SEED + seed, pictures)
+        with waiting_for(console, f"Drawing {images:,} images", patience=0):
+            write_corpus(corpus, _FIRST_SEED + seed, images)
         settings = SelfMaskSettings(
             corpus=(str(corpus / "pictures"),),
             truth=corpus / "truth.json",
             out=out,
-            pictures=0,
+            images=0,
             steps=steps,
             seed=seed,
             device=device,
             **_SETTINGS,  # type: ignore[arg-type]
         )
         figures = run(settings)
-    with waiting_for(console, f"Measuring on {held_out:,} pictures held out"):
-        raw, refined = measure_selfmask(out, pictures=held_out, device=device)
+    with waiting_for(console, f"Measuring on {held_out:,} images held out"):
+        raw, refined = measure_selfmask(out, images=held_out, device=device)
     console.print(
-        f"On {held_out:,} pictures held out, at {MASK_SIZE} pixels: mean IoU {raw:.1%}, refined"
+        f"On {held_out:,} images held out, at {MASK_SIZE} pixels: mean IoU {raw:.1%}, refined"
         f" {refined:.1%}; {out.stat().st_size / 1e6:.2f} MB",
         highlight=False,
         soft_wrap=True,
@@ -91,13 +91,13 @@ def train_selfmask(
 
 
 def measure_selfmask(
-    weights: Path, *, pictures: int = 300, device: str = "cpu"
+    weights: Path, *, images: int = 300, device: str = "cpu"
 ) -> tuple[float, float]:
-    """Mean IoU, 0..1, with all things on held-out pictures: of the masks, and of the refined ones.
+    """Mean IoU, 0..1, with all things on held-out images: of the masks, and of the refined ones.
 
     Args:
         weights: a SelfMask's.
-        pictures: how many.
+        images: how many.
         device: cpu, cuda or cuda:N.
 
     Raises:
@@ -106,7 +106,7 @@ def measure_selfmask(
     from tasks.saliency_training.scores import network_iou
     from tasks.stage.models import load_selfmask_model
 
-    made = [corpus_image(_HELD_OUT, number) for number in range(pictures)]
+    made = [corpus_image(_HELD_OUT, number) for number in range(images)]
     network = load_selfmask_model(selfmask_model(str(weights.absolute()), device, "float32"))
     return network_iou(
         network,
@@ -119,5 +119,5 @@ def measure_selfmask(
             for one in made
         ],
         image_size=MASK_SIZE,
-        at_most=pictures,
+        at_most=images,
     )

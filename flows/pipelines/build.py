@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import cast
 
 from flows.execution.executors import Executor
 from flows.pipelines import early_checks
@@ -17,10 +17,10 @@ from flows.settings.build import (
     selfmask_model,
     weights_labels,
 )
+from flows.settings.options import values_for
 from storage.artifacts.store import Artifact, ArtifactRef
 from storage.corpora.corpus import Source, check_uri_column, open_sources
 from storage.corpora.selection import Selection
-from storage.errors.exceptions import ConfigError
 from storage.errors.reject_reasons import SIXTEEN_BIT
 from storage.files.filesystems import is_local, parent_uri
 from storage.images.bit_depth import check_bit_depth
@@ -143,8 +143,6 @@ class _Configs:
 
 def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelConfig) -> _Configs:
     check_bit_depth(settings.bit_depth)
-    if settings.crops not in ("central", "many"):
-        raise ConfigError(f"crops is {settings.crops!r}: choose central or many.")
     scan.Config(source="", part_images=settings.part_images)
     Selection.of(settings.include, settings.exclude)
     plan_masks.Config(masks_prefix="", part_images=settings.mask_part_images)
@@ -152,21 +150,16 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
     return _Configs(
         embed_images=embed_images.Config(
             clip=clip,
-            unusual_images=cast(Literal["convert", "reject"], settings.unusual_images),
+            unusual_images=settings.unusual_images,
             batch_size=_EMBED_BATCH[clip.precision],
         ),
         embed_text=embed_text.Config(clip=clip),
-        index=build_index.Config(index=settings.index, index_search=settings.index_search),
-        retrieve=retrieve.Config(
-            overlap=settings.overlap,
-            min_score=settings.min_score,
-            min_probability=settings.min_probability,
-            min_margin=settings.min_margin,
-        ),
+        index=build_index.Config(**values_for(build_index.Config, settings)),
+        retrieve=retrieve.Config(**values_for(retrieve.Config, settings)),
         masks=make_masks.Config(
             selfmask=selfmask,
             mask_size=settings.mask_size,
-            refine_input=cast(make_masks.RefineInput, settings.refine_input),
+            refine_input=settings.refine_input,
             batch_size=_MASK_BATCH[selfmask.precision],
         ),
         plan_shards=plan_shards.Config(shard_bytes=round(settings.shard_mb * 1_000_000)),

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from storage.errors.exceptions import ConfigError
-from storage.errors.numbers import shown
 from storage.files.regular_files import UnsuitableFileError
 from storage.files.user_files import SETTINGS, read_path
 from storage.files.yaml_files import load_plain_yaml
-
-_Settings = TypeVar("_Settings", bound=BaseModel)
 
 
 def read_values(items: Sequence[str]) -> dict[str, Any]:
@@ -32,38 +28,17 @@ def read_values(items: Sequence[str]) -> dict[str, Any]:
         if separator and name.isidentifier():
             values[name] = _parsed(text, f"the value of {name}")
         else:
-            values |= _read_file(Path(item))
+            values |= read_file(item)
     return values
 
 
-def make_settings(kind: type[_Settings], values: dict[str, Any], what: str) -> _Settings:
-    """Settings from named values.
-
-    Args:
-        kind: their pydantic model.
-        values: by name.
-        what: the settings are of, for the error: `training`.
+def read_file(place: str) -> dict[str, Any]:
+    """The settings in a YAML file, by name.
 
     Raises:
-        ConfigError: a name that there is not, or a value that can't be.
+        ConfigError: the file can't be read, or holds no mapping.
     """
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        raise ConfigError(_sentence(error, kind, what)) from error
-
-
-def _sentence(error: ValidationError, kind: type[BaseModel], what: str) -> str:
-    first = error.errors()[0]
-    name = ".".join(map(str, first["loc"])) or what
-    if first["type"] == "extra_forbidden":
-        return f"There is no setting {name} of the {what}, only {', '.join(kind.model_fields)}."
-    if first["type"] == "missing":
-        return f"The setting {name} of the {what} is not given: give {name}=VALUE."
-    return f"{name} is {shown(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."
-
-
-def _read_file(path: Path) -> dict[str, Any]:
+    path = Path(place)
     try:
         text = read_path(path, SETTINGS).decode("utf-8")
     except UnsuitableFileError as error:
@@ -76,7 +51,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     values = _parsed(text, f"the file {path}")
     if not isinstance(values, dict):
         raise ConfigError(f"The file {path} holds no settings: write one NAME: VALUE a line.")
-    return {str(name): value for name, value in values.items()}
+    return {str(name).replace("-", "_"): value for name, value in values.items()}
 
 
 def _parsed(text: str, what: str) -> Any:

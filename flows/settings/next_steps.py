@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from flows.settings.build import clip_model
+from pydantic import model_validator
+
+from flows.settings.build import BuildSettings, clip_model
 from flows.settings.evaluation import EvaluationSettings, asked_categories, opened_set
+from flows.settings.options import Group, Settings
+from flows.settings.recipes import RecipeName, with_recipe
 from flows.settings.training import TrainingSettings, training_config
 from storage.errors.exceptions import ConfigError
 from tasks.stage.models import require_patch_tokens
 
-Then = Literal["none", "train", "train+evaluate"]
 
+class NextSteps(Settings):
+    """What a build triggers."""
 
-@dataclass(frozen=True, kw_only=True)
-class NextSteps:
-    """What a build triggers.
+    subject: ClassVar[str] = "build"
 
-    Attributes:
-        then: none, train, or train+evaluate.
-        training: how to train.
-        evaluation: on what to evaluate; None unless that is asked for.
-        work_pool: where both run; empty for this process.
+    then: Annotated[Literal["none", "train", "train+evaluate"], Group.NEXT] = "none"
+    """What follows the build."""
+    training: Annotated[TrainingSettings, Group.NEXT] = TrainingSettings()
+    """How to train: options of `zutis train`."""
+    evaluation: Annotated[EvaluationSettings | None, Group.NEXT] = None
+    """On what to evaluate, and how: options of `zutis evaluate`."""
+    work_pool: Annotated[str, Group.NEXT] = ""
+    """Prefect work pool that trains and evaluates; empty: this process."""
 
-    Raises:
-        ConfigError: evaluation is asked for and not described, or there is no such step.
-    """
-
-    then: Then = "none"
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    evaluation: EvaluationSettings | None = None
-    work_pool: str = ""
-
-    def __post_init__(self) -> None:
-        if self.then not in get_args(Then):
-            raise ConfigError(f"then is {self.then!r}: choose none, train or train+evaluate.")
+    @model_validator(mode="after")
+    def _check_evaluation(self) -> Self:
         if self.evaluates and self.evaluation is None:
             raise ConfigError(
                 "then is train+evaluate, and nothing says on what to evaluate: give --evaluation "
                 "on=DATASET."
             )
+        return self
 
     @property
     def trains(self) -> bool:
@@ -64,3 +61,32 @@ class NextSteps:
             if self.evaluation.baseline and self.evaluation.maskclip:
                 clip = clip_model(self.evaluation.maskclip, "cpu", "float32")
                 require_patch_tokens(clip, "MaskCLIP")
+
+
+class BuildOptions(BuildSettings, NextSteps):
+    """What `zutis build` and the flow build-pseudolabels take."""
+
+    recipe: Annotated[RecipeName, Group.MAIN] = ""
+    """Published model whose settings hold for all that is not given; empty: the defaults."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pass_on(cls, given: Any) -> Any:
+        """The recipe, or else the CLIP that is given, holds for what follows, too."""
+        if not isinstance(given, Mapping):
+            return given
+        values = with_recipe("build", given)
+        recipe, clip = given.get("recipe"), given.get("clip")
+        passed = {"recipe": recipe} if recipe else {"clip": clip} if clip else {}
+        if passed:
+            values["training"] = _beside(passed, values.get("training", {}))
+        if recipe and values.get("evaluation"):
+            values["evaluation"] = _beside(passed, values["evaluation"])
+        return values
+
+
+def _beside(passed: Mapping[str, Any], settings: Any) -> Any:
+    """Settings in any form, with values for what they leave open."""
+    if isinstance(settings, Settings):
+        settings = settings.model_dump(exclude_unset=True)
+    return {**passed, **settings} if isinstance(settings, Mapping) else settings

@@ -11,11 +11,11 @@ Vocabulary, corpus and data set are not part of a recipe; docs/reproduction.md h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
-from flows.settings.build import BuildSettings
+from flows.settings.mistakes import nearest
 from storage.errors.exceptions import ConfigError
 
 RecipeName = Literal[
@@ -148,7 +148,10 @@ def published_recipe(name: str) -> PublishedRecipe:
         ConfigError: there is none.
     """
     if name not in _RECIPES:
-        raise ConfigError(f"There is no recipe {name!r}: choose one of {', '.join(RECIPE_NAMES)}.")
+        raise ConfigError(
+            f"There is no recipe {name!r}: choose one of {', '.join(RECIPE_NAMES)}"
+            f"{nearest(name, RECIPE_NAMES) or '.'}"
+        )
     return _RECIPES[name]
 
 
@@ -160,27 +163,6 @@ def with_recipe(part: Part, given: Values) -> dict[str, Any]:
     name = given.get("recipe", "")
     recipe = _RECIPES.get(name) if isinstance(name, str) else None
     return {**(getattr(recipe, part) if recipe else {}), **given}
-
-
-def build_recipe_for_defaults(recipe: str, settings: BuildSettings) -> BuildSettings:
-    """A build's settings with the recipe's in place of all that are at their defaults.
-
-    For callers that can't tell a default from a value that was given, as run forms can't.
-
-    Raises:
-        ConfigError: there is no such recipe.
-    """
-    if not recipe:
-        return settings
-    defaults = {field.name: field.default for field in fields(settings)}
-    return replace(
-        settings,
-        **{
-            name: value
-            for name, value in published_recipe(recipe).build.items()
-            if getattr(settings, name) == defaults[name]
-        },
-    )
 
 
 def departures(part: Part, recipe: str, chosen: Values) -> dict[str, Any]:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
+
+from pydantic import Field, model_validator
 
 from flows.settings.build import DEFAULT_CLIP
+from flows.settings.options import Group
+from flows.settings.shared import CorpusOptions, DeviceOptions
+from flows.settings.value_types import (
+    AtLeastOne,
+    AtLeastZero,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    Texts,
+)
 from storage.errors.exceptions import ConfigError
-from storage.errors.numbers import check_numbers
+from storage.errors.numbers import LARGEST
 
 _RATE_FROM_NOTHING: Final = 1e-3
 _RATE_FROM_WEIGHTS: Final = 6e-6
@@ -22,7 +34,7 @@ starts from nothing would undo what trained weights know."""
 PAPER: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "image_size": 224,
-        "pictures": 0,
+        "images": 0,
         "epochs": 12,
         "batch_size": 8,
         "learning_rate": _RATE_FROM_WEIGHTS,
@@ -35,67 +47,73 @@ PAPER: Final[Mapping[str, Any]] = MappingProxyType(
 """The settings of that configuration; AdamW and its weight decay of 0.01 are every training's."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SelfMaskSettings:
-    """What `zutis selfmask train` is told.
+class SelfMaskSettings(CorpusOptions, DeviceOptions):
+    """What `zutis selfmask train` takes."""
 
-    Attributes:
-        corpus: whatever a build takes as its corpus.
-        out: the safetensors file; weights are float16.
-        include, exclude: patterns of names, relative to the corpus; see `Selection`.
-        uri_column: of tables, the column that says where the pictures are; empty: a usual one.
-        features: sources of the features that are clustered; see `load_patch_features`.
-        start: weights to go on from, whose sizes then hold: nq20, nq10, demo or a file; '': none.
-        recipe: paper, its authors' settings, for a `start`; '': none. See `PAPER`.
-        width, layers, decoder_layers, queries: of a network that starts from nothing.
-        image_size: pixels along a side of what the network sees in training.
-        pictures: at most so many, chosen at random; 0: all of them.
-        patches: that a picture is clustered as.
-        least_agreement: of the candidates for a mask, 0..1; see `VoteConfig`.
-        steps: batches.
-        epochs: in place of `steps`, so many rounds of the pictures that are learned; 0: `steps`.
-        schedule: how the rate falls, cosine (after a warm-up) or poly (without).
-        views: what is seen of a picture, parts or scaled; see `selfmask_batches`.
-        minutes: the training itself takes at most that long; 0: as long as its steps take.
-        batch_size: pictures of a batch.
-        learning_rate: the highest; None: it follows the start, see `highest_rate`.
-        cross_entropy: weight of a cross entropy beside the paper's losses.
-        seed: of the choice of pictures, the initial weights and all random changes.
-        device: auto, cpu, cuda or cuda:N.
-        precision: auto, float32 or bfloat16.
-        truth: `truth.json` of a made world's corpus, to measure with.
-        learn_truth: learn the truth's masks in place of voted ones.
-    """
+    subject: ClassVar[str] = "SelfMask training"
 
-    corpus: tuple[str, ...]
-    out: Path
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    uri_column: str = ""
-    features: tuple[str, ...] = (DEFAULT_CLIP,)
-    start: str = ""
-    recipe: str = ""
-    width: int = 128
-    layers: int = 8
-    decoder_layers: int = 2
-    queries: int = 10
-    image_size: int = 128
-    pictures: int = 2000
-    patches: int = 576
-    least_agreement: float = 0.0
-    steps: int = 3000
-    epochs: int = 0
-    schedule: str = "cosine"
-    views: str = "parts"
-    minutes: float = 0.0
-    batch_size: int = 16
-    learning_rate: float | None = None
-    cross_entropy: float = 0.0
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    truth: Path | None = None
-    learn_truth: bool = False
+    corpus: Annotated[Texts, Field(min_length=1), Group.MAIN]
+    """Folder, images, tars, table, list or COCO JSON; may be repeated."""
+    out: Annotated[Path, Group.MAIN]
+    """File for the weights, .safetensors; they are float16."""
+    features: Annotated[Texts, Group.MAIN] = (DEFAULT_CLIP,)
+    """Features that are clustered: ARCHITECTURE:WEIGHTS of a CLIP, ENCODER:FILE of DINO's or DeiT's
+    ViT-S, or colours; may be repeated."""
+    start: Annotated[str, Group.MAIN] = ""
+    """Weights to adapt, whose sizes then hold: nq20, nq10, demo or a file; empty: none."""
+    recipe: Annotated[Literal["", "paper"], Group.MAIN] = ""
+    """paper: its authors' settings, for all that is not given; for a --start."""
+    steps: Annotated[AtLeastOne, Group.MAIN] = 3000
+    """Number of batches."""
+    images: Annotated[NotNegative, Group.MAIN] = 2000
+    """Largest number of images to learn from, chosen at random; 0: all."""
+    seed: Annotated[Seed, Group.MAIN] = 0
+    """Seed of the choice of images, the initial weights and the augmentation."""
+
+    width: Annotated[int, Field(ge=32, le=LARGEST, multiple_of=32), Group.NETWORK] = 128
+    """Channels of a network that starts from nothing, a multiple of 32."""
+    layers: Annotated[AtLeastOne, Group.NETWORK] = 8
+    """Layers of the encoder."""
+    decoder_layers: Annotated[AtLeastOne, Group.NETWORK] = 2
+    """Layers of the decoder."""
+    queries: Annotated[AtLeastOne, Group.NETWORK] = 10
+    """Masks that are proposed for an image."""
+    image_size: Annotated[AtLeastOne, Group.NETWORK] = 128
+    """Pixels a side that the network sees in training."""
+
+    patches: Annotated[AtLeastOne, Group.MASKS] = 576
+    """Patches that an image is clustered as."""
+    least_agreement: Annotated[Share, Group.MASKS] = 0.0
+    """Least agreement of the candidates for a mask; images below it are left out."""
+
+    learning_rate: Annotated[Positive | None, Group.LOSSES] = None
+    """Highest learning rate; none: 6e-6 with --start, 1e-3 from nothing."""
+    schedule: Annotated[Literal["cosine", "poly"], Group.LOSSES] = "cosine"
+    """Decay of the learning rate: cosine (after a warm-up) or poly (without)."""
+    cross_entropy: Annotated[AtLeastZero, Group.LOSSES] = 0.0
+    """Weight of a cross entropy beside the paper's losses."""
+
+    batch_size: Annotated[AtLeastOne, Group.SAMPLES] = 16
+    """Images of a batch."""
+    epochs: Annotated[NotNegative, Group.SAMPLES] = 0
+    """Number of epochs, instead of --steps; 0: --steps."""
+    views: Annotated[Literal["parts", "scaled"], Group.SAMPLES] = "parts"
+    """What is seen of an image: parts of it, or all of it, scaled."""
+
+    minutes: Annotated[AtLeastZero, Group.MACHINE] = 0.0
+    """Longest training; 0: as long as its steps take."""
+
+    truth: Annotated[Path | None, Group.ADVANCED] = None
+    """truth.json of a made world's corpus, to measure with."""
+    learn_truth: Annotated[bool, Group.ADVANCED] = False
+    """Learn the ground truth's masks instead of voted ones."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_recipe(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("recipe") == "paper":
+            return {**PAPER, **given}
+        return given
 
     @property
     def highest_rate(self) -> float:
@@ -104,39 +122,23 @@ class SelfMaskSettings:
             return self.learning_rate
         return _RATE_FROM_WEIGHTS if self.start else _RATE_FROM_NOTHING
 
-    def __post_init__(self) -> None:
-        check_numbers(self)
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         if self.out.suffix != ".safetensors":
             raise ConfigError(f"out is {self.out}: choose a name that ends with .safetensors.")
-        self._check_recipe()
-        for name in ("pictures", "minutes", "seed", "epochs"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} is {getattr(self, name)}: choose 0 or more.")
-        for name in ("layers", "decoder_layers", "queries"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: choose 1 or more.")
-        if self.width < 32 or self.width % 32:
-            raise ConfigError(f"width is {self.width}: choose a multiple of 32.")
-        if not self.corpus:
-            raise ConfigError("No corpus is given: name one with --corpus DIR.")
+        if self.recipe and not self.start:
+            raise ConfigError(
+                "The recipe paper is for weights that know much already: name some with --start."
+            )
         if not self.features and not self.learn_truth:
             raise ConfigError("No features are given: name some with --features ARCH:WEIGHTS.")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ConfigError(f"precision is {self.precision!r}: choose auto, float32 or bfloat16.")
         if self.truth is None and self.learn_truth:
             raise ConfigError("There is no truth to learn: name it with --truth FILE.")
         if self.truth is not None and not (
             self.truth.name == "truth.json" and self.truth.is_file()
         ):
             raise ConfigError(f"truth is {self.truth}: give the file truth.json of a made corpus.")
-
-    def _check_recipe(self) -> None:
-        if self.recipe not in ("", "paper"):
-            raise ConfigError(f"recipe is {self.recipe!r}: choose paper, or none.")
-        if self.recipe and not self.start:
-            raise ConfigError(
-                "The recipe paper is for weights that know much already: name some with --start."
-            )
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)

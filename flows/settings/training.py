@@ -1,136 +1,160 @@
-"""The settings of a training: parameters of the flow, and NAME=VALUE on the command line."""
+"""The settings of a training."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from flows.settings.build import DEFAULT_TRAINING_CLIP, clip_model
+from flows.settings.options import Group, values_for
 from flows.settings.recipes import RecipeName, departures, with_recipe
-from flows.settings.run_form import ClipName, DeviceName, Precision
-from storage.errors.numbers import LARGEST, LARGEST_SEED
+from flows.settings.shared import DeviceOptions, StoreOptions
+from flows.settings.value_types import (
+    AtLeastOne,
+    AtLeastZero,
+    ClipName,
+    Positive,
+    Seed,
+    Share,
+    Texts,
+)
 from storage.vocabularies.category_splits import expand_names
 from tasks.training import train
 from tasks.training.samples import SampleRecipe
 from tasks.training.step import Optimisation
 
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, le=LARGEST)]
-AtLeast0 = Annotated[float, Field(ge=0, le=LARGEST)]
-
 MOST_PIXELS = 16_384
-"""Along a side of any picture that is read."""
+"""Along a side of any image that is read."""
 MOST_PROCESSES = 1_024
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(DeviceOptions):
     """How ZUTIS is trained; the defaults are those of the published COCO and CoCA models with
     ViT-B/16, but for the precision. Those of each published model are a recipe."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    subject: ClassVar[str] = "training"
 
-    recipe: RecipeName = ""
-    """A published model's settings, for all that is not given here; empty: the defaults."""
-    clip: ClipName = DEFAULT_TRAINING_CLIP
-    """ARCHITECTURE:WEIGHTS that training starts from: a ViT; a tag, a file or random:SEED."""
-    device: DeviceName = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    precision: Precision = "auto"
-    """auto (bfloat16 on a GPU, float32 elsewhere), float32 or bfloat16."""
+    recipe: Annotated[RecipeName, Group.MAIN] = ""
+    """Published model whose settings hold for all that is not given; empty: the defaults."""
+    clip: Annotated[ClipName, Group.MAIN] = DEFAULT_TRAINING_CLIP
+    """CLIP to start from, a ViT: ARCHITECTURE:WEIGHTS, the weights a tag, a file or random:SEED."""
 
-    iterations: Count = 20_000
+    iterations: Annotated[AtLeastOne, Group.MAIN] = 20_000
     """Optimiser steps."""
-    batch_size: Count = 8
-    """Samples of a step, over all processes."""
-    learning_rate: Positive = 5e-5
-    """Of everything but the encoder, at the start."""
-    encoder_factor: Positive = 0.1
-    """The encoder's learning rate, as a factor of the other."""
-    weight_decay: AtLeast0 = 0.05
-    """AdamW's."""
-    power: Positive = 0.9
-    """Of the polynomial decay of the learning rate."""
-    min_learning_rate: AtLeast0 = 1e-6
+    batch_size: Annotated[AtLeastOne, Group.MAIN] = 8
+    """Samples of a step, all processes together."""
+    learning_rate: Annotated[Positive, Group.MAIN] = 5e-5
+    """Learning rate at the start; the encoder has `encoder_factor` of it."""
+    encoder_factor: Annotated[Positive, Group.LOSSES] = 0.1
+    """Learning rate of the encoder, as a factor of the other."""
+    weight_decay: Annotated[AtLeastZero, Group.LOSSES] = 0.05
+    """Weight decay of AdamW."""
+    power: Annotated[Positive, Group.LOSSES] = 0.9
+    """Power of the polynomial decay of the learning rates."""
+    min_learning_rate: Annotated[AtLeastZero, Group.LOSSES] = 1e-6
     """Floor of the learning rates."""
-    max_gradient_norm: Positive | None = None
-    """Longer gradients are shortened to this norm; none: they are left."""
-    muon_factor: Positive | None = None
-    """Matrices inside blocks are learned by Muon, at this factor of the rates; none: by AdamW."""
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Publish a moving average of the weights, of which each step keeps this share."""
-    ce_weight: AtLeast0 = 1.0
-    """Of the cross entropy with the text embeddings."""
-    mask_weight: AtLeast0 = 1.0
-    """Of the mask losses together."""
-    dice_weight: AtLeast0 = 1.0
-    """Of the dice loss."""
-    bce_weight: AtLeast0 = 1.0
-    """Of the binary cross entropy of masks."""
-    ce_scale: Positive = 1.0
-    """What cosines with the text embeddings are multiplied with before the cross entropy."""
+    max_gradient_norm: Annotated[Positive | None, Group.LOSSES] = None
+    """Norm that longer gradients are clipped to; none: no clipping."""
+    muon_factor: Annotated[Positive | None, Group.LOSSES] = None
+    """Factor of the learning rates at which Muon trains the matrices inside blocks; none: AdamW."""
+    ema_decay: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, Group.LOSSES] = None
+    """Publish an exponential moving average of the weights with this decay; none: the weights."""
+    ce_weight: Annotated[AtLeastZero, Group.LOSSES] = 1.0
+    """Weight of the cross entropy with the text embeddings."""
+    mask_weight: Annotated[AtLeastZero, Group.LOSSES] = 1.0
+    """Weight of the mask losses together."""
+    dice_weight: Annotated[AtLeastZero, Group.LOSSES] = 1.0
+    """Weight of the dice loss."""
+    bce_weight: Annotated[AtLeastZero, Group.LOSSES] = 1.0
+    """Weight of the binary cross entropy of masks."""
+    ce_scale: Annotated[Positive, Group.LOSSES] = 1.0
+    """Factor of the cosines with the text embeddings in the cross entropy."""
 
-    crop: Annotated[int, Field(ge=16, le=MOST_PIXELS)] = 384
-    """Rows and columns of a training sample, pixels."""
-    min_objects: Annotated[int, Field(ge=1, le=255)] = 1
-    """Objects of a sample, at least."""
-    max_objects: Annotated[int, Field(ge=1, le=255)] = 10
-    """Objects of a sample, at most."""
-    same_category_probability: Probability = 0.5
-    """That all objects of a sample are of one category."""
-    min_scale: Positive = 0.1
-    """Of a picture, at least."""
-    max_scale: Positive = 1.0
-    """Of a picture, at most."""
-    flip: Probability = 0.5
-    """Probability of exchanging left and right."""
-    jitter: tuple[AtLeast0, AtLeast0, AtLeast0, AtLeast0] = (0.8, 0.8, 0.8, 0.2)
-    """Brightness, contrast, saturation and hue of the colour jitter."""
-    jitter_probability: Probability = 0.8
-    """Of any colour jitter at all."""
-    greyscale: Probability = 0.2
-    """Probability of taking colours away."""
-    blur: Probability = 0.5
+    crop: Annotated[int, Field(ge=16, le=MOST_PIXELS), Group.MAIN] = 384
+    """Rows and columns of a training crop, pixels."""
+    min_objects: Annotated[int, Field(ge=1, le=255), Group.SAMPLES] = 1
+    """Least number of objects in a sample."""
+    max_objects: Annotated[int, Field(ge=1, le=255), Group.SAMPLES] = 10
+    """Largest number of objects in a sample."""
+    same_category_probability: Annotated[Share, Group.SAMPLES] = 0.5
+    """Probability that all objects of a sample are of one category."""
+    min_scale: Annotated[Positive, Group.SAMPLES] = 0.1
+    """Least random scale of an image."""
+    max_scale: Annotated[Positive, Group.SAMPLES] = 1.0
+    """Largest random scale of an image."""
+    flip: Annotated[Share, Group.SAMPLES] = 0.5
+    """Probability of a horizontal flip."""
+    jitter: Annotated[tuple[AtLeastZero, AtLeastZero, AtLeastZero, AtLeastZero], Group.SAMPLES] = (
+        0.8,
+        0.8,
+        0.8,
+        0.2,
+    )
+    """Strength of the colour jitter: brightness, contrast, saturation, hue."""
+    jitter_probability: Annotated[Share, Group.SAMPLES] = 0.8
+    """Probability of the colour jitter."""
+    greyscale: Annotated[Share, Group.SAMPLES] = 0.2
+    """Probability of a greyscale image."""
+    blur: Annotated[Share, Group.SAMPLES] = 0.5
     """Probability of a Gaussian blur."""
-    min_sigma: Positive = 0.1
-    """Of the blur, pixels, at least."""
-    max_sigma: Positive = 2.0
-    """Of the blur, pixels, at most."""
+    min_sigma: Annotated[Positive, Group.SAMPLES] = 0.1
+    """Least standard deviation of the blur, pixels."""
+    max_sigma: Annotated[Positive, Group.SAMPLES] = 2.0
+    """Largest standard deviation of the blur, pixels."""
 
-    num_queries: Count = 100
-    """Of the decoder: masks proposed for a picture."""
-    num_decoder_layers: Count = 6
+    num_queries: Annotated[AtLeastOne, Group.NETWORK] = 100
+    """Queries of the decoder: masks that are proposed for an image."""
+    num_decoder_layers: Annotated[AtLeastOne, Group.NETWORK] = 6
     """Layers of the decoder."""
-    num_heads: Count = 8
+    num_heads: Annotated[AtLeastOne, Group.NETWORK] = 8
     """Attention heads of the decoder."""
-    stop_gradient: bool = True
-    """The instance branch does not train the encoder."""
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
-    """Of the initial weights and the samples."""
-    leave_out: tuple[str, ...] = ()
-    """Categories that training is not to know; names, or coco-65-15 or voc2012-15-5."""
-    missing_categories: Literal["train", "stop"] = "train"
-    """Train although a category has no sample, or stop."""
+    stop_gradient: Annotated[bool, Group.NETWORK] = True
+    """Keep the gradient of the instance branch from the encoder."""
+    seed: Annotated[Seed, Group.MAIN] = 0
+    """Seed of the initial weights and the samples."""
+    leave_out: Annotated[Texts, Group.SAMPLES] = ()
+    """Categories that training does not see: names, or coco-65-15 or voc2012-15-5."""
+    missing_categories: Annotated[Literal["train", "stop"], Group.ADVANCED] = "train"
+    """What happens where a category has no sample."""
 
-    workers: Annotated[int, Field(ge=0, le=MOST_PROCESSES)] = 2
+    workers: Annotated[int, Field(ge=0, le=MOST_PROCESSES), Group.MACHINE] = 2
     """Processes that make samples."""
-    micro_batch: Count | None = None
-    """Images that are learned at once; none: all of a batch."""
-    checkpoint_every: Count = 500
+    micro_batch: Annotated[AtLeastOne | None, Group.MACHINE] = None
+    """Images that pass the network at once; none: the whole batch."""
+    checkpoint_every: Annotated[AtLeastOne, Group.ADVANCED] = 500
     """Iterations from checkpoint to checkpoint."""
-    keep_checkpoints: Count = 2
-    """How many of the latest checkpoints stay."""
-    log_every: Count = 50
+    keep_checkpoints: Annotated[AtLeastOne, Group.ADVANCED] = 2
+    """Number of the latest checkpoints that are kept."""
+    log_every: Annotated[AtLeastOne, Group.ADVANCED] = 50
     """Iterations from row to row of training.csv."""
-    compiled: bool = False
-    """Compile the network with torch; worth it on a GPU."""
+    compiled: Annotated[bool, Group.MACHINE] = False
+    """Compile the network with torch; pays on a GPU."""
 
     @model_validator(mode="before")
     @classmethod
     def _apply_recipe(cls, given: Any) -> Any:
         return with_recipe("training", given) if isinstance(given, dict) else given
+
+
+class DatasetOptions(StoreOptions):
+    """Which data set, and where artifacts are."""
+
+    dataset: Annotated[str, Group.MAIN] = ""
+    """Key of a data set, or the beginning of one; empty: the latest build's."""
+
+
+class TrainOptions(TrainingSettings, DatasetOptions):
+    """What `zutis train` takes."""
+
+
+class TrainParameters(DatasetOptions):
+    """What the flow train-zutis takes."""
+
+    subject: ClassVar[str] = "flow train-zutis"
+
+    training: Annotated[TrainingSettings, Group.MAIN] = TrainingSettings()
+    """How to train."""
 
 
 def training_config(settings: TrainingSettings) -> train.Config:
@@ -142,21 +166,13 @@ def training_config(settings: TrainingSettings) -> train.Config:
     """
     return train.Config(
         clip=clip_model(settings.clip, settings.device, settings.precision),
-        optimisation=Optimisation(**_values(settings, Optimisation)),
-        samples=SampleRecipe(**_values(settings, SampleRecipe)),
+        optimisation=Optimisation(**values_for(Optimisation, settings)),
+        samples=SampleRecipe(**values_for(SampleRecipe, settings)),
         **{
-            **_values(settings, train.Config, "clip", "optimisation", "samples"),
+            **values_for(train.Config, settings, "clip", "optimisation", "samples"),
             "leave_out": expand_names(settings.leave_out),
         },
     )
-
-
-def _values(settings: TrainingSettings, kind: Any, *others: str) -> dict[str, Any]:
-    return {
-        field.name: getattr(settings, field.name)
-        for field in fields(kind)
-        if field.name not in others
-    }
 
 
 def training_title(settings: TrainingSettings, dataset: str) -> str:

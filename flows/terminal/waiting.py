@@ -7,11 +7,10 @@ hanging can be told apart.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
@@ -101,16 +100,6 @@ def waiting_for(
     else:
         with _telling(console, wait, patience, every):
             yield wait
-
-
-def loading() -> AbstractContextManager[Wait]:
-    """Wait for a command's own modules, some of which take seconds on a busy machine.
-
-    It goes where errors go: what a command writes for other programs stays whole. Of several
-    processes that work together, the first one alone says so.
-    """
-    others = os.environ.get("RANK", "0") != "0"
-    return waiting_for(Console(stderr=True, quiet=others), "Loading the program")
 
 
 def shows_bars(console: Console) -> bool:

@@ -18,6 +18,7 @@ from flows.build_pseudolabels import run_build
 from flows.execution import stage_task
 from flows.execution.progress import SilentWatcher, StageProgress
 from flows.settings.build import BuildSettings
+from flows.settings.options import changed
 from storage.artifacts.leases import leases
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ConfigError, StorageError, ZutisError
@@ -187,10 +188,9 @@ def test_after_a_failed_part_no_other_is_begun_and_what_is_done_is_kept(
 
 
 def test_workers_change_nothing(settings: BuildSettings, tmp_path: Path):
-    from dataclasses import replace
 
     one, _ = run_build(settings, SilentWatcher())
-    other = replace(settings, workers=3, store=str(tmp_path / "other"))
+    other = changed(settings, workers=3, store=str(tmp_path / "other"))
     three, _ = run_build(other, SilentWatcher())
     assert one.record.key == three.record.key
     assert one.dataset.files == three.dataset.files

@@ -11,7 +11,7 @@ from evaluation_layouts import annotation, box, write_coco
 from fakes import FakeClip, FakeSelfMask
 
 from flows import build_pseudolabels, evaluate_zutis, train_zutis
-from flows.cli import app, exit_code_of
+from flows.cli import exit_code_of, run_command_line
 from flows.commands import build
 from flows.execution.progress import SilentWatcher
 from flows.settings.build import BuildSettings
@@ -117,7 +117,7 @@ def test_the_commands_train_evaluate_and_find_it_again(
 
     def run(arguments: list[str]) -> str:
         capsys.readouterr()
-        assert exit_code_of(lambda: app(arguments)) == 0
+        assert exit_code_of(lambda: run_command_line(arguments)) == 0
         return capsys.readouterr().out
 
     printed = run(train)

@@ -6,16 +6,16 @@ import json
 import os
 import time
 import uuid
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from coloured_images import write_corpus
 
-from flows.cli import app, exit_code_of
+from flows.cli import exit_code_of, run_command_line
 from flows.execution.executors import LocalExecutor
 from flows.pipelines.build import build
 from flows.settings.build import BuildSettings
+from flows.settings.options import changed
 from flows.upkeep.collect_garbage import find_garbage, freed_bytes
 from flows.upkeep.repair import repair_store
 from storage.artifacts.fingerprints import Recipe
@@ -27,7 +27,7 @@ from storage.errors.exceptions import ArtifactError
 
 
 def run(*arguments: str) -> int:
-    return exit_code_of(lambda: app(list(arguments)))
+    return exit_code_of(lambda: run_command_line(list(arguments)))
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_gc_keeps_what_any_latest_build_refers_to(store, settings, corpus, capsy
     write_corpus(corpus, ["red"], each=2, first_seed=70)
     build(settings, LocalExecutor(store))
     whole = files_of(store)
-    build(replace(settings, overlap="all"), LocalExecutor(store))
+    build(changed(settings, overlap="all"), LocalExecutor(store))
     for record in store.published("record_build"):
         if not any(f"record_build/{record.key}" == name for name in whole):
             store.delete(record.ref)
@@ -163,7 +163,7 @@ def build_twice(store: ArtifactStore, settings: BuildSettings) -> tuple[str, str
     [first] = dataset_of(store)
     for record in store.published("record_build"):  # dates are told in seconds
         rewrite_created(record.ref, store, "2020-01-01T00:00:00+00:00")
-    build(replace(settings, per_category=2), LocalExecutor(store))
+    build(changed(settings, per_category=2), LocalExecutor(store))
     [second] = dataset_of(store) - {first}
     make_old(store)
     return first, second
@@ -184,7 +184,7 @@ def test_only_the_latest_builds_of_a_vocabulary_stay(store, settings):
     assert dataset_of(store) == {second}
     assert len(store.published("record_build")) == 1
     whole = files_of(store)
-    build(replace(settings, per_category=2), LocalExecutor(ArtifactStore(store.root)))
+    build(changed(settings, per_category=2), LocalExecutor(ArtifactStore(store.root)))
     assert files_of(store) == whole, "the latest build had lost something"
 
 
@@ -192,7 +192,7 @@ def test_another_vocabulary_has_latest_builds_of_its_own(store, settings, tmp_pa
     [first] = dataset_of(store)
     other = tmp_path / "two.txt"
     other.write_text("red\ngreen\n")
-    build(replace(settings, vocabulary=str(other)), LocalExecutor(store))
+    build(changed(settings, vocabulary=str(other)), LocalExecutor(store))
     make_old(store)
     assert gc(store, "--delete", "--keep-builds", "1") == 0
     assert first in dataset_of(store)
@@ -342,7 +342,7 @@ def test_disk_that_others_share_is_not_promised(store, settings, capsys):
 def test_an_object_store_is_collected_likewise(settings):
     store = ArtifactStore(f"memory://{uuid.uuid4().hex}/store")
     for count in (4, 2):
-        build(replace(settings, per_category=count, store=store.root), LocalExecutor(store))
+        build(changed(settings, per_category=count, store=store.root), LocalExecutor(store))
     later = time.time() + 3600
     kept, other = sorted(dataset_of(store))
     for record in store.published("record_build"):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from command_line import said
 
-from flows.commands.benchmark import benchmark_app
 from storage.errors.exceptions import ConfigError
 from storage.evaluation_sets.opening import BENCHMARKS
 
@@ -19,9 +18,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str) -> str:
-    result = CliRunner().invoke(benchmark_app, ["list", *arguments], catch_exceptions=False)
-    assert result.exit_code == 0
-    return result.output
+    return said("benchmark", "list", *arguments)
 
 
 def rows(output: str) -> dict[str, str]:

@@ -9,14 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 from colour_network import ColourNetwork
 from coloured_images import coloured_image as coloured
 from coloured_images import write_corpus
+from command_line import said
 from fakes import FakeClip
-from typer.testing import CliRunner
 
-from flows.commands.predict import predict_pictures
 from flows.pipelines.training import checkpoint_place
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import ArtifactRef, ArtifactStore
@@ -29,18 +27,11 @@ from storage.errors.exceptions import (
     ZutisError,
 )
 
-app = typer.Typer()
-app.command()(predict_pictures)
-app.command("other")(lambda: None)  # with one command alone, typer takes no command's name
-
 UNTRAINED = "made-ViT-8:random:0"
 
 
 def run(*arguments: object) -> str:
-    words = ["predict-pictures", *map(str, arguments)]
-    result = CliRunner().invoke(app, words, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
+    return said("predict", *arguments)
 
 
 @pytest.fixture
@@ -123,8 +114,18 @@ def test_image_ids_are_those_of_a_file(colours, folder, tmp_path):
 
 def test_options_reach_the_segmenter(colours, folder, tmp_path):
     common = (folder, "--checkpoint", UNTRAINED, "--categories", "red")
-    run(*common, "--out", tmp_path / "all", "--min-score", 0, "--nms", "none", "--batch", 3)
-    run(*common, "--out", tmp_path / "none", "--min-score", 1, "--nms", "gaussian")
+    run(
+        *common,
+        "--out",
+        tmp_path / "all",
+        "--min-score",
+        0,
+        "--suppression",
+        "none",
+        "--batch-size",
+        3,
+    )
+    run(*common, "--out", tmp_path / "none", "--min-score", 1, "--suppression", "gaussian")
     assert annotations(tmp_path / "all")
     assert not annotations(tmp_path / "none")
 
@@ -169,8 +170,8 @@ def test_results_have_the_numbers_of_the_vocabulary_where_it_has_some(
         ({"--categories": " , "}, VocabularyError, "0 categories"),
         ({}, VocabularyError, "give categories or a vocabulary"),
         ({"--categories": "a", "--min-score": "2"}, ConfigError, "min_score is 2"),
-        ({"--categories": "a", "--nms": "soft"}, ConfigError, "suppression is 'soft'"),
-        ({"--categories": "a", "--batch": "0"}, ConfigError, "batch is 0"),
+        ({"--categories": "a", "--suppression": "soft"}, ConfigError, "suppression is 'soft'"),
+        ({"--categories": "a", "--batch-size": "0"}, ConfigError, "batch_size is 0"),
         ({"--categories": "a", "--device": "tpu"}, ConfigError, "device is 'tpu'"),
         ({"--categories": "a", "--checkpoint": "no-such"}, WeightsError, "no checkpoint no-such"),
         ({"--checkpoint": "maskclip"}, VocabularyError, "MaskCLIP needs names"),

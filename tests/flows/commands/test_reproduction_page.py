@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import typer
 
-from flows.cli import app
+from flows.cli import app, run_command_line
 from flows.settings.build import BuildSettings
 from flows.settings.evaluation import EvaluationSettings
 from flows.settings.next_steps import NextSteps
@@ -49,21 +48,10 @@ def read(line: str, monkeypatch: pytest.MonkeyPatch) -> Read:
     )
     _, _, _, *words = shlex.split(line, comments=True)
     if words[0] in ("build", "evaluate"):
-        with pytest.raises(SystemExit) as ended:
-            app(words)
-        assert ended.value.code == 0, line
+        run_command_line(words)
         return heard[0]
-    _parse(typer.main.get_command(app), words)
+    app.parse_args(words, exit_on_error=False, print_error=False)
     return Read(line)
-
-
-def _parse(command: Any, words: list[str]) -> None:
-    """Ends with a usage error at what the command does not know; runs nothing."""
-    context = command.context_class(command)
-    while hasattr(command, "resolve_command"):
-        name, command, words = command.resolve_command(context, words)
-        context = command.context_class(command, info_name=name, parent=context)
-    command.make_context(name, list(words))
 
 
 def evaluations(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:

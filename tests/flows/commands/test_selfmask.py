@@ -9,10 +9,10 @@ import re
 import numpy as np
 import pytest
 import torch
+from command_line import said
 from PIL import Image
-from typer.testing import CliRunner
 
-from flows.commands.selfmask import _training, run, selfmask_app
+from flows.commands.selfmask import _training, run
 from flows.settings.selfmask import SelfMaskSettings
 from made_world.corpus import write_corpus
 from storage.errors.exceptions import ConfigError, CorpusError, WeightsError
@@ -76,7 +76,7 @@ def test_the_corpus_is_narrowed_down_and_the_rest_told(world, tmp_path, capsys):
 
 
 def test_without_truth_there_are_no_scores(world, tmp_path, capsys):
-    figures = run(settings(world, tmp_path, pictures=6))
+    figures = run(settings(world, tmp_path, images=6))
     assert figures.pictures == 6
     assert math.isnan(figures.votes_iou)
     assert math.isnan(figures.network_iou)
@@ -112,11 +112,10 @@ def test_the_command(world, tmp_path):
     out = tmp_path / "c.safetensors"
     options = {
         "corpus": world / "pictures", "out": out, "features": "colours", "width": 32, "layers": 1,
-        "image-size": 32, "patches": 100, "steps": 2, "pictures": 5,
+        "image-size": 32, "patches": 100, "steps": 2, "images": 5,
     }  # fmt: skip
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-    done = CliRunner().invoke(selfmask_app, words)
-    assert done.exit_code == 0, done.output
+    said("selfmask", "train", *words)
     assert out.is_file()
 
 
@@ -194,8 +193,7 @@ def test_the_command_leaves_the_rate_to_the_start(tmp_path, monkeypatch):
     monkeypatch.setattr("flows.commands.selfmask.run", heard.append)
     words = ["--corpus", "pictures", "--out", str(tmp_path / "s.safetensors")]
     for more in ([], ["--start", "nq20"], ["--start", "nq20", "--learning-rate", "0.001"]):
-        done = CliRunner().invoke(selfmask_app, [*words, *more])
-        assert done.exit_code == 0, done.output
+        said("selfmask", "train", *words, *more)
     assert [_training(each).learning_rate for each in heard] == [1e-3, 6e-6, 1e-3]
 
 
@@ -205,15 +203,14 @@ def test_the_papers_recipe(tmp_path, monkeypatch):
     monkeypatch.setattr("flows.commands.selfmask.run", heard.append)
     words = ["--corpus", "p", "--out", str(tmp_path / "s.safetensors"), "--start", "nq20"]
     for more in ([], ["--batch-size", "4"]):
-        done = CliRunner().invoke(selfmask_app, [*words, "--recipe", "paper", *more])
-        assert done.exit_code == 0, done.output
+        said("selfmask", "train", *words, "--recipe", "paper", *more)
     paper, other = heard
     config = _training(paper, learned=100)
     assert (config.learning_rate, config.weight_decay, config.schedule) == (6e-6, 0.01, "poly")
     assert (config.batch_size, config.image_size, config.views) == (8, 224, "scaled")
     assert (config.steps, config.warmup_steps) == (12 * 13, 0)  # a round is 13 batches
     assert (config.cross_entropy_weight, config.ranking_weight) == (0, 1)
-    assert paper.pictures == 0
+    assert paper.images == 0
     assert _training(other, learned=100).steps == 12 * 25
 
 

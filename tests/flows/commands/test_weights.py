@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 import skimage
 import torch
+from command_line import said
 from siglip import write_siglip
-from typer.testing import CliRunner
 
 from flows.commands import weights as weights_commands
-from flows.commands.weights import weights_app
 from storage.errors.exceptions import CorpusError, WeightsError
 from storage.weights.files import sha256_of
 from storage.weights.hub_folders import (
@@ -40,9 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> str:
-    result = CliRunner().invoke(weights_app, arguments, catch_exceptions=False)
-    assert result.exit_code == 0
-    return result.output
+    return said("weights", *arguments)
 
 
 def test_list_tells_what_is_here(folder):

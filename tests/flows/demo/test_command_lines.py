@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from evaluation_layouts import annotation, box, write_coco
 
-from flows.cli import app, exit_code_of
+from flows.cli import app, exit_code_of, run_command_line
 from flows.demo.command_lines import (
     HERE,
     demo_commands,
@@ -42,7 +41,7 @@ def heard(line: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ...]:
     assert program == "zutis"
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(f"flows.commands.{words[0]}.run", lambda *given: calls.append(given))
-    app(words, standalone_mode=False)
+    run_command_line(words)
     [call] = calls
     return call
 
@@ -51,12 +50,7 @@ def parse(line: str) -> None:
     """Ends with a usage error at what the real parser does not know; runs nothing."""
     [program, *words] = shlex.split(line)
     assert program == "zutis"
-    command: Any = typer.main.get_command(app)
-    context = command.context_class(command)
-    while hasattr(command, "resolve_command"):
-        name, command, words = command.resolve_command(context, words)
-        context = command.context_class(command, info_name=name, parent=context)
-    command.make_context(name, list(words))
+    app.parse_args(words, exit_on_error=False, print_error=False)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -93,7 +87,7 @@ def test_trainings_are_asked_for_as_the_run_asked(size, monkeypatch) -> None:
 def test_the_build_is_asked_for_as_the_run_asked(size, monkeypatch) -> None:
     settings, steps = heard(demo_commands(size, **KEYS).build, monkeypatch)
     assert settings == size.build_settings(Path(), VOCABULARY_FILE)
-    assert steps is None
+    assert not steps.trains
 
 
 def test_a_device_that_was_named_is_named_again() -> None:
@@ -177,7 +171,7 @@ def test_a_printed_command_gives_the_figures_digits(tmp_path, monkeypatch, capsy
     assert len(measured) == 6
     rows = ("mean IoU, background included", "AP50 ", "mean IoU, 1 unseen categories")
     for one, row in zip(measured, [row for row in rows for _ in range(2)], strict=True):
-        assert exit_code_of(lambda line=one.command: app(shlex.split(line)[1:])) == 0
+        assert exit_code_of(lambda line=one.command: run_command_line(shlex.split(line)[1:])) == 0
         printed = capsys.readouterr().out
         assert "Starting Prefect" not in printed, "the scores are there, under that very name"
         [cells] = [line.split() for line in printed.splitlines() if line.strip().startswith(row)]

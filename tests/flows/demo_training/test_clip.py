@@ -1,11 +1,11 @@
-"""`zutis demo-train clip`: a tiny training from pictures to figures, and the shipped model."""
+"""`zutis demo-train clip`: a tiny training from images to figures, and the shipped model."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from flows.demo_training.clip import ClipFigures, made_pictures, measure_clip, train_clip
+from flows.demo_training.clip import ClipFigures, made_images, measure_clip, train_clip
 from made_world.things.kinds import KINDS
 from storage.errors.exceptions import ConfigError
 from storage.vocabularies.prompt_templates import TEMPLATES
@@ -17,8 +17,8 @@ TINY = (Phase(steps=2, share=1, image_size=128, batch_size=4, learning_rate=1e-4
 
 
 @pytest.mark.slow
-def test_pictures_are_the_same_whoever_makes_them():
-    one, other = (list(made_pictures(3, 130, workers)) for workers in (1, 2))
+def test_images_are_the_same_whoever_makes_them():
+    one, other = (list(made_images(3, 130, workers)) for workers in (1, 2))
     assert len(one) == len(other) == 130
     for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a.pixels, b.pixels)
@@ -36,15 +36,15 @@ def test_training_ends_with_a_file_and_figures(tmp_path, monkeypatch, capsys):
         ),
     )
     out = tmp_path / "clip.safetensors"
-    figures = train_clip(out, pictures=12, workers=1, precision="float32", phases=TINY)
+    figures = train_clip(out, images=12, workers=1, precision="float32", phases=TINY)
     assert out.stat().st_size < 6e6
     assert isinstance(figures, ClipFigures)
     assert 0 <= figures.precision <= 1
     assert 0 <= figures.maskclip_iou <= 1
     printed = capsys.readouterr().out
     told = [line for line in printed.splitlines() if line.endswith(" …")]
-    assert told[:2] == ["Drawing pictures …", "training …"]
-    assert "12 pictures made" in printed
+    assert told[:2] == ["Drawing images …", "training …"]
+    assert "12 images made" in printed
     assert "retrieval precision@3" in printed
 
 
@@ -52,7 +52,7 @@ def test_training_ends_with_a_file_and_figures(tmp_path, monkeypatch, capsys):
     ("settings", "expected"),
     [
         ({"out": "clip.pt"}, "safetensors"),
-        ({"pictures": 0}, "pictures"),
+        ({"images": 0}, "images"),
         ({"seed": -1}, "seed"),
         ({"minutes": -1.0}, "minutes"),
     ],
@@ -65,7 +65,7 @@ def test_settings_that_cant_work(settings, expected, tmp_path):
 
 def test_no_two_words_of_the_made_world_share_an_id():
     tokenizer = make_tokenizer("made-ViT-8")
-    captions = [each for picture in made_pictures(0, 200, 1) for each in picture.captions]
+    captions = [each for picture in made_images(0, 200, 1) for each in picture.captions]
     prompts = [template.format(kind) for template in TEMPLATES for kind in KINDS]
     words = {
         token

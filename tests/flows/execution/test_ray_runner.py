@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from flows.execution.progress import SilentWatcher, StageProgress
 from flows.execution.ray_cluster import ClusterError, connect, parts_in_flight, run_on_cluster
 from flows.execution.stage_call import StageCall
 from flows.settings.build import BuildSettings
+from flows.settings.options import changed
 from storage.artifacts.store import ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError, CorpusError
 from tasks.indexing import scan
@@ -239,7 +240,7 @@ def build_on(cluster: Cluster, settings: BuildSettings) -> list[StageProgress]:
 def test_a_machine_that_dies_in_mid_stage_loses_no_part(
     two_nodes: Cluster, settings: BuildSettings, traces: Path, tmp_path: Path
 ):
-    here = replace(settings, store=str(tmp_path / "here"))
+    here = changed(settings, store=str(tmp_path / "here"))
     build_here(here)
     reports: list[StageProgress] = []
     building = threading.Thread(target=lambda: reports.extend(build_on(two_nodes, settings)))
@@ -268,9 +269,9 @@ def test_the_flow_on_a_cluster_publishes_what_threads_publish(
     from flows.build_pseudolabels import run_build
 
     (traces / GO).touch()
-    here = replace(settings, store=str(tmp_path / "here"))
+    here = changed(settings, store=str(tmp_path / "here"))
     build_here(here)
-    on_ray = replace(settings, runner="ray", ray_address=two_nodes.address)
+    on_ray = changed(settings, runner="ray", ray_address=two_nodes.address)
     built, reports = run_build(on_ray, SilentWatcher())
     assert contents(on_ray.store) == contents(here.store)
     assert next(report for report in reports if report.stage == "make_masks").done == 12
@@ -416,6 +417,6 @@ def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
 def test_threads_are_the_default_and_other_runners_are_refused():
     settings = BuildSettings(corpus=("x",), vocabulary="coco")
     assert settings.cluster == ""
-    assert replace(settings, runner="ray").cluster == "auto"
+    assert changed(settings, runner="ray").cluster == "auto"
     with pytest.raises(ConfigError, match="choose threads or ray"):
-        replace(settings, runner="dask")
+        changed(settings, runner="dask")

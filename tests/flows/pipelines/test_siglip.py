@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,14 @@ from flows.commands.predict import _segmenter
 from flows.settings.build import BuildSettings
 from flows.settings.evaluation import EvaluationSettings
 from flows.settings.next_steps import NextSteps
+from flows.settings.options import changed
+from flows.settings.prediction import PredictOptions
 from flows.settings.training import TrainingSettings, training_config
 from flows.summaries.build import summarise
 from storage.errors.exceptions import WeightsError, ZutisError
 from storage.vocabularies.prompt_templates import TEMPLATES
 from tasks.evaluation.evaluate import Config as EvaluateConfig
+from tasks.prediction.dense_segmenter import DenseSegmenter
 from tasks.prediction.segmenter import InstanceSettings, zutis_segmenter
 from tasks.saliency_training.patch_features import load_patch_features
 from tasks.stage.layout import EMBEDDINGS, RETRIEVAL
@@ -113,7 +115,7 @@ def test_a_models_place_is_no_part_of_any_key_and_its_tokenizer_is(
     copy.mkdir()
     for path in siglip.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
-    moved = replace(settings, clip=f"local-dir:{copy}")
+    moved = changed(settings, clip=f"local-dir:{copy}")
     assert build_cached(moved).dataset.key == before.dataset.key
 
     tokenizer = json.loads((copy / "tokenizer.json").read_text())
@@ -153,7 +155,12 @@ def test_search(
 # --- what cannot work ---------------------------------------------------------------------------
 
 
-_SETTINGS = InstanceSettings()
+def _maskclip(clip: str) -> DenseSegmenter:
+    options = PredictOptions(
+        images=("x.jpg",), checkpoint="maskclip", out=Path("out"), clip=clip, precision="float32",
+        image_size=0,
+    )  # fmt: skip
+    return _segmenter("maskclip", ("red",), options, "cpu", InstanceSettings())
 
 
 def _train(clip: str) -> None:
@@ -165,7 +172,7 @@ def _then_train(clip: str) -> None:
 
 
 def _predict_with_maskclip(clip: str) -> None:
-    _segmenter("maskclip", ("red",), clip, "cpu", "float32", 0, _SETTINGS)
+    _maskclip(clip)
 
 
 def _evaluate_maskclip(clip: str) -> None:
@@ -223,7 +230,7 @@ def test_a_clip_that_open_clip_has_no_name_for_is_refused_for_training_alone(
     folder = write_siglip(tmp_path / "clip", siglip_config(as_clip))
     with pytest.raises(WeightsError, match="can't be trained: open_clip has no architecture"):
         _train(str(folder))
-    segmenter = _segmenter("maskclip", ("red",), str(folder), "cpu", "float32", 0, _SETTINGS)
+    segmenter = _maskclip(str(folder))
     labels = segmenter.segment(np.zeros((40, 48, 3), np.uint8)).labels
     assert labels.shape == (40, 48)
 
@@ -264,7 +271,7 @@ def test_a_folder_that_is_not_whole_is_one_sentence(
     folder = write_siglip(tmp_path / "broken")
     change(folder)
     with pytest.raises(ZutisError, match=expected) as caught:
-        build_here(replace(settings, clip=str(folder)))
+        build_here(changed(settings, clip=str(folder)))
     assert "\n" not in str(caught.value)
 
 
@@ -273,4 +280,4 @@ def test_a_model_that_is_not_here_is_told_before_a_server_is_started(
 ) -> None:
     for clip in ("ViT-B-16-SigLIP2:webli", "hf-hub:someone/tiny"):
         with pytest.raises(WeightsError, match=f"zutis weights fetch {clip}"):
-            build.find_outcome(replace(settings, clip=clip))
+            build.find_outcome(changed(settings, clip=clip))

@@ -71,8 +71,8 @@ def start(tmp_path: Path):
             "from flows import cli, launcher\n"
             "from tasks.stage import stopping\n"
             "from storage.errors.exceptions import ZutisError\n"
-            f"def app():\n{textwrap.indent(work.strip(), '    ')}\n"
-            "cli.app = app\n"
+            f"def run_command_line():\n{textwrap.indent(work.strip(), '    ')}\n"
+            "cli.run_command_line = run_command_line\n"
             "launcher.main()\n"
         )
         path = tmp_path / "command.py"

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from flows.pipelines.training import find_model
 from flows.prefect_server.served import Address
 from flows.settings.build import BuildSettings
 from flows.settings.evaluation import EvaluationSettings, opened_set
+from flows.settings.options import changed
 from flows.settings.training import TrainingSettings, training_config
 from storage.access.roots import ROOTS_VARIABLE, OutsideRootsError, as_setting
 from storage.artifacts.fingerprints import Recipe
@@ -61,7 +61,7 @@ def untouched(tmp_path: Path) -> Iterator[None]:
 
 def settings(inside: Path) -> BuildSettings:
     made = settings_of("pictures", inside / "names.txt", "store", per_category=2)
-    return replace(made, vocabulary="names.txt")
+    return changed(made, vocabulary="names.txt")
 
 
 def build_with(settings: BuildSettings):
@@ -71,7 +71,7 @@ def build_with(settings: BuildSettings):
 def test_a_build_inside_works_as_ever(inside: Path, fake_clip, fake_selfmask, monkeypatch):
     made = build_with(settings(inside)).dataset
     monkeypatch.delenv(ROOTS_VARIABLE)
-    other = build_with(replace(settings(inside), store="other")).dataset
+    other = build_with(changed(settings(inside), store="other")).dataset
     assert made.key == other.key
     for name in made.files:
         assert made.files[name]["sha256"] == other.files[name]["sha256"], name
@@ -100,7 +100,7 @@ def test_a_build_that_names_what_is_outside_is_refused(
     (inside / "link").symlink_to("../outside")
     (inside / "link.txt").symlink_to("../outside/names.txt")
     with pytest.raises(OutsideRootsError, match="--root"):
-        build_with(replace(settings(inside), **change))
+        build_with(changed(settings(inside), **change))
     assert not list(inside.rglob("embed_images/*/manifest.json"))
 
 

@@ -14,6 +14,7 @@ from fakes import FakeClip, FakeSelfMask
 from flows.cli import exit_code_of
 from flows.settings import devices
 from flows.settings.devices import choose_device, require_device
+from flows.settings.options import changed
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ConfigError
 
@@ -87,7 +88,7 @@ def test_a_number_out_of_range(gpu, monkeypatch):
      "demo-train selfmask"],
 )  # fmt: skip
 def test_every_command_says_it_in_one_line(command, no_gpu, tmp_path, monkeypatch, capsys):
-    from flows.cli import app
+    from flows.cli import run_command_line
 
     write_corpus(tmp_path / "photos", ["red"], each=2)
     write_vocabulary(tmp_path / "v.txt", ["red"])
@@ -113,7 +114,7 @@ def test_every_command_says_it_in_one_line(command, no_gpu, tmp_path, monkeypatc
         monkeypatch.setattr(evaluate, "_find", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     arguments = [*command.split(), *given, "--device", "cuda"]
-    assert exit_code_of(lambda: app(arguments)) == 2
+    assert exit_code_of(lambda: run_command_line(arguments)) == 2
     printed = capsys.readouterr()
     assert "pictures" not in printed.out, "nothing is made or read before"
     told = " ".join(printed.err.split())
@@ -128,10 +129,9 @@ def test_stages_that_are_cached_need_no_gpu_and_others_say_so_before_they_begin(
     write_corpus(tmp_path / "photos", ["red", "blue"], each=3)
     vocabulary = write_vocabulary(tmp_path / "v.txt", ["red", "blue"])
     settings = settings_of(tmp_path / "photos", vocabulary, tmp_path / "s", precision="float32")
-    from dataclasses import replace
 
     with pytest.raises(ConfigError, match="can't be used"):
-        build_here(replace(settings, device="cuda"))
+        build_here(changed(settings, device="cuda"))
     assert not ArtifactStore(settings.store).published("embed_images")
     made = build_here(settings)
-    assert build_here(replace(settings, device="cuda")).dataset.key == made.dataset.key
+    assert build_here(changed(settings, device="cuda")).dataset.key == made.dataset.key

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from evaluation_layouts import write_coco
-from pydantic import ValidationError
 
 from flows.pipelines.training import TrainedModel, _categories
 from flows.settings.evaluation import EvaluationSettings
@@ -47,7 +46,7 @@ def test_other_words_need_a_word_about_their_order(on: str) -> None:
 
 
 def test_classes_without_a_vocabulary_say_nothing(on: str) -> None:
-    with pytest.raises(ValidationError, match="give a vocabulary"):
+    with pytest.raises(ConfigError, match="give a vocabulary"):
         EvaluationSettings(on=on, classes="in-order")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.settings.evaluation import EvaluationSettings
-from flows.settings.named_values import make_settings, read_values
+from flows.settings.named_values import read_values
 from flows.settings.next_steps import NextSteps
 from flows.settings.training import TrainingSettings, training_config
 from storage.errors.exceptions import ConfigError, ZutisError
@@ -50,22 +50,23 @@ def test_a_file_without_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"iteration": 3}, "no setting iteration of the training, only recipe, clip, device"),
+        ({"iteration": 3}, "no setting iteration of the training; did you mean iterations"),
+        ({"xyz": 3}, "no setting xyz of the training, only .*iterations, batch_size"),
         ({"iterations": "many"}, "iterations is 'many': input should be a valid integer"),
         ({"iterations": 0}, "iterations is 0: input should be greater than or equal to 1"),
-        ({"missing_categories": "maybe"}, "missing_categories is 'maybe'"),
-        ({"jitter": [1, 2]}, "jitter.2 of the training is not given"),
+        ({"missing_categories": "maybe"}, "missing_categories is 'maybe': choose train or stop"),
+        ({"jitter": [1, 2]}, r"jitter is \[1, 2\]: give 4 values"),
     ],
 )
 def test_mistakes_are_one_sentence(values: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
-        make_settings(TrainingSettings, values, "training")
+        TrainingSettings(**values)
     assert "\n" not in str(caught.value)
 
 
 def test_an_evaluation_needs_a_data_set() -> None:
-    with pytest.raises(ConfigError, match="setting on of the evaluation is not given"):
-        make_settings(EvaluationSettings, {}, "evaluation")
+    with pytest.raises(ConfigError, match="No on of the evaluation is given: give --on"):
+        EvaluationSettings()  # type: ignore[call-arg]
 
 
 def test_the_defaults_are_those_of_the_stages() -> None:

@@ -12,16 +12,18 @@ from fuzzing import damaged, few, harmless, near_json, numbers, odd_values, text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cli import app, exit_code_of
-from flows.commands.predict import predict_pictures
+from flows.cli import exit_code_of, run_command_line
+from flows.commands.predict import predict
 from flows.pipelines.build import _check_settings
 from flows.prefect_server.served import choose_address
 from flows.settings.build import BuildSettings, clip_model, file_name_of, selfmask_model
 from flows.settings.devices import choose_device, require_device
 from flows.settings.evaluation import EvaluationSettings
-from flows.settings.named_values import make_settings, read_values
+from flows.settings.named_values import read_values
 from flows.settings.next_steps import NextSteps
-from flows.settings.recipes import RECIPE_NAMES, build_recipe_for_defaults, published_recipe
+from flows.settings.options import Settings
+from flows.settings.prediction import PredictOptions
+from flows.settings.recipes import RECIPE_NAMES, published_recipe
 from flows.settings.selfmask import SelfMaskSettings
 from flows.settings.training import TrainingSettings, training_config
 from storage.artifacts.store import ArtifactStore
@@ -31,9 +33,12 @@ from tasks.prediction.segmenter import InstanceSettings
 
 
 def numeric(kind: type) -> list[str]:
-    """The fields of a dataclass that hold numbers."""
+    """The fields of a settings class or a dataclass that hold numbers."""
     hints = get_type_hints(kind)
-    return [each.name for each in fields(kind) if hints[each.name] in (int, float, float | None)]
+    names = (
+        kind.model_fields if issubclass(kind, Settings) else [each.name for each in fields(kind)]
+    )
+    return [name for name in names if hints[name] in (int, float, float | None)]
 
 
 def changes(kind: type) -> st.SearchStrategy[dict[str, Any]]:
@@ -50,13 +55,12 @@ def test_numbers_of_a_build(given_numbers: dict[str, Any]) -> None:
     settings = harmless(lambda: BuildSettings(corpus=("x",), vocabulary="voc2012", **given_numbers))
     if settings is not None:
         harmless(lambda: _check_settings(settings, *MODELS))
-        harmless(lambda: build_recipe_for_defaults("zutis-coco", settings))
 
 
 @few(150)
 @given(
     st.dictionaries(
-        st.sampled_from([name for name in BuildSettings.__dataclass_fields__
+        st.sampled_from([name for name in BuildSettings.model_fields
                          if name not in (*numeric(BuildSettings), "corpus", "include", "exclude",
                                          "absolute_paths", "repair")]),
         texts, min_size=1, max_size=2)
@@ -83,7 +87,7 @@ EVALUATION = {
 @few(300)
 @given(st.dictionaries(st.sampled_from(sorted(TRAINING)), odd_values, min_size=1, max_size=2))
 def test_settings_of_a_training(values: dict[str, Any]) -> None:
-    settings = harmless(lambda: make_settings(TrainingSettings, {**TRAINING, **values}, "training"))
+    settings = harmless(lambda: TrainingSettings(**{**TRAINING, **values}))
     if settings is not None:
         harmless(lambda: training_config(settings))
         harmless(lambda: NextSteps(then="train", training=settings))
@@ -93,7 +97,7 @@ def test_settings_of_a_training(values: dict[str, Any]) -> None:
 @given(st.dictionaries(st.sampled_from(sorted(EVALUATION)), odd_values, min_size=1, max_size=2))
 def test_settings_of_an_evaluation(values: dict[str, Any]) -> None:
     chosen = {**EVALUATION, **values}
-    settings = harmless(lambda: make_settings(EvaluationSettings, chosen, "evaluation"))
+    settings = harmless(lambda: EvaluationSettings(**chosen))
     if settings is not None:
         harmless(lambda: settings.instances)
 
@@ -120,7 +124,9 @@ def test_where_a_server_listens(host: str | None, port: int | None, configured: 
     harmless(lambda: choose_address(host, port, configured))
 
 
-PREDICTING = {"nms_iou": 0.3, "nms_sigma": 0.5, "min_score": 0.5, "image_size": 96, "batch": 1}
+PREDICTING = {
+    "suppression_threshold": 0.3, "sigma": 0.5, "min_score": 0.5, "image_size": 96, "batch_size": 1,
+}  # fmt: skip
 
 
 @few(100)
@@ -128,15 +134,17 @@ PREDICTING = {"nms_iou": 0.3, "nms_sigma": 0.5, "min_score": 0.5, "image_size": 
 def test_numbers_of_a_prediction(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
 ) -> None:
-    """Up to where pictures are looked for, of which there are none."""
+    """Up to where images are looked for, of which there are none."""
     folder = tmp_path_factory.getbasetemp()
     given_numbers = {**PREDICTING, **values}
-    harmless(
-        lambda: predict_pictures(
-            [str(folder / "none")], checkpoint="x", out=folder / "out", categories="cat",
+    settings = harmless(
+        lambda: PredictOptions(
+            images=(str(folder / "none"),), checkpoint="x", out=folder / "out", categories="cat",
             device="cpu", **given_numbers,
         )
     )  # fmt: skip
+    if settings is not None:
+        harmless(lambda: predict(settings))
 
 
 @few(200)
@@ -145,7 +153,7 @@ def test_values_on_the_command_line(name: str, text: str) -> None:
     for item in (f"{name}={text}", text, name):
         values = harmless(lambda item=item: read_values([item]))
         if values:
-            harmless(lambda values=values: make_settings(TrainingSettings, values, "training"))
+            harmless(lambda values=values: TrainingSettings(**values))
 
 
 @few(150)
@@ -155,8 +163,8 @@ def test_files_of_settings(tmp_path_factory: pytest.TempPathFactory, content: by
     file.write_bytes(content)
     values = harmless(lambda: read_values([str(file)]))
     if values:
-        harmless(lambda: make_settings(TrainingSettings, values, "training"))
-        harmless(lambda: make_settings(EvaluationSettings, values, "evaluation"))
+        harmless(lambda: TrainingSettings(**values))
+        harmless(lambda: EvaluationSettings(**values))
 
 
 @few(100)
@@ -193,7 +201,7 @@ def _placed_build(values: dict[str, Any]) -> None:
 
 def test_recipes_and_seeds_are_within_bounds() -> None:
     for name in RECIPE_NAMES:
-        assert make_settings(TrainingSettings, {"recipe": name}, "training").recipe == name
+        assert TrainingSettings(**{"recipe": name}).recipe == name
     check_named_numbers(
         {"seed": 2**63 - 1, "n": 2**31 - 1, "text": "x", "flag": True, "none": None}
     )
@@ -214,7 +222,7 @@ def test_the_command_ends_in_a_sentence(tmp_path: Path, options: list[str]) -> N
     words = write_vocabulary(tmp_path / "v.txt", ["owl"])
     usual = ["--corpus", str(tmp_path), "--vocabulary", str(words)]
     usual += ["--store", str(tmp_path / "store"), "--clip", CLIP, "--selfmask", SELFMASK]
-    assert exit_code_of(lambda: app(["build", *usual, *options])) == 2
+    assert exit_code_of(lambda: run_command_line(["build", *usual, *options])) == 2
 
 
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from flows.build_pseudolabels import _by_recipe, build_pseudolabels
-from flows.cli import app, exit_code_of
+from flows.build_pseudolabels import build_pseudolabels
+from flows.cli import exit_code_of, run_command_line
 from flows.settings.build import BuildSettings
 from flows.settings.evaluation import EvaluationSettings
-from flows.settings.named_values import make_settings
+from flows.settings.next_steps import BuildOptions
+from flows.settings.options import given_by, options_of
 from flows.settings.recipes import (
     RECIPE_NAMES,
-    build_recipe_for_defaults,
     departures,
     published_recipe,
 )
@@ -49,7 +49,7 @@ def test_a_recipe_has_every_setting_that_decides_a_result(name: str) -> None:
     recipe = published_recipe(name)
     assert recipe.training.keys() == TrainingSettings.model_fields.keys() - NOT_PUBLISHED
     # A new option belongs into the recipes, or here: one that no published setting speaks of.
-    assert recipe.build.keys() == BuildSettings.__dataclass_fields__.keys() - NOT_IN_A_BUILD
+    assert recipe.build.keys() == BuildSettings.model_fields.keys() - NOT_IN_A_BUILD
     assert recipe.evaluation.keys() == EvaluationSettings.model_fields.keys() - NOT_IN_A_SCORE
     for part in (recipe.build, recipe.training, recipe.evaluation):
         assert part["precision"] == "float32"
@@ -79,7 +79,7 @@ def test_a_recipe_changes_no_key_where_its_settings_are_the_same() -> None:
 
 def test_an_unknown_recipe_is_one_sentence() -> None:
     with pytest.raises(ConfigError, match="zutis-imagenet-s919") as caught:
-        make_settings(TrainingSettings, {"recipe": "zutis-cocoo"}, "training")
+        TrainingSettings(recipe="zutis-cocoo")  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match="no recipe 'coco': choose one of zutis-coco"):
         published_recipe("coco")
@@ -97,7 +97,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def run(*words: str) -> int:
-    return exit_code_of(lambda: app(list(words)))
+    return exit_code_of(lambda: run_command_line(list(words)))
 
 
 def test_the_commands_take_a_recipe(heard: list[Any]) -> None:
@@ -120,18 +120,21 @@ def test_a_build_without_what_follows_takes_its_part_alone(heard: list[Any]) -> 
     assert run("build", "--corpus", "p", "--vocabulary", "coco", "--recipe", "zutis-coco") == 0
     assert run("build", "--corpus", "p", "--vocabulary", "coco") == 0
     (build, steps), (plain, _) = heard
-    assert (build.overlap, steps) == ("last", None)
+    assert (build.overlap, steps.then) == ("last", "none")
     assert (plain.overlap, plain.precision, plain.refine_input) == ("best", "auto", "original")
     assert run("build", "--corpus", "p", "--vocabulary", "coco", "--recipe", "coco") == 2
 
 
 def test_of_a_form_defaults_yield_to_the_recipe(tmp_path: Path) -> None:
-    given = BuildSettings(corpus=("p",), vocabulary="coca", mask_size=256, store=str(tmp_path))
-    chosen = build_recipe_for_defaults("zutis-coca", given)
+    form = {option.name: option.default for option in options_of(BuildOptions)}
+    form |= {"corpus": ["p"], "vocabulary": "coca", "mask_size": 256, "store": str(tmp_path)}
+    form |= {"recipe": "zutis-coca", "training": TrainingSettings(crop=96)}
+    chosen = BuildOptions(**given_by(BuildOptions, form))
     assert (chosen.overlap, chosen.precision, chosen.mask_size) == ("last", "float32", 256)
-    assert build_recipe_for_defaults("", given) is given
-    training = _by_recipe("zutis-imagenet-s919", TrainingSettings(crop=96))
-    assert (training.iterations, training.crop) == (80_000, 96)
+    other = BuildOptions(**given_by(BuildOptions, {**form, "recipe": "zutis-imagenet-s919"}))
+    assert (other.training.iterations, other.training.crop) == (80_000, 96)
+    plain = BuildOptions(**given_by(BuildOptions, {**form, "recipe": ""}))
+    assert (plain.overlap, plain.training.iterations) == ("best", 20_000)
 
 
 def test_the_form_offers_the_recipes() -> None:

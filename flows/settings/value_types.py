@@ -1,7 +1,7 @@
-"""What a run form offers for a parameter: its bounds, and known values beside any other text.
+"""Types of settings: their bounds, and known values beside any other text.
 
-Prefect makes the form out of the JSON schema of a flow's signature. These types change that schema
-and the bounds; the functions still take plain strings and numbers.
+Prefect makes a run form out of the JSON schema of a flow's parameters, which these types change;
+the values themselves are plain strings, numbers and tuples.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, GetJsonSchemaHandler
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-from flows.settings.build import DEFAULT_CLIP
-from storage.errors.numbers import LARGEST
+from storage.errors.numbers import LARGEST, LARGEST_SEED
 from storage.evaluation_sets.opening import BENCHMARKS
 from storage.vocabularies.vocabulary import known_vocabularies
-from storage.weights.registry import RECOMMENDED_CLIP, SELFMASK, SIGLIP
+from storage.weights.registry import DEFAULT_CLIP, RECOMMENDED_CLIP, SELFMASK, SIGLIP
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,27 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 AtLeastOne = Annotated[int, Field(ge=1, le=LARGEST)]
 NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Margin = Annotated[float, Field(ge=-1, le=1)]
 Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+AtLeastZero = Annotated[float, Field(ge=0, le=LARGEST)]
 MaskSize = Annotated[int, Field(ge=32, le=4096)]
 """As `make_masks.Config` allows it."""
+
+
+class _OneOrMany:
+    """In a run form, one text or a list of them."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "title": "one"}, {**handler(schema), "title": "many"}]}
+
+
+def _as_tuple(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else given or ()
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), _OneOrMany()]
+"""Several texts; one alone may be written without a list."""

@@ -1,27 +1,13 @@
-"""Options that all commands have in common which take a corpus."""
+"""Notes on a corpus: files that are no images, and images that are used although they are odd."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 
-import typer
 from rich.console import Console
 
 from storage.errors.reject_reasons import IMAGE_WARNINGS
 from storage.errors.sentences import counted_kinds
-
-IncludeOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Take only what fits a pattern such as 'train/*.jpg'; may be repeated."),
-]
-ExcludeOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Leave out what fits a pattern such as 'thumbnails/*'; may be repeated."),
-]
-UriColumnOption = Annotated[
-    str, typer.Option(help="Column of a table that says where the images are; else a usual name.")
-]
 
 
 def tell_other_files(console: Console, ignored: Mapping[str, int]) -> None:

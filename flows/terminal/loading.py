@@ -1,0 +1,44 @@
+"""Saying that the program is loading, where that takes long; imports nothing large itself."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, TextIO
+
+_PATIENCE: Final = 1.0
+_LOADING: Final = "Loading the program …"
+
+
+@contextmanager
+def speaking_when_slow(stream: TextIO, patience: float = _PATIENCE) -> Iterator[None]:
+    """Say that the program is loading, should the block take longer than `patience` seconds.
+
+    A terminal forgets it in the end; anything else gets a line. Of several processes that work
+    together the first one alone speaks. It goes where errors go: what a command writes for other
+    programs stays whole.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    erasable = stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    spoken = threading.Event()
+
+    def speak() -> None:
+        spoken.set()
+        stream.write(_LOADING if erasable else f"{_LOADING}\n")
+        stream.flush()
+
+    timer = threading.Timer(patience, speak)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        if spoken.is_set() and erasable:
+            stream.write("\r\x1b[K")
+            stream.flush()
