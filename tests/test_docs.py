@@ -7,7 +7,6 @@ import re
 import shlex
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,8 +23,6 @@ GUIDES = (
 )
 OTHERS = (ROOT / "benchmarks" / "README.md", ROOT / "vocabularies" / "README.md")
 PAGES = sorted({*GUIDES, *DOCS.glob("*.md"), *OTHERS})
-
-OPTIONS = DOCS / "options.md"
 
 MOST_README_LINES = 200
 NO_ROOMS = {"tests", "benchmarks"}
@@ -97,8 +94,6 @@ def broken(page: Path) -> list[str]:
     for link in links(page):
         place, _, anchor = link.partition("#")
         target = (page.parent / place).resolve() if place else page
-        if target == OPTIONS and not target.exists():
-            continue  # it is generated
         if not target.exists() or (anchor and anchor not in anchors(target)):
             found.append(link)
     return found
@@ -170,24 +165,14 @@ def test_pages_that_the_code_names_exist() -> None:
         for package in ("flows", "storage", "tasks", "zutis", "zutis_model", "made_world")
         for path in (ROOT / package).rglob("*.py")
         for named in re.findall(r"\bdocs/[\w.-]+\.md\b", path.read_text(encoding="utf-8"))
-        if not (ROOT / named).exists() and ROOT / named != OPTIONS
+        if not (ROOT / named).exists()
     }
     assert not missing
 
 
 def parse(words: list[str]) -> None:
     """Ends with a usage error at what the command line does not know; runs nothing."""
-    if hasattr(app, "parse_args"):
-        app.parse_args(words, exit_on_error=False, print_error=False)
-        return
-    import typer
-
-    command: Any = typer.main.get_command(app)
-    context = command.context_class(command)
-    while hasattr(command, "resolve_command"):
-        name, command, words = command.resolve_command(context, words)
-        context = command.context_class(command, info_name=name, parent=context)
-    command.make_context(name, list(words))
+    app.parse_args(words, exit_on_error=False, print_error=False)
 
 
 @each_page

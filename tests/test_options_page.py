@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+
+import pytest
 
 from flows.cli import app
 
@@ -29,7 +32,8 @@ The options of `zutis build` are the parameters of the flow build-pseudolabels, 
 """
 
 
-def test_the_page_of_options_is_up_to_date() -> None:
+def test_the_page_of_options_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["zutis"])  # its name is in the lines on usage
     _, _, listed = app.generate_docs(output_format="markdown", recursive=True).partition("## ")
     lines = [
         line for line in listed.rstrip().split("\n") if "(#zutis-install-completion)" not in line
