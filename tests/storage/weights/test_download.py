@@ -25,7 +25,7 @@ TENSORS = {"a.weight": torch.arange(4.0), "b": torch.ones(2, 2, dtype=torch.floa
 
 
 @pytest.fixture(autouse=True)
-def nobody_sleeps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_sleeps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with hurried(monkeypatch):
         yield
 

@@ -36,7 +36,7 @@ TOKENIZER = {"tokenizer.json": b"{}", "tokenizer_config.json": b'{"a": 1}', "con
 
 
 @pytest.fixture(autouse=True)
-def nobody_sleeps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_sleeps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with hurried(monkeypatch):
         yield
 
