@@ -1,4 +1,4 @@
-"""Segmentation training sets and models from unlabelled images and a list of names.
+"""Segmentation training sets and models from unlabelled images and a list of categories.
 
     import zutis
 
@@ -7,8 +7,8 @@
     segmenter = zutis.segmenter("coco_vit_b_16", ["zebra", "red kite"])
     result = segmenter.segment(sample.image)                # result.labels, result.instances
 
-Everything that goes wrong for a reason a user can mend is a `ZutisError` of one sentence.
-Importing this package loads neither torch nor Prefect.
+Errors that a user can fix are `ZutisError`s of one sentence. Importing this package loads neither
+torch nor Prefect.
 """
 
 from flows.settings.build import BuildSettings

@@ -14,17 +14,17 @@ P = ParamSpec("P")
 
 
 def _built_from(make: Callable[P, BuildSettings]) -> Callable[P, Dataset]:
-    """A function with the settings' own parameters, so that none of them is declared twice."""
+    """A function with the parameters of the settings, which are declared only there."""
 
     @functools.wraps(make, assigned=("__annotations__",), updated=())
     def build(*args: P.args, **kwargs: P.kwargs) -> Dataset:
-        """Build a data set, or find it: nothing is computed twice.
+        """Build a data set, or find it in the store: nothing is computed twice.
 
-        Takes the settings of `BuildSettings`, by name. The stages run here, one after another; the
-        same settings give the same artifacts as `zutis build`.
+        The keyword arguments are the settings of `BuildSettings`. The stages run in this process,
+        one after another; the same settings give the same artifacts as `zutis build`.
 
         Returns:
-            The data set, whose samples are read when they are asked for.
+            The data set, whose samples are read on access.
 
         Raises:
             ZutisError: one sentence that says what is wrong, where, and what to do.

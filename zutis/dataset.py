@@ -1,4 +1,4 @@
-"""A data set as Python sees it: a sequence of images with their labels.
+"""`zutis.open_dataset`: a data set as a sequence of images with their labels.
 
 Dimensions:
     h, w  rows, columns of an image
@@ -29,11 +29,11 @@ class Sample:
     """One image and its label.
 
     Attributes:
-        key: its image_id, the sha256 of the source's bytes.
+        key: the image_id, sha256 of the source's bytes.
         image: uint8 [h, w, 3], RGB, upright.
         labels: [h, w]: 0 background, a category_id, or the data set's ignore label; uint8, or
             uint16 with more than 254 categories.
-        facts: what the sample's JSON says: categories, scores, the mask as COCO RLE, the source.
+        facts: the sample's JSON: categories, scores, the mask as COCO RLE, the source.
     """
 
     key: str
@@ -43,12 +43,12 @@ class Sample:
 
 
 class Dataset(Sequence[Sample]):
-    """The samples of a built data set, by random access; also a `torch.utils.data` data set.
+    """The samples of a built data set, with random access; also a `torch.utils.data` data set.
 
     Attributes:
         folder: path or URI of the shards, `index.parquet` and the data set card.
         categories: names by category_id.
-        ignore_label: label of pixels that do not count.
+        ignore_label: label of ignored pixels.
     """
 
     def __init__(self, samples: ShardSamples, folder: str) -> None:
@@ -72,10 +72,10 @@ class Dataset(Sequence[Sample]):
     @overload
     def __getitem__(self, index: slice) -> list[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        """Read and decode.
+        """Read and decode samples.
 
         Raises:
-            ArtifactError: a shard is gone or damaged.
+            ArtifactError: a shard is missing or damaged.
             IndexError: there is no such sample.
         """
         if isinstance(index, slice):
@@ -106,13 +106,13 @@ def open_dataset(
     """Open a data set that was built before.
 
     Args:
-        place: path or URI of its folder; its key or the beginning of that; or `latest`.
-        leave_out: names of categories to do without; the others are numbered anew from 1.
-        store: where keys and the latest are looked for.
+        place: path or URI of its folder; its key or a prefix of it; or `latest`.
+        leave_out: names of categories to exclude; the others are renumbered from 1.
+        store: the artifact store in which keys and `latest` are searched.
 
     Raises:
-        ArtifactError: it is not there, or damaged.
-        ConfigError: a category to leave out is none of the data set's.
+        ArtifactError: it is missing or damaged.
+        ConfigError: a category to leave out is not in the data set.
         StorageError: it can't be read.
     """
     from flows.pipelines.training import find_dataset

@@ -1,4 +1,4 @@
-"""`zutis.segmenter`: images in, labels and instances out, with a trained network and any names."""
+"""`zutis.segmenter`: a trained network that predicts labels and instances of any categories."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def segmenter(
     settings: InstanceSettings | None = None,
     store: str = DEFAULT_STORE,
 ) -> ZutisSegmenter:
-    """A trained ZUTIS network that looks for these names.
+    """A trained ZUTIS network that segments these categories.
 
     Args:
-        checkpoint: key of a training or its beginning, `latest`; a folder or file; a name that
-            `zutis weights list` shows; or ARCH:random:SEED.
+        checkpoint: key of a training or a prefix of it; `latest`; a folder or file; a name from
+            `zutis weights list`; or ARCH:random:SEED.
         categories: names, those of training or not; None for those of training.
-        clip: ARCHITECTURE:WEIGHTS that reads the names; empty for the checkpoint's own.
+        clip: ARCHITECTURE:WEIGHTS of the text tower; empty for the checkpoint's own.
         device: auto, cpu, cuda or cuda:N.
         precision: float32 or bfloat16.
-        image_size: longer side in pixels that the network sees at most; 0 for no limit.
+        image_size: limit of the longer side of the network's input, pixels; 0 for none.
         settings: how instances are chosen.
-        store: where keys and the latest are looked for.
+        store: the artifact store in which keys and `latest` are searched.
 
     Raises:
         ZutisError: one sentence: there is no such model, its weights are missing or damaged, or
-            the names are not usable.
+            the categories are not usable.
     """
     from flows.pipelines.training import checkpoint_place
     from tasks.prediction.segmenter import zutis_segmenter

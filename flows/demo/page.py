@@ -15,7 +15,7 @@ import jinja2
 
 from flows.demo.charts import Curve, Series, line_chart
 from flows.summaries.data_uris import data_uri
-from tasks.packing.mask_sheet import FOUND, TRUE
+from tasks.packing.mask_sheet import MASK_COLOUR, TRUTH_COLOUR
 
 __all__ = [
     "CategoryGallery",
@@ -193,8 +193,8 @@ def render_page(page: Page) -> str:
         shown={field: title for field, title in _SECTIONS.items() if getattr(page, field)},
         goals=goals_in_words(page.figures),
         letters=letters(page),
-        found_colour=_css(FOUND),
-        true_colour=_css(TRUE),
+        found_colour=_css(MASK_COLOUR),
+        true_colour=_css(TRUTH_COLOUR),
         anchors={
             field: _anchors(field, [part.title for part in getattr(page, field)])
             for field in ("tables", "curves")

@@ -73,7 +73,7 @@ def _ask_again(
         number: lack
         for number, part in enumerate(latest)
         if part.ref not in executor.made
-        and (lack := ask_again.unanswered(parts[number], part, executor.store))
+        and (lack := ask_again.count_retryable(parts[number], part, executor.store))
     }
     if not lacking:
         return latest

@@ -1,4 +1,4 @@
-"""Categories as models take them: texts and their embeddings, probabilities, matching by name.
+"""Categories: prompts and text embeddings, probabilities, matching with a data set's classes.
 
 May import no other room.
 """

@@ -1,4 +1,4 @@
-"""Categories as a segmenter takes them: names that are checked, and their text embeddings.
+"""Checked categories and their text embeddings, as a segmenter needs them.
 
 Dimensions:
     k  categories, without the background
@@ -27,18 +27,18 @@ log = logging.getLogger(__name__)
 _NAMED = 5  # categories in a sentence
 
 BARE_NAME = ("{}",)
-"""Template of what the segmentation network of the reference compares with."""
+"""Prompt template of the reference's segmentation network."""
 
 
 def as_categories(categories: Sequence[str | Category]) -> tuple[Category, ...]:
-    """Categories of names, checked as those of a vocabulary; a leading background is dropped.
+    """Categories from names, checked as those of a vocabulary; a leading background is dropped.
 
-    Names that differ in case only are taken for a slip, except where all are `Category`s: a
+    Names that differ only in case are refused as a typo, except where all are `Category`s: a
     vocabulary has refused them already, and a data set may number them apart.
 
     Raises:
-        VocabularyError: none, too many, an empty name, the same name twice, or a background that
-            doesn't stand first.
+        VocabularyError: no category, too many, an empty name, a name that is given twice, or a
+            background that is not first.
     """
     found = [
         Category(name=" ".join(item.split())) if isinstance(item, str) else item
@@ -55,7 +55,7 @@ def as_categories(categories: Sequence[str | Category]) -> tuple[Category, ...]:
     for category in found:
         name = category.name.casefold()
         if not name:
-            raise VocabularyError("A category's name is empty; delete it, or the comma too many.")
+            raise VocabularyError("A category's name is empty; delete it, or the extra comma.")
         if name == BACKGROUND:
             raise VocabularyError("The background is label 0 and can only stand first; delete it.")
         if (key := category.name if exact else name) in seen:
@@ -65,7 +65,7 @@ def as_categories(categories: Sequence[str | Category]) -> tuple[Category, ...]:
 
 
 def with_exact_prompts(name: str, prompts: Sequence[str]) -> Category:
-    """A category that CLIP is asked for with exactly these sentences."""
+    """A category with exactly these prompts."""
     if list(prompts) == [name]:
         return Category(name=name)
     literal = tuple(prompt.replace("{", "{{").replace("}", "}}") for prompt in prompts)
@@ -75,7 +75,12 @@ def with_exact_prompts(name: str, prompts: Sequence[str]) -> Category:
 def with_learned_prompts(
     categories: Sequence[Category], learned: Sequence[Category]
 ) -> tuple[Category, ...]:
-    """A category that comes without words of its own is asked for as the model has learned it."""
+    """The categories; one without prompts and synonyms gets those that the model was trained with.
+
+    Args:
+        categories: as the user gives them.
+        learned: those of the training.
+    """
     known = {category.name: category for category in learned}
     return tuple(
         category if category.prompts or category.synonyms else known.get(category.name, category)
@@ -86,15 +91,15 @@ def with_learned_prompts(
 def embed_categories(
     clip: Clip, categories: Sequence[Category], templates: Sequence[str] = BARE_NAME
 ) -> Tensor:
-    """What pixels are compared with: float32 [k + 1, d], unit rows, the background first.
+    """Text embeddings for segmentation: float32 [k + 1, d], unit rows, the background first.
+
+    Categories with equal embeddings and truncated prompts are reported in the log.
 
     Args:
-        clip: whose text tower reads the sentences.
+        clip: whose text tower embeds the prompts.
         categories: k of them.
-        templates: for categories without prompts of their own. The bare name is what the
-            segmentation network of the reference compares with (`networks/zutis.py`).
-
-    Categories of equal texts and prompts that are cut off are told in the log.
+        templates: for categories without prompts of their own. The default, the bare name, is
+            that of the reference's segmentation network (`networks/zutis.py`).
     """
     import torch
 
@@ -113,7 +118,7 @@ def embed_categories(
 
 
 def truncation_warnings(clip: Clip, prompts: Sequence[str]) -> list[str]:
-    """What a user is told of prompts that are longer than the text tower reads."""
+    """Warnings about prompts that are longer than the text tower's context."""
     lost = {prompt: clip.cut_off(prompt) for prompt in prompts}
     return [
         f"The prompt {prompt!r} is longer than CLIP reads; {words!r} is cut off: shorten it."
@@ -123,7 +128,7 @@ def truncation_warnings(clip: Clip, prompts: Sequence[str]) -> list[str]:
 
 
 def equal_prompts(categories: Sequence[Category], templates: Sequence[str]) -> tuple[str, ...]:
-    """Names of the first categories that CLIP is asked the same for; empty if there are none."""
+    """Names of the first categories that have the same prompts; empty if there are none."""
     asked: dict[tuple[str, ...], list[str]] = {}
     for category in categories:
         asked.setdefault(category_prompts(category, templates), []).append(category.name)
@@ -131,7 +136,7 @@ def equal_prompts(categories: Sequence[Category], templates: Sequence[str]) -> t
 
 
 def equal_rows(rows: npt.NDArray[np.floating]) -> tuple[int, ...]:
-    """Places of the first rows of [k, d] that equal one another; empty if all differ."""
+    """Indices of the first rows of [k, d] that equal one another; empty if all differ."""
     _, first, which = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     which = which.reshape(-1)
     twice = np.sort(first[np.bincount(which) > 1])
@@ -141,7 +146,9 @@ def equal_rows(rows: npt.NDArray[np.floating]) -> tuple[int, ...]:
 def refuse_equal_texts(
     categories: Sequence[tuple[str, str]], rows: npt.NDArray[np.floating]
 ) -> None:
-    """Prompts that differ beyond what CLIP reads, or in what it doesn't tell apart.
+    """Refuse categories whose prompts differ but whose embeddings are equal.
+
+    Prompts may differ only beyond CLIP's context, or in characters that its tokenizer ignores.
 
     Args:
         categories: name and text_id of each; equal ids are one text on purpose.
@@ -155,7 +162,7 @@ def refuse_equal_texts(
         names = " and ".join(repr(name) for name, _ in equal[:_NAMED])
         raise VocabularyError(
             f"CLIP reads the prompts of the categories {names} as one text, so that they would "
-            "find the same images: shorten them to what tells them apart, or delete one."
+            "retrieve the same images: shorten them to the part that differs, or delete one."
         )
 
 
@@ -164,4 +171,4 @@ def _equal_sentences(categories: Sequence[Category], embeddings: Tensor) -> list
     if not equal:
         return []
     names = " and ".join(repr(categories[i].name) for i in equal)
-    return [f"CLIP reads the categories {names} as one text, so that nothing tells them apart."]
+    return [f"CLIP reads the categories {names} as one text and can't distinguish them."]

@@ -1,7 +1,7 @@
-"""Which of a data set's classes each category of a vocabulary is asked for.
+"""Matching of a vocabulary's categories with the classes of a data set.
 
-Names say it where they are the data set's own. Other words for the same classes can't be told from
-a list in another order, so that positions count only where somebody says that they do.
+Categories are matched by name where the names are the data set's own. Synonyms can't be told from
+a list in another order, so categories are matched by position only on request.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from storage.errors.sentences import listed
 from storage.vocabularies.vocabulary import Category
 
 IN_ORDER: Final = "in-order"
-"""Says that the vocabulary's categories are the set's classes, one after the other."""
+"""Option value: the vocabulary's categories are the set's classes, in the same order."""
 
 Classes = Mapping[str, str] | Literal["", "in-order"]
 
@@ -22,98 +22,116 @@ _NAMED: Final = 5
 
 
 def in_class_order(
-    own: Sequence[str], categories: Sequence[Category], classes: Classes, set_name: str
+    class_names: Sequence[str], categories: Sequence[Category], classes: Classes, set_name: str
 ) -> tuple[Category, ...]:
     """The categories in the order of the set's classes.
 
     Names are compared without regard to case and white space.
 
     Args:
-        own: the set's names.
-        categories: one for each of them.
-        classes: the class of each name that is not the set's, or `in-order`; empty where all are.
-        set_name: for errors.
+        class_names: the set's class names.
+        categories: one for each class.
+        classes: the class of each category whose name is not the set's, or `in-order`; empty
+            where all names are.
+        set_name: the data set's name, for errors.
 
     Raises:
-        ConfigError: a category has no class, two have the same, or `classes` speaks of names that
-            there are not or contradicts the names themselves.
+        ConfigError: a category has no class, two have the same one, or `classes` has unknown names
+            or contradicts the names themselves.
     """
-    _check_number(own, categories, set_name)
+    _check_number(class_names, categories, set_name)
     if classes == IN_ORDER:
-        check_positions(own, categories, set_name)
+        check_positions(class_names, categories, set_name)
         return tuple(categories)
-    given = _places_given(own, categories, classes or {}, set_name)
-    places = [
-        given.get(_plain(category.name), class_index(category.name, own)) for category in categories
+    given = _given_indices(class_names, categories, classes or {}, set_name)
+    indices = [
+        given.get(_plain(category.name), class_index(category.name, class_names))
+        for category in categories
     ]
-    lost = [item.name for item, place in zip(categories, places, strict=True) if place is None]
-    if lost:
-        left = [name for place, name in enumerate(own) if place not in places]
+    unmatched = [
+        item.name for item, index in zip(categories, indices, strict=True) if index is None
+    ]
+    if unmatched:
+        left = [name for index, name in enumerate(class_names) if index not in indices]
         raise ConfigError(
-            f"{len(lost):,} of {len(categories):,} names of the vocabulary are none of the data set"
-            f" {set_name} ({_quoted(lost)}), and of its names {_quoted(left)} are left: say which "
-            "is which with classes={NAME: CLASS, …}, or classes=in-order if the vocabulary lists "
-            "the set's classes in their order."
+            f"{len(unmatched):,} of {len(categories):,} names of the vocabulary are not in the "
+            f"data set {set_name} ({_quoted(unmatched)}), and its classes {_quoted(left)} are "
+            "left: match them with classes={NAME: CLASS, …}, or with classes=in-order if the "
+            "vocabulary lists the set's classes in their order."
         )
-    by_place = dict(zip(places, categories, strict=True))
-    if len(by_place) < len(categories):
-        twice = [own[place] for place in by_place if place is not None and places.count(place) > 1]
+    by_index = dict(zip(indices, categories, strict=True))
+    if len(by_index) < len(categories):
+        twice = [
+            class_names[index]
+            for index in by_index
+            if index is not None and indices.count(index) > 1
+        ]
         raise ConfigError(
-            f"Several categories of the vocabulary are the class {twice[0]!r} of the data set "
-            f"{set_name}: give each class one."
+            f"Several categories of the vocabulary match the class {twice[0]!r} of the data set "
+            f"{set_name}: give each class one category."
         )
-    return tuple(by_place[place] for place in range(len(own)))
+    return tuple(by_index[index] for index in range(len(class_names)))
 
 
-def check_positions(own: Sequence[str], categories: Sequence[Category], set_name: str) -> None:
-    """Refuses a category that has the name of another class than that of its place.
+def check_positions(
+    class_names: Sequence[str], categories: Sequence[Category], set_name: str
+) -> None:
+    """Check that no category has the name of a class at another position.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: a category has.
     """
-    _check_number(own, categories, set_name)
-    for place, category in enumerate(categories):
-        meant = class_index(category.name, own)
-        if meant is not None and meant != place:
+    _check_number(class_names, categories, set_name)
+    for index, category in enumerate(categories):
+        named = class_index(category.name, class_names)
+        if named is not None and named != index:
             raise ConfigError(
-                f"Category {place + 1} is {category.name!r}, which is class {meant + 1} of the data"
-                f" set {set_name}, and stands for its class {own[place]!r}: names that are the "
-                "set's are matched by name, so leave out classes=in-order."
+                f"Category {index + 1} is {category.name!r}, which is class {named + 1} of the "
+                f"data set {set_name}, but its position is that of {class_names[index]!r}: the "
+                "set's own names are matched by name, so leave out classes=in-order."
             )
 
 
-def class_index(name: str, own: Sequence[str]) -> int | None:
-    """Where the name is among the set's, exactly or else by its letters; None where it is not."""
-    if name in own:
-        return own.index(name)
-    alike = [place for place, other in enumerate(own) if _plain(other) == _plain(name)]
+def class_index(name: str, class_names: Sequence[str]) -> int | None:
+    """Index of the class with that name, exactly or but for case and space; None if none has."""
+    if name in class_names:
+        return class_names.index(name)
+    alike = [index for index, other in enumerate(class_names) if _plain(other) == _plain(name)]
     return alike[0] if len(alike) == 1 else None
 
 
-def _places_given(
-    own: Sequence[str], categories: Sequence[Category], classes: Mapping[str, str], set_name: str
+def _given_indices(
+    class_names: Sequence[str],
+    categories: Sequence[Category],
+    classes: Mapping[str, str],
+    set_name: str,
 ) -> dict[str, int]:
-    """The place of each name that `classes` has."""
+    """The class index of each name in `classes`."""
     asked = {_plain(category.name) for category in categories}
     given = {}
-    for name, meant in classes.items():
-        place = class_index(meant, own)
+    for name, named in classes.items():
+        index = class_index(named, class_names)
         if _plain(name) not in asked:
-            raise ConfigError(f"classes has {name!r}, which the vocabulary doesn't: use its names.")
-        if place is None:
             raise ConfigError(
-                f"classes says that {name!r} is {meant!r}, which the data set {set_name} doesn't "
-                f"know, only {_quoted(own)}."
+                f"classes has {name!r}, which is not in the vocabulary: use the vocabulary's names."
             )
-        given[_plain(name)] = place
+        if index is None:
+            raise ConfigError(
+                f"classes matches {name!r} with {named!r}, which is no class of the data set "
+                f"{set_name}; its classes are {_quoted(class_names)}."
+            )
+        given[_plain(name)] = index
     return given
 
 
-def _check_number(own: Sequence[str], categories: Sequence[Category], set_name: str) -> None:
-    if len(categories) != len(own):
+def _check_number(
+    class_names: Sequence[str], categories: Sequence[Category], set_name: str
+) -> None:
+    if len(categories) != len(class_names):
         raise ConfigError(
-            f"{len(categories)} categories are given and the data set {set_name} has {len(own)}: "
-            "give one for each of them, or collapse_to a name to score all as one."
+            f"{len(categories)} categories are given and the data set {set_name} has "
+            f"{len(class_names)}: give one for each class, or score all classes as one with "
+            "collapse_to=NAME."
         )
 
 

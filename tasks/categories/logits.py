@@ -1,9 +1,9 @@
-"""From cosines of images and texts to probabilities, as the model that made them was trained.
+"""Logits and probabilities from cosines of images and texts: softmax for CLIP, sigmoid for SigLIP.
 
 A CLIP learns which of several texts belongs to an image: the probabilities of an image, over all
-texts, are a softmax and sum to 1 (Radford et al. 2021). A SigLIP learns of each pair by itself
-whether it belongs together: a sigmoid of the scaled cosine and a learned bias, whatever else is
-asked (Zhai et al. 2023, section 3.2).
+texts, are a softmax and sum to 1 (Radford et al. 2021). A SigLIP learns for each pair separately
+whether it matches: a sigmoid of the scaled cosine and a learned bias, independent of the other
+texts (Zhai et al. 2023, section 3.2).
 
 Dimensions:
     n  images
@@ -21,11 +21,11 @@ from scipy.special import expit
 
 @dataclass(frozen=True)
 class Logits:
-    """How a model makes logits of cosines.
+    """A model's scale and bias of logits.
 
     Attributes:
-        scale: what cosines are multiplied with.
-        bias: what a SigLIP adds; None for a CLIP.
+        scale: factor of the cosines.
+        bias: learned bias of a SigLIP; None for a CLIP.
     """
 
     scale: float

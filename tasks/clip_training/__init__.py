@@ -1,4 +1,4 @@
-"""Training a small CLIP on images with captions, as the demonstration's was.
+"""Training of a small CLIP, such as the demonstration's, on images with captions.
 
 May import `training` (its timed schedule), `categories`. Front door: `phases`.
 """

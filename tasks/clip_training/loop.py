@@ -1,7 +1,7 @@
-"""Training a CLIP on pictures and captions: one plain loop, warm-up and a cosine.
+"""The training loop of a CLIP on images and captions, with warm-up and cosine decay.
 
-The recipe is CLIP's (Radford et al. 2021, section 2.5), with rates for small models. On a CPU, the
-same batches and seeds give the same weights as long as torch uses as many threads.
+The recipe is CLIP's (Radford et al. 2021, section 2.5), with learning rates for small models. On a
+CPU, the same batches and seeds give the same weights if torch uses the same number of threads.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from zutis_model.clip.own_architectures import Tokenizer
 
 Batches = Iterator[tuple[NDArray[np.uint8], list[str]]]
-"""Pictures uint8 [n, s, s, 3], RGB, of the model's size, and a caption for each."""
+"""Images uint8 [n, s, s, 3], RGB, of the model's input size, and a caption for each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipTrainingConfig:
-    """How a CLIP is trained.
+    """Hyperparameters of a CLIP training.
 
     Attributes:
-        steps: batches.
-        learning_rate: the highest, after the warm-up; of AdamW, Muon's follows from it.
-        warmup_steps: in which the rate rises evenly.
+        steps: number of batches.
+        learning_rate: the highest, after the warm-up; AdamW's, from which Muon's follows.
+        warmup_steps: over which the learning rate rises linearly.
         weight_decay: of matrices.
-        max_gradient_norm: longer gradients are shortened to it.
+        max_gradient_norm: gradients are clipped to it.
         precision: `float32` or `bfloat16` (autocast).
-        max_seconds: the training ends then, and its cosine with it, if that comes before `steps`
-            batches; the weights then depend on the machine's speed. 0: no limit.
-        tiles: pictures along the side of a mosaic; see `contrastive.embed_pairs`.
+        max_seconds: time limit; the training and its cosine end then if `steps` batches take
+            longer, and the weights depend on the machine's speed. 0: no limit.
+        tiles: images along the side of a mosaic; see `contrastive.embed_pairs`.
     """
 
     steps: int
@@ -67,13 +67,13 @@ class ClipTrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipStep:
-    """How far a training is.
+    """Progress of a training.
 
     Attributes:
-        step: batches done.
-        done: 0..1, how much of the training that is.
+        step: number of finished batches.
+        done: finished share of the training, 0..1.
         loss: of the last batch.
-        scale: what cosines are multiplied with.
+        scale: factor of the cosines.
         learning_rate: of the last batch.
     """
 
@@ -97,11 +97,11 @@ def train_clip_model(
         model: see `contrastive.new_clip`; it is trained on the device that it is on.
         tokenizer: of its architecture.
         batches: at least `config.steps` of them.
-        config: how.
+        config: hyperparameters.
         on_step: called after each batch.
 
     Raises:
-        ConfigError: the loss is not finite, as with too high a rate.
+        ConfigError: the loss is not finite, for instance because the learning rate is too high.
     """
     from zutis_model.training.contrastive import make_optimisers
 
@@ -127,19 +127,19 @@ def _learn(
     optimisers: Sequence[torch.optim.Optimizer],
     config: ClipTrainingConfig,
 ) -> float:
-    """One step; the loss before it."""
+    """One training step; returns the loss before it."""
     import torch
 
     from zutis_model.layers.precision import autocast
     from zutis_model.training.contrastive import contrastive_loss, embed_pairs, limit_scale
 
-    pictures, captions = batch
+    pixels, captions = batch
     device = model.logit_scale.device
     tokens = tokenizer(captions).to(device)
     with autocast(device, "bfloat16" if config.precision == "bfloat16" else "float32"):
         images, texts = embed_pairs(
             model,
-            torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).contiguous(),
+            torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).contiguous(),
             tokens,
             config.tiles,
         )

@@ -1,12 +1,12 @@
-"""How good a CLIP is on pictures whose things are known: names, retrieval, and places.
+"""Scores of a CLIP on annotated images: zero-shot accuracy, retrieval precision, MaskCLIP's IoU.
 
-Texts are what retrieval compares with: a category's name in the 85 sentences of
-`storage.vocabularies.prompt_templates`, averaged.
+Text embeddings are those of retrieval: the mean over a category's name in the 85 prompt templates
+of `storage.vocabularies.prompt_templates`.
 
 Dimensions:
-    n     pictures
+    n     images
     k     categories
-    h, w  rows, columns of a picture
+    h, w  rows, columns of an image
 """
 
 from __future__ import annotations
@@ -30,14 +30,12 @@ Pixels = NDArray[np.uint8]
 _AT_ONCE = 128
 
 
-def similarities(
-    clip: Clip, pictures: Sequence[Pixels], names: Sequence[str]
-) -> NDArray[np.float32]:
-    """Cosines of pictures and names: float32 [n, k].
+def similarities(clip: Clip, images: Sequence[Pixels], names: Sequence[str]) -> NDArray[np.float32]:
+    """Cosines of images and category names: float32 [n, k].
 
     Args:
         clip: the model.
-        pictures: n of uint8 [h, w, 3], RGB, any sizes.
+        images: n of uint8 [h, w, 3], RGB, any sizes.
         names: k of them.
     """
     import torch
@@ -45,8 +43,8 @@ def similarities(
 
     texts = embed_categories(clip, as_categories(names), TEMPLATES)[1:]
     rows = []
-    for start in range(0, len(pictures), _AT_ONCE):
-        some = pictures[start : start + _AT_ONCE]
+    for start in range(0, len(images), _AT_ONCE):
+        some = images[start : start + _AT_ONCE]
         inputs = torch.stack([clip.preprocess(Image.fromarray(pixels)) for pixels in some])
         rows.append(clip.embed_images(inputs) @ texts.T)
     found: NDArray[np.float32] = torch.cat(rows).cpu().numpy()
@@ -54,14 +52,15 @@ def similarities(
 
 
 def zero_shot_accuracy(cosines: NDArray[np.float32], shows: NDArray[np.bool_]) -> float:
-    """The share of pictures with one kind of thing whose nearest name is that thing's.
+    """Top-1 accuracy on the images that show exactly one category.
 
     Args:
         cosines: float32 [n, k].
-        shows: bool [n, k]: which pictures show what. Those with none or several don't count.
+        shows: bool [n, k]: which image shows which category. Images with no category or several
+            are not counted.
 
     Returns:
-        0..1; NaN where no picture counts.
+        0..1; NaN where no image is counted.
     """
     single = shows.sum(axis=1) == 1
     right = cosines[single].argmax(axis=1) == shows[single].argmax(axis=1)
@@ -71,7 +70,7 @@ def zero_shot_accuracy(cosines: NDArray[np.float32], shows: NDArray[np.bool_]) -
 def retrieval_precision(
     cosines: NDArray[np.float32], shows: NDArray[np.bool_], at: int
 ) -> NDArray[np.float64]:
-    """For each name, the share that shows it among the `at` nearest pictures: float64 [k], 0..1.
+    """Precision at `at`: the share of each category's nearest images that show it, float64 [k].
 
     Args:
         cosines, shows: as for `zero_shot_accuracy`; n is at least `at`.
@@ -83,18 +82,18 @@ def retrieval_precision(
 
 def maskclip_iou(
     clip: Clip,
-    pictures: Sequence[Pixels],
+    images: Sequence[Pixels],
     labels: Sequence[NDArray[np.int64]],
     names: Sequence[str],
 ) -> float:
-    """Mean IoU, 0..1, of MaskCLIP over the background and k names, with no training for it.
+    """Mean IoU, 0..1, of MaskCLIP, which needs no training, over the background and k categories.
 
-    Pictures pass the network at the size that they have, as in the evaluation of ZUTIS.
+    Images pass the network at their own size, as in the evaluation of ZUTIS.
 
     Args:
         clip: whose image tower has patch tokens.
-        pictures: n of uint8 [h, w, 3], RGB.
-        labels: n of int64 [h, w]: 0 background, 1..k names.
+        images: n of uint8 [h, w, 3], RGB.
+        labels: n of int64 [h, w]: 0 background, 1..k categories.
         names: k of them.
     """
     import torch
@@ -105,9 +104,9 @@ def maskclip_iou(
 
     texts: Tensor = embed_categories(clip, as_categories(names), TEMPLATES)
     counts = ConfusionMatrix(len(texts))
-    for pixels, truth in zip(pictures, labels, strict=True):
-        images = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
-        tokens = maskclip_tokens(clip, clip.normalise(images))
+    for pixels, truth in zip(images, labels, strict=True):
+        batch = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+        tokens = maskclip_tokens(clip, clip.normalise(batch))
         height, width = truth.shape
         counts.update(truth, semantic_labels(tokens, texts, (height, width))[0].cpu().numpy())
     return counts.scores().mean_iou

@@ -1,4 +1,4 @@
-"""What should be known of scores before they are believed: sentences about the data they are of."""
+"""Caveats of an evaluation: sentences on its data that a reader of the scores must know."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _NAMED = 5  # images or categories in a sentence
 
 @dataclass
 class ScoredImages:
-    """What is noticed of the images while they are scored, in their order.
+    """Facts about the scored images, in their order.
 
     Attributes:
-        mean_ious: each image's.
+        mean_ious: one per image.
         sha256s: of each file's bytes.
-        frame_chosen: names of those whose EXIF orientation leaves it open what the annotations lie
-            on.
+        frame_chosen: names of the images whose EXIF orientation makes it ambiguous whether they
+            were annotated upright or as stored.
     """
 
     mean_ious: list[float] = field(default_factory=list)
@@ -31,7 +31,7 @@ class ScoredImages:
 
 
 def frame_caveats(seen: ScoredImages, *, upright: bool) -> list[str]:
-    """Images of which sizes don't tell whether they were annotated turned or as stored."""
+    """Images whose size fits both frames, so that it is unknown which one was annotated."""
     if not seen.frame_chosen:
         return []
     read = "upright" if upright else "as stored, COCO's convention"
@@ -43,10 +43,10 @@ def frame_caveats(seen: ScoredImages, *, upright: bool) -> list[str]:
 
 
 def absent_categories(classes: Sequence[dict[str, Any]], name: str) -> list[str]:
-    """Categories that the truth never shows, which may be none of the data, or a wrong list.
+    """Categories that never occur in the ground truth: the data lacks them, or the list is wrong.
 
     Args:
-        classes: a row a class, the background first, as `evaluation_scores.Scores.result` has them.
+        classes: one row per class, the background first, as in `Scores.result`.
         name: of the data set.
     """
     categories = classes[1:]
@@ -70,11 +70,13 @@ def absent_categories(classes: Sequence[dict[str, Any]], name: str) -> list[str]
 def leakage(
     training: ArtifactRef | None, label: str, seen: ScoredImages, store: ArtifactStore
 ) -> list[str]:
-    """Images whose very bytes the model was trained on, or that nobody can know.
+    """Evaluation images that the model was trained on, or why that is unknown.
+
+    Images are compared by the sha256 of their bytes.
 
     Args:
         training: the `train` artifact of the model; None for a checkpoint.
-        label: what people know the model by.
+        label: of the model, for people.
     """
     if training is None:
         return [

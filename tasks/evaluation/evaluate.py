@@ -1,10 +1,9 @@
-"""Evaluation: how well a model's labels and instances agree with a data set's annotations.
+"""The stage `evaluate`: a model's labels and instances compared with a data set's annotations.
 
-Published with the scores are the names and prompts that gave them, since other words for the same
-categories give others. Modes of the ZUTIS paper are settings: zero-shot transfer is a model
-trained on another corpus, unseen categories are those that `seen_categories` leaves out, and
-high-level names (CUB) are fine-grained ones with `collapse_to`. MaskCLIP is the baseline that
-needs no training.
+Names and prompts are published with the scores, which depend on them. Modes of the ZUTIS paper are
+settings: zero-shot transfer is a model trained on another corpus, unseen categories are those that
+`seen_categories` leaves out, and high-level names (CUB) are fine-grained ones with `collapse_to`.
+MaskCLIP is the baseline that needs no training.
 """
 
 from __future__ import annotations
@@ -62,29 +61,29 @@ class Config:
 
     Attributes:
         method: `zutis`, or `maskclip` for the baseline.
-        clip: the CLIP whose text tower reads the names, with device and precision of the networks;
-            for `maskclip` it also sees the images.
+        clip: the CLIP whose text tower embeds the prompts, with device and precision of the
+            networks; for `maskclip` it also encodes the images.
         evaluation_set: what `storage.evaluation_sets.opening.open_evaluation_set` takes.
         evaluation_digest: of that set, when the evaluation was planned.
         data_root: the folder of all data, for published sets; empty for ZUTIS_DATA. Not part of
             the key.
-        skip_bad: leave faulty annotations out. Not part of the key: the set's digest knows what
+        skip_bad: leave faulty annotations out. Not part of the key: the set's digest covers what
             was left out.
         checkpoint: for `zutis` without a training artifact: what
             `tasks.prediction.checkpoint.open_checkpoint` takes. Not part of the key.
         checkpoint_digest: of its weights: sha256, or `random:SEED`.
-        checkpoint_label: what people know it by.
-        categories: what the model is asked for: a category for each of the set's, in its order,
-            with name, synonyms and prompts as a vocabulary has them. Empty for the set's names.
-        collapse_to: a name that all categories of truth and predictions are scored as, so that
-            `categories` can be other ones than the set's; empty to keep them apart. Objects are
+        checkpoint_label: its name for people.
+        categories: the model's categories, one for each of the set's and in the same order, with
+            name, synonyms and prompts as in a vocabulary. Empty for the set's names.
+        collapse_to: one name as which all categories of ground truth and predictions are scored,
+            so that `categories` may differ from the set's; empty to keep them apart. Objects are
             suppressed within their finer category only.
-        seen_categories: the set's categories that training knew: scores are also given over these
-            and over the others apart. Empty for no such scores.
+        seen_categories: the set's categories that occurred in training: scores are also given for
+            these and for the others separately. Empty for no such scores.
         image_size: longer side in pixels that the network sees at most; 0 for no limit.
-        instances: how objects are chosen. For `maskclip` only `min_score` counts.
-        upright: the data was annotated on pictures turned upright, and not as they are stored,
-            which is COCO's convention: it decides where sizes can't.
+        instances: how instances are chosen. `maskclip` uses only `min_score`.
+        upright: images were annotated turned upright, and not as stored, which is COCO's
+            convention; it decides where sizes don't.
         limit: the first images of the set alone, for trials; 0 for all.
     """
 
@@ -112,13 +111,13 @@ class Config:
             raise ConfigError(f"checkpoint is {self.checkpoint!r} without a checkpoint_digest.")
         if self.method == "maskclip" and self.checkpoint:
             raise ConfigError(
-                f"checkpoint is {self.checkpoint!r}, and maskclip has none: leave it out, or "
+                f"checkpoint is {self.checkpoint!r}, but maskclip uses none: leave it out, or "
                 "choose the method zutis."
             )
         if self.collapse_to and self.seen_categories:
             raise ConfigError(
-                f"collapse_to is {self.collapse_to!r} and seen_categories is given: with all "
-                "categories scored as one there are no unseen ones; leave out either."
+                f"collapse_to is {self.collapse_to!r} and seen_categories is given: where all "
+                "categories are scored as one, none is unseen; leave out either."
             )
         if self.image_size and self.image_size < 32:
             raise ConfigError(f"image_size is {self.image_size}: use at least 32, or 0.")
@@ -129,12 +128,12 @@ class Config:
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """Sentences for names without prompts of their own, as the methods' papers have them."""
+        """Prompt templates for categories without prompts of their own, as in the papers."""
         return tuple(TEMPLATES) if self.method == "maskclip" else BARE_NAME
 
     @property
     def instance_settings(self) -> dict[str, Any]:
-        """What of `instances` the method reads."""
+        """The settings of `instances` that the method uses."""
         if self.method == "maskclip":
             return {"min_score": self.instances.min_score}
         return asdict(self.instances)
@@ -149,7 +148,7 @@ class Inputs:
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
     if config.method == "zutis" and bool(config.checkpoint) == bool(inputs.training):
-        raise ConfigError("The method zutis needs either a training or a checkpoint to evaluate.")
+        raise ConfigError("The method zutis needs a training or a checkpoint, but not both.")
     if config.method == "maskclip" and inputs.training is not None:
         raise ConfigError("The method maskclip has no training: leave it out.")
     weights = {"clip": config.clip.weights.digest}
@@ -187,8 +186,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     """Evaluate one model on one set.
 
     Raises:
-        ConfigError: a setting doesn't fit the set: names, seen categories; or the set has changed
-            since it was planned.
+        ConfigError: category names or seen categories don't fit the set, or the set has changed
+            since the evaluation was planned.
         CorpusError: the set is incomplete, or annotations and images don't match.
         WeightsError: the model can't be loaded.
 
@@ -234,7 +233,7 @@ def _caveats(
     classes: Sequence[dict[str, Any]],
     store: ArtifactStore,
 ) -> list[str]:
-    """What should be known of the scores; the truth of a few first images says nothing of it."""
+    """Caveats of the scores; absent categories only where all images are evaluated."""
     caveats = frame_caveats(seen, upright=config.upright)
     if not (config.limit or config.collapse_to):
         caveats += absent_categories(classes, used.name)
@@ -246,8 +245,8 @@ def _caveats(
 def _numbered(
     predictions: Sequence[dict[str, Any]], config: Config, used: EvaluationSet
 ) -> Sequence[dict[str, Any]]:
-    """Predictions with the set's own category ids, so that they fit its annotation file."""
-    if config.collapse_to:  # one category, which the file doesn't have
+    """Predictions with the set's own category ids, which match its annotation file."""
+    if config.collapse_to:  # one category, which is not in the file
         return predictions
     return [row | {"category_id": used.own_id(row["category_id"])} for row in predictions]
 
@@ -260,7 +259,7 @@ def _publish(
     predictions: Sequence[dict[str, Any]],
     sheet: bytes,
 ) -> Artifact:
-    # Scored as one, all categories' prompts would stand in one cell.
+    # With one row for all categories, all their prompts would be in one cell.
     prompts = [] if config.collapse_to else metrics["prompts"]
     model, used = metrics["model"], metrics["evaluation_set"]
     with store.attempt(locate(config, inputs, store)) as attempt:
@@ -281,7 +280,7 @@ def _publish(
 
 
 def _opened_set(config: Config) -> EvaluationSet:
-    """The set, which has to be the one that was planned for."""
+    """Open the set and check that it is the planned one."""
     root = Path(config.data_root) if config.data_root else None
     used = open_evaluation_set(config.evaluation_set, root, skip_bad=config.skip_bad)
     if used.digest() != config.evaluation_digest:
@@ -293,29 +292,29 @@ def _opened_set(config: Config) -> EvaluationSet:
         raise CorpusError(f"The data set {used.name} has no image: there is nothing to evaluate.")
     if len({image.image_id for image in used.images}) < len(used.images):
         raise CorpusError(
-            f"Two images of the data set {used.name} have one id: give each an id of its own."
+            f"Two images of the data set {used.name} have the same id: give each its own id."
         )
     return used
 
 
 def _own_categories(used: EvaluationSet) -> list[Category]:
-    """What the set calls its categories, which may differ in case only."""
+    """The set's own category names, of which some may differ only in case."""
     return [Category(name=" ".join(name.split())) for name in used.categories]
 
 
 def _scheme(config: Config, used: EvaluationSet, categories: Sequence[Category]) -> Scheme:
-    """What is scored as what.
+    """The scoring scheme.
 
     Raises:
-        ConfigError: names or seen categories don't fit the set.
+        ConfigError: category names or seen categories don't fit the set.
     """
     if not config.collapse_to:
         check_positions(used.categories, categories, used.name)
     unknown = [name for name in config.seen_categories if name not in used.categories]
     if unknown:
         raise ConfigError(
-            f"seen_categories has {', '.join(unknown)}, which the data set {used.name} doesn't "
-            "know: use its names."
+            f"seen_categories has {', '.join(unknown)}, which is no category of the data set "
+            f"{used.name}: use its names."
         )
     return Scheme(
         categories=(config.collapse_to,) if config.collapse_to else used.categories,
@@ -330,7 +329,7 @@ def _scheme(config: Config, used: EvaluationSet, categories: Sequence[Category])
 def _segmenter(
     config: Config, inputs: Inputs, categories: Sequence[Category], store: ArtifactStore
 ) -> Iterator[DenseSegmenter]:
-    """The model that is evaluated."""
+    """The evaluated model."""
     if config.method == "maskclip":
         yield maskclip_segmenter(
             config.clip,
@@ -357,7 +356,7 @@ def _segmenter(
 
 @contextlib.contextmanager
 def _model_folder(training: Artifact) -> Iterator[Path]:
-    """A local folder with what training has published, checked against its manifest."""
+    """A local folder with the training's files, checked against its manifest."""
     names = [name for name in (MODEL, DESCRIPTION, TEXT_EMBEDDINGS) if name in training.files]
     paths = [training.local_path(name) for name in names]
     if paths and paths[0] is not None:
@@ -371,7 +370,7 @@ def _model_folder(training: Artifact) -> Iterator[Path]:
 
 
 def _clip_spec(clip: ModelConfig) -> str:
-    """ARCHITECTURE:WEIGHTS of weights that are resolved already."""
+    """ARCHITECTURE:WEIGHTS of resolved weights."""
     weights = clip.weights
     if weights.folder is not None:
         return weights.label
@@ -385,7 +384,7 @@ def _score(
     scheme: Scheme,
     progress: Progress,
 ) -> tuple[Scores, ScoredImages]:
-    """The scores of all images together, and what is to be known of each."""
+    """The scores over all images, and facts about each."""
     scores, seen = Scores(scheme), ScoredImages()
     for image in read_ahead(images, upright=config.upright):
         seen.mean_ious.append(scores.add(image, segmenter.segment(image.pixels)))
@@ -403,7 +402,7 @@ def _sheet_rows(
     segmenter: Segmenter,
     scores: Scores,
 ) -> list[SheetRow]:
-    """The images to show, segmented once more: label maps of all would not fit into memory."""
+    """The images of the sheet, segmented again: label maps of all would not fit into memory."""
     rows = []
     for chosen in choose_images(image_scores):
         image = load_image(images[chosen.index], upright=config.upright)
@@ -421,7 +420,7 @@ def _sheet_rows(
 
 
 def _prompts(config: Config, categories: Sequence[Category]) -> list[list[str]]:
-    """The sentences that stand for each category, the background first."""
+    """The prompts of each category, the background first."""
     with_background = (Category(name=BACKGROUND), *categories)
     return [list(category_prompts(category, config.templates)) for category in with_background]
 
@@ -432,12 +431,12 @@ def _description_of_set(used: EvaluationSet, images: int, notes: Sequence[str]) 
         "digest": used.digest(),
         "scoring": used.scoring,
         "categories": list(used.categories),
-        # In the order of `categories`; other files' category_id is a label, 1..k.
+        # In the order of `categories`; the category_id of other files is a label, 1..k.
         **({"category_ids": list(used.category_ids)} if used.category_ids else {}),
         "images": images,
         "images_of_the_set": len(used.images),
         **({"skipped": list(used.skipped)} if used.skipped else {}),
-        # Left out where there are none: files of other sets stay as they were.
+        # Omitted where there are none, so that files without notes keep their bytes.
         **({"notes": list(notes)} if notes else {}),
     }
 
@@ -472,7 +471,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The scores that are worth a look from outside."""
+    """The main scores, for the manifest's counts."""
     headline = {}
     if metrics["semantic"] is not None:
         headline["mean_iou"] = metrics["semantic"]["mean_iou_with_background"]

@@ -1,4 +1,4 @@
-"""Images of an evaluation set with their truth, read ahead of the network and checked.
+"""Images of an evaluation set with their ground truth, checked and read ahead of the network.
 
 Dimensions:
     h, w  rows, columns of an image as annotated
@@ -20,22 +20,22 @@ from tasks.workers.reading_ahead import in_order
 if TYPE_CHECKING:
     from storage.evaluation_sets.opening import EvaluationImage, InstanceAnnotation
 
-# Pictures that threads read ahead of the network.
+# Images read ahead, and threads that read them.
 _AHEAD, _READERS = 4, 2
-_PIXELS_BYTES = 5  # of a picture, and of a label
+_PIXELS_BYTES = 5  # per pixel, of the image and its label
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoadedImage:
-    """An image and its truth, as the set's reader gives them.
+    """An image and its ground truth, as the set's reader gives them.
 
     Attributes:
-        source: where they came from.
+        source: the entry of the set.
         pixels: uint8 [h, w, 3].
-        labels: integers [h, w]; None if the set has no semantic truth.
-        instances: None if the set has no instance truth.
-        frame_chosen: the picture's EXIF orientation gives it another look of the same size, so
-            that it was chosen which one the annotations lie on.
+        labels: integers [h, w]; None if the set has no semantic ground truth.
+        instances: None if the set has no instance ground truth.
+        frame_chosen: the image turned by its EXIF orientation has the same size, so that the
+            annotated frame could not be told from sizes and was chosen by `upright`.
         sha256: of the file's bytes, in hex.
     """
 
@@ -48,19 +48,19 @@ class LoadedImage:
 
 
 def load_image(image: EvaluationImage, *, upright: bool = False) -> LoadedImage:
-    """Read an image with its truth; for `upright` see `EvaluationImage.read_in_frame`.
+    """Read an image with its ground truth; for `upright` see `EvaluationImage.read_in_frame`.
 
     Raises:
-        CorpusError: the image has no truth at all, or one of another size.
+        CorpusError: the image has no ground truth, or one of another size.
     """
-    picture = image.read_in_frame(upright=upright)
+    file = image.read_in_frame(upright=upright)
     loaded = LoadedImage(
         source=image,
-        pixels=picture.pixels,
+        pixels=file.pixels,
         labels=image.labels(),
         instances=image.instances(),
-        frame_chosen=picture.frame_chosen,
-        sha256=picture.sha256,
+        frame_chosen=file.frame_chosen,
+        sha256=file.sha256,
     )
     if loaded.labels is None and loaded.instances is None:
         raise CorpusError(
@@ -70,9 +70,9 @@ def load_image(image: EvaluationImage, *, upright: bool = False) -> LoadedImage:
     for what, size in _sizes(loaded):
         if size != (image.height, image.width):
             raise CorpusError(
-                f"The annotations of {image.name} don't match: they are of {image.height} x "
-                f"{image.width} pixels (rows x columns), and {what} has {size[0]} x {size[1]}; get "
-                "pictures and annotations from one release of the data."
+                f"The annotations of {image.name} don't match: they are for {image.height} x "
+                f"{image.width} pixels (rows x columns), but {what} has {size[0]} x {size[1]}; use "
+                "images and annotations from one release of the data."
             )
     return loaded
 
@@ -80,7 +80,7 @@ def load_image(image: EvaluationImage, *, upright: bool = False) -> LoadedImage:
 def read_ahead(
     images: Sequence[EvaluationImage], *, upright: bool = False
 ) -> Iterator[LoadedImage]:
-    """The images in their order, as `load_image` gives them, a few of them read beforehand."""
+    """The images in order, as `load_image` gives them, a few of them read ahead."""
     with ThreadPoolExecutor(_READERS, thread_name_prefix="evaluate") as pool:
         try:
             futures = (
@@ -96,8 +96,8 @@ def read_ahead(
 
 
 def _sizes(image: LoadedImage) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Rows and columns of everything that is known of an image."""
-    yield "the picture", image.pixels.shape[:2]
+    """Rows and columns of the image and each of its annotations."""
+    yield "the image", image.pixels.shape[:2]
     if image.labels is not None:
         yield "the label map", image.labels.shape
     for row in image.instances or ():

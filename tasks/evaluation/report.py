@@ -1,4 +1,4 @@
-"""Scores for people and other programs: a table by class, predictions, and a sheet of pictures.
+"""Files of an evaluation: the table by category, the predictions, and a sheet of images.
 
 All are functions of their arguments alone; equal scores give equal bytes.
 
@@ -28,15 +28,15 @@ COLUMNS = ("category_id", "name", "prompts", "group", "iou", "accuracy", "pixels
 
 _ROWS_OF_A_KIND = 3
 _COLUMN_TITLES = ("image", "truth", "prediction")
-# Pixels: the side to which an image's shorter one is brought for drawing, the most that gives its
-# longer one, and the longest panel of the sheet.
+# Pixels: the shorter side of a drawn image, the limit of its longer side, and the longest side of
+# a panel of the sheet.
 _SHORTER_SIDE, _LONGEST_SIDE, _LONGEST_PANEL = 320, 2048, 640
 _GAP, _LINE = 8, 26
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """An image to show: why, and which of the images it is."""
+    """An image of the sheet: the reason for its choice, and its index."""
 
     title: str
     index: int
@@ -44,12 +44,12 @@ class Chosen:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SheetRow:
-    """An image to show, with truth and prediction.
+    """An image of the sheet, with ground truth and prediction.
 
     Attributes:
         title: written above it.
         pixels: uint8 [h, w, 3].
-        truth, predicted: int64 [h, w] in 0..k; pixels that don't count have any higher label.
+        truth, predicted: int64 [h, w] in 0..k; ignored pixels have any higher label.
     """
 
     title: str
@@ -62,9 +62,9 @@ def per_class_csv(classes: Sequence[Mapping[str, Any]], prompts: Sequence[Sequen
     """A row for the background and each category; undefined scores are empty cells.
 
     Args:
-        classes: rows as `evaluation_scores.Scores.result` has them.
-        prompts: sentences of each row's category, the background first; a cell has them all, one
-            a line. Empty where one row stands for several categories.
+        classes: rows as in `Scores.result`.
+        prompts: of each row's category, the background first; a cell has them all, one per line.
+            Empty where one row stands for several categories.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -76,7 +76,7 @@ def per_class_csv(classes: Sequence[Mapping[str, Any]], prompts: Sequence[Sequen
 
 
 def predictions_json(predictions: Sequence[Mapping[str, Any]]) -> bytes:
-    """A JSON list with a prediction a line, as `COCO.loadRes` reads it."""
+    """A JSON list with one prediction per line, as `COCO.loadRes` reads it."""
     rows = ",".join(f"\n{json.dumps(row, separators=(',', ':'))}" for row in predictions)
     return f"[{rows}\n]\n".encode()
 
@@ -85,7 +85,7 @@ def choose_images(scores: Sequence[float]) -> list[Chosen]:
     """The best, the median and the worst images, at most three of each and none twice.
 
     Args:
-        scores: of each image, NaN for one that has none. Of equal ones the first counts as better.
+        scores: of each image, NaN for one without a score. Of equal scores the first is better.
     """
     order = [index for index, score in enumerate(scores) if not math.isnan(score)]
     order.sort(key=lambda index: (-scores[index], index))
@@ -106,9 +106,9 @@ def choose_images(scores: Sequence[float]) -> list[Chosen]:
 
 
 def draw_sheet(title: str, rows: Sequence[SheetRow], names: Sequence[str]) -> bytes:
-    """Images beside their truth and prediction, as a PNG.
+    """Images beside their ground truth and prediction, as a PNG.
 
-    Pixels that don't count are white in the truth.
+    Ignored pixels are white in the ground truth.
 
     Args:
         title: written at the top.
@@ -136,7 +136,7 @@ def draw_sheet(title: str, rows: Sequence[SheetRow], names: Sequence[str]) -> by
 
 
 def _panels(row: SheetRow, names: Sequence[str]) -> list[Image.Image]:
-    """Image, truth and prediction, all of one size."""
+    """Image, ground truth and prediction, all of the same size."""
     sides = row.pixels.shape[:2]
     scale = min(_SHORTER_SIDE / min(sides), _LONGEST_SIDE / max(sides))
     height, width = (max(1, round(side * scale)) for side in sides)

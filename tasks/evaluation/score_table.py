@@ -1,4 +1,4 @@
-"""Scores of one model, or of several side by side, in plain text: for the terminal and the UI."""
+"""Scores of one model, or of several side by side, as plain text for the terminal and the UI."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _METHODS = {"zutis": "ZUTIS", "maskclip": "MaskCLIP"}
 def score_table(several: Sequence[Metrics], *, most_classes: int = 1000) -> str:
     """The scores, in per cent.
 
-    A model beside its baseline gets a further column, how many times the baseline's each of its
-    scores is.
+    With two columns, a baseline and a model, a third one has the ratio of their scores.
 
     Args:
-        several: what evaluations on one data set have published as `metrics.json`, a column each,
-            the baseline first.
-        most_classes: rows of the table by class at most; the last line says how many are left out.
+        several: the `metrics.json` of evaluations on one data set, one per column, the baseline
+            first.
+        most_classes: rows of the table by category at most; the last line says how many more
+            there are.
     """
     names = [_METHODS[metrics["model"]["method"]] for metrics in several]
     lines = [*_head(several, names), ""]
@@ -36,20 +36,20 @@ def score_table(several: Sequence[Metrics], *, most_classes: int = 1000) -> str:
 
 
 def score_notes(metrics: Sequence[Metrics]) -> list[str]:
-    """What users have to know of scores, each once: some is of the data set and so in all of them,
-    some of one model alone, such as images that it was trained on."""
-    told = (one["evaluation_set"].get("notes", ()) for one in metrics)
-    return list(dict.fromkeys(note for notes in told for note in notes))
+    """The notes of all evaluations, each once: those on the data set are in all of them, those on
+    one model, such as images that it was trained on, in one."""
+    noted = (one["evaluation_set"].get("notes", ()) for one in metrics)
+    return list(dict.fromkeys(note for notes in noted for note in notes))
 
 
 def score_rows(
     several: Sequence[Metrics],
 ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """The scores without those of single classes, for tables of another form.
+    """The scores without those of single categories, for tables of another format.
 
     Returns:
-        Titles of the columns, and a row for each score: its name, per cent in each column, and
-        their ratio where there are two.
+        Column titles, and a row for each score: its name, per cent in each column, and the ratio
+        where there are two columns.
     """
     titles = ("", *_titles([_METHODS[metrics["model"]["method"]] for metrics in several]))
     kinds = [[kind(metrics) for metrics in several] for kind in (_semantic, _instances)]
@@ -57,8 +57,8 @@ def score_rows(
 
 
 def times(ours: float, theirs: float) -> float:
-    """How many times a baseline's score a score is; infinity where only the baseline has none."""
-    # Twice nothing is not more than nothing.
+    """The ratio of a score to the baseline's; infinity where only the baseline's is 0."""
+    # Of two zeros the ratio is 0.
     return ours / theirs if theirs else math.inf if ours else 0.0
 
 
@@ -67,7 +67,7 @@ def _titles(names: Sequence[str]) -> list[str]:
 
 
 def _cells(columns: Sequence[_Rows]) -> list[tuple[str, ...]]:
-    """The name of each score that any column has, per cent in each of them, and their ratio."""
+    """A row for each score of any column: its name, per cent in each column, and the ratio."""
     labels = dict.fromkeys(label for column in columns for label in column)
     return [
         (label, *_cells_of_score([column.get(label) for column in columns])) for label in labels
@@ -95,7 +95,7 @@ def _head(several: Sequence[Metrics], names: Sequence[str]) -> Iterator[str]:
 
 
 def _score_lines(kind: str, names: Sequence[str], columns: Sequence[_Rows]) -> Iterator[str]:
-    """A line for each score that any of the models has, and an empty one."""
+    """A line for each score of any model, and an empty one."""
     rows = _cells(columns)
     if not rows:
         return

@@ -1,8 +1,8 @@
-"""Scores of one model on one evaluation set, collected image after image.
+"""Scores of one model on one evaluation set, accumulated image by image.
 
-Labels are compared at the annotations' size, k categories and the background, as in the ZUTIS
-reference (`trainer.py`, `evaluate`); masks as COCO does. Undefined scores are None, which JSON
-has a word for.
+Labels are compared at the annotations' size, over k categories and the background, as in the ZUTIS
+reference (`trainer.py`, `evaluate`); masks are scored as in COCO. Undefined scores are None, JSON's
+null.
 
 Dimensions:
     h, w  rows, columns of an image as annotated
@@ -36,16 +36,15 @@ SEEN, UNSEEN = "seen", "unseen"
 
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
-    """What is scored as what.
+    """The scoring scheme.
 
     Attributes:
-        categories: names in the order of their labels, from 1. Of one category alone if
-            `collapsed`.
-        collapsed: all categories of truth and predictions, which may be different ones, are
-            scored as that one.
-        seen: names of the categories that training knew; empty to make no difference.
-        ignore: label of pixels that don't count.
-        imagenet_s: score by ImageNet-S's own rules too.
+        categories: names in the order of their labels, from 1; a single one if `collapsed`.
+        collapsed: all categories of ground truth and predictions, which may differ, are scored as
+            that one.
+        seen: names of the categories that occurred in training; empty for no seen/unseen split.
+        ignore: label of ignored pixels.
+        imagenet_s: also score by ImageNet-S's own rules.
     """
 
     categories: tuple[str, ...]
@@ -56,7 +55,7 @@ class Scheme:
 
     @property
     def groups(self) -> dict[str, list[int]]:
-        """Labels of the seen and of the unseen categories; empty if no difference is made."""
+        """Labels of the seen and of the unseen categories; empty without that split."""
         if not self.seen:
             return {}
         groups: dict[str, list[int]] = {SEEN: [], UNSEEN: []}
@@ -66,10 +65,10 @@ class Scheme:
 
 
 class Scores:
-    """What has been seen so far of a set.
+    """Accumulator of scores over the images of a set.
 
     Args:
-        scheme: what is scored as what.
+        scheme: the scoring scheme.
     """
 
     def __init__(self, scheme: Scheme) -> None:
@@ -77,8 +76,8 @@ class Scores:
 
         self.scheme = scheme
         self.predictions: list[dict[str, Any]] = []
-        """In COCO's result format, without boxes: where it finds one, `COCO.loadRes` takes the
-        box's area for the mask's."""
+        """In COCO's result format, without boxes: `COCO.loadRes` would take a box's area for the
+        mask's."""
         self._pixels = self._empty_matrix()
         self._truths: list[dict[str, Any]] = []
         self._images: list[dict[str, Any]] = []
@@ -86,15 +85,15 @@ class Scores:
         self._imagenet_s = ImageNetSTally(len(scheme.categories)) if scheme.imagenet_s else None
 
     def add(self, image: LoadedImage, found: Segmentation) -> float:
-        """Count an image.
+        """Add an image.
 
         Returns:
             The image's own mean IoU over the classes that occur in it, the background included;
-            of painted objects where there is no label map. NaN if no pixel counts.
+            without a label map, over painted objects. NaN if all pixels are ignored.
 
         Raises:
-            CorpusError: the truth has a label that is no category.
-            ConfigError: the prediction has.
+            CorpusError: the ground truth has a label that is no category.
+            ConfigError: the prediction has one.
         """
         matrix = self._empty_matrix()
         truth, predicted = self.label_maps(image, found)
@@ -104,7 +103,7 @@ class Scores:
         except ValueError as error:
             raise CorpusError(
                 f"The label map of {image.source.name} doesn't match the categories: {error}; give "
-                "the names of all its labels, or the set that it belongs to."
+                "names for all its labels, or the set that it belongs to."
             ) from error
         if image.labels is not None:
             self._labelled += 1
@@ -116,10 +115,10 @@ class Scores:
         return matrix.scores().mean_iou
 
     def label_maps(self, image: LoadedImage, found: Segmentation) -> tuple[LabelMap, LabelMap]:
-        """Truth and prediction as they are compared: int64 [h, w] each.
+        """Ground truth and prediction as they are compared: int64 [h, w] each.
 
-        Where there is no label map, objects are painted: of the truth the smaller over the
-        larger, of the prediction the surer over the less sure. Crowds don't count then.
+        Without a label map, objects are painted: smaller ones over larger ones in the ground
+        truth, higher scores over lower ones in the prediction. Crowds are then ignored.
         """
         if image.labels is not None:
             truth, predicted = image.labels.astype(np.int64), found.labels
@@ -132,8 +131,8 @@ class Scores:
         return np.where(ignored, truth, np.minimum(truth, 1)), np.minimum(predicted, 1)
 
     def result(self) -> dict[str, Any]:
-        """All scores: `semantic` and `instance`, each None if the set has no truth for it, and
-        `classes`, a row for the background and each category."""
+        """All scores: `semantic` and `instance`, each None if the set has no such ground truth,
+        and `classes`, a row for the background and each category."""
         evaluations = self._evaluate_instances()
         return {
             "semantic": self._semantic() if self._labelled else None,
@@ -152,8 +151,8 @@ class Scores:
             highest = max([highest, *found.instances.category_ids.tolist()])
         if highest > len(self.scheme.categories):
             raise ConfigError(
-                f"The model predicts category {highest} in {image.source.name}, and scores are of "
-                f"{len(self.scheme.categories)}: give the model the set's categories."
+                f"The model predicts category {highest} in {image.source.name}, but only "
+                f"{len(self.scheme.categories)} are scored: give the model the set's categories."
             )
 
     def _painted_truth(self, image: LoadedImage) -> LabelMap:
@@ -197,7 +196,7 @@ class Scores:
         return 1 if self.scheme.collapsed else category
 
     def _evaluate_instances(self) -> dict[str, CocoEvaluation]:
-        """With categories told apart, and without; empty if the set has no instance truth."""
+        """By category and class-agnostic; empty if the set has no instance ground truth."""
         from zutis_model.scores.coco import evaluate_instances
 
         if not self._images:
@@ -228,8 +227,8 @@ class Scores:
         return _without_nan(result)
 
     def _semantic_groups(self, scores: SemanticScores) -> dict[str, Any]:
-        """Means over the seen and the unseen categories of an evaluation with all of them, and
-        their harmonic mean, which zero-shot segmentation is compared by."""
+        """Mean IoU over the seen and over the unseen categories, and the harmonic mean of both,
+        the usual score of zero-shot segmentation."""
         means = {
             name: _mean_of_defined(scores.class_iou[labels])
             for name, labels in self.scheme.groups.items()
@@ -293,7 +292,7 @@ def _painted_prediction(image: LoadedImage, found: Segmentation) -> LabelMap:
     painted = np.zeros(image.pixels.shape[:2], dtype=np.int64)
     labels = found.instances.category_ids.tolist()
     for mask, label in zip(found.instances.each_mask(), labels, strict=True):
-        painted[mask & (painted == 0)] = label  # the surer ones come first
+        painted[mask & (painted == 0)] = label  # instances come by falling score
     return painted
 
 

@@ -1,9 +1,9 @@
-"""Images that a server could not send, or that might not be read, asked for once more.
+"""Retry of images that could not be read because of a transient error.
 
-Trouble that may pass is no property of an image. A part of the embeddings that has such images is
-kept as it is; the next run asks for these alone, and what it then gets makes another part of all
-the images, which takes the place of the first. Where nothing was got there is no other part, and
-nothing that was made from the first changes.
+A transient error is no property of an image. An embedded part with such rejects is kept as it
+is; the next run requests only these images, and publishes the successes, together with the images
+of the first part, as another part that replaces the first. Without any success there is no other
+part, and nothing that was made from the first changes.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from tasks.stage.models import load_clip_model
 if TYPE_CHECKING:
     from zutis_model.clip.towers import Clip
 
-__all__ = ["NAME", "Config", "Inputs", "latest", "run", "unanswered"]
+__all__ = ["NAME", "Config", "Inputs", "count_retryable", "latest", "run"]
 
 NAME = "ask_again"
 _CONTINUES = "continues"
-_WORTH_A_LOOK = TRANSIENT | {UNREADABLE, OUTSIDE_ROOTS}
+_RETRYABLE = TRANSIENT | {UNREADABLE, OUTSIDE_ROOTS}
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """A part of a plan, as it was embedded.
+    """A part of a plan and its embedded parts.
 
     Attributes:
         part: of the scan's plan.
-        first: what the first run made of it.
-        known: the latest that came of asking again, or `first`.
+        first: the artifact of the first run.
+        known: the artifact of the latest retry, or `first`.
     """
 
     part: PartOfPlan
@@ -64,42 +64,41 @@ class Inputs:
 
 
 def latest(config: Config, first: Artifact, store: ArtifactStore) -> Artifact:
-    """What is known of an embedded part: what came of asking again, if anything did.
+    """The artifact of the latest retry of an embedded part, or the part itself without one.
 
     Raises:
-        ArtifactError: that is damaged.
+        ArtifactError: the artifact is damaged.
     """
-    if not _may_lack(first):
+    if not _has_retryable(first):
         return first
     later = store.published(STAGE, _recipe(config, first.ref).prefix)
     continued = {part.manifest["inputs"][_CONTINUES] for part in later}
     heads = [part for part in later if part.key not in continued]
-    # Two runs that raced may both have continued one: whoever got more is believed.
+    # Two runs that raced may both have continued one part: the one with more images wins.
     best = max(heads, key=lambda part: (part.counts["images"], part.key), default=first)
     if best is not first and (problems := best.problems()):
         raise damaged(best.ref, problems)
     return best
 
 
-def unanswered(part: PartOfPlan, known: Artifact, store: ArtifactStore) -> int:
-    """How many files of the corpus of today an embedded part may get by asking again."""
-    return len(_wanted(part, known, store)) if _may_lack(known) else 0
+def count_retryable(part: PartOfPlan, known: Artifact, store: ArtifactStore) -> int:
+    """How many files, still in the corpus, a retry of an embedded part would request."""
+    return len(_entries_to_retry(part, known, store)) if _has_retryable(known) else 0
 
 
 def run(
     config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
 ) -> Artifact | None:
-    """Ask again, and publish a part with what came; None if nothing did.
+    """Retry, and publish a part that includes the successes; None if there are none.
 
-    The part is an artifact of `embed_images`, with the files that this has. Its rows lie in the
-    order of the plan; those that were known are the ones of before. Its key is made from what the
-    servers gave.
+    The part is an artifact of `embed_images` with the same files. Its rows are in the order of the
+    plan; earlier rows are unchanged. Its key depends on the content that the servers delivered.
     """
     clip = _ClipWhenNeeded(config, progress)
     known, plan = store.get(inputs.known), store.get(inputs.part.plan)
-    entries = _wanted(inputs.part, known, store)
+    entries = _entries_to_retry(inputs.part, known, store)
     records, rejects = _rows(known, RECORDS), _rows(known, REJECTS)
-    kept = [row for row in rejects if not (row["uri"] in entries and _may_pass(row))]
+    kept = [row for row in rejects if not (row["uri"] in entries and _is_retryable(row))]
     places = frozenset((row["uri"], row["offset"]) for row in [*records, *kept])
     reading = Reading(clip, config, plan_selection(plan), places)
     got = read_and_embed(list(entries.values()), reading, progress)
@@ -137,17 +136,17 @@ def _recipe(config: Config, first: ArtifactRef) -> Recipe:
     return Recipe(stage=STAGE, version=own.version, config=asked, weights=own.weights)
 
 
-def _may_lack(part: Artifact) -> bool:
-    """Whether a part has rejects that are worth a look, as its manifest says."""
-    return not _WORTH_A_LOOK.isdisjoint(part.counts["rejects"])
+def _has_retryable(part: Artifact) -> bool:
+    """Whether a part has rejects that may be transient, by the reasons in its manifest."""
+    return not _RETRYABLE.isdisjoint(part.counts["rejects"])
 
 
-def _may_pass(reject: Mapping[str, Any]) -> bool:
-    """Whether a reject may be another one by now.
+def _is_retryable(reject: Mapping[str, Any]) -> bool:
+    """Whether a retry of a reject may succeed.
 
-    Permissions change without a trace in a listing, and who reads that a file may not be read
-    mends them. Web servers forbid for good. The roots of a run are part of no key, and a link or a
-    server's redirection may have led out of them.
+    Changed permissions leave no trace in a listing, and users correct them after an error. Refusals
+    of web servers are final. The roots of a run are part of no key, and a link or a redirect may
+    have led outside them.
     """
     reason, uri = reject["reject_reason"], reject["uri"]
     if reason in TRANSIENT:
@@ -159,9 +158,11 @@ def _may_pass(reject: Mapping[str, Any]) -> bool:
     return not is_local(uri) or os.access(local_path(uri), os.R_OK)
 
 
-def _wanted(part: PartOfPlan, known: Artifact, store: ArtifactStore) -> dict[str, dict[str, Any]]:
-    """The entries to ask for, by URI, those of them that are still in the corpus."""
-    uris = {row["uri"] for row in _rows(known, REJECTS) if _may_pass(row)}
+def _entries_to_retry(
+    part: PartOfPlan, known: Artifact, store: ArtifactStore
+) -> dict[str, dict[str, Any]]:
+    """The entries to request, by URI, without those that are no longer in the corpus."""
+    uris = {row["uri"] for row in _rows(known, REJECTS) if _is_retryable(row)}
     if not uris:
         return {}
     entries = entries_of_part(store.get(part.plan), part.part)
@@ -175,14 +176,14 @@ def _rows(part: Artifact, name: str) -> list[dict[str, Any]]:
 
 
 def _facts(got: EmbeddedPart) -> list[list[Any]]:
-    """What the servers gave, as it goes into a key."""
+    """The delivered content, as part of a key."""
     columns = ("uri", "offset", "image_id", "reject_reason")
     rows: Iterable[dict[str, Any]] = [*got.records, *got.rejects]
     return [[row[column] for column in columns] for row in rows]
 
 
 class _ClipWhenNeeded:
-    """The network, loaded when the first image is there: often none is."""
+    """The network, loaded when the first image arrives; often none does."""
 
     def __init__(self, config: Config, progress: Progress) -> None:
         self._config, self._progress = config, progress

@@ -1,8 +1,8 @@
-"""The index: which row of which embedding part is which image, each image once.
+"""The stage `build_index`: a table of all distinct images and their rows in the embedding parts.
 
-Removed files drop out here, and so do second copies of the same bytes. The exact index holds no
-vectors of its own: it is searched by streaming the embedding parts. An approximate index is a
-FAISS file beside the same table of images.
+Removed files and duplicates (equal bytes) are left out here. The exact index has no vectors of its
+own: a search streams the embedding parts. An approximate index is a FAISS file beside the same
+table of images.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Config:
 
 @dataclass(frozen=True)
 class EmbeddedPart:
-    """A part of a plan, the artifact with its embeddings, and the one with more crops if any."""
+    """A part of a plan, the artifact of its embeddings, and that of its extra crops if any."""
 
     plan: ArtifactRef
     part: int
@@ -101,15 +101,15 @@ def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
 
 
 def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
-    """Publish `images.parquet` (image_id, part, row; a row's place is its position) and, for an
-    approximate index, `index.faiss` with its measured recall in the counts. These also say how
-    many images are beyond 1.5 : 1 (`elongated`), of whose ends CLIP's central square shows nothing.
+    """Publish `images.parquet` (image_id, part, row; a row's number is its position) and, for an
+    approximate index, `index.faiss` with its measured recall in the counts. The counts also give
+    the number of images beyond 1.5 : 1 (`elongated`), whose ends CLIP's centre crop cuts off.
 
-    Rows of more crops come after those of the images, numbered on from their parts; in such an
-    index a column `image` has the position of the image that a row belongs to.
+    Rows of extra crops follow those of the images, in further parts; in such an index the column
+    `image` has the position of the image that a row belongs to.
 
     Raises:
-        CorpusError: if no image of the corpus can be used.
+        CorpusError: no image of the corpus can be used.
     """
     images, counts = _images_of(inputs, store, progress)
     if not images.num_rows:
@@ -189,9 +189,9 @@ def _images_of(
 def _with_crops(
     images: pa.Table, parts: int, crops: Sequence[tuple[int, Artifact]]
 ) -> tuple[pa.Table, int]:
-    """The images' rows and behind them those of their crops, and how many these are.
+    """The images' rows followed by those of their crops, and the number of the latter.
 
-    Crops of images that are gone, or that the index has from another part, are left out.
+    Crops of images that were removed, or that the index has from another part, are left out.
 
     Args:
         images: image_id, part, row; parts: how many artifacts its `part` counts.
@@ -257,7 +257,7 @@ def _first_of_each(rows: pa.Table) -> pa.Table:
 
 
 def _ignored(inputs: Inputs, store: ArtifactStore) -> Counter[str]:
-    """What the tars hold that is no image, or is left out."""
+    """Files in tars that are no images or are excluded, by kind."""
     ignored: Counter[str] = Counter()
     for part in inputs.parts:
         ignored.update(store.get(part.embedded).counts.get("ignored", {}))
@@ -270,8 +270,8 @@ def _nothing_usable(counts: dict[str, object], ignored: Counter[str]) -> str:
     others = f" (but {counted_kinds(ignored)})" if ignored else ""
     if EXCLUDED in ignored and not rejects:
         return (
-            f"--include and --exclude leave nothing of the corpus ({counted_kinds(ignored)}): in "
-            "tars, patterns are about the names of members; change them."
+            f"--include and --exclude leave no image of the corpus ({counted_kinds(ignored)}): in "
+            "tars, patterns match the names of members; change the patterns."
         )
     if not rejects:
         return (
@@ -279,7 +279,7 @@ def _nothing_usable(counts: dict[str, object], ignored: Counter[str]) -> str:
             "images."
         )
     reasons = ", ".join(f"{count} {reason}" for reason, count in rejects.items())
-    advice = "look at the files that --corpus names."
+    advice = "check the files that --corpus names."
     if TRANSIENT & rejects.keys():
         advice = "run the same command again once the web server sends them."
     return (

@@ -1,4 +1,4 @@
-"""Images so long that CLIP's central square leaves out much of them, and the squares that don't."""
+"""Elongated images, of which CLIP's centre crop misses much, and the crops that cover them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-# Sides of an image beyond which the central square leaves out a third of it and more.
+# Ratio of sides beyond which the centre crop misses a third of the image or more.
 _LONG, _SHORT = 3, 2
-# Squares along the most elongated images: each takes memory while they are read, and time.
+# Limit of crops along an image: each costs time, and memory while the image is read.
 _MOST_SQUARES = 32
 
 
 def is_elongated(height: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """bool [n]: images beyond 1.5 : 1, by more than what whole pixels make of 3 : 2.
+    """bool [n]: images beyond 1.5 : 1, with a tolerance for sides rounded to whole pixels.
 
     Args:
         height, width: int [n], pixels.
@@ -22,14 +22,14 @@ def is_elongated(height: np.ndarray, width: np.ndarray) -> np.ndarray:
 
 
 def crop_boxes(height: int, width: int, *, central: bool = False) -> list[tuple[int, int, int]]:
-    """Squares along the longer side of an image: left, top, side, in pixels.
+    """Square crops along the longer side of an image: left, top, side, in pixels.
 
-    They are evenly spaced from one end to the other, half a square apart or less, so that whatever
-    is no longer than half a square is whole in one of them; of images beyond 16 : 1 farther.
+    They are evenly spaced from end to end, at most half a square apart, so that an object of up to
+    half a square is whole in one of them; along images beyond 16 : 1 they are further apart.
 
     Args:
         height, width: pixels.
-        central: with the square in the middle too, which most CLIPs see anyway.
+        central: include the centre crop, which most CLIPs see anyway.
     """
     short, rest = min(height, width), abs(height - width)
     count = min(_MOST_SQUARES, math.ceil(2 * rest / short) + 1)

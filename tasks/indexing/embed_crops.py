@@ -1,8 +1,8 @@
-"""More crops of elongated images, embedded beside the whole part that they belong to.
+"""The stage `embed_crops`: extra crops of a part's elongated images, embedded with CLIP.
 
-Most CLIPs see the central square alone, SigLIP the whole image squashed. Of an image beyond
-1.5 : 1 squares are taken along its longer side as well, so that what is at its ends can be found;
-each is one more row of the index, and an image counts with its best.
+Most CLIPs see only the centre crop, SigLIP the whole image squashed. An image beyond 1.5 : 1 gets
+square crops along its longer side, so that objects at its ends are found; each is one more row of
+the index, and an image's score is that of its best row.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Config:
 
     Attributes:
         clip: the CLIP model.
-        batch_size: crops a forward pass. Part of the key: it may change the last bit.
-        bit_depth: as the part's own images were read; not part of this key, since of the part's.
+        batch_size: crops per forward pass. Part of the key: it may change the last bit.
+        bit_depth: as for the part's own images; not part of this key, but of the part's.
         read_threads: threads that read and decode. Not part of the key.
     """
 
@@ -85,11 +85,11 @@ def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
 def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
     """Embed the crops of a part's elongated images.
 
-    Publishes `crops.parquet` (image_id, and in pixels of the upright image left, top and side) and
+    Publishes `crops.parquet` (image_id; left, top and side in pixels of the upright image) and
     `embeddings.npy` (float16 [n, d], L2-normalised, row-aligned with it).
 
     Raises:
-        CorpusError: an image is gone or changed since it was indexed.
+        CorpusError: an image is missing or has changed since it was indexed.
     """
     images = elongated_images(store.get(inputs.embedded))
     with waiting(progress, "loading CLIP"):
@@ -131,7 +131,7 @@ def elongated_images(embedded: Artifact) -> list[dict[str, Any]]:
 
 
 def _boxes(image: dict[str, Any], clip: Clip) -> list[tuple[int, int, int]]:
-    """The squares to look at; a SigLIP has seen the image squashed, and not its middle."""
+    """The crops of an image; a SigLIP needs the centre too, since it saw the image squashed."""
     squashes = clip.preprocessing["resize_mode"] == "squash"
     return crop_boxes(image["height"], image["width"], central=squashes)
 
@@ -139,7 +139,7 @@ def _boxes(image: dict[str, Any], clip: Clip) -> list[tuple[int, int, int]]:
 def _prepare_all(
     images: list[dict[str, Any]], clip: Clip, config: Config
 ) -> Iterator[tuple[dict[str, Any], list[Tensor]]]:
-    """Images with their crops' pixels, in order, read ahead of the model a few at a time."""
+    """Images with their crops' pixels, in order, a few of them read ahead of the model."""
 
     def prepare(image: dict[str, Any]) -> list[Tensor]:
         with hold_for_file(image["length"]):

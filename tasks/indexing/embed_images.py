@@ -1,7 +1,7 @@
-"""One read per image: bytes to sha256, decoded, measured, and embedded with CLIP.
+"""The stage `embed_images`: each image is read once, hashed, decoded, measured and embedded.
 
-A part's records and its embeddings are row-aligned; images that can't be used are counted and
-recorded under their reason. The same bytes at two places of a part are embedded once.
+A part's records and its embeddings are row-aligned; images that can't be used are recorded and
+counted by reason. Duplicates (equal bytes) within a part are embedded once.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ def locate(config: Config, inputs: PartOfPlan, store: ArtifactStore) -> Artifact
 
 
 def reads_depth_wrongly(part: Artifact, bit_depth: int) -> bool:
-    """Whether an embedded part has pictures of more than 8 bits that were not scaled as asked.
+    """Whether an embedded part has images of more than 8 bits that were scaled by another depth.
 
-    Few corpora have such pictures, and their parts alone have to be embedded once more, under a
-    key of their own: where a depth is given, or where they were embedded when everything of 16 bits
-    was scaled by the range of the file.
+    Few corpora have such images. Only their parts are embedded again, under a key of their own:
+    where a depth is given, or where they were made by a version that scaled all 16-bit images by
+    the range of the file.
 
     Args:
         part: made with any `bit_depth`.
-        bit_depth: that is wanted; 0 for what the pictures use.
+        bit_depth: the requested one; 0 for the depth that each image uses.
     """
     if SIXTEEN_BIT not in part.counts["conversions"]:
         return False
@@ -51,10 +51,9 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
     """Embed one part of a scan's plan.
 
     Publishes `records.parquet` and `rejects.parquet` (`RECORD_SCHEMA`) and `embeddings.npy`
-    (float16 [n, d], L2-normalised, row-aligned with the records). The counts say by how many bits
-    pictures of more than 8 were scaled (`bit_depths`), how many have so few colours that they are
-    hardly photographs (`few_colours`), and what else the decoder found odd (`warnings`), where
-    there are any.
+    (float16 [n, d], L2-normalised, row-aligned with the records). The counts give, where there are
+    any, the bits by which images of more than 8 were scaled (`bit_depths`), the number of images
+    with too few colours for a photograph (`few_colours`), and the decoder's warnings (`warnings`).
     """
     with waiting(progress, "loading CLIP"):
         clip = load_clip_model(config.clip)

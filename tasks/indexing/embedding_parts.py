@@ -1,7 +1,6 @@
-"""What reads and embeds images: entries of a plan in, records, rejects and rows out.
+"""Reading and embedding of one part: entries of a plan in; records, rejects and embeddings out.
 
-Shared by the stage that embeds a part and the one that asks again for what a server could not
-send.
+Shared by the stages `embed_images` and `ask_again`.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
 STAGE: Final = "embed_images"
 VERSION: Final = 1
-_LARGEST_MODEL: Final = 512  # pixels of a side, of CLIPs in use
+_LARGEST_MODEL: Final = 512  # largest input side of CLIPs in use, pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +48,11 @@ class Config:
 
     Attributes:
         clip: the CLIP model.
-        unusual_images: `convert` CMYK, 16-bit, palette, animated and alpha pictures to RGB, or
+        unusual_images: `convert` CMYK, 16-bit, palette, animated and alpha images to RGB, or
             `reject` them under those names.
-        batch_size: images a forward pass. Part of the key: it may change the last bit.
-        bit_depth: bits that samples of more than 8 are scaled by, 0 for those that a picture uses;
-            None does as 0 does, and is what every part is made with first (`reads_depth_wrongly`).
+        batch_size: images per forward pass. Part of the key: it may change the last bit.
+        bit_depth: bits by which samples of more than 8 bits are scaled; 0 for those that an image
+            uses. None acts like 0; every part is first made with it (`reads_depth_wrongly`).
         read_threads: threads that read and decode. Not part of the key.
     """
 
@@ -86,8 +85,8 @@ class Config:
 
 
 def entries_of_part(plan: Artifact, part: int) -> list[dict[str, Any]]:
-    """The entries of a part of a scan's plan, in order: uri, size, kind, and whether each is still
-    `present`."""
+    """The entries of one part of a scan's plan, in order: uri, size, kind, and `present`, whether
+    each is still in the corpus."""
     with plan.open(ENTRIES) as file:
         table = read_parquet(file, columns=["uri", "size", "kind", "part", "present"])
     rows: list[dict[str, Any]] = table.filter(pc.equal(table["part"], part)).to_pylist()
@@ -96,13 +95,13 @@ def entries_of_part(plan: Artifact, part: int) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Reading:
-    """How entries are read.
+    """Settings of reading.
 
     Attributes:
         clip: loads the network, or returns it; called from several threads.
         config: settings of the embedding.
-        selection: which members of tars are taken.
-        known: URI and offset of images in tars that are passed over, since somebody has them.
+        selection: selects the members of tars.
+        known: URI and offset of images in tars that are skipped because they are already known.
     """
 
     clip: Callable[[], Clip]
@@ -114,7 +113,7 @@ class Reading:
 def read_and_embed(
     entries: list[dict[str, Any]], reading: Reading, progress: Progress
 ) -> EmbeddedPart:
-    """Read entries, each image once, and embed what can be used."""
+    """Read entries, each image once, and embed the usable images."""
     part = EmbeddedPart(reading.clip)
     prepared = _prepare_all(entries, reading, part.ignored)
     for batch in _batches(prepared, reading.config.batch_size, part, progress):
@@ -129,8 +128,13 @@ def write_part(
     rejects: list[dict[str, Any]],
     embeddings: np.ndarray,
 ) -> None:
-    """Write the files of an embedded part: rows of `RECORD_SCHEMA`, and float16 [n, d] beside the
-    records."""
+    """Write the files of an embedded part.
+
+    Args:
+        attempt: of the artifact.
+        records, rejects: rows of `RECORD_SCHEMA`.
+        embeddings: float16 [n, d], row-aligned with the records.
+    """
     with attempt.create(RECORDS) as file:
         write_parquet(pa.Table.from_pylist(records, RECORD_SCHEMA), file)
     with attempt.create(REJECTS) as file:
@@ -165,14 +169,14 @@ def part_counts(
         counts["bit_depths"] = {bits: bit_depths[bits] for bits in sorted(bit_depths, key=int)}
     if warnings:
         counts["warnings"] = dict(sorted(warnings.items()))
-    if ignored:  # of tars alone: what else is in folders is counted where these are listed
+    if ignored:  # of tars only: those of folders are counted by the scan
         counts["ignored"] = dict(sorted(ignored.items()))
     return counts
 
 
 @dataclass
 class _Prepared:
-    """An image after reading: its record, and its pixels if it is to be embedded."""
+    """An image after reading: its record, and its pixels unless it is rejected."""
 
     record: dict[str, Any]
     pixels: Tensor | None
@@ -183,7 +187,7 @@ class _Prepared:
 
 @dataclass
 class EmbeddedPart:
-    """The growing output of a part. `row_of` finds an image whose bytes were seen before."""
+    """The growing output of a part. `row_of` finds the row of a duplicate."""
 
     clip: Callable[[], Clip]
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -196,7 +200,7 @@ class EmbeddedPart:
     warnings: Counter[str] = field(default_factory=Counter)
 
     def file(self, image: _Prepared) -> bool:
-        """Put an image under records or rejects; True if it is one that is to be embedded."""
+        """Add an image to the records or the rejects; True if it has to be embedded."""
         if image.pixels is None:
             self.rejects.append(image.record)
             return False
@@ -217,7 +221,7 @@ class EmbeddedPart:
         self.rows.append(to_float16_rows(self.clip().embed_images(pixels).cpu().numpy()))
 
     def embeddings(self) -> np.ndarray:
-        """float16 [n, d], one row a record; a repeated image repeats its row."""
+        """float16 [n, d], one row per record; duplicates repeat their row."""
         unique = np.concatenate([np.empty((0, self.clip().embedding_dim), np.float16), *self.rows])
         return unique[[self.row_of[record["image_id"]] for record in self.records]]
 
@@ -235,7 +239,7 @@ class EmbeddedPart:
 def _batches(
     prepared: Iterable[_Prepared], batch_size: int, part: EmbeddedPart, progress: Progress
 ) -> Iterator[list[_Prepared]]:
-    """File every image under records or rejects and yield the new ones in full batches."""
+    """Add every image to the records or the rejects, and yield the new ones in batches."""
     batch: list[_Prepared] = []
     for image in prepared:
         if not part.file(image):
@@ -253,8 +257,8 @@ def _batches(
 def _prepare_all(
     entries: list[dict[str, Any]], reading: Reading, ignored: Counter[str]
 ) -> Iterator[_Prepared]:
-    """Read, decode and preprocess ahead of the model, in the order of the entries; what tars hold
-    besides is counted."""
+    """Read, decode and preprocess ahead of the model, in the order of the entries; other files in
+    tars are counted in `ignored`."""
     config = reading.config
 
     def prepare(image: ImageBytes) -> _Prepared:
@@ -266,9 +270,9 @@ def _prepare_all(
 
     def submit_all(pool: ThreadPoolExecutor) -> Iterator[tuple[Future[_Prepared], int]]:
         for entry in entries:
-            if entry["kind"] == "image":  # remote files wait for the network in the pool
+            if entry["kind"] == "image":  # read in the pool, where remote files may take long
                 yield pool.submit(prepare_file, entry), 0
-            else:  # a tar is read once, in order, and its members wait in memory
+            else:  # a tar is read sequentially, once, and its members wait in memory
                 for image in _images_of_tar(entry["uri"], reading, ignored):
                     yield pool.submit(prepare, image), len(image.data or b"")
 
@@ -287,7 +291,7 @@ def _images_of_tar(uri: str, reading: Reading, ignored: Counter[str]) -> Iterato
         whole = whole and image.reject_reason not in TRANSIENT
         if (image.uri, image.offset) not in reading.known:
             yield image
-    if whole:  # else somebody will read it again, and count then
+    if whole:  # else a retry reads it again, and counts then
         ignored.update(others)
 
 
@@ -327,6 +331,6 @@ def _prepare(image: ImageBytes, reading: Reading) -> _Prepared:
 
 
 def _bytes_in_between(height: int, width: int) -> int:
-    """Of an image whose shorter side has been brought to a model's, before the crop: an elongated
-    one, of few pixels, may have a hundred times as many then."""
+    """Bytes of an image that is resized to a model's shorter side but not yet cropped: they may be
+    a hundred times those of a small, elongated original."""
     return 4 * _LARGEST_MODEL**2 * max(height, width) // min(height, width)

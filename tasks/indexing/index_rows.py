@@ -1,4 +1,4 @@
-"""The vectors behind an index, streamed or gathered from the embedding parts."""
+"""The embeddings of an index, streamed or gathered from the embedding parts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class IndexRows:
     """Rows of the embedding parts by their position in the index.
 
     Args:
-        images: the table (image_id, part, row), sorted by part, whose places are the positions.
-            Where images have rows of more crops, these come last, and a column `image` has the
-            position of every row's image.
-        parts: the embedding artifacts that its `part` column counts.
+        images: the table (image_id, part, row), sorted by part; row numbers are the positions.
+            Rows of extra crops come last, and then a column `image` has the position of every
+            row's image.
+        parts: the embedding artifacts to which its `part` column refers.
 
     Attributes:
-        images: how many images there are; further rows are crops of them.
-        most_of_an_image: rows that an image has at most.
+        images: number of images; further rows are crops of them.
+        max_rows_per_image: largest number of rows of an image.
     """
 
     def __init__(self, images: pa.Table, parts: Sequence[Artifact]) -> None:
@@ -35,21 +35,21 @@ class IndexRows:
         self._row = images["row"].to_numpy()
         self._parts = parts
         self._image = images["image"].to_numpy() if "image" in images.column_names else None
-        self.images, self.most_of_an_image = len(self._part), 1
+        self.images, self.max_rows_per_image = len(self._part), 1
         if self._image is not None:
             self.images = int(self._image.max(initial=-1)) + 1
-            self.most_of_an_image = int(np.bincount(self._image).max(initial=1))
+            self.max_rows_per_image = int(np.bincount(self._image).max(initial=1))
         self._starts = np.searchsorted(self._part, np.arange(len(parts) + 1))
 
     def __len__(self) -> int:
         return len(self._part)
 
     def image_of(self, positions: np.ndarray) -> np.ndarray:
-        """Positions of the images to which the rows at positions, of any shape, belong."""
+        """Positions of the images that the rows at `positions` (any shape) belong to."""
         return positions if self._image is None else np.asarray(self._image[positions])
 
     def blocks(self) -> Iterator[Block]:
-        """All rows in order of position, some at a time; each is valid until the next."""
+        """All rows in order of position, in blocks; each is valid until the next."""
         for number, artifact in enumerate(self._parts):
             position, end = self._starts[number], self._starts[number + 1]
             if position == end:
@@ -75,7 +75,7 @@ class IndexRows:
             if gathered is None:
                 gathered = np.empty((len(positions), rows.shape[1]), dtype=np.float16)
             gathered[wanted] = rows[self._row[positions[wanted]]]
-        assert gathered is not None, "nobody fetches nothing"
+        assert gathered is not None, "positions must not be empty"
         return gathered
 
     def sample(self, count: int, seed: int) -> np.ndarray:
@@ -85,14 +85,14 @@ class IndexRows:
 
 
 def load_index_rows(index: Artifact, store: ArtifactStore) -> tuple[IndexRows, pa.ChunkedArray]:
-    """The vectors of a published index, and its image_ids by position."""
+    """The embeddings of a published index, and its image_ids by position."""
     with index.open(INDEX_IMAGES) as file:
         images = read_parquet(file)
     return IndexRows(images, embedded_parts(index, store)), images["image_id"]
 
 
 def embedded_parts(index: Artifact, store: ArtifactStore) -> list[Artifact]:
-    """The embedding artifacts of an index, in its order: of images, then of crops."""
+    """The embedding artifacts of an index in order: those of images, then those of crops."""
     inputs = index.manifest["inputs"]
     refs = [ArtifactRef("embed_images", key) for key in inputs["parts"]]
     refs += [ArtifactRef("embed_crops", key) for key in inputs.get("crops", ())]
@@ -109,8 +109,8 @@ def records_at(
             records.
 
     Returns:
-        A row a position, in their order: the columns, and `embedded`, the key of the artifact that
-        read the image.
+        One row per position, in order: the columns, and `embedded`, the key of the artifact that
+        has the image.
     """
     with index.open(INDEX_IMAGES) as file:
         images = read_parquet(file).take(pa.array(positions))

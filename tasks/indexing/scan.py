@@ -1,8 +1,8 @@
-"""List what a corpus holds now and cut what is new into parts.
+"""The stage `scan`: a listing of a corpus, with its new files cut into parts.
 
-Parts are planned append-only: a plan begins with the parts of the plan before it, marks what has
-disappeared, and adds parts for new and changed files. Embeddings of parts stay valid for ever,
-and a corpus that grows by a thousand files costs a thousand reads.
+Parts are planned append-only: a plan begins with the parts of the previous plan, marks removed
+files, and adds parts for new and changed files. Embeddings of parts therefore stay valid, and a
+corpus that grows by a thousand files costs a thousand reads.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from tasks.stage.layout import ENTRIES, REJECTS
 NAME = "scan"
 VERSION = 1
 
-# What a tar's image is assumed to weigh, to tell how many a tar holds without opening it.
+# Assumed size of an image in a tar, to estimate their number without opening the tar.
 _BYTES_PER_TAR_IMAGE = 100_000
-# Parts are as many as Prefect's server takes in with ease, and small enough to lose one.
+# Few enough parts for Prefect's server, and small enough that losing one costs little.
 _MOST_PARTS = 1_000
 _SMALLEST_PART = 1_024
 _ROWS_HASHED_AT_ONCE = 65_536
@@ -47,10 +47,11 @@ class Config:
     """Settings of the scan.
 
     Attributes:
-        source: one source of the corpus, as `source_name` names it.
-        part_images: images a part, about; 0 chooses 1,024 or a thousandth of what is new.
-        include, exclude: patterns of names, as `Selection.of` has them.
-        uri_column: of a table, the column that says where its images are; empty: a usual one.
+        source: one source of the corpus, by its `source_name`.
+        part_images: approximate number of images per part; 0 for 1,024, or a thousandth of the
+            new images if that is more.
+        include, exclude: patterns of names, as in `Selection.of`.
+        uri_column: the column of a table that has the images' URIs; empty: a usual one.
     """
 
     source: str
@@ -78,11 +79,11 @@ class Config:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A scan reads the corpus and no artifact but its own last plan."""
+    """None: a scan reads the corpus, and of artifacts only its own last plan."""
 
 
 def source_name(source: Source) -> str:
-    """The name under which a source's plans follow one another, however it was spelled."""
+    """The name that links a source's successive plans, whatever its spelling."""
     if source.kind not in ("tars", "files"):
         return source.uris[0]
     if not is_local(source.spec):
@@ -91,15 +92,15 @@ def source_name(source: Source) -> str:
 
 
 def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
-    """Look at the source and publish its plan, or return the last one if nothing changed.
+    """List the source and publish its plan, or return the last plan if nothing has changed.
 
     The plan holds `entries.parquet`: uri, size (bytes, -1 unknown), version (mtime or ETag), kind
     (`image` or `tar`), part (int32), present (bool), in order of parts.
 
     Raises:
-        CorpusError: if the source is missing, not of a known kind, or holds nothing to read, also
-            because patterns leave nothing of it.
-        ArtifactError: if the last plan is damaged.
+        CorpusError: the source is missing, of an unknown kind, or has no image, also because the
+            patterns exclude all.
+        ArtifactError: the last plan is damaged.
     """
     source = _open_source(config)
     listing = list_source(source, config.selection, uri_column=config.uri_column)
@@ -156,8 +157,8 @@ def _checked(plan: Artifact | None) -> Artifact | None:
 
 
 def _open_source(config: Config) -> Source:
-    """The source of a `source_name`. Wildcards may match tars or images, and other things; those
-    others are sources with names of their own, so that such a name stands for the former."""
+    """The source of a `source_name`. A wildcard stands for the tars or images that it matches;
+    other matches are sources with names of their own."""
     sources = open_sources([config.source], uri_column=config.uri_column)
     return next((source for source in sources if source.kind in ("tars", "files")), sources[0])
 
@@ -168,20 +169,20 @@ def _nothing_there(source: str, listing: Listing) -> str:
     others += [counted_kinds(listing.ignored)] if listing.ignored else []
     if EXCLUDED in listing.ignored:
         return (
-            f"--include and --exclude leave nothing of {display(source)} ({', '.join(others)}): "
-            "patterns are about names from there on, such as 'train/*.jpg'; change them."
+            f"--include and --exclude leave no image of {display(source)} ({', '.join(others)}): "
+            "patterns match names relative to it, such as 'train/*.jpg'; change the patterns."
         )
     found = f" (but {', '.join(others)})" if others else ""
     return (
         f"{display(source)} holds no image and no tar that can be read{found}: give --corpus a "
-        "folder, images, tars, a table, a list or a COCO JSON that has some."
+        "folder, images, tars, a table, a list or a COCO JSON with images."
     )
 
 
 def _latest_plan(store: ArtifactStore, recipe: Recipe) -> Artifact | None:
-    """The plan that no other continues. Two scans that raced may both have continued one: the
-    one that knows more entries is taken, and what the other had planned becomes new again. The
-    plans that continue it know no fewer, so that the other is never taken up again."""
+    """The plan that no other continues. Two scans that raced may both have continued one plan:
+    the one with more entries wins, and entries of the other are new again. Plans that continue
+    the winner have no fewer entries, so that the other never wins later."""
     plans = store.published(NAME, recipe.prefix)
     continued = {plan.manifest["inputs"]["previous"] for plan in plans}
     heads = [plan for plan in plans if plan.key not in continued]
@@ -189,12 +190,12 @@ def _latest_plan(store: ArtifactStore, recipe: Recipe) -> Artifact | None:
 
 
 def _known(plan: Artifact) -> int:
-    """How many entries a plan holds, present or not."""
+    """The number of entries of a plan, present or not."""
     return int(plan.counts["entries"] + plan.counts["removed"])
 
 
 def _known_entries(plan: Artifact | None, listing: pa.Table) -> pa.Table:
-    """A plan's entries, none for None, with their `present` brought up to date."""
+    """A plan's entries (none for None), with `present` updated."""
     if plan is None:
         return _with_parts(listing.slice(0, 0).select(_LISTED), 0, first=0)
     with plan.open(ENTRIES) as file:
@@ -204,9 +205,9 @@ def _known_entries(plan: Artifact | None, listing: pa.Table) -> pa.Table:
 
 
 def _parts_worth_keeping(known: pa.Table) -> pa.Table:
-    """Of a plan without patterns, the parts of which patterns leave half and more, numbered anew.
+    """The parts of a plan without patterns of which the patterns keep at least half, renumbered.
 
-    They may be embedded already. The others may not be, and would be for little.
+    They may be embedded already. Embedding the others would be mostly in vain.
     """
     parts, present = known["part"].to_numpy(), known["present"].to_numpy()
     kept = 2 * np.bincount(parts, weights=present) >= np.bincount(parts)
@@ -226,7 +227,7 @@ def _extend(known: pa.Table, listing: pa.Table, part_images: int) -> pa.Table:
 
 
 def _identities(entries: pa.Table) -> pa.Array:
-    """What makes an entry the one of an earlier scan, as one string a row."""
+    """One string per row that identifies an entry across scans."""
     # In one array, whose 32-bit offsets some ten million names would overflow.
     columns = (pc.cast(entries[name], pa.large_string()) for name in ("version", "size", "uri"))
     joined = pc.binary_join_element_wise(*columns, pa.scalar(" ", pa.large_string()))
@@ -256,7 +257,7 @@ def _with_parts(entries: pa.Table, part_images: int, *, first: int) -> pa.Table:
 def _describe_parts(entries: pa.Table, selection: dict[str, Any]) -> list[dict[str, object]]:
     """Digest and number of entries of every part.
 
-    Patterns decide what is read of a part only where it has tars.
+    Patterns are part of a digest only where the part has tars, whose members they select.
     """
     parts = entries["part"].to_numpy()
     starts = np.flatnonzero(np.diff(parts, prepend=-1))
@@ -278,7 +279,7 @@ def _part_items(entries: pa.Table, selection: dict[str, Any]) -> list[object]:
 
 
 def _table_digest(*tables: pa.Table) -> str:
-    """sha256 of the tables' rows, taken in batches: a listing may have more than memory likes."""
+    """sha256 of the tables' rows, computed in batches to save memory."""
     sha256 = hashlib.sha256()
     for table in tables:
         sha256.update(f"{table.column_names} {table.num_rows}\n".encode())

@@ -1,4 +1,4 @@
-"""The bytes of an indexed image, read again from the corpus and proved to be the same."""
+"""The bytes of an indexed image, read again from the corpus and verified by their sha256."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from storage.files.filesystems import display
 
 
 def read_source_image(record: Mapping[str, Any]) -> bytes:
-    """The bytes that a record (image_id, uri, offset, length) stands for.
+    """The bytes of the image of a record (image_id, uri, offset, length).
 
     Raises:
-        CorpusError: if the file is gone or changed. That is no property of the image, so it must
-            not be recorded as one: the next scan notices and plans anew.
+        CorpusError: the file is missing or has changed. That is no property of the image and must
+            not be recorded as a reject: the next scan notices and plans anew.
         StorageError: a server has a transient error.
     """
     try:
@@ -27,12 +27,12 @@ def read_source_image(record: Mapping[str, Any]) -> bytes:
     except ImageRejected as rejected:
         if rejected.reason in TRANSIENT:
             raise StorageError(
-                f"{rejected.detail} What is finished is kept: the same command goes on from here. "
-                "If that never helps, take the file out of the corpus."
+                f"{rejected.detail} Finished work is kept, and the same command goes on from here. "
+                "If that never helps, remove the file from the corpus."
             ) from rejected
         raise CorpusError(
             f"{display(record['uri'])} can't be used any more: {REJECT_REASONS[rejected.reason]}. "
-            "It was indexed before: run the same command again to index the corpus as it is now, "
-            "and if that changes nothing, take the file out of the corpus."
+            "It was indexed before: run the same command again to index the corpus as it is now; "
+            "if that changes nothing, remove the file from the corpus."
         ) from rejected
     return data

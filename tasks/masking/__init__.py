@@ -1,4 +1,4 @@
-"""Stages from retrieved images to class-agnostic masks: plan what has none yet, mask and refine.
+"""Stages from retrieved images to class-agnostic masks: plan the missing ones, mask and refine.
 
 May import `indexing` (bytes of images, never its stages), `stage`.
 """

@@ -1,4 +1,4 @@
-"""Pseudo-masks: SelfMask's most confident mask of each image, refined by the bilateral solver.
+"""Pseudo-masks: SelfMask's mask of highest objectness, refined by the bilateral solver.
 
 As in the ZUTIS reference (datasets/index_dataset.py): shorter side resized (bilinear), query of
 highest objectness, threshold 0.5, solver at that size, nearest neighbour back to the original
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
     from zutis_model.saliency.selfmask import SelfMask
 
 NAME = "make_masks"
-VERSION = 2  # 2: the compiled solver, which differs from the first in single pixels of ties
+VERSION = 2  # 2: the compiled solver, which breaks ties differently in single pixels
 
 BLANK_MASK = "blank_mask"
 FULL_MASK = "full_mask"
 TOO_ELONGATED = "too_elongated"
 
-# The network's attention grows with the square of the pixels: a picture 8 times as long as it is
-# high would take the memory of sixty ordinary ones.
+# Attention needs memory in the square of the pixels: an image of 8 : 1 would need as much as sixty
+# ordinary ones.
 _MOST_ELONGATED = 8.0
 _THRESHOLD = 0.5
-# A pixel of a mask of full size: as it is resized, as it is kept, and column by column.
+# Bytes per pixel of a mask of full size: resized, as bool, and in column order for RLE.
 _MASKS_BYTES = 4
 
 RefineInput = Literal["original", "reference"]
@@ -74,13 +74,13 @@ class Config:
 
     Attributes:
         selfmask: the SelfMask network.
-        mask_size: pixels of the shorter side at which the network sees an image.
-        batch_size: images of equal shape a forward pass. On a CPU batches gain nothing, and one
-            image at a time makes a mask independent of its company.
-        refine_input: the picture whose edges a mask is snapped to: the `original`, at the network's
-            size, or what the `reference` refines, recovered from the network's input by truncating.
-        bit_depth: for pictures of more than 8 bits a channel, which are masked apart from the
-            others: the bits that they are scaled by, 0 for those that each uses. None for others.
+        mask_size: shorter side of the network's input, pixels.
+        batch_size: images of equal shape per forward pass. On a CPU larger batches gain nothing,
+            and with single images a mask is independent of the rest of the batch.
+        refine_input: the image to whose edges a mask is refined: the `original`, at the network's
+            size, or that of the `reference`, recovered from the network's input by truncation.
+        bit_depth: for images of more than 8 bits per channel, which are masked separately: the
+            bits by which they are scaled, 0 for those that each image uses. None for all others.
         threads: threads that decode and refine. Not part of the key.
     """
 
@@ -122,7 +122,8 @@ def locate(config: Config, inputs: PartOfPlan, store: ArtifactStore) -> Artifact
 def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Progress) -> Artifact:
     """Mask one part of a plan.
 
-    Raises CorpusError if an image is gone or changed since it was indexed.
+    Raises:
+        CorpusError: an image is missing or has changed since it was indexed.
 
     Publishes `masks.parquet`, sorted by image_id: image_id, height and width (of the upright
     image, pixels), counts (COCO RLE), objectness and area (0 to 1), border_contact (share of the
@@ -158,7 +159,7 @@ def _images_of_part(plan: Artifact, part: int) -> list[dict[str, Any]]:
 
 @dataclass
 class _Loaded:
-    """An image at the network's size, and the size to go back to."""
+    """An image at the network's size, and its original size."""
 
     image_id: str
     height: int
@@ -169,7 +170,7 @@ class _Loaded:
 def _rows(
     images: list[dict[str, Any]], network: SelfMask, config: Config
 ) -> Iterator[dict[str, Any]]:
-    """The images' rows, in no order. Threads decode ahead of the network and refine behind it."""
+    """The images' rows, in any order. Threads decode ahead of the network and refine its masks."""
     ahead = 2 * max(config.batch_size, config.threads)
     unusable: list[dict[str, Any]] = []
     refining: deque[Future[dict[str, Any]]] = deque()
@@ -195,7 +196,7 @@ def _load_all(
     ahead: int,
     unusable: list[dict[str, Any]],
 ) -> Iterator[_Loaded]:
-    """Decode up to `ahead` images ahead; rows of those that can't be used go to `unusable`."""
+    """Decode up to `ahead` images ahead; rows of unusable images are appended to `unusable`."""
     waiting: deque[Future[_Loaded | dict[str, Any]]] = deque()
     iterator = iter(images)
     while True:
@@ -232,7 +233,7 @@ def _resize_shorter_side(image: Image.Image, size: int) -> Image.Image:
 
 
 def _batches(images: Iterable[_Loaded], batch_size: int) -> Iterator[list[_Loaded]]:
-    """Batches of equal shape, each as soon as it is full; those that never fill come last."""
+    """Batches of equal shape, each as soon as it is full; incomplete ones come last."""
     filling: dict[tuple[int, ...], list[_Loaded]] = {}
     for image in images:
         batch = filling.setdefault(image.pixels.shape, [])
@@ -244,12 +245,12 @@ def _batches(images: Iterable[_Loaded], batch_size: int) -> Iterator[list[_Loade
 
 @dataclass
 class _Prediction:
-    """What the network says of an image, at the network's size."""
+    """The network's prediction for an image, at the network's size."""
 
     image: _Loaded
     unrefined: np.ndarray  # bool [h, w]
-    guide: np.ndarray | None  # uint8 [h, w, 3], whose edges it is to be snapped to
-    refined: np.ndarray | None  # bool [h, w], where the device that predicts has refined it, too
+    guide: np.ndarray | None  # uint8 [h, w, 3], to whose edges it is to be refined; or None
+    refined: np.ndarray | None  # bool [h, w], where a GPU has refined it already
     objectness: float
 
 
@@ -268,7 +269,7 @@ def _predict(
     guides = denormalise(normalised) if refine_input == "reference" else pixels
     to_refine: Sequence[np.ndarray | None] = [None] * len(batch)
     refined: Sequence[np.ndarray | None] = to_refine
-    if pixels.is_cuda:  # threads refine faster than a CPU's tensors do, and a GPU faster than both
+    if pixels.is_cuda:  # a GPU refines faster than threads, and threads faster than CPU tensors
         refined = _refine_on_device(guides, masks)
     else:
         to_refine = list(guides.permute(0, 2, 3, 1).numpy())
@@ -283,7 +284,7 @@ def _refine_on_device(pixels: torch.Tensor, masks: torch.Tensor) -> list[np.ndar
 
 
 def _refine(prediction: _Prediction) -> dict[str, Any]:
-    """Refine one mask and describe it."""
+    """Refine one mask and compute its row."""
     from zutis_model.refinement.bilateral_solver import refine_mask
     from zutis_model.refinement.mask_statistics import mask_statistics
 
@@ -291,7 +292,7 @@ def _refine(prediction: _Prediction) -> dict[str, Any]:
     objectness = prediction.objectness
     if prediction.guide is not None:
         refined = refine_mask(np.ascontiguousarray(prediction.guide), unrefined) > _THRESHOLD
-    assert refined is not None, "whatever has no guide is refined already"
+    assert refined is not None, "without a guide, the mask is refined already"
     statistics = mask_statistics(refined, unrefined)
     with DECODING.hold(_MASKS_BYTES * image.height * image.width):
         mask = _resize_nearest(refined, image.height, image.width)
@@ -319,7 +320,7 @@ def _refine(prediction: _Prediction) -> dict[str, Any]:
 
 
 def _resize_nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Nearest neighbour as `torch.nn.functional.interpolate` has it: the floor of the position."""
+    """Nearest neighbour as in `torch.nn.functional.interpolate`: the floor of the position."""
     import torch
 
     resized = torch.nn.functional.interpolate(

@@ -1,6 +1,6 @@
-"""Which retrieved images have no mask yet, cut into parts.
+"""The stage `plan_masks`: retrieved images without a mask, cut into parts.
 
-Masks know nothing of categories, so an image is masked once, whatever vocabulary asks for it.
+Masks are class-agnostic, so an image is masked once, whichever vocabularies retrieve it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ class Config:
     """Settings of the plan.
 
     Attributes:
-        masks_prefix: key prefix of the `make_masks` recipe that is planned for.
-        part_images: images a part; 0 chooses 128 or a thousandth of what is retrieved.
-        sixteen_bit: plan for the pictures of more than 8 bits a channel, or for all others.
+        masks_prefix: key prefix of the `make_masks` recipe.
+        part_images: images per part; 0 for 128, or a thousandth of the retrieved images if that
+            is more.
+        sixteen_bit: plan for the images of more than 8 bits per channel, or for all others.
     """
 
     masks_prefix: str
@@ -52,7 +53,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The retrieval whose images are wanted."""
+    """The retrieval whose images are to be masked."""
 
     retrieval: ArtifactRef
 
@@ -60,13 +61,13 @@ class Inputs:
 def run(
     config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
 ) -> Artifact | None:
-    """Publish the images still to be masked, by image_id, with their parts; None if there is none.
+    """Publish the images to be masked, sorted by image_id, with their parts; None without any.
 
-    The parts are consecutive and of equal size, which does not depend on what is masked already,
-    so that what is left over by a crash is cut into the same parts again.
+    Parts are consecutive and of equal size, which does not depend on the images that are masked
+    already, so that after a crash the rest is cut into the same parts again.
 
     Raises:
-        ArtifactError: if an artifact with masks is damaged.
+        ArtifactError: an artifact with masks is damaged.
     """
     with store.get(inputs.retrieval).open(RETRIEVED_IMAGES) as file:
         images = read_parquet(file, columns=[*_COLUMNS, "conversion"])

@@ -1,6 +1,6 @@
-"""The data set: shards under contiguous names in one folder, their index, and a card.
+"""The stage `assemble_dataset`: shards with contiguous names in one folder, an index and a card.
 
-Shards are linked, not copied, so that a vocabulary that grows costs the disk only what is new.
+Shards are linked, not copied, so that a growing vocabulary takes disk space only for new shards.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tasks.stage.layout import CARD, SHARD, SHARD_INDEX, VOCABULARY
 
 NAME = "assemble_dataset"
 VERSION = 2
-_NAMED = 10  # names in a sentence
+_NAMED = 10  # categories in a sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,9 @@ class Config:
     """Settings of the assembly.
 
     Attributes:
-        name: what the shards' names begin with.
+        name: prefix of the shards' file names.
         clip: identity of the CLIP weights; selfmask: of the SelfMask weights.
-        untrained: whether any of them is `random:SEED`, which the card must say.
+        untrained: whether any of them is `random:SEED`, which the card states.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The plan of the shards, and the shards in its order."""
+    """The plan of the shards, and the shards in the plan's order."""
 
     plan: ArtifactRef
     shards: tuple[ArtifactRef, ...]
@@ -63,8 +63,8 @@ def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
 
 
 def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
-    """Publish `NAME-000000.tar` and on, `index.parquet` (shard, key, label, size, byte offsets),
-    `vocabulary.json` and the data set card `README.md`."""
+    """Publish the shards `NAME-000000.tar`, …, `index.parquet` (shard, key, label, size, byte
+    offsets), `vocabulary.json` and the data set card `README.md`."""
     plan = store.get(inputs.plan)
     tables = []
     with store.attempt(locate(config, inputs, store)) as attempt:
@@ -82,7 +82,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         alike = decode_alike({row["category_id"]: row["name"] for row in categories})
         if alike:
             progress.warn(
-                f"The label maps have 16 bits: readers that expect 8 make one value of "
+                f"The label maps have 16 bits: readers that expect 8 give the same value to "
                 f"{listed(alike, _NAMED)}. The data set's card shows how to read them."
             )
         attempt.create_json(VOCABULARY, categories)
@@ -162,13 +162,13 @@ def _without_pixels(categories: Sequence[Mapping[str, Any]]) -> str:
 
 
 def decode_alike(names: Mapping[int, str]) -> list[str]:
-    """The names, in the order of their category_ids, that are all 255 to a reader of 8 bits; ids
-    are not 255 and above unless label maps have 16."""
+    """The categories, in the order of their ids, that an 8-bit reader decodes as 255: those with
+    ids from 255 on, which only label maps of 16 bits have."""
     return [name for number, name in sorted(names.items()) if number >= EIGHT_BIT_IGNORE_LABEL]
 
 
 def _reading(name: str, last: str) -> str:
-    """The card's code to read the shards, and why it is as it is."""
+    """The card's code for reading the shards, with explanations."""
     return f"""## Reading
 
 With webdataset, in a program of any number of workers:
@@ -224,7 +224,7 @@ with tarfile.open("{name}-000000.tar") as shard:
 
 
 def _depth_warning(ignored: int, alike: Sequence[str]) -> str:
-    """What readers that expect 8 bits do to label maps of 16, and to which names."""
+    """The card's warning: how 8-bit readers damage 16-bit label maps, and which categories."""
     if ignored == EIGHT_BIT_IGNORE_LABEL:
         return ""
     named = _cell(listed(alike, _NAMED))
@@ -239,7 +239,7 @@ byte, so that ids 1 to 255 become background. Read them as above, or with
 
 
 def _cell(text: str) -> str:
-    """A text that stays within its cell of a Markdown table."""
+    """A text escaped for a cell of a Markdown table."""
     return text.replace("\\", "\\\\").replace("|", "\\|")
 
 

@@ -1,7 +1,7 @@
-"""Pseudo-masks for people to look at: single ones, and a sheet with some of a whole data set.
+"""Drawn pseudo-masks: single ones, and a sheet of examples from a whole data set.
 
 Dimensions:
-    h, w  rows, columns of a picture
+    h, w  rows, columns of an image
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 LONGER_SIDE: Final = 192
-"""Of a drawn picture, pixels."""
+"""Longer side of a drawn image, pixels."""
 
-FOUND: Final = (255, 214, 0)
-"""The colour of a mask's edge: a yellow."""
+MASK_COLOUR: Final = (255, 214, 0)
+"""Colour of a mask's edge: yellow."""
 
-TRUE: Final = (0, 200, 255)
-"""The colour of the edge of what is true: a blue."""
+TRUTH_COLOUR: Final = (0, 200, 255)
+"""Colour of the ground truth's edge: blue."""
 
 _DIMMED: Final = 0.35
 _QUALITY: Final = 88
@@ -36,12 +36,12 @@ _GAP, _CAPTION = 6, 18
 
 
 def draw_mask(pixels: Pixels, mask: Mask, truth: Mask | None = None) -> Image.Image:
-    """A picture with what lies outside the mask dimmed, and the mask's edge in yellow.
+    """An image, dimmed outside the mask, with the mask's edge in yellow.
 
     Args:
         pixels: uint8 [., ., 3], RGB, of any size.
         mask: bool [h, w].
-        truth: bool [h, w]; its edge is drawn in blue, over the mask's.
+        truth: ground truth, bool [h, w]; its edge is drawn in blue, over the mask's.
     """
     height, width = mask.shape
     scale = LONGER_SIDE / max(height, width)
@@ -49,16 +49,16 @@ def draw_mask(pixels: Pixels, mask: Mask, truth: Mask | None = None) -> Image.Im
     large = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)).copy()
     inside = _enlarged(mask, size)
     large[~inside] = (large[~inside] * _DIMMED).astype(np.uint8)
-    large[_edge(inside)] = FOUND
+    large[_edge(inside)] = MASK_COLOUR
     if truth is not None:
-        large[_edge(_enlarged(truth, size))] = TRUE
+        large[_edge(_enlarged(truth, size))] = TRUTH_COLOUR
     return Image.fromarray(large)
 
 
 def draw_mask_sheet(samples: ShardSamples) -> bytes:
-    """A JPEG with some masks of a data set, from all over its list of categories.
+    """A JPEG with some masks of a data set, spread evenly over its categories.
 
-    With fewer categories than there are places, each has its best and some later ones.
+    With fewer categories than cells, each has several masks, the first one included.
 
     Raises:
         ArtifactError: a sample is damaged.
@@ -79,15 +79,15 @@ def draw_mask_sheet(samples: ShardSamples) -> bytes:
     return as_jpeg(sheet)
 
 
-def as_jpeg(picture: Image.Image) -> bytes:
-    """A picture in a form that a page can carry."""
+def as_jpeg(image: Image.Image) -> bytes:
+    """An image as JPEG bytes, for a web page."""
     file = io.BytesIO()
-    picture.convert("RGB").save(file, "JPEG", quality=_QUALITY)
+    image.convert("RGB").save(file, "JPEG", quality=_QUALITY)
     return file.getvalue()
 
 
 def _chosen(samples: ShardSamples, most: int) -> Iterator[int]:
-    """Indices of at most so many samples, in the order of categories."""
+    """Indices of at most `most` samples, in the order of categories."""
     by_category = samples.samples_by_category()
     labels = list(by_category)
     places = np.linspace(0, len(labels) - 1, min(most, len(labels))).round().astype(int)
@@ -100,8 +100,8 @@ def _chosen(samples: ShardSamples, most: int) -> Iterator[int]:
 def _drawn(samples: ShardSamples, index: int) -> Image.Image:
     stored = samples.read(index, copy=False)
     mask = samples.decode_object(index, stored)
-    picture = samples.decode_image(index, stored.jpeg, least=(LONGER_SIDE, LONGER_SIDE))
-    return draw_mask(np.asarray(picture), mask)
+    image = samples.decode_image(index, stored.jpeg, least=(LONGER_SIDE, LONGER_SIDE))
+    return draw_mask(np.asarray(image), mask)
 
 
 def _enlarged(mask: Mask, size: tuple[int, int]) -> Mask:

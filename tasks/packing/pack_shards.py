@@ -1,4 +1,4 @@
-"""One shard: the pictures as they came, their label maps, and everything known about them."""
+"""The stage `pack_shards`: one shard with original images, label maps and metadata."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Config:
     Attributes:
         clip: identity of the CLIP weights (architecture and digest), for the samples' JSON.
         selfmask: identity of the SelfMask weights, likewise.
-        largest_label: the vocabulary's largest category_id, which decides the label maps' depth.
-        bit_depth: as the masks' setting, whose keys the plan's parts hold; so not part of this key.
+        largest_label: the vocabulary's largest category_id, which determines the label maps' depth.
+        bit_depth: as for the masks. Not part of this key: the plan's parts have the masks' keys.
         threads: threads that read and encode. Not part of the key.
     """
 
@@ -70,7 +70,7 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
     """Write one shard: `shard.tar` and `index.parquet` (key and byte offsets of its samples).
 
     Raises:
-        CorpusError: if an image is gone or changed since it was indexed.
+        CorpusError: an image is missing or has changed since it was indexed.
     """
     samples = _samples_of_shard(store.get(inputs.plan), inputs.part)
     masks = _masks(samples, store)
@@ -115,7 +115,7 @@ def _masks(samples: list[dict[str, Any]], store: ArtifactStore) -> dict[str, dic
 def _in_order(
     samples: list[dict[str, Any]], masks: dict[str, dict[str, Any]], config: Config
 ) -> Iterator[Sample]:
-    """Make samples ahead in threads, and yield them in the order of the plan."""
+    """Samples in the order of the plan, made ahead in threads."""
     with ThreadPoolExecutor(config.threads, thread_name_prefix="pack") as pool:
         try:
             futures = (
@@ -158,15 +158,15 @@ def _make_sample(row: dict[str, Any], mask: dict[str, Any], config: Config) -> S
 
 
 def _source(row: dict[str, Any]) -> dict[str, str]:
-    """Where the picture came from: `uri` is from `root` on, where the plan has one."""
+    """The image's source; `uri` is relative to `root` where the plan has one."""
     if "path" not in row:
         return {"uri": row["uri"]}
     return {"root": row["root"], "uri": row["path"]}
 
 
 def _as_jpeg(data: bytes, row: dict[str, Any], bit_depth: int) -> tuple[bytes, bool]:
-    """The picture as a JPEG whose stored pixels lie as the mask does, and whether the bytes are
-    the source's own: those of an upright RGB or grey JPEG are kept."""
+    """The image as a JPEG stored upright, like the mask, and whether the bytes are the source's
+    own: those of an upright RGB or grey JPEG are kept."""
     if row["format"] == "JPEG" and not row["conversion"] and _is_upright(data):
         return data, True
     with decoded(data, bit_depth=bit_depth) as found:
@@ -177,5 +177,5 @@ def _is_upright(data: bytes) -> bool:
     try:
         with noted_warnings(), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             return bool(image.getexif().get(_ORIENTATION_TAG, 1) == 1)
-    except Exception:  # damaged EXIF: decode() took the picture as it lies, so do readers
+    except Exception:  # damaged EXIF: decode() used the image as stored, and so do readers
         return True

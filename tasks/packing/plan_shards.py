@@ -1,8 +1,7 @@
-"""Labels joined to images and masks, once, in the order of the shards, and cut into shards.
+"""The stage `plan_shards`: labels joined with images and masks, sorted, and cut into shards.
 
-Samples are ordered by category and then by image_id, and a shard ends where a sample's own
-image_id says so once the shard is full enough. Adding a category or some images therefore changes
-the shards around them and no others.
+Samples are sorted by category and then by image_id, and cuts depend on the samples' image_ids.
+Adding a category or some images therefore changes only the shards around them.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from tasks.stage.layout import MASKS, RETRIEVAL, RETRIEVED_IMAGES, SAMPLES, VOCA
 
 NAME = "plan_shards"
 VERSION = 1
-# What a sample takes beside its picture: mask, JSON and three tar headers.
+# Bytes of a sample beside its image: mask, JSON and three tar headers.
 _OVERHEAD_BYTES = 8_192
 _LABEL = pa.struct(
     [
@@ -43,8 +42,8 @@ class Config:
     """Settings of the shards.
 
     Attributes:
-        shard_bytes: what a shard is to hold, about; they vary from half to one and a half of it.
-        roots: folders of the corpus, which local files are named from; none: by their full URIs.
+        shard_bytes: approximate size of a shard, which varies from half to one and a half of it.
+        roots: folders of the corpus, to which local files are named relatively; none: full URIs.
     """
 
     shard_bytes: int = 256_000_000
@@ -57,7 +56,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Category:
-    """What a label stands for. What the vocabulary doesn't give is empty."""
+    """The category of a label. Fields that the vocabulary doesn't give are empty."""
 
     category_id: int
     name: str
@@ -67,8 +66,8 @@ class Category:
 
     @property
     def described(self) -> dict[str, Any]:
-        """As `vocabulary.json` and the key have it: without words where there are none, so that a
-        list of bare names keeps its key."""
+        """The entry of `vocabulary.json` and of the key: without synonyms and prompts where there
+        are none, so that a list of bare names keeps its key."""
         plain = {
             "category_id": self.category_id,
             "name": self.name,
@@ -105,16 +104,16 @@ def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
 
 
 def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
-    """Publish `samples.parquet`, one row a sample in the order of the shards.
+    """Publish `samples.parquet`, one row per sample in the order of the shards.
 
     Columns: those of the retrieval's `images.parquet`, `masked` (key of the mask's artifact),
     `label` (the category_id in the label map), `labels` (all categories that kept the image:
-    category_id, name, external_id, rank, score), `shard`. The counts say, per category, how many
-    rows were retrieved, kept and dropped, and `masked`: how many samples show it in their label
-    map, which is what a training sees.
+    category_id, name, external_id, rank, score), `shard`. The counts give, per category, the
+    numbers of rows that were retrieved, kept and dropped, and `masked`: the number of samples with
+    it in their label map, which is what a training sees.
 
     Raises:
-        CorpusError: if no retrieved image has a usable mask.
+        CorpusError: no retrieved image has a usable mask.
     """
     with store.get(inputs.retrieval).open(RETRIEVAL) as file:
         retrieval = read_parquet(file)
@@ -131,8 +130,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     if not samples:
         raise CorpusError(
             f"None of the {len(labels)} retrieved images has a usable mask "
-            f"({_listed(masks.rejects)}): check that the corpus holds photographs "
-            "and not label maps or drawings, then the --selfmask weights, or raise --mask-size."
+            f"({_listed(masks.rejects)}): check that the corpus has photographs and not label "
+            "maps or drawings, check the --selfmask weights, or raise --mask-size."
         )
     if config.roots:
         samples = [sample | _source(sample["uri"], config.roots) for sample in samples]
@@ -158,7 +157,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
 
 
 def _source(uri: str, roots: Sequence[str]) -> dict[str, str]:
-    """What the shard is to say of a file: columns of `samples.parquet`."""
+    """The file's name in the shard: columns of `samples.parquet`."""
     root, path = source_name(uri, roots)
     return {"root": root, "path": path}
 
@@ -191,7 +190,7 @@ def _mask_owners(
 def _labels(
     retrieval: pa.Table, categories: dict[int, Category]
 ) -> dict[str, list[dict[str, Any]]]:
-    """The kept categories of every image, the most probable first: that one is in the label map."""
+    """The kept categories of every image, the most probable first, which is in the label map."""
     kept = retrieval.filter(retrieval["kept"]).to_pylist()
     kept.sort(key=lambda row: (-row["probability"], row["rank"], row["category_id"]))
     labels: dict[str, list[dict[str, Any]]] = {}
@@ -209,17 +208,17 @@ def _labels(
 
 
 def cut_shards(image_ids: Sequence[str], sizes: Sequence[int], shard_bytes: int) -> np.ndarray:
-    """Number the shards of samples by content.
+    """The shard of each sample, by content-defined cuts.
 
-    A sample opens a new shard if the current one holds half of `shard_bytes` and the end of the
-    sample's image_id, read as a random number, falls below the sample's share of the other half;
-    or if the current one would pass one and a half. (Samples are sorted by how their image_ids
-    begin: by the beginning, only the first samples of a category could ever be chosen.)
+    A sample opens a new shard if the current one has half of `shard_bytes` and the end of the
+    sample's image_id, taken as a random number, is below the sample's share of the other half; or
+    if the current one would exceed one and a half. (Samples are sorted by the beginning of their
+    image_ids, by which only the first samples of a category could ever be chosen.)
 
     Args:
         image_ids: sha256 in hex, in the order of the samples.
-        sizes: bytes, likewise.
-        shard_bytes: the size aimed at.
+        sizes: bytes, in the same order.
+        shard_bytes: the target size.
 
     Returns:
         int32 [n], from 0, not decreasing.
@@ -244,7 +243,7 @@ def _samples_table(samples: list[dict[str, Any]], shards: np.ndarray) -> pa.Tabl
 
 
 def _describe_shards(table: pa.Table) -> list[dict[str, Any]]:
-    """Digest and number of samples of every shard; where the shard stands is not part of it."""
+    """Digest and number of samples of every shard; the shard's number is not part of the digest."""
     rows = table.drop_columns(["shard"]).to_pylist()
     shards = table["shard"].to_numpy()
     starts = np.flatnonzero(np.diff(shards, prepend=-1)).tolist()

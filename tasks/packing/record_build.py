@@ -1,7 +1,7 @@
-"""What a build was and what it led to: the root from which everything it used can be found.
+"""The stage `record_build`: a build's settings and all artifacts that it used or made.
 
-`zutis search` takes the index of the latest record, and `zutis artifacts gc` keeps what records
-refer to.
+`zutis search` uses the index of the latest record, and `zutis artifacts gc` keeps the artifacts
+that records refer to.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What was asked for.
+    """Settings of the build.
 
     Attributes:
         vocabulary: the vocabulary's name.
         clip: identity of the CLIP weights; selfmask: of the SelfMask weights.
-        notes: for people: labels of the weights, the corpus as it was named. Not part of the key.
+        notes: for people: labels of the weights, the corpus as given. Not part of the key.
     """
 
     vocabulary: str
@@ -36,7 +36,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Every artifact that the build used or made."""
+    """All artifacts that the build used or made."""
 
     index: ArtifactRef
     retrieval: ArtifactRef
@@ -78,7 +78,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
 
 
 def used_artifacts(record: Artifact) -> set[ArtifactRef]:
-    """Everything that a record refers to, itself included."""
+    """All artifacts that a record refers to, itself included."""
     inputs = record.manifest["inputs"]
     named = {
         record.ref,

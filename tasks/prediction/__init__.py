@@ -1,4 +1,4 @@
-"""Images in, labels and instances out: segmenters, checkpoints, files and overlays of predictions.
+"""Prediction of labels and instances: segmenters, checkpoints, files of predictions, overlays.
 
 May import `categories`, `workers`, `stage`. Front doors: `segmenter`, `predict`.
 """

@@ -1,13 +1,13 @@
-"""ZUTIS checkpoints by what users write for them: which network, and which CLIP it speaks with.
+"""ZUTIS checkpoints by a user's spec: the network, and the CLIP that it belongs to.
 
     open_checkpoint("store/train/0f3a...")              an artifact of training, or its model file
     open_checkpoint("coco_vit_b_16")                    published weights, by name
     open_checkpoint("zutis.pt")                         published weights, in a file
     open_checkpoint("ViT-B-32-quickgelu:random:0")      untrained, for trials
 
-An artifact says all that is to be known. A file of weights alone says its architecture by names
-and shapes, as published ones have them; neither the names of the categories nor their text
-embeddings nor any weight of the text tower is in it.
+An artifact is complete. From a file of weights alone, as published, the architecture is identified
+by names and shapes of tensors; it has no category names, no text embeddings and no weights of the
+text tower.
 
 Dimensions:
     k  categories, without the background
@@ -60,19 +60,19 @@ _QUICKGELU = "-quickgelu"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ZutisCheckpoint:
-    """A ZUTIS network's weights and what is known of it.
+    """A ZUTIS network's weights and description.
 
     Attributes:
-        label: for people, with `(untrained)` where that is so.
-        architecture: open_clip's name of the CLIP whose image tower encodes.
+        label: for people, with `(untrained)` where that is the case.
+        architecture: open_clip's name of the CLIP whose image tower is the encoder.
         state_dict: None for synthetic weights.
         seed: of synthetic weights.
-        num_heads: attention heads of the decoder, which no weight tells.
-        untrained: predictions mean nothing, and must be shown with a word that says so.
+        num_heads: attention heads of the decoder, which can't be inferred from the weights.
+        untrained: predictions are meaningless, and must be marked as such.
         clip: the CLIP whose text tower belongs to it, ARCHITECTURE:WEIGHTS; '' if unknown.
         clip_digest: of that CLIP's weights; '' if unknown.
         categories: k names that it was trained for; empty if unknown.
-        vocabulary: the same, with the sentences that stood for them.
+        vocabulary: the same categories, with the prompts of the training.
         text_embeddings: float32 [k + 1, d], the background first; None if unknown.
     """
 
@@ -90,10 +90,10 @@ class ZutisCheckpoint:
 
     @property
     def default_clip(self) -> str:
-        """The CLIP to ask for text embeddings: its own, else OpenAI's of its architecture.
+        """The CLIP for text embeddings: its own, else OpenAI's of its architecture.
 
-        The published ZUTIS checkpoints were all trained from those. Empty where OpenAI has
-        published none, and the user has to say.
+        All published ZUTIS checkpoints were trained from OpenAI's. Empty where OpenAI has published
+        none, and the user has to name one.
         """
         if self.clip or not self.architecture.endswith(_QUICKGELU):
             return self.clip
@@ -101,16 +101,16 @@ class ZutisCheckpoint:
 
 
 def open_checkpoint(spec: str | Path) -> ZutisCheckpoint:
-    """Read a checkpoint and find out which network it is.
+    """Read a checkpoint and identify its network.
 
     Args:
         spec: the folder of a training artifact or the `model.safetensors` in it, the name of
             published weights, a file of weights, or ARCHITECTURE:random:SEED.
 
     Raises:
-        OutsideRootsError: it lies outside the roots.
-        WeightsError: there is nothing of that name, it can't be read, or it is no ZUTIS network;
-            the text says what it is instead.
+        OutsideRootsError: it is outside the roots.
+        WeightsError: it is missing, can't be read, or is no ZUTIS network; the text says what it
+            is instead.
     """
     text = str(spec)
     if ":random" in text:
@@ -139,8 +139,8 @@ def load_network(checkpoint: ZutisCheckpoint, *, device: str, precision: str) ->
     """The network of a checkpoint, in eval mode.
 
     Raises:
-        WeightsError: the weights are of another network than the checkpoint says.
-        ConfigError: there is no such device or precision.
+        WeightsError: the weights don't match the checkpoint's architecture.
+        ConfigError: the device or precision does not exist.
     """
     from zutis_model.zutis.network import load_zutis
 
@@ -206,7 +206,7 @@ def _published(name: str) -> Path:
 
 
 def _bare(path: Path, label: str) -> ZutisCheckpoint:
-    """Weights alone."""
+    """A checkpoint of weights alone."""
     state_dict = load_state_dict(path)
     architecture = _architecture(state_dict, label)
     return ZutisCheckpoint(label=label, architecture=architecture, state_dict=state_dict)
@@ -227,7 +227,7 @@ def _architecture(state_dict: Mapping[str, Tensor], label: str) -> str:
 
 
 def _artifact(folder: Path) -> ZutisCheckpoint:
-    """What training has published."""
+    """The checkpoint of a training artifact."""
     description = _description(folder)
     state_dict = load_state_dict(folder / MODEL)
     untrained = bool(description.get("untrained", False))
@@ -248,7 +248,7 @@ def _artifact(folder: Path) -> ZutisCheckpoint:
 
 
 def learned_categories(description: Mapping[str, Any]) -> tuple[Category, ...]:
-    """The categories of a `model.json`, with the sentences that stood for them in training."""
+    """The categories of a `model.json`, with the prompts of the training."""
     names = description.get("categories", [])
     prompts = description.get("prompts") or [[name] for name in names]
     return tuple(
@@ -265,8 +265,8 @@ def _description(folder: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} can't be read ({error}); train again.") from error
     if wrong:
         raise WeightsError(
-            f"{path} lacks {', '.join(wrong)}, or has another kind of value there, so it is not of"
-            " a trained model."
+            f"{path} lacks {', '.join(wrong)}, or has values of another type there, so it does not"
+            " describe a trained model."
         )
     result: dict[str, Any] = description
     return result
@@ -298,13 +298,14 @@ def _are_texts(value: Any) -> bool:
 
 
 def _check_agreement(checkpoint: ZutisCheckpoint, description: Mapping[str, Any]) -> None:
-    """Files that were put together from two trainings are told apart; loading tells the rest."""
+    """Check the number of queries, which differs in files from two trainings; loading checks the
+    rest."""
     assert checkpoint.state_dict is not None
     queries = len(checkpoint.state_dict.get("query_embed", ()))
     if queries != description["num_queries"]:
         raise WeightsError(
             f"In {checkpoint.label}, {MODEL} has {queries} queries and {DESCRIPTION} says"
-            f" {description['num_queries']}: they are not of one training."
+            f" {description['num_queries']}: they are from different trainings."
         )
 
 
@@ -314,16 +315,16 @@ def _text_embeddings(folder: Path, num_categories: int) -> NDArray[np.float32] |
         return None
     try:
         open_limited(path, TEXT_EMBEDDINGS_LIMIT).close()
-        # Mapped first: of a shape that the file does not hold, no memory is asked for.
+        # Mapped first, so that a wrong shape in the header allocates no memory.
         embeddings = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except MemoryError:  # this machine's trouble, not the file's
+    except MemoryError:  # not the file's fault
         raise
-    except Exception as error:  # of damaged heads numpy raises what Python's parser does
+    except Exception as error:  # for damaged headers numpy raises any error of Python's parser
         why = " ".join(str(error).split())
         raise WeightsError(f"{path} can't be read ({why}); train again.") from error
     if embeddings.dtype != np.float32 or embeddings.shape[:-1] != (num_categories + 1,):
         raise WeightsError(
-            f"{path} holds {embeddings.dtype} {list(embeddings.shape)} and not one row of float32"
+            f"{path} has {embeddings.dtype} {list(embeddings.shape)} instead of one row of float32"
             f" for the background and each of the {num_categories} categories of {DESCRIPTION}."
         )
     result: NDArray[np.float32] = embeddings

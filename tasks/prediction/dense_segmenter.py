@@ -1,14 +1,13 @@
-"""What all segmenters share: sizes, and pictures of one size that pass the network together.
+"""The base of all segmenters: input sizes, and batches of images of one size.
 
-The reference evaluates pictures at the size that they have, and brings those of ImageNet-S whose
-longer side is above 1024 pixels to that (`datasets/imagenet_s.py`). That is the default here for
-all pictures, because attention needs memory in the square of their pixels; results always have
-the picture's own size.
+The reference evaluates images at their own size, but limits the longer side of ImageNet-S's to
+1024 pixels (`datasets/imagenet_s.py`). That limit is the default here for all images, because
+attention needs memory in the square of their pixels; results always have the image's own size.
 
 Dimensions:
-    b     pictures that the network sees at one size
-    h, w  rows, columns of a picture
-    H, W  rows, columns of what the network sees of it
+    b     images of one input size
+    h, w  rows, columns of an image
+    H, W  rows, columns of the network's input
     k     categories, without the background
 """
 
@@ -32,14 +31,14 @@ if TYPE_CHECKING:
     from zutis_model.zutis.instance_prediction import Instances
 
 IMAGE_SIZE = 1024
-"""Longer side, in pixels, that a network sees at most unless another is asked for."""
+"""Default limit of the longer side of a network's input, pixels."""
 
-# The largest patch of CLIP's ViTs, and the stride of its ResNets: less can't be seen.
+# The largest patch of CLIP's ViTs, and the stride of its ResNets.
 _SMALLEST_SIDE = 32
 
 
 class Segmentation:
-    """What a picture shows.
+    """Labels and instances of an image.
 
     Args:
         labels: see `narrow_labels`.
@@ -47,8 +46,8 @@ class Segmentation:
 
     Attributes:
         narrow_labels: integers of any type, [h, w]: 0 background, 1..k categories.
-        instances: by falling score, on the CPU, with masks [h, w] and category ids in 1..k. Those
-            of large pictures are kept as run lengths: see `Instances.each_mask`.
+        instances: by falling score, on the CPU, with masks [h, w] and category ids in 1..k. Masks
+            of large images are kept as run lengths: see `Instances.each_mask`.
     """
 
     def __init__(self, *, labels: NDArray[np.integer[Any]], instances: Instances) -> None:
@@ -57,17 +56,17 @@ class Segmentation:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """int64 [h, w], eight bytes a pixel, which are made each time: 0 background, 1..k."""
+        """int64 [h, w], converted at each access: 0 background, 1..k categories."""
         return self.narrow_labels.astype(np.int64, copy=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NetworkInput:
-    """A picture as the network sees it.
+    """The network's input for one image.
 
     Attributes:
         pixels: uint8 [H, W, 3], RGB.
-        size: (h, w) of the picture, which the result has.
+        size: (h, w) of the image and of the result.
     """
 
     pixels: NDArray[np.uint8]
@@ -75,21 +74,21 @@ class NetworkInput:
 
 
 class Segmenter(Protocol):
-    """Whatever says what a picture shows."""
+    """Predicts labels and instances of an image."""
 
     def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
-        """Segment a picture: uint8 [h, w, 3], RGB, upright, any size."""
+        """Segment an image: uint8 [h, w, 3], RGB, upright, any size."""
 
 
 class DenseSegmenter(ABC):
-    """What both segmenters share: names, sizes, and pictures of one size that go together.
+    """The base class of both segmenters: categories, input sizes, and batches of equal size.
 
     Attributes:
-        label: of the model, for people; says `(untrained)` where that is so.
+        label: of the model, for people; with `(untrained)` where that is the case.
         categories: k names; label i is `categories[i - 1]`.
-        untrained: predictions mean nothing.
-        highest_score: of any instance so far, those that are left out for their scores included;
-            None before the first.
+        untrained: predictions are meaningless.
+        highest_score: of all instances so far, including those left out for their scores; None
+            before the first.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class DenseSegmenter(ABC):
     ) -> None:
         if image_size != 0 and image_size < _SMALLEST_SIDE:
             raise ConfigError(
-                f"image_size is {image_size}: use at least {_SMALLEST_SIDE}, or 0 for pictures as"
+                f"image_size is {image_size}: use at least {_SMALLEST_SIDE}, or 0 for images as"
                 " they are."
             )
         self.label = label
@@ -107,39 +106,39 @@ class DenseSegmenter(ABC):
         self.highest_score: float | None = None
 
     def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
-        """Segment one picture.
+        """Segment one image.
 
         Args:
             pixels: uint8 [h, w, 3], RGB, upright, any size.
 
         Raises:
             ValueError: another shape or type.
-            ConfigError: the device has too little memory; the text says what to make smaller.
+            ConfigError: the device's memory is too small; the text says what to reduce.
         """
         (segmentation,) = self.segment_batch([pixels])
         return segmentation
 
-    def segment_batch(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Segmentation]:
-        """Segment pictures; those that the network sees at one size pass it together.
+    def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Segmentation]:
+        """Segment images; those of the same input size pass the network as one batch.
 
-        Together or apart, results are the same up to rounding. Arguments and errors are those of
-        `segment`; results come in the order of the pictures.
+        Results are the same as those of `segment` up to rounding, and in the order of the images.
+        Arguments and errors are those of `segment`.
         """
-        for pixels in pictures:
+        for pixels in images:
             _check_pixels(pixels)
-        return self.segment_inputs([self.input_of(Image.fromarray(each)) for each in pictures])
+        return self.segment_inputs([self.input_of(Image.fromarray(each)) for each in images])
 
-    def input_of(self, picture: Image.Image) -> NetworkInput:
-        """What the network sees of a picture, RGB and upright: all that `segment_inputs` needs, so
-        that a large picture needn't be in memory any more by then."""
-        height, width = network_size(picture.height, picture.width, self.image_size)
-        seen = picture
-        if picture.size != (width, height):
-            seen = picture.resize((width, height), Image.Resampling.BILINEAR)
-        return NetworkInput(pixels=np.asarray(seen), size=(picture.height, picture.width))
+    def input_of(self, image: Image.Image) -> NetworkInput:
+        """The network's input for an image, RGB and upright. `segment_inputs` needs nothing else,
+        so that a large image can be freed before."""
+        height, width = network_size(image.height, image.width, self.image_size)
+        seen = image
+        if image.size != (width, height):
+            seen = image.resize((width, height), Image.Resampling.BILINEAR)
+        return NetworkInput(pixels=np.asarray(seen), size=(image.height, image.width))
 
     def segment_inputs(self, inputs: Sequence[NetworkInput]) -> list[Segmentation]:
-        """As `segment_batch`, of pictures that `input_of` has prepared."""
+        """As `segment_batch`, for images prepared by `input_of`."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, seen in enumerate(inputs):
             groups.setdefault(seen.pixels.shape, []).append(index)
@@ -150,7 +149,7 @@ class DenseSegmenter(ABC):
         return [results[index] for index in range(len(inputs))]
 
     def _segment_group(self, inputs: list[NetworkInput]) -> list[Segmentation]:
-        """Pictures that the network sees at one size."""
+        """Segment images of one input size."""
         import torch
 
         images = torch.from_numpy(np.stack([seen.pixels for seen in inputs]))
@@ -162,35 +161,35 @@ class DenseSegmenter(ABC):
         except torch.OutOfMemoryError as error:
             height, width, _ = inputs[0].pixels.shape
             raise ConfigError(
-                f"The device's memory is too small for {len(inputs)} pictures of {width} x"
+                f"The device's memory is too small for {len(inputs)} images of {width} x"
                 f" {height} at a time: use a smaller batch or image size, or the device cpu."
             ) from error
 
     def _label_type(self) -> torch.dtype:
-        """The narrowest that holds all labels."""
+        """The narrowest type for all labels."""
         import torch
 
         types = (torch.uint8, torch.int16, torch.int32)
         return next(each for each in types if len(self.categories) <= torch.iinfo(each).max)
 
     def _at_least(self, min_score: float, instances: Instances) -> Instances:
-        """The instances with that score or more, on the CPU."""
+        """The instances with at least that score, on the CPU."""
         if len(instances.scores):
             self.highest_score = max(self.highest_score or 0.0, float(instances.scores.max()))
         return instances.chosen(instances.scores >= min_score).cpu()
 
     @abstractmethod
     def _segment_images(self, images: Tensor, sizes: list[tuple[int, int]]) -> list[Segmentation]:
-        """From uint8 [b, 3, H, W] and each picture's own (h, w)."""
+        """Segment a batch: uint8 [b, 3, H, W], and each image's own (h, w)."""
 
 
 def network_size(height: int, width: int, image_size: int) -> tuple[int, int]:
-    """(H, W) at which the network sees a picture.
+    """(H, W) of the network's input for an image.
 
-    A longer side above `image_size` (0: no limit) is brought to it, and the shorter one rounded
+    A longer side above `image_size` (0: no limit) is reduced to it, and the shorter one rounded
     down, as in the reference (`datasets/augmentations/geometric_transforms.py`, `compute_size`).
-    Sides below the largest patch are widened to it, whatever that does to their ratio: results
-    are stretched back.
+    Sides below the largest patch are enlarged to it without regard to the aspect ratio; results are
+    resized back.
     """
     longer = max(height, width)
     if image_size and longer > image_size:

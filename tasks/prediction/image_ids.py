@@ -1,7 +1,6 @@
-"""Which numbers pictures have in COCO files: those of a file with the truth, so that it can be
-scored against.
+"""Image ids in COCO files of predictions: those of an annotation file, against which to score.
 
-Anything else can't be joined: COCO's tools know an image by its id alone.
+COCO's tools match predictions with annotations by image id alone.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ _NAMES_SHOWN = 3
 
 @dataclass(eq=False)
 class ImageIds:
-    """The ids of one or more COCO files; no two pictures get the same.
+    """Image ids of one or more COCO files; no two images get the same id.
 
     Attributes:
         label: the files, for people.
-        by_uri: ids of pictures whose URIs are known.
-        by_name: ids by `file_name`; a picture has the longest one that its path ends in.
+        by_uri: ids of images with known URIs.
+        by_name: ids by `file_name`; an image gets that of the longest one that ends its path.
     """
 
     label: str
@@ -36,44 +35,44 @@ class ImageIds:
     _owners: dict[int, str] = field(default_factory=dict)
 
     def check(self, listing: Listing) -> None:
-        """Take the ids of all pictures that are listed; members of tars are known as they come.
+        """Take the ids of all listed images; those of members of tars are taken while reading.
 
         Raises:
-            CorpusError: as `take`, of all pictures together.
+            CorpusError: as `take`, for all images together.
         """
         entries = listing.entries.select(["uri", "kind"]).to_pylist()
         uris = [entry["uri"] for entry in entries if entry["kind"] == IMAGE]
         unknown = [display(uri) for uri in uris if self._find(uri, "") is None]
         if unknown:
             raise CorpusError(
-                f"{len(unknown):,} of {len(uris):,} pictures are not in {self.label}, such as "
-                f"{listed(unknown, _NAMES_SHOWN)}: a picture's path has to end in the `file_name` "
+                f"{len(unknown):,} of {len(uris):,} images are not in {self.label}, such as "
+                f"{listed(unknown, _NAMES_SHOWN)}: an image's path has to end with the `file_name` "
                 "of one of its `images`."
             )
         for uri in uris:
             self.take(uri, "")
 
     def take(self, uri: str, member: str) -> int:
-        """The picture's id, which from then on is no other one's.
+        """The image's id, which is then taken.
 
         Args:
-            uri: of the file, or of the tar that it is in.
+            uri: of the file, or of the tar that contains it.
             member: its name in the tar; empty for a file.
 
         Raises:
-            CorpusError: the files don't name it, or it is named as another picture is.
+            CorpusError: the image is not in the COCO files, or its id is taken by another image.
         """
         place = f"{uri}/{member}" if member else uri
         found = self._find(uri, member)
         if found is None:
             raise CorpusError(
-                f"The picture {display(place)} is not in {self.label}: its path has to end in the "
+                f"The image {display(place)} is not in {self.label}: its path has to end with the "
                 "`file_name` of one of its `images`."
             )
         owner = self._owners.setdefault(found, place)
         if owner != place:
             raise CorpusError(
-                f"The pictures {display(owner)} and {display(place)} are both image {found} of "
+                f"The images {display(owner)} and {display(place)} are both image {found} of "
                 f"{self.label}: leave one of them out."
             )
         return found
@@ -90,10 +89,10 @@ class ImageIds:
 
 
 def ids_of_file(uri: str) -> ImageIds:
-    """The ids of a COCO file, for pictures from anywhere.
+    """The ids of a COCO file, for images of any location.
 
     Raises:
-        CorpusError: it is no COCO file, or an image in it has no name or id, or another one's.
+        CorpusError: it is no COCO file, or an image in it lacks a name or an id of its own.
         StorageError: it can't be read.
     """
     return ImageIds(display(uri), by_name=image_ids(uri))
@@ -103,7 +102,7 @@ def ids_of_corpus(specs: Sequence[str]) -> ImageIds | None:
     """The ids of a corpus that consists of COCO files; None for any other.
 
     Raises:
-        CorpusError: as `ids_of_file`, or two files have an id in common for different pictures.
+        CorpusError: as `ids_of_file`, or two files use the same id for different images.
     """
     if not specs or any(extension_of(spec) != "json" for spec in specs):
         return None

@@ -1,7 +1,7 @@
-"""Instances of a label map that knows none: the connected regions of each category.
+"""Instances from a label map: the connected regions of each category.
 
 Dimensions:
-    h, w  rows, columns of the picture
+    h, w  rows, columns of the image
     r, c  rows, columns of tokens
     k     categories, without the background
     d     width of the joint embedding
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zutis_model.zutis.instance_prediction import Instances
     from zutis_model.zutis.run_length_masks import RunLengthMasks
 
-# As many as COCO counts in an image, and as ZUTIS has queries.
+# COCO's limit of detections per image, and ZUTIS's number of queries.
 _MOST_REGIONS = 100
 _LOGITS_AT_ONCE = 2**23
 _PIXELS_AT_ONCE = 2**22
@@ -32,16 +32,16 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 def regions_as_instances(
     labels: NDArray[np.int64], certainty: NDArray[np.float32], *, most: int = _MOST_REGIONS
 ) -> Instances:
-    """Take every connected region of a category for an instance.
+    """The connected regions of each category, as instances.
 
     Args:
         labels: int [h, w]: 0 background, 1..k categories.
         certainty: float [h, w] in 0..1, of the labels.
-        most: at most so many regions, those of the highest scores.
+        most: limit of the regions, of which those of the highest scores are returned.
 
     Returns:
-        By falling score (equal ones by category, then from top to bottom); a score is the mean
-        certainty inside. Pixels that touch at a corner are connected.
+        By falling score (ties by category, then from top to bottom); a region's score is its mean
+        certainty. Pixels that touch at a corner are connected.
     """
     import torch
 
@@ -62,7 +62,7 @@ def regions_as_instances(
 
 
 def _masks(regions: NDArray[np.int32], numbers: NDArray[np.int64]) -> Tensor | RunLengthMasks:
-    """Where the regions of these numbers are."""
+    """The masks of the regions with these numbers."""
     import torch
 
     from zutis_model.zutis.instance_prediction import MOST_PIXELS
@@ -76,9 +76,9 @@ def _masks(regions: NDArray[np.int32], numbers: NDArray[np.int64]) -> Tensor | R
 def _means(
     certainty: NDArray[np.float32], regions: NDArray[np.int32], count: int
 ) -> NDArray[np.float64]:
-    """The mean inside each of the regions 1..count: float64 [count].
+    """The mean in each of the regions 1..count: float64 [count].
 
-    As `scipy.ndimage.mean` adds them up, to the last bit, which needs 24 bytes a pixel.
+    Equal to `scipy.ndimage.mean` to the last bit, without its 24 bytes per pixel.
     """
     sums, sizes = np.zeros(count + 1), np.zeros(count + 1, dtype=np.int64)
     for some, values in zip(_in_rows(regions), _in_rows(certainty), strict=True):
@@ -88,7 +88,7 @@ def _means(
 
 
 def _in_rows(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """[h, w] a few rows at a time."""
+    """[h, w] in blocks of a few rows."""
     step = max(1, _PIXELS_AT_ONCE // values.shape[1])
     for top in range(0, len(values), step):
         yield values[top : top + step]
@@ -102,17 +102,17 @@ def label_probabilities(
     scale: float,
     bias: float | None = None,
 ) -> Tensor:
-    """How sure each pixel of one picture is of its label.
+    """The probability of each pixel's label, for one image.
 
-    Few maps of full resolution are held at a time, as in `semantic_labels`; of large pictures
-    some columns of one.
+    Only a few maps of full resolution are in memory at a time, as in `semantic_labels`; for large
+    images, only some columns of one.
 
     Args:
         tokens: float [1, r, c, d], unit norm.
         text_embeddings: float [k + 1, d], unit rows.
         size: (h, w) of the result.
-        scale: what cosines are multiplied with; CLIP's `logit_scale`.
-        bias: of a model that was trained with a sigmoid, its `logit_bias`; None: a softmax.
+        scale: factor of the cosines; CLIP's `logit_scale`.
+        bias: `logit_bias` of a model trained with a sigmoid; None: a softmax.
 
     Returns:
         float32 [h, w] in 0..1: the probability of the best category.
@@ -140,7 +140,7 @@ def _probabilities_in_strips(
     scale: float,
     bias: float | None,
 ) -> Tensor:
-    """`label_probabilities`, some columns after the others; the same but for rounding."""
+    """`label_probabilities` in strips of columns; equal up to rounding."""
     import torch
 
     from zutis_model.zutis.semantic_prediction import semantic_logits, upsampled_strips

@@ -1,11 +1,11 @@
-"""Predictions for people to look at: label maps in colours, and pictures with them laid over.
+"""Drawn predictions: label maps in colours, and overlays of labels and instances on images.
 
-Nothing here changes what is predicted; pictures are shown at a size at which names can be read.
+Predictions are not changed; images are shown at a size at which category names are readable.
 
 Dimensions:
-    h, w  rows, columns of a picture
+    h, w  rows, columns of an image
     k     categories, without the background
-    n     instances in a picture
+    n     instances in an image
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _Box = tuple[float, float, float, float]
 _Value = TypeVar("_Value", bound=np.generic)
 
 LARGEST_8_BIT_LABEL = 254
-"""With more categories a label map has 16 bits; the highest value stands for "ignore"."""
+"""With more categories a label map has 16 bits; the highest value is "ignore"."""
 
 _GOLDEN_RATIO = 0.618034
-# Lightness and saturation of neighbours in the list: equal hues far apart in it still differ.
+# Lightness and saturation alternate along the list, so that repeated hues still differ.
 _TONES = ((0.50, 1.00), (0.70, 0.80), (0.35, 0.90))
 
 _SHORTEST_SHOWN, _LONGEST_SHOWN = 320, 2048
 _OPACITY = 0.45
 _MOST_NAMES = 30
-_SMALLEST_NAMED_PART = 0.005  # of the picture
+_SMALLEST_NAMED_PART = 0.005  # of the image
 _SMALLEST_FONT = 13
 _DARK_ENOUGH_FOR_WHITE = 0.3  # luminance
 _GAP = 4
@@ -49,7 +49,7 @@ _NOTHING = -1
 def colours_of(num_categories: int) -> NDArray[np.uint8]:
     """A colour for each label: uint8 [k + 1, 3], black for the background.
 
-    A label's colour doesn't depend on how many there are, so that pictures can be compared.
+    A label's colour doesn't depend on the number of categories, so that overlays are comparable.
     """
     colours = [(0, 0, 0), *(_colour(label) for label in range(num_categories))]
     return np.array(colours, dtype=np.uint8)
@@ -60,8 +60,8 @@ def encode_label_map(labels: NDArray[np.integer[Any]], num_categories: int) -> b
 
     Args:
         labels: int [h, w] in 0..k.
-        num_categories: k. Up to 254, the map has 8 bits and a palette of `colours_of`; above, it
-            is 16-bit grey, for which PNG has no palettes.
+        num_categories: k. Up to 254, the map has 8 bits and the palette of `colours_of`; above, it
+            is 16-bit grey, for which PNG has no palette.
     """
     buffer = io.BytesIO()
     if num_categories > LARGEST_8_BIT_LABEL:
@@ -73,28 +73,28 @@ def encode_label_map(labels: NDArray[np.integer[Any]], num_categories: int) -> b
     return buffer.getvalue()
 
 
-def shown(picture: Image.Image) -> NDArray[np.uint8]:
-    """A picture, RGB, at the size at which it is shown: uint8 [rows, columns, 3], up to 2,048 a
-    side. Drawn on, it gives what the whole picture does."""
-    height, width = _shown_size(picture.height, picture.width)
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(picture)
+def shown(image: Image.Image) -> NDArray[np.uint8]:
+    """An image, RGB, at its display size: uint8 [rows, columns, 3], up to 2,048 a side. Overlays on
+    it are the same as on the original."""
+    height, width = _shown_size(image.height, image.width)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image)
 
 
 def draw_overlay(
     pixels: NDArray[np.uint8], segmentation: Segmentation, names: Sequence[str], *, remark: str = ""
 ) -> Image.Image:
-    """Labels and instances of a picture, side by side.
+    """Labels and instances of an image, side by side.
 
     Args:
-        pixels: uint8 [h, w, 3], RGB, or as `shown` gives them.
-        segmentation: of the picture.
-        names: k of them; label i is `names[i - 1]`.
-        remark: written below, such as that the weights are untrained.
+        pixels: uint8 [h, w, 3], RGB, or those of `shown`.
+        segmentation: of the image.
+        names: of the k categories; label i is `names[i - 1]`.
+        remark: written below, for instance that the weights are untrained.
 
     Returns:
-        RGB, twice as wide as the picture. Small pictures are enlarged and large ones reduced.
+        RGB, twice as wide as the image. Small images are enlarged and large ones reduced.
     """
     panels = [
         draw_labels(pixels, segmentation.narrow_labels, names),
@@ -114,12 +114,12 @@ def draw_overlay(
 def draw_labels(
     pixels: NDArray[np.uint8], labels: NDArray[np.integer[Any]], names: Sequence[str]
 ) -> Image.Image:
-    """A picture with its labels in colours, each named at its most inner pixel.
+    """An image with its labels in colours, each named at its innermost pixel.
 
     Args:
-        pixels: uint8 [h, w, 3], RGB, or as `shown` gives them.
+        pixels: uint8 [h, w, 3], RGB, or those of `shown`.
         labels: int [h, w] in 0..k.
-        names: k of them.
+        names: of the k categories.
     """
     height, width = labels.shape
     small = _nearest(labels, _shown_size(height, width)).astype(np.int32)
@@ -138,14 +138,14 @@ def draw_labels(
 def draw_instances(
     pixels: NDArray[np.uint8], segmentation: Segmentation, names: Sequence[str]
 ) -> Image.Image:
-    """A picture with its instances: tinted, outlined, with name and score.
+    """An image with its instances: tinted, outlined, with name and score.
 
-    Where they overlap, the one of higher score lies on top.
+    Where they overlap, the one of higher score is on top.
 
     Args:
-        pixels: uint8 [h, w, 3], RGB, or as `shown` gives them.
-        segmentation: of the picture.
-        names: k of them.
+        pixels: uint8 [h, w, 3], RGB, or those of `shown`.
+        segmentation: of the image.
+        names: of the k categories.
     """
     instances = segmentation.instances
     category_ids = instances.category_ids.tolist()
@@ -168,15 +168,14 @@ def draw_named_masks(
     *,
     font_size: int = 0,
 ) -> Image.Image:
-    """A picture with masks in their categories' colours: tinted, outlined, each with a text.
+    """An image with masks in their categories' colours: tinted, outlined, each with a text.
 
     Args:
         pixels: uint8 [h, w, 3], RGB.
-        masks: n of bool [h, w], looked at one after the other; where they overlap, the earlier one
-            lies on top.
+        masks: n of bool [h, w], iterated once; where they overlap, the earlier one is on top.
         category_ids: n of them, from 1.
         texts: n of them.
-        font_size: pixels, of the drawn picture; 0 goes by its size.
+        font_size: in pixels of the drawn image; 0: derived from its size.
     """
     size = _shown_size(*pixels.shape[:2])
     top = _topmost((_nearest(mask, size) for mask in masks), size)
@@ -186,7 +185,7 @@ def draw_named_masks(
     writer = _NameWriter(image, font_size)
     visible = ndimage.find_objects(top + 1)[:_MOST_NAMES]
     for index, part in enumerate(visible):
-        if part is None:  # it lies below others
+        if part is None:  # fully hidden by others
             continue
         rows, columns = part
         x, y = _innermost(top[part] == index)
@@ -195,7 +194,7 @@ def draw_named_masks(
 
 
 class _NameWriter:
-    """Writes names on coloured plates that neither overlap nor leave the image."""
+    """Writes names on coloured plates that neither overlap nor extend beyond the image."""
 
     def __init__(self, image: Image.Image, size: int = 0) -> None:
         self._image = image
@@ -219,7 +218,7 @@ class _NameWriter:
         self._taken.append((x, y, x + width, y + height))
 
     def _free(self, x: float, y: float, width: float, height: float) -> float:
-        """The first free place below, or above, or the one that was asked for."""
+        """The first free position below, or above, or else the requested one."""
         step = height + 1
         below = np.arange(y, self._image.height - height + 1, step)
         above = np.arange(y - step, -1, -step)
@@ -239,7 +238,7 @@ def _colour(index: int) -> Colour:
 
 
 def _luminance(colour: Colour) -> float:
-    """0..1, by which black or white is the more legible on a colour."""
+    """Luminance, 0..1, which decides between black and white text."""
     red, green, blue = (float((value / 255) ** 2.2) for value in colour)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
@@ -261,9 +260,9 @@ def _nearest(values: NDArray[_Value], size: tuple[int, int]) -> NDArray[_Value]:
 def _tinted(
     pixels: NDArray[np.uint8], regions: NDArray[np.int32], colours: NDArray[np.uint8]
 ) -> Image.Image:
-    """The picture with translucent regions and their outlines, at the size of `regions`.
+    """The image with translucent regions and their outlines, at the size of `regions`.
 
-    Region i has `colours[i]`; 0 is left as it is.
+    Region i has `colours[i]`; region 0 is unchanged.
     """
     height, width = regions.shape
     canvas = pixels.copy()
@@ -274,13 +273,13 @@ def _tinted(
     canvas[inside] = np.rint((1 - _OPACITY) * canvas[inside] + _OPACITY * tint)
     outline = _outline(regions, thickness=max(3, min(height, width) // 150)) & inside
     canvas[outline] = colours[regions[outline]]
-    # A dark line around it keeps the outline visible on a ground of its own colour.
+    # A dark line around the outline keeps it visible on a background of its own colour.
     canvas[_outline(regions, thickness=1)] //= 3
     return Image.fromarray(canvas)
 
 
 def _outline(regions: NDArray[np.int32], thickness: int) -> NDArray[np.bool_]:
-    """Bool [h, w]: pixels of a region that are so near to another one."""
+    """Bool [h, w]: pixels within `thickness` of another region."""
     side = 2 * thickness + 1
     highest = ndimage.maximum_filter(regions, side, mode="nearest")
     lowest = ndimage.minimum_filter(regions, side, mode="nearest")
@@ -297,10 +296,10 @@ def _topmost(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int]) -> NDArr
 
 
 def _innermost(mask: NDArray[np.bool_]) -> tuple[float, float]:
-    """x, y of a pixel that is as far from the mask's edge as can be, the picture's edge included.
+    """x, y of the pixel farthest from the mask's edge, the image's edge included.
 
-    Of several, that nearest to their middle. A coarse grid will do for large masks, unless it
-    misses all of the mask.
+    Of several, the one nearest to their mean. Large masks are sampled on a coarse grid, unless it
+    misses the mask.
     """
     step = max(1, max(mask.shape) // _GRID)
     step = step if mask[::step, ::step].any() else 1
@@ -322,7 +321,7 @@ def _built_in_font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=16)
 def _wide_font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """A font with more letters than PIL's own, where the machine has it."""
+    """A font with more characters than PIL's own, if it is installed."""
     try:
         return ImageFont.truetype("DejaVuSans.ttf", size)
     except OSError:
@@ -330,7 +329,7 @@ def _wide_font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 
 def _font(size: int, text: str) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    """PIL's own font, so that pictures are the same everywhere, where it has the letters."""
+    """PIL's own font, which is the same on all machines, if it has the characters."""
     return _built_in_font(size) if text.isascii() else _wide_font(size)
 
 
@@ -344,7 +343,7 @@ def _text_size(
 
 
 def _shortened(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: float) -> str:
-    """The text, with its end left out where it is too wide for the picture."""
+    """The text, truncated if it is too wide for the image."""
     if _text_size(font, text)[0] <= width:
         return text
     while len(text) > 1 and _text_size(font, f"{text}...")[0] > width:

@@ -1,21 +1,21 @@
-"""Segmenting a list of pictures into a folder that people and programs can use.
+"""Prediction on a list of images, into a folder of COCO files, label maps and overlays.
 
     OUT/predictions.json    COCO: images, categories, annotations with box, area and score; and
-                            `rejected`: the pictures that could not be used, with the reason
+                            `rejected`: the unusable images, with the reason
     OUT/results.json        COCO results, for `COCO.loadRes` and average precision
     OUT/labels/NAME.png     label maps: 0 background, i the i-th category; 8-bit with a palette
                             up to 254 categories, above 16-bit grey
-    OUT/overlays/NAME.png   the picture with its labels, and with its instances
+    OUT/overlays/NAME.png   the image with its labels, and with its instances
 
-`results.json` has no boxes on purpose: where there is one, `loadRes` replaces the area of the
-mask by the box's, and the split into small, medium and large objects with it.
+`results.json` intentionally has no boxes: `loadRes` would replace the area of the mask by that of
+the box, and with it the split into small, medium and large objects.
 
-Categories have the numbers of the vocabulary where it gives whole ones, else those of the label
-maps; where they differ, `categories` says the `label` of each, too.
+Category ids are those of the vocabulary if they are integers, else the labels of the label maps;
+where they differ, `categories` also has the `label` of each.
 
-Pictures are numbered from 1, sorted by path, or as a COCO file with the truth numbers them
-(`image_ids`); the same pictures give the same files. NAME is the picture's without its extension;
-where two share it, the second one's ends in `-2`.
+Image ids count from 1, sorted by path, or are those of a COCO annotation file (`image_ids`); the
+same images give the same files. NAME is the image's file name without extension; of two equal ones
+the second ends in `-2`.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ class Summary:
     """The results of a run.
 
     Attributes:
-        images: how many were segmented.
-        instances: found in all of them.
-        rejects: pictures that could not be used, by reason.
-        ignored: other files, and what is left out by its name, by kind as in `Listing.ignored`.
-        warnings: pictures that were segmented although the decoder found something odd, by what.
+        images: number of segmented images.
+        instances: number of instances in all images.
+        rejects: unusable images, by reason.
+        ignored: other files and excluded images, by kind as in `Listing.ignored`.
+        warnings: images that were segmented despite a warning of the decoder, by warning.
     """
 
     images: int
@@ -86,17 +86,17 @@ def find_images(
     selection: Selection = ALL,
     uri_column: str = "",
 ) -> Listing:
-    """The pictures that users name, sorted by path, each once.
+    """The images of a user's specs, sorted by path, each once.
 
     Args:
-        specs: whatever a build takes as its corpus; see `storage.corpora.corpus`.
-        without: a folder that is passed over, such as that of earlier predictions.
-        selection: what is taken, by names.
-        uri_column: of tables, the column that says where the pictures are; empty: a usual one.
+        specs: sources as of a build's corpus; see `storage.corpora.corpus`.
+        without: a folder to skip, such as that of earlier predictions.
+        selection: patterns of names.
+        uri_column: the column of tables that has the images' URIs; empty: a usual one.
 
     Raises:
-        ConfigError: a name carries a secret, or there is no table with columns.
-        CorpusError: a name or pattern stands for nothing, or there is no picture at all.
+        ConfigError: a spec contains a secret, or `uri_column` is given without a table.
+        CorpusError: a path or pattern matches nothing, or there is no image.
     """
     listing = list_corpus(specs, selection, uri_column=uri_column)
     if without is not None:
@@ -104,12 +104,12 @@ def find_images(
     if not listing.entries.num_rows and not listing.rejects.num_rows:
         others = f" (but {counted_kinds(listing.ignored)})" if listing.ignored else ""
         names = ", ".join(map(display, specs)) or "nothing"
-        raise CorpusError(f"There is no picture in {names}{others}; name some.")
+        raise CorpusError(f"There is no image in {names}{others}; name some.")
     return listing
 
 
 def own_ids(names: Sequence[str | Category] | None) -> tuple[int, ...]:
-    """The numbers that a vocabulary gives its categories; empty unless each has one of its own."""
+    """The category ids of a vocabulary; empty unless all are different integers."""
     ids = [name.external_id for name in names or () if isinstance(name, Category)]
     numbers = [each for each in ids if isinstance(each, int)]
     is_whole = len(numbers) == len(names or ()) == len(set(numbers))
@@ -117,7 +117,7 @@ def own_ids(names: Sequence[str | Category] | None) -> tuple[int, ...]:
 
 
 def unused_ids(names: Sequence[str | Category] | None) -> str:
-    """What a user is told where a vocabulary has ids that can't be used; empty for nothing."""
+    """A warning if the vocabulary's ids can't be used as category ids; empty if they can."""
     ids = [getattr(name, "external_id", None) for name in names or ()]
     lacking = ids.count(None)
     if own_ids(names) or lacking == len(ids):
@@ -127,22 +127,22 @@ def unused_ids(names: Sequence[str | Category] | None) -> str:
     else:
         why = "some are equal" if all(isinstance(each, int) for each in ids) else "some are text"
     return (
-        f"The vocabulary's ids don't number the categories ({why}): category_id is 1 to "
+        f"The vocabulary's ids can't be used as category ids ({why}): category_id is 1 to "
         f"{len(ids)}, in the vocabulary's order."
     )
 
 
 def check_folder(out: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that predictions can't go into; nothing is changed.
+    """Check that predictions can be written to a folder, without changing it.
 
     Raises:
-        ConfigError: it is no folder, or is not empty and may not be overwritten.
+        ConfigError: it is no folder, or it is not empty and `overwrite` is false.
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: name a folder for the predictions.")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise ConfigError(
-            f"The folder {out} is not empty: name another one, or give --overwrite to replace the"
+            f"The folder {out} is not empty: name another one, or use --overwrite to replace the"
             " predictions in it."
         )
 
@@ -152,7 +152,7 @@ def prepare_folder(out: Path, *, overwrite: bool) -> None:
 
     Args:
         out: the folder; it may be missing.
-        overwrite: delete what an earlier prediction has written there; other files stay.
+        overwrite: delete the files of an earlier prediction; other files are kept.
 
     Raises:
         ConfigError: as `check_folder`.
@@ -177,25 +177,25 @@ def predict(
     selection: Selection = ALL,
     image_ids: ImageIds | None = None,
 ) -> Summary:
-    """Segment pictures, and write what the module's docstring lists.
+    """Segment images, and write the files that the module's docstring lists.
 
-    What is wrong with one picture is counted, and the others are segmented. The JSON files appear
-    when all is done, so that their presence says that the folder is complete.
+    Unusable images are counted and skipped. The JSON files are written at the end, so that their
+    presence means that the folder is complete.
 
     Args:
         listing: of `find_images`.
         segmenter: whose categories name the labels.
-        out: a folder that `prepare_folder` has made.
-        batch: pictures that are in memory at a time; those of one size pass the network together.
-        progress: hears of every picture.
-        category_ids: numbers of the segmenter's categories in the JSON files, as `own_ids` gives
-            them; empty for the labels.
-        selection: which members of tars are read, by their names.
-        image_ids: the pictures' numbers in the JSON files; None counts them from 1.
+        out: a folder made by `prepare_folder`.
+        batch: images in memory at a time; those of one size pass the network together.
+        progress: advanced by each image.
+        category_ids: ids of the segmenter's categories in the JSON files, from `own_ids`; empty
+            for the labels.
+        selection: patterns for members of tars.
+        image_ids: the images' ids in the JSON files; None: counted from 1.
 
     Raises:
         ConfigError: `batch` is below 1, or the device's memory is too small.
-        CorpusError: none of the pictures can be used, or a picture has no id.
+        CorpusError: none of the images can be used, or an image has no id.
     """
     if batch < 1:
         raise ConfigError(f"batch is {batch}: use at least 1.")
@@ -206,8 +206,8 @@ def predict(
             writer.reject(display(row["uri"]), row["reason"])
             progress.advance(rejected=row["reason"])
         tars = _Tars(selection, ignored)
-        pictures = _read(listing, tars, segmenter, writer, progress, image_ids)
-        for some in _in_parts(pictures, batch):
+        images = _read(listing, tars, segmenter, writer, progress, image_ids)
+        for some in _in_parts(images, batch):
             _predict_some(some, segmenter, writer, progress)
         writer.finish()
     return replace(writer.summary, ignored=dict(sorted(ignored.items())))
@@ -215,11 +215,11 @@ def predict(
 
 @dataclass(frozen=True, eq=False)
 class _ImageInput:
-    """What is needed of a picture, of which a hundred megapixels are not.
+    """What prediction keeps of an image, which is small even for a hundred megapixels.
 
     Attributes:
-        seen: by the network.
-        shown: to people, as `tasks.prediction.overlays.shown` gives it.
+        seen: the network's input.
+        shown: the image at its display size, from `tasks.prediction.overlays.shown`.
     """
 
     file_name: str
@@ -229,7 +229,7 @@ class _ImageInput:
 
 
 class _Writer:
-    """Writes predictions as they come: all instances together are never in memory."""
+    """Writes predictions incrementally, without all instances in memory."""
 
     def __init__(self, out: Path, segmenter: DenseSegmenter, category_ids: Sequence[int]) -> None:
         self._out = out
@@ -263,54 +263,54 @@ class _Writer:
     def reject(self, name: str, reason: str) -> None:
         self._rejected.append({"file_name": name, "reason": reason})
 
-    def write(self, picture: _ImageInput, segmentation: Segmentation) -> None:
+    def write(self, image: _ImageInput, segmentation: Segmentation) -> None:
         from zutis_model.zutis.instance_prediction import coco_predictions
 
         categories = self._segmenter.categories
-        name = f"{self._names.take(picture.file_name)}.png"
+        name = f"{self._names.take(image.file_name)}.png"
         label_map = encode_label_map(segmentation.narrow_labels, len(categories))
         (self._out / LABELS / name).write_bytes(label_map)
         remark = self._segmenter.label if self._segmenter.untrained else ""
-        overlay = draw_overlay(picture.shown, segmentation, categories, remark=remark)
+        overlay = draw_overlay(image.shown, segmentation, categories, remark=remark)
         overlay.save(self._out / OVERLAYS / name)
-        height, width = picture.seen.size
+        height, width = image.seen.size
         self._images.append(
             {
-                "id": picture.image_id,
-                "file_name": picture.file_name,
+                "id": image.image_id,
+                "file_name": image.file_name,
                 "height": height,
                 "width": width,
                 "label_map": f"{LABELS}/{name}",
                 "overlay": f"{OVERLAYS}/{name}",
             }
         )
-        for result in coco_predictions(segmentation.instances, picture.image_id):
+        for result in coco_predictions(segmentation.instances, image.image_id):
             self._write_instance(result)
 
     def _write_instance(self, result: dict[str, Any]) -> None:
         self._instances += 1
         result["category_id"] = self._ids[result["category_id"] - 1]
-        del result["image_size"]  # `segmentation` says it, too
+        del result["image_size"]  # `segmentation` has it, too
         self._annotations.add({"id": self._instances, **result, "iscrowd": 0})
         keys = ("image_id", "category_id", "segmentation", "score")
         self._results.add({key: result[key] for key in keys})
 
     def finish(self) -> None:
-        """Write the rest, after the last picture.
+        """Write the rest, after the last image.
 
         Raises:
-            CorpusError: there was no picture that could be used.
+            CorpusError: no image could be used.
         """
         if not self._images:
             reasons = ", ".join(f"{n} {reason}" for reason, n in self.summary.rejects.items())
-            raise CorpusError(f"None of the pictures can be used ({reasons or 'there are none'}).")
+            raise CorpusError(f"None of the images can be used ({reasons or 'there are none'}).")
         rest = {
             "images": self._images,
             "categories": self._categories(),
             "rejected": self._rejected,
             "info": {"description": "predictions", "model": self._segmenter.label},
         }
-        # The object goes on after the list that was written so far.
+        # These are the remaining keys of the object, after the list of annotations.
         self._annotations.publish(f"],\n{json.dumps(rest)[1:]}")
         self._results.publish("]")
 
@@ -325,7 +325,7 @@ class _Writer:
 
 
 class _ListFile:
-    """A JSON file around one long list, which gets its name when it is complete."""
+    """A JSON file around one long list, renamed into place when it is complete."""
 
     def __init__(self, path: Path, head: str) -> None:
         self._path = path
@@ -344,13 +344,13 @@ class _ListFile:
         self._part.replace(self._path)
 
     def discard(self) -> None:
-        """Leave nothing behind, unless it is published."""
+        """Delete the partial file, unless it is published."""
         self._file.close()
         self._part.unlink(missing_ok=True)
 
 
 class _Names:
-    """Names for files, no two of them equal, even where file systems ignore case."""
+    """Unique file names, also on file systems that ignore case."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
@@ -378,12 +378,12 @@ def _without(listing: Listing, folder: str) -> Listing:
 
 
 def _predict_some(
-    pictures: Sequence[_ImageInput], segmenter: DenseSegmenter, writer: _Writer, progress: Progress
+    images: Sequence[_ImageInput], segmenter: DenseSegmenter, writer: _Writer, progress: Progress
 ) -> None:
-    """Nothing of these pictures is in memory any more when the next ones are read."""
-    segmentations = segmenter.segment_inputs([picture.seen for picture in pictures])
-    for picture, segmentation in zip(pictures, segmentations, strict=True):
-        writer.write(picture, segmentation)
+    """Segment and write some images, which are freed before the next ones are read."""
+    segmentations = segmenter.segment_inputs([image.seen for image in images])
+    for image, segmentation in zip(images, segmentations, strict=True):
+        writer.write(image, segmentation)
         progress.advance()
 
 
@@ -394,7 +394,7 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class _Tars:
-    """How tars are read: which members, and where the others are counted."""
+    """Settings for tars: patterns for members, and the counter of other files."""
 
     selection: Selection
     others: Counter[str]
@@ -408,7 +408,7 @@ def _read(
     progress: Progress,
     ids: ImageIds | None,
 ) -> Iterator[_ImageInput]:
-    """The pictures that can be used; the others are counted."""
+    """The usable images; the others are recorded as rejects."""
     root = _common_folder(listing)
     number = 0
     for row in _rows(listing.entries):
@@ -422,14 +422,14 @@ def _read(
                 continue
             number += 1
             image_id = ids.take(item.uri, item.member) if ids else number
-            del item  # half a gigabyte, it may be, while the picture is predicted
+            del item  # free up to half a gigabyte during the prediction
             yield _ImageInput(name, image_id, seen, to_show)
 
 
 def _looked_at(
     item: ImageBytes, segmenter: DenseSegmenter, warnings: Counter[str]
 ) -> tuple[NetworkInput, NDArray[np.uint8]]:
-    """A picture as the network sees it and as people are shown it."""
+    """An image as the network's input, and at its display size."""
     if item.data is None:
         raise ImageRejected(item.reject_reason or UNREADABLE)
     with decoded(item.data) as found:
@@ -438,7 +438,7 @@ def _looked_at(
 
 
 def _common_folder(listing: Listing) -> str:
-    """The innermost folder that all pictures are in; '' where some are remote."""
+    """The innermost common folder of all images; '' where some are remote."""
     uris = listing.entries["uri"].to_pylist()
     if not uris or not all(map(is_local, uris)):
         return ""
@@ -446,11 +446,11 @@ def _common_folder(listing: Listing) -> str:
 
 
 def _name_within(root: str, item: ImageBytes) -> str:
-    """What a picture is called in the JSON files: its path in the common folder."""
+    """The image's name in the JSON files: its path in the common folder."""
     name = posixpath.relpath(local_path(item.uri), root) if root else item.uri
     return display(f"{name}/{item.member}" if item.member else name)
 
 
-def _in_parts(pictures: Iterator[_ImageInput], batch: int) -> Iterator[list[_ImageInput]]:
-    while some := list(itertools.islice(pictures, batch)):
+def _in_parts(images: Iterator[_ImageInput], batch: int) -> Iterator[list[_ImageInput]]:
+    while some := list(itertools.islice(images, batch)):
         yield some

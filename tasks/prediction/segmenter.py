@@ -1,18 +1,18 @@
-"""Pictures in, labels and instances out: ZUTIS, and MaskCLIP to compare it with.
+"""Segmenters, which predict labels and instances: ZUTIS, and the baseline MaskCLIP.
 
     from tasks.prediction.segmenter import zutis_segmenter
     segmenter = zutis_segmenter("coco_vit_b_16", ["zebra", "red kite"])
     result = segmenter.segment(pixels)    # result.labels, result.instances
 
-Categories are names, which CLIP's text tower reads when the segmenter is made; any will do, those
-of training or not. ZUTIS compares with bare names, as the reference does (`networks/zutis.py`),
-unless a vocabulary gave prompts or synonyms, which then hold from training on; MaskCLIP compares
-with names in many sentences. Row 0 of the text embeddings is always the word "background", which
-the reference lists as the first category in each of its configurations.
+Categories may be any names, those of training or not; CLIP's text tower embeds them when the
+segmenter is made. ZUTIS uses bare names as prompts, like the reference (`networks/zutis.py`),
+unless a vocabulary has prompts or synonyms, which then apply from training on; MaskCLIP uses many
+prompt templates. Row 0 of the text embeddings is always the word "background", which is the first
+category in each of the reference's configurations.
 
 Dimensions:
-    h, w  rows, columns of a picture
-    H, W  rows, columns of what the network sees of it
+    h, w  rows, columns of an image
+    H, W  rows, columns of the network's input
     r, c  rows, columns of tokens
     k     categories, without the background
     d     width of the joint embedding
@@ -55,16 +55,16 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceSettings:
-    """How instances are chosen; see `zutis_model.zutis.instance_prediction.predict_instances`.
+    """Settings of instances; see `zutis_model.zutis.instance_prediction.predict_instances`.
 
     Attributes:
-        threshold: 0..1; a mask is where its proposal is above.
+        threshold: 0..1; pixels of a proposal above it are the mask.
         temperature: above 0, of the cosine in the score.
         suppression: hard, linear, gaussian or none, of overlapping masks of one category.
-        suppression_threshold: IoU in 0..1, of hard and linear.
-        sigma: above 0, of gaussian.
-        score_threshold: at least 0; what suppression leaves below it is dropped.
-        min_score: 0..1; instances below it are left out. 0 for scores such as AP.
+        suppression_threshold: IoU in 0..1, of hard and linear suppression.
+        sigma: above 0, of gaussian suppression.
+        score_threshold: at least 0; instances below it after suppression are dropped.
+        min_score: 0..1; instances below it are left out. Use 0 for scores such as AP.
     """
 
     threshold: float = 0.5
@@ -82,9 +82,9 @@ class InstanceSettings:
                 raise ConfigError(f"{name} is {getattr(self, name)}: choose 0 to 1.")
         for name in ("temperature", "sigma"):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be above 0.")
+                raise ConfigError(f"{name} is {getattr(self, name)}: choose a number above 0.")
         if not self.score_threshold >= 0:
-            raise ConfigError(f"score_threshold is {self.score_threshold}: use at least 0.")
+            raise ConfigError(f"score_threshold is {self.score_threshold}: choose at least 0.")
         if self.suppression not in ("hard", "linear", "gaussian", "none"):
             raise ConfigError(
                 f"suppression is {self.suppression!r}: choose hard, linear, gaussian or none."
@@ -122,7 +122,7 @@ class ZutisSegmenter(DenseSegmenter):
         from zutis_model.layers.normalisation import normalise
 
         output = self._network(normalise(images.to(self._network.device)))
-        # Of the last layer alone, and without what the network needed on the way to it.
+        # Keep only the last layer, and free the rest of the output.
         proposals, tokens = output.mask_proposals[:, -1], output.patch_tokens
         del output
         return [
@@ -149,7 +149,7 @@ class ZutisSegmenter(DenseSegmenter):
             sigma=chosen.sigma,
             score_threshold=chosen.score_threshold,
         )
-        # After the instances, which need the pixels of a mask or two on the way.
+        # After the instances, which temporarily need memory for a mask or two.
         (labels,) = semantic_labels(tokens, self._text_embeddings, size, dtype=self._label_type())
         return Segmentation(
             labels=labels.cpu().numpy(), instances=self._at_least(chosen.min_score, instances)
@@ -160,7 +160,7 @@ class MaskClipSegmenter(DenseSegmenter):
     """Dense CLIP without training; `maskclip_segmenter` makes one.
 
     Args:
-        clip: whose tokens are compared with texts.
+        clip: whose patch tokens are compared with texts.
         text_embeddings: float32 [k + 1, d], unit rows, the background first.
         categories: k names.
         label, untrained, image_size: see `DenseSegmenter` and `zutis_segmenter`.
@@ -227,15 +227,15 @@ def zutis_segmenter(
             trained with, else OpenAI's of its architecture, as published checkpoints were.
         device: `cpu`, `cuda` or `cuda:N`.
         precision: `float32` or `bfloat16` (autocast).
-        image_size: longer side in pixels that the network sees at most; 0 for no limit.
+        image_size: limit of the longer side of the network's input, pixels; 0 for none.
         settings: of the instances.
 
     Raises:
-        WeightsError: the checkpoint or the CLIP is missing or damaged, or they are of different
-            models; the text says which differ.
-        VocabularyError: no categories, unusable ones, or none given for a checkpoint that knows
+        WeightsError: the checkpoint or the CLIP is missing or damaged, or they don't belong
+            together; the text says why.
+        VocabularyError: the categories are unusable, or none are given and the checkpoint has
             none.
-        ConfigError: a setting can't work.
+        ConfigError: a setting is invalid.
     """
     if not isinstance(checkpoint, ZutisCheckpoint):
         checkpoint = open_checkpoint(checkpoint)
@@ -261,16 +261,16 @@ def maskclip_segmenter(
     image_size: int = IMAGE_SIZE,
     min_score: float = 0.0,
 ) -> MaskClipSegmenter:
-    """MaskCLIP: the baseline that needs no training.
+    """MaskCLIP, the baseline that needs no training.
 
-    Instances are the connected regions of each category's labels, eight neighbours a pixel; the
-    score of one is the mean, inside, of the probability of its category.
+    Instances are the 8-connected regions of each category's labels; a region's score is the mean
+    probability of its category.
 
     Args:
         clip: a CLIP whose image tower has patch tokens.
-        categories: as of `zutis_segmenter`.
-        templates: sentences that names are put into, such as MaskCLIP's own 85.
-        image_size: as of `zutis_segmenter`.
+        categories: as for `zutis_segmenter`.
+        templates: prompt templates; the default is MaskCLIP's own 85.
+        image_size: as for `zutis_segmenter`.
         min_score: 0..1; instances below it are left out.
 
     Raises:
@@ -296,7 +296,7 @@ def _texts(
     clip: str,
     device: str,
 ) -> tuple[tuple[str, ...], Tensor]:
-    """Names of the categories and their text embeddings."""
+    """The category names and their text embeddings."""
     import torch
 
     if categories is None and not checkpoint.categories:
@@ -315,10 +315,10 @@ def _texts(
 
 
 def _text_tower(checkpoint: ZutisCheckpoint, clip: str, device: str) -> ModelConfig:
-    """The CLIP that speaks the checkpoint's language.
+    """The CLIP whose text tower belongs to the checkpoint.
 
-    Its texts are embedded in float32 whatever the network's precision is: they are few, and
-    compared with all pixels.
+    Texts are embedded in float32 for any precision of the network: they are few, and compared with
+    all pixels.
     """
     spec = clip or checkpoint.default_clip
     if not spec:
@@ -352,6 +352,6 @@ def _check_architecture(checkpoint: ZutisCheckpoint, clip: str, architecture: st
 def _check_width(checkpoint: ZutisCheckpoint, embeddings: Tensor, width: int) -> None:
     if embeddings.shape[1] != width:
         raise WeightsError(
-            f"The checkpoint {checkpoint.label} compares with texts of {width} numbers, and the"
-            f" text embeddings have {embeddings.shape[1]}: they are of another CLIP."
+            f"The checkpoint {checkpoint.label} needs text embeddings of {width} numbers, and these"
+            f" have {embeddings.shape[1]}: they are from another CLIP."
         )

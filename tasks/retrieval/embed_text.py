@@ -1,7 +1,7 @@
-"""Text embeddings: one row a category, the normalised mean over its prompts.
+"""The stage `embed_text`: one text embedding per category, the normalised mean over its prompts.
 
-A row belongs to the category's prompts, not to a vocabulary: a name that two vocabularies share,
-or a vocabulary that grows, costs only the rows that are new.
+A row belongs to the prompts, not to a vocabulary: categories that two vocabularies share are
+embedded once, and a growing vocabulary costs only its new rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SCHEMA = pa.schema([("text_id", pa.string()), ("prompts", pa.list_(pa.string())
 
 @dataclass(frozen=True)
 class Text:
-    """The prompts that together stand for one category."""
+    """The prompts of one category."""
 
     prompts: tuple[str, ...]
 
@@ -55,7 +55,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The texts to embed, without repetition."""
+    """The texts to embed, without duplicates."""
 
     texts: tuple[Text, ...]
 
@@ -67,8 +67,8 @@ def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
 def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
     """Embed texts as in the ZUTIS reference: unit-normalise each prompt, average, normalise.
 
-    Publishes `texts.parquet` and `embeddings.npy` (float32 [n, d], unit rows). Each text goes
-    through the tower by itself, so that its row does not depend on its company.
+    Publishes `texts.parquet` and `embeddings.npy` (float32 [n, d], unit rows). Each text passes
+    the text tower separately, so that its row does not depend on the other texts.
     """
     with waiting(progress, "loading CLIP"):
         clip = load_clip_model(config.clip)

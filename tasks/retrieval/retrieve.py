@@ -1,8 +1,8 @@
-"""The ranked images of every category of a vocabulary, and who keeps an image that several want.
+"""The stage `retrieve`: ranked images of every category, with an overlap policy.
 
-The reference keeps whichever category came last, silently (`last`). Here the default is the
-category that CLIP finds most probable among all of the vocabulary (`best`), and every row that is
-dropped stays in the table with the reason.
+An image may be retrieved for several categories. The reference silently gives it to the last one
+(`last`). Here the default is the most probable category of the whole vocabulary by CLIP (`best`),
+and every dropped row stays in the table with its reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from storage.images.records import read_parquet, write_parquet
 from tasks.categories.category_texts import refuse_equal_texts
 from tasks.categories.logits import Logits
 from tasks.indexing.index_rows import IndexRows, load_index_rows, records_at
-from tasks.retrieval.score_background import stands_out
+from tasks.retrieval.score_background import exceeds_background
 from tasks.retrieval.text_rows import TextRow, load_text_rows
 from tasks.stage.contract import Progress
 from tasks.stage.layout import NEIGHBOURS, RETRIEVAL, RETRIEVED_IMAGES
@@ -31,10 +31,10 @@ NAME = "retrieve"
 VERSION = 2
 POLICIES = ("best", "all", "last")
 _REASONS = {"best": "more_probable_elsewhere", "last": "taken_by_later_category"}
-# Each one's default is its least, which lets everything pass.
+# Each default is the lowest value, which lets everything pass.
 _THRESHOLDS = ("min_score", "min_probability", "min_margin")
 _ROWS_AT_ONCE = 16_384
-# Images whose scores say how scores are spread; evenly spaced, so that no seed is needed.
+# Images that sample the distribution of scores; evenly spaced, so that no seed is needed.
 _SAMPLED = 4_096
 _LOCATION = ["uri", "member", "offset", "length", "height", "width", "format", "conversion"]
 
@@ -44,13 +44,13 @@ class Config:
     """Settings of the retrieval.
 
     Attributes:
-        overlap: what becomes of an image retrieved for several categories. `best` gives it to the
-            category of highest probability, ties to the better rank;
-            `all` keeps it for each; `last` gives it to the last category, as the reference does.
-        min_score: least cosine, 0..1. A cosine below 0 never counts.
-        min_probability: least probability of the category, 0..1, as the model has it: a CLIP's
-            softmax over the vocabulary, or a SigLIP's sigmoid, which no other category moves.
-        min_margin: least lead of that probability over the next category's, -1..1.
+        overlap: policy for an image retrieved for several categories. `best` gives it to the
+            category of highest probability, ties to the better rank; `all` keeps it for each;
+            `last` gives it to the last category, as the reference does.
+        min_score: lowest cosine, 0..1. Rows with a cosine below 0 are always dropped.
+        min_probability: lowest probability of the category, 0..1: a CLIP's softmax over the
+            vocabulary, or a SigLIP's sigmoid, which is independent of the other categories.
+        min_margin: lowest difference of that probability to the best other category's, -1..1.
     """
 
     overlap: str = "best"
@@ -68,19 +68,19 @@ class Config:
 
     @property
     def deciding(self) -> dict[str, Any]:
-        """What is part of the key: a threshold that lets everything pass is none."""
+        """The settings in the key, without thresholds that let everything pass."""
         return {"overlap": self.overlap, **unless_default(self, *_THRESHOLDS)}
 
 
 @dataclass(frozen=True)
 class CategoryQuery:
-    """A category and where its text row and its search result are.
+    """A category with references to its text embedding and its search result.
 
     Attributes:
         category_id: its label, from 1.
         name: as the vocabulary spells it.
         text: its text row.
-        search: key of the `search_index` artifact that holds its neighbours.
+        search: key of the `search_index` artifact that has its neighbours.
     """
 
     category_id: int
@@ -120,11 +120,11 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     """Publish the ranked table and the images in it.
 
     `retrieval.parquet`: category_id, category, rank, image_id, score (cosine), probability
-    (see `tasks.categories.logits`), margin (probability less that of the
-    most probable other category), kept, reason (empty where kept), kept_by (the category_id that
-    has it; 0 for none). `images.parquet`: each image that some category keeps once, with where its
-    bytes are and the key of the artifact that read them (`embedded`). The note `not_found` names
-    the categories whose best scores do not rise above the corpus's own (`stands_out`).
+    (see `tasks.categories.logits`), margin (probability minus that of the most probable other
+    category), kept, reason (empty where kept), kept_by (the category_id that keeps the image; 0
+    for none). `images.parquet`: each kept image once, with the location of its bytes and the key of
+    its embedded part (`embedded`). The note `not_found` names the categories whose best scores are
+    not above the background of the corpus (`exceeds_background`).
 
     Raises:
         CorpusError: no image passes the thresholds for any category.
@@ -138,14 +138,14 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     refuse_equal_texts([(each.name, each.text.text_id) for each in inputs.categories], texts)
     column = table["column"].to_numpy()
     sampled = np.unique(np.linspace(0, len(rows) - 1, _SAMPLED).astype(np.int64))
-    read = np.union1d(positions, sampled)  # at once: on object stores each part is a few requests
+    read = np.union1d(positions, sampled)  # together: each part costs requests on object stores
     where = np.searchsorted(read, positions)[which]
     probability, margin, background = _probabilities(
         rows, read, texts, logits, where, column, np.isin(read, sampled)
     )
     failed = _failed_threshold(config, table["score"].to_numpy(), probability, margin)
     images, place = np.unique(rows.image_of(positions), return_inverse=True)
-    of_image = place[which]  # of one image, categories may have found different crops
+    of_image = place[which]  # categories may have found different crops of one image
     keeper = _keepers(config, failed, of_image, column, table["rank"].to_numpy(), probability)
     ranked = _ranked_table(
         table, inputs.categories, probability, margin, keeper, failed, config.overlap
@@ -177,7 +177,7 @@ def _check_that_some_are_kept(ranked: pa.Table) -> None:
 
 
 def _neighbours(inputs: Inputs, store: ArtifactStore) -> pa.Table:
-    """All categories' neighbours, with `column`: the category's place in the vocabulary."""
+    """All categories' neighbours, with `column`: the category's index in the vocabulary."""
     found: dict[str, dict[str, pa.Table]] = {}
     tables = []
     for column, category in enumerate(inputs.categories):
@@ -211,9 +211,9 @@ def _probabilities(
     sampled: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Probability and margin, float32 [n], of table rows (image `which`, category `column`); and
-    the cosines float64 [s, k] of the images that `sampled` marks, one mark a position."""
-    # A matrix product may round equal columns differently: categories of equal text share one, so
-    # that they tie.
+    the cosines float64 [s, k] of the images marked in `sampled`, bool, one per position."""
+    # A matrix product may round equal columns differently, so categories of equal text share one
+    # column and tie.
     distinct, text_of = np.unique(texts.astype(np.float64), axis=0, return_inverse=True)
     probability = np.empty(len(which), dtype=np.float32)
     margin = np.empty(len(which), dtype=np.float32)
@@ -235,7 +235,7 @@ def _probabilities(
 def _keep_best(
     which: np.ndarray, column: np.ndarray, rank: np.ndarray, probability: np.ndarray
 ) -> np.ndarray:
-    """For every row, the column that keeps its image: most probable, then best rank."""
+    """For every row, the column that keeps its image: the most probable, then the best rank."""
     order = np.lexsort((column, rank, -probability, which))
     return _first_of_group(which, column, order)
 
@@ -255,7 +255,7 @@ def _keep_all(
 def _failed_threshold(
     config: Config, score: np.ndarray, probability: np.ndarray, margin: np.ndarray
 ) -> np.ndarray:
-    """For every row, the first threshold that it misses; empty where it passes all."""
+    """For every row, the reason of the first threshold that it fails; empty where it passes all."""
     tests = [score < 0, score < config.min_score, probability < config.min_probability,
              margin < config.min_margin]  # fmt: skip
     names = ["negative_score", "below_min_score", "below_min_probability", "below_min_margin"]
@@ -270,7 +270,7 @@ def _keepers(
     rank: np.ndarray,
     probability: np.ndarray,
 ) -> np.ndarray:
-    """For every row, the column that keeps its image, among those that pass; -1 for none."""
+    """For every row, the column that keeps its image, among the rows that pass; -1 for none."""
     passed = np.flatnonzero(failed == "")
     chosen = np.full(len(which), -1, dtype=column.dtype)
     if not len(passed):
@@ -278,7 +278,7 @@ def _keepers(
     _, images = np.unique(which[passed], return_inverse=True)
     keep = _KEEPERS[config.overlap]
     chosen[passed] = keep(images, column[passed], rank[passed], probability[passed])
-    if config.overlap != "all":  # a row that fails is told who has its image
+    if config.overlap != "all":  # rows that fail get the keeper of their image, too
         owner = np.full(int(which.max()) + 1, -1, dtype=column.dtype)
         owner[which[passed]] = chosen[passed]
         chosen = owner[which]
@@ -288,13 +288,13 @@ def _keepers(
 def _not_found(
     categories: Sequence[CategoryQuery], table: pa.Table, background: np.ndarray, images: int
 ) -> list[str]:
-    """Names of the categories whose best score does not stand out of the corpus's scores."""
+    """Names of the categories whose best score is not above the background of the corpus."""
     first = table.filter(pc.equal(table["rank"], 1))
     best = dict(zip(first["column"].to_pylist(), first["score"].to_pylist(), strict=True))
     return [
         category.name
         for place, category in enumerate(categories)
-        if not stands_out(best[place], background[:, place], images)
+        if not exceeds_background(best[place], background[:, place], images)
     ]
 
 
@@ -337,5 +337,5 @@ def _ranked_table(
 
 
 def _locations(index: Artifact, positions: np.ndarray, store: ArtifactStore) -> pa.Table:
-    """Where the bytes of the images at index positions are, sorted by image_id."""
+    """The locations of the bytes of the images at index positions, sorted by image_id."""
     return records_at(index, positions, ["image_id", *_LOCATION], store).sort_by("image_id")

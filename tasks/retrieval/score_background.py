@@ -1,9 +1,9 @@
-"""Whether a category's best image is more than the best of so many that do not show it.
+"""Test whether a category's best score exceeds the best one expected by chance.
 
-The cosines of one text with all images of a corpus have a spread of their own, and the largest of
-many is high by chance. The spread is read from the lower quarter of the scores, where images that
-show the category are not, even if half of the corpus does; what chance gives is the expected
-maximum of as many draws from a normal distribution (Blom 1958).
+The cosines of one text with images that do not show its category vary, and the maximum over many
+images is high by chance. The normal distribution of this background is fitted to the lower quarter
+of the scores, which has no images of the category even if half of the corpus shows it; the maximum
+by chance is the expected one of as many draws (Blom 1958).
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import numpy as np
 from scipy.special import ndtri
 
 _LEAST = 20
-"""Images below which nothing can be said."""
+"""Images below which no test is possible."""
 _CLEARLY = 1.0
-"""Standard deviations above the expected maximum, which itself varies by half of one."""
+"""Required excess over the expected maximum, in standard deviations; the maximum varies by half."""
 
 
-def stands_out(best: float, scores: np.ndarray, images: int) -> bool:
-    """Whether the best score rises above what chance gives.
+def exceeds_background(best: float, scores: np.ndarray, images: int) -> bool:
+    """Whether the best score exceeds the expected maximum by chance.
 
     Args:
         best: the category's highest cosine in the corpus.
-        scores: [n], its cosines with images of the corpus, all or evenly chosen ones.
-        images: how many the corpus has, of which `best` is the highest.
+        scores: [n], its cosines with images of the corpus, all or an even sample.
+        images: number of images in the corpus, over which `best` is the maximum.
     """
     if len(scores) < _LEAST:
         return True

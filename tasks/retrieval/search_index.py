@@ -1,4 +1,4 @@
-"""The k nearest images of every category; a search belongs to a text, not to a vocabulary."""
+"""The stage `search_index`: the k nearest images of each text, shared by all vocabularies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Config:
     """Settings of the search.
 
     Attributes:
-        k: images a category.
+        k: images per category.
         texts_prefix: key prefix of the `embed_text` recipe that the texts come from.
         device: where the products are computed; not part of the key.
     """
@@ -48,7 +48,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise ConfigError(f"per_category is {self.k}: ask for at least 1 image.")
+            raise ConfigError(f"per_category is {self.k}: choose at least 1 image.")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Inputs:
 
 
 def recipe(config: Config, index: ArtifactRef) -> Recipe:
-    """What all searches of one index with one k share."""
+    """The recipe that all searches of one index with the same k share."""
     return Recipe(stage=NAME, version=VERSION, config={"k": config.k},
                   inputs={"index": index.key, "texts": config.texts_prefix})  # fmt: skip
 
@@ -76,8 +76,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     With an approximate index, recall@k against exact search is measured on some of the texts and
     recorded in the counts.
 
-    Where the index has fewer than k images, every text gets all of them. An image with several
-    crops is found once, by its best row, which `position` names.
+    If the index has fewer than k images, every text gets all of them. An image with several crops
+    occurs once, with the `position` of its best row.
     """
     index = store.get(inputs.index)
     rows, image_ids = load_index_rows(index, store)
@@ -114,15 +114,15 @@ def search(
     """Search an index of either kind.
 
     Args:
-        index: the artifact; rows: its vectors; queries: float32 [q, d]; k: at most rows.images.
+        index: the artifact; rows: its embeddings; queries: float32 [q, d]; k: at most rows.images.
 
     Returns:
-        scores float32 [q, k], positions int64 [q, k] of rows of k different images, and what was
-        measured of the recall.
+        scores float32 [q, k], positions int64 [q, k] of rows of k different images, and the
+        measured recall, if any.
     """
-    enough = min(k * rows.most_of_an_image, len(rows))
+    enough = min(k * rows.max_rows_per_image, len(rows))
     scores, positions, counts = _search_rows(index, rows, queries, enough, device)
-    if rows.most_of_an_image == 1:
+    if rows.max_rows_per_image == 1:
         return scores, positions, counts
     best = [_first_of_each_image(rows.image_of(found), k) for found in positions]
     return (
@@ -133,7 +133,7 @@ def search(
 
 
 def _first_of_each_image(images: np.ndarray, k: int) -> np.ndarray:
-    """Where, among rows in order of their scores, the first k different images come first."""
+    """Indices of the first rows of the first k different images, of rows sorted by score."""
     _, first = np.unique(images, return_index=True)
     return np.sort(first)[:k]
 
@@ -141,7 +141,7 @@ def _first_of_each_image(images: np.ndarray, k: int) -> np.ndarray:
 def _search_rows(
     index: Artifact, rows: IndexRows, queries: np.ndarray, k: int, device: str
 ) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
-    """The same for rows, whatever image they belong to."""
+    """As `search`, for rows instead of images."""
     from storage.embeddings.exact_search import exact_search, rescore
 
     if FAISS_FILE not in index.files:

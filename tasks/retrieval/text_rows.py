@@ -16,11 +16,11 @@ from tasks.stage.layout import EMBEDDINGS, TEXTS
 
 @dataclass(frozen=True)
 class TextRow:
-    """Where the embedding of one category's prompts is.
+    """Reference to the embedding of one category's prompts.
 
     Attributes:
         text_id: sha256 of the prompts.
-        key: key of the `embed_text` artifact that holds the row.
+        key: of the `embed_text` artifact that has the row.
     """
 
     text_id: str
@@ -31,10 +31,10 @@ def load_text_rows(rows: Sequence[TextRow], store: ArtifactStore) -> tuple[np.nd
     """Gather embeddings.
 
     Args:
-        rows: the rows wanted, in order; all of one model.
+        rows: the requested rows, in order; all of one model.
 
     Returns:
-        float32 [len(rows), d] of unit length, and how the model makes logits of cosines.
+        float32 [len(rows), d] of unit length, and the model's logits.
     """
     found: dict[str, np.ndarray] = {}
     for key in sorted({row.key for row in rows}):

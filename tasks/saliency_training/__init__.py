@@ -1,4 +1,4 @@
-"""Training SelfMask without labels: features, votes, batches, the loop, scores.
+"""Training of SelfMask without labels: patch features, votes, batches, the loop, scores.
 
 May import `training` (its timed schedule), `prediction`, `stage`. Front door: `training`.
 """

@@ -1,14 +1,14 @@
-"""Pictures and masks as SelfMask is trained on them: cut out, flipped and recoloured at random.
+"""Training batches for SelfMask: images with masks, cropped, flipped and recoloured at random.
 
-Views are `parts`, large ones that hold most of a thing, or `scaled`, those of the reference
-(github.com/NoelShin/selfmask, `datasets/duts.py` and `base_dataset.py`): the whole picture, pressed
-into a square of 0.1 to 1 times the network's size, at the top left, and its mean colour around it.
-Either is flipped and recoloured; the reference recolours more strongly, and blurs.
+Views are `parts`, large crops with most of an object, or `scaled`, those of the reference
+(github.com/NoelShin/selfmask, `datasets/duts.py` and `base_dataset.py`): the whole image, resized
+to a square of 0.1 to 1 times the input size, at the top left, surrounded by its mean colour.
+Both are flipped and recoloured; the reference has stronger colour jitter, and blur.
 
 Dimensions:
-    h, w  rows, columns of a picture
-    n     pictures of a batch
-    s     rows and columns of what the network sees
+    h, w  rows, columns of an image
+    n     images of a batch
+    s     rows and columns of the network's input
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Views = Literal["parts", "scaled"]
 
 _PATCH: Final = 8
 _SMALLEST_SCALE: Final = 0.1
-_SMALLEST_CUT: Final = 0.5
-"""Of the picture's shorter side."""
+_SMALLEST_CROP: Final = 0.5
+"""Smallest crop, as a share of the image's shorter side."""
 _MOST_STRETCH: Final = 1.3
 _LEAST_OF_MASK: Final = 0.6
 _TRIES: Final = 6
@@ -39,7 +39,7 @@ _LUMA: Final = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def selfmask_batches(
-    pictures: Sequence[Pixels],
+    images: Sequence[Pixels],
     masks: Sequence[Mask],
     *,
     batch_size: int,
@@ -47,37 +47,37 @@ def selfmask_batches(
     seed: int,
     views: Views = "parts",
 ) -> Iterator[tuple[Pixels, Mask]]:
-    """Batches without end; every picture comes once before any comes again.
+    """Endless batches; every image is used once per epoch.
 
     Args:
-        pictures: one or more of uint8 [h, w, 3], RGB. Where they are fewer than a batch, the rest
-            of it are other views of the same.
+        images: one or more of uint8 [h, w, 3], RGB. If they are fewer than a batch, it has several
+            views of the same images.
         masks: as many of bool [h, w].
         batch_size: n.
         image_size: s.
-        seed: of the order and of all random changes.
-        views: what is seen of a picture.
+        seed: of the order and the augmentation.
+        views: parts or scaled.
 
     Yields:
         uint8 [n, s, s, 3], and bool [n, s, s].
 
     Raises:
-        ValueError: there is no picture, or pictures and masks differ in number or size, or there
-            are no such views.
+        ValueError: there is no image, images and masks differ in number or size, or `views` is
+            unknown.
     """
     if views not in get_args(Views):
         raise ValueError(f"views must be parts or scaled, got {views!r}")
     view_of = _scaled if views == "scaled" else _view
-    if not len(pictures) or len(pictures) != len(masks):
-        raise ValueError(f"expected as many masks as pictures, got {len(masks)}, {len(pictures)}")
-    for pixels, mask in zip(pictures, masks, strict=True):
+    if not len(images) or len(images) != len(masks):
+        raise ValueError(f"expected as many masks as images, got {len(masks)}, {len(images)}")
+    for pixels, mask in zip(images, masks, strict=True):
         if pixels.shape[:2] != mask.shape:
-            raise ValueError(f"a picture {pixels.shape} and its mask {mask.shape} differ in size")
+            raise ValueError(f"an image {pixels.shape} and its mask {mask.shape} differ in size")
     random = np.random.default_rng(seed)
-    order = _endless_order(len(pictures), random)
+    order = _endless_order(len(images), random)
     while True:
         seen = [
-            view_of(pictures[at], masks[at], image_size, random)
+            view_of(images[at], masks[at], image_size, random)
             for at in (next(order) for _ in range(batch_size))
         ]
         yield (
@@ -87,13 +87,13 @@ def selfmask_batches(
 
 
 def size_for_whole_images(image_size: int) -> int:
-    """Pixels of the shorter side at which a trained network should see whole pictures.
+    """Shorter side, in pixels, at which a network trained on `parts` should see whole images.
 
-    Parts are magnified to the network's size, so things look larger to it in training than in
-    whole pictures of that size; at this size they look about the same (Touvron et al. 2019).
+    Crops are resized to the network's input, so that objects are larger in training than in whole
+    images of that size; at the returned size they are about equal (Touvron et al. 2019).
     """
-    mean_cut = (1 + _SMALLEST_CUT) / 2
-    return _PATCH * round(image_size / mean_cut / _PATCH)
+    mean_crop = (1 + _SMALLEST_CROP) / 2
+    return _PATCH * round(image_size / mean_crop / _PATCH)
 
 
 def _endless_order(count: int, random: np.random.Generator) -> Iterator[int]:
@@ -104,8 +104,8 @@ def _endless_order(count: int, random: np.random.Generator) -> Iterator[int]:
 def _view(
     pixels: Pixels, mask: Mask, image_size: int, random: np.random.Generator
 ) -> tuple[Pixels, Mask]:
-    """A part of a picture and of its mask, uint8 [s, s, 3] and bool [s, s]."""
-    box = _cut(mask, random)
+    """A crop of an image and of its mask, uint8 [s, s, 3] and bool [s, s]."""
+    box = _crop_box(mask, random)
     size = (image_size, image_size)
     view = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, box=box)
     soft = Image.fromarray(mask.astype(np.float32)).resize(size, Image.Resampling.BILINEAR, box=box)
@@ -116,9 +116,9 @@ def _view(
 def _scaled(
     pixels: Pixels, mask: Mask, image_size: int, random: np.random.Generator
 ) -> tuple[Pixels, Mask]:
-    """The whole picture, smaller, and its mask, uint8 [s, s, 3] and bool [s, s].
+    """The whole image, reduced, and its mask, uint8 [s, s, 3] and bool [s, s].
 
-    Where a thing is too thin to be left after some tries, the picture fills the view.
+    If a thin object vanishes in all tries, the image fills the view.
     """
     for _ in range(_TRIES):
         side = max(1, int(image_size * random.uniform(_SMALLEST_SCALE, 1.0)))
@@ -127,11 +127,11 @@ def _scaled(
             break
     else:
         side, small = image_size, _nearest(mask, image_size)
-    # The mean is cut off, not rounded, as in the reference.
+    # The mean is truncated, not rounded, as in the reference.
     view = np.empty((image_size, image_size, 3), dtype=np.uint8)
     view[:] = pixels.mean(axis=(0, 1)).astype(np.uint8)
-    picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR)
-    view[:side, :side] = np.asarray(picture)
+    image = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR)
+    view[:side, :side] = np.asarray(image)
     seen = np.zeros((image_size, image_size), dtype=np.bool_)
     seen[:side, :side] = small
     step = -1 if random.random() < 0.5 else 1
@@ -144,16 +144,16 @@ def _nearest(mask: Mask, side: int) -> Mask:
     return np.asarray(small, dtype=np.bool_)
 
 
-def _cut(mask: Mask, random: np.random.Generator) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) of a nearly square part that holds most of the mask.
+def _crop_box(mask: Mask, random: np.random.Generator) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of a nearly square crop with most of the mask.
 
-    Where none is found after some tries, the whole picture: of a part that the object is not in,
-    there is nothing to learn.
+    If none is found in some tries, it is the whole image: nothing can be learned from a crop
+    without the object.
     """
     height, width = mask.shape
     area = mask.sum()
     for _ in range(_TRIES):
-        side = random.uniform(_SMALLEST_CUT, 1.0) * min(height, width)
+        side = random.uniform(_SMALLEST_CROP, 1.0) * min(height, width)
         stretch = math.exp(random.uniform(-1, 1) * math.log(_MOST_STRETCH) / 2)
         rows, columns = min(side * stretch, height), min(side / stretch, width)
         top, left = random.uniform(0, height - rows), random.uniform(0, width - columns)
@@ -163,14 +163,14 @@ def _cut(mask: Mask, random: np.random.Generator) -> tuple[float, float, float, 
     return 0.0, 0.0, width, height
 
 
-def recoloured(pictures: Pixels, random: np.random.Generator) -> Pixels:
-    """Other brightness, contrast, saturation and tint for each of [n, s, s, 3]; a few grey."""
-    count = len(pictures)
+def recoloured(images: Pixels, random: np.random.Generator) -> Pixels:
+    """Brightness, contrast, saturation, tint of each of [n, s, s, 3] jittered; some are grey."""
+    count = len(images)
 
     def factors(most: float, channels: int = 1) -> NDArray[np.float32]:
         return random.uniform(1 - most, 1 + most, (count, 1, 1, channels)).astype(np.float32)
 
-    values = pictures.astype(np.float32) * factors(_BRIGHTNESS) * factors(_TINT, 3)
+    values = images.astype(np.float32) * factors(_BRIGHTNESS) * factors(_TINT, 3)
     mean = values.mean(axis=(1, 2, 3), keepdims=True)
     values = mean + (values - mean) * factors(_CONTRAST)
     grey = (values @ _LUMA)[..., None]

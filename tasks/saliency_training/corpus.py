@@ -1,7 +1,7 @@
-"""A part of a corpus in memory, as SelfMask is trained on it.
+"""A sample of a corpus in memory, for training SelfMask.
 
 Dimensions:
-    h, w  rows, columns of a picture
+    h, w  rows, columns of an image
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tasks.stage.contract import Progress, SilentProgress
 
 @dataclass(frozen=True, eq=False)
 class CorpusImage:
-    """A picture that can be used.
+    """A usable image.
 
     Attributes:
-        name: its file's, without folders; of a tar's member, the member's.
+        name: of its file, or of the member of a tar, without folders.
         pixels: uint8 [h, w, 3], RGB.
     """
 
@@ -41,14 +41,14 @@ class CorpusImage:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusSample:
-    """What was read.
+    """A sample of a corpus.
 
     Attributes:
         images: in the order of their names.
-        rejects: how many could not be used, by reason.
-        ignored: other files, and what is left out by its name, by kind as in `Listing.ignored`;
-            of tars, as far as they were read.
-        warnings: pictures that are used although the decoder found something odd, by what.
+        rejects: number of unusable images, by reason.
+        ignored: other files and excluded images, by kind as in `Listing.ignored`; in tars, as far
+            as they were read.
+        warnings: images that are used despite a warning of the decoder, by warning.
     """
 
     images: tuple[CorpusImage, ...]
@@ -67,19 +67,19 @@ def read_sample(
     selection: Selection = ALL,
     uri_column: str = "",
 ) -> CorpusSample:
-    """Read pictures of a corpus, chosen at random; what can't be used is counted and passed over.
+    """Read random images of a corpus; unusable ones are counted and skipped.
 
     Args:
-        specs: whatever a build takes as its corpus; see `storage.corpora.corpus`.
-        at_most: pictures; 0: all of them. Of a tar, the first ones are taken.
-        shorter_side: pixels; larger pictures are made that small.
-        seed: of the choice.
-        progress: hears of every picture.
-        selection: what is taken, by names.
-        uri_column: of tables, the column that says where the pictures are; empty: a usual one.
+        specs: sources as of a build's corpus; see `storage.corpora.corpus`.
+        at_most: limit of the number of images; 0: none. Of a tar, the first images are read.
+        shorter_side: pixels; larger images are reduced to it.
+        seed: of the random choice.
+        progress: advanced by each image.
+        selection: patterns of names.
+        uri_column: the column of tables that has the images' URIs; empty: a usual one.
 
     Raises:
-        CorpusError: there is no picture that can be used.
+        CorpusError: there is no usable image.
     """
     progress = progress or SilentProgress()
     listing = find_images(specs, selection=selection, uri_column=uri_column)
@@ -98,7 +98,7 @@ def read_sample(
             break
     if not images:
         reasons = ", ".join(f"{count} {reason}" for reason, count in rejects.items())
-        raise CorpusError(f"None of the pictures can be used ({reasons or 'there are none'}).")
+        raise CorpusError(f"None of the images can be used ({reasons or 'there are none'}).")
     images.sort(key=lambda image: image.name)
     return CorpusSample(
         images=tuple(images),

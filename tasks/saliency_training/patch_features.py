@@ -1,8 +1,7 @@
-"""Where the features of patches come from that are clustered: CLIPs, DINO's and DeiT's encoders,
-or plain colours.
+"""Features of image patches, for clustering: of CLIPs, of DINO's and DeiT's encoders, or colours.
 
 Dimensions:
-    h, w  rows, columns of a picture
+    h, w  rows, columns of an image
     p     pixels along a patch's side
     r, c  patch rows, columns
     d     channels of a feature
@@ -32,7 +31,7 @@ Pixels = NDArray[np.uint8]
 
 COLOURS = "colours"
 
-_LONGEST_SIDE = 128  # patches; a picture of one row of many hundreds has no regions
+_LONGEST_SIDE = 128  # patches; clusters of longer rows would not be regions
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,20 +47,20 @@ class PatchFeatures:
     on_grid: Callable[[Pixels, int, int], NDArray[np.float32]]
 
     def __call__(self, pixels: Pixels, patches: int) -> NDArray[np.float32]:
-        """A picture's features, at about as many patches as are wanted.
+        """An image's features on a grid of about `patches` patches.
 
         Args:
             pixels: uint8 [h, w, 3], RGB.
-            patches: r · c is at most that, and as near as the picture's shape allows.
+            patches: limit of r · c, reached as nearly as the image's shape allows.
 
         Returns:
-            float32 [r, c, d]; the patches cover the picture.
+            float32 [r, c, d]; the patches cover the image.
         """
         return self.on_grid(pixels, *grid_of(pixels.shape[0], pixels.shape[1], patches))
 
 
 def grid_of(height: int, width: int, patches: int) -> tuple[int, int]:
-    """Rows and columns of at most `patches` nearly square patches that cover a picture."""
+    """Rows and columns of at most `patches` nearly square patches that cover an image."""
     rows = min(max(1, round(math.sqrt(patches * height / width))), _LONGEST_SIDE, patches)
     columns = min(max(1, round(rows * width / height)), _LONGEST_SIDE)
     while rows * columns > patches and columns > 1:
@@ -72,18 +71,17 @@ def grid_of(height: int, width: int, patches: int) -> tuple[int, int]:
 def load_patch_features(
     spec: str, *, device: str = "cpu", precision: str = "float32"
 ) -> PatchFeatures:
-    """The source that a spec names.
+    """The source of features for a spec.
 
     Args:
-        spec: a CLIP, as `parse_clip` reads it, whose last values are the features; ENCODER:FILE
-            or ENCODER:random:SEED for one of `encoders.dense_vit.ARCHITECTURES`, such as
+        spec: a CLIP as for `parse_clip`, whose last values are the features; ENCODER:FILE or
+            ENCODER:random:SEED for one of `encoders.dense_vit.ARCHITECTURES`, such as
             vit_small_patch8_224.dino:dino.pth; or `colours`, which needs no weights.
-        device: where a network runs.
-        precision: of it, `float32` or `bfloat16`.
+        device: of the network.
+        precision: of the network, `float32` or `bfloat16`.
 
     Raises:
-        WeightsError: there are no such weights, or they are of another model or of one without
-            patch tokens.
+        WeightsError: the weights are missing, of another model, or of one without patch tokens.
     """
     from zutis_model.encoders.dense_vit import ARCHITECTURES
     from zutis_model.encoders.patch_colours import patch_colours
@@ -107,7 +105,7 @@ def _clip(spec: str, device: str, precision: str) -> PatchFeatures:
     try:
         size = patch_size(check_is_dense(clip.model.visual))
     except ValueError as error:
-        raise WeightsError(f"{weights.label} gives no features of patches: {error}.") from error
+        raise WeightsError(f"{weights.label} has no patch features: {error}.") from error
     return PatchFeatures(
         weights.label,
         _by_network(lambda images: maskclip_tokens(clip, clip.normalise(images)), size),
@@ -147,7 +145,7 @@ def _dense_vit(architecture: str, weights: str, device: str, precision: str) -> 
 def _by_network(
     encode: Callable[[Tensor], Tensor], patch_size: int
 ) -> Callable[[Pixels, int, int], NDArray[np.float32]]:
-    """Features of a picture that is resized so that the network's patches are the grid.
+    """Features of an image, resized so that the network's patches form the grid.
 
     Args:
         encode: uint8 [1, 3, h, w] of whole patches to float [1, r, c, d].

@@ -1,7 +1,7 @@
-"""How good masks of what is salient are, where the truth is known.
+"""Scores of saliency masks against ground truth.
 
 Dimensions:
-    h, w  rows, columns of a picture
+    h, w  rows, columns of an image
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def mean_iou(masks: Iterable[Mask], truths: Iterable[Mask]) -> float:
-    """Intersection over union, 0..1, averaged over the pictures whose truth is not empty.
+    """Mean intersection over union, 0..1, over the images whose ground truth is not empty.
 
     Args:
-        masks: bool [h, w] of each picture.
-        truths: likewise; of another size than the mask, it is resized (nearest neighbour).
+        masks: bool [h, w] of each image.
+        truths: bool [h, w] of each image; resized (nearest neighbour) to its mask's size.
 
     Returns:
-        0..1; NaN where no truth has anything in it.
+        0..1; NaN if all ground truths are empty.
     """
     scores = [
         iou(mask, at_size(truth, (mask.shape[0], mask.shape[1])))
@@ -40,25 +40,25 @@ def mean_iou(masks: Iterable[Mask], truths: Iterable[Mask]) -> float:
 
 def network_iou(
     network: SelfMask,
-    pictures: Sequence[Pixels],
+    images: Sequence[Pixels],
     truths: Sequence[Mask],
     *,
     image_size: int,
     at_most: int,
 ) -> tuple[float, float]:
-    """`mean_iou` of a network's masks, as they are and after refinement.
+    """`mean_iou` of a network's masks, before and after refinement.
 
     Args:
         network: trained.
-        pictures: uint8 [h, w, 3], RGB.
+        images: uint8 [h, w, 3], RGB.
         truths: bool [h, w] of each.
-        image_size: pixels of the shorter side that the network sees.
-        at_most: pictures; the first ones whose truth is not empty.
+        image_size: shorter side of the network's input, pixels.
+        at_most: number of images, the first ones whose ground truth is not empty.
     """
-    pairs = [(pixels, truth) for pixels, truth in zip(pictures, truths, strict=True) if truth.any()]
-    images, expected = [pixels for pixels, _ in pairs[:at_most]], [mask for _, mask in pairs]
-    masks = [soft > 0.5 for soft in salient_masks(network, images, image_size)]
-    snapped = [refined(pixels, mask) for pixels, mask in zip(images, masks, strict=True)]
+    pairs = [(pixels, truth) for pixels, truth in zip(images, truths, strict=True) if truth.any()]
+    measured, expected = [pixels for pixels, _ in pairs[:at_most]], [mask for _, mask in pairs]
+    masks = [soft > 0.5 for soft in salient_masks(network, measured, image_size)]
+    snapped = [refined(pixels, mask) for pixels, mask in zip(measured, masks, strict=True)]
     return mean_iou(masks, expected[:at_most]), mean_iou(snapped, expected[:at_most])
 
 

@@ -1,14 +1,14 @@
-"""Training SelfMask on one mask a picture: voted ones (no labels), or given ones.
+"""Training of SelfMask on one mask per image, either voted (without labels) or given.
 
 Optimiser (AdamW, weight decay 0.01) and losses, on every layer of the decoder, are those of the
-paper (Shin et al. 2022, section 4) and of the reference's `configs/duts-dino-*.yaml`. Other than
-there, unless `schedule` and `views` say so: a warm-up and a cosine, and parts of 0.5 to 1 times a
-picture's shorter side. On a CPU, the same pictures and seeds give the same weights as long as torch
-uses as many threads.
+paper (Shin et al. 2022, section 4) and of the reference's `configs/duts-dino-*.yaml`. The defaults
+of `schedule` and `views` differ: a warm-up and a cosine, and crops of 0.5 to 1 times an image's
+shorter side. On a CPU, the same images and seeds give the same weights if torch uses the same
+number of threads.
 
 Dimensions:
-    n     pictures of a batch
-    s     rows and columns of what the network sees
+    n     images of a batch
+    s     rows and columns of the network's input
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from zutis_model.saliency.selfmask import SelfMask
 
 Batches = Iterator[tuple[Pixels, Mask]]
-"""Pictures uint8 [n, s, s, 3], RGB, and masks bool [n, s, s]."""
+"""Images uint8 [n, s, s, 3], RGB, and masks bool [n, s, s]."""
 
 Schedule = Literal["cosine", "poly"]
 
@@ -48,27 +48,27 @@ _POWER: Final = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class SelfMaskTrainingConfig:
-    """How SelfMask is trained.
+    """Hyperparameters of a SelfMask training.
 
     Attributes:
-        steps: batches.
-        batch_size: pictures of a batch.
-        image_size: pixels along a side of what the network sees; a multiple of 8.
-        learning_rate: the highest, after the warm-up. The paper's 6e-6 is for an encoder that
-            knows much already.
-        warmup_steps: in which the rate rises evenly, before a cosine.
-        schedule: how the rate falls: as a cosine, or the paper's poly, `(1 - done) ** 0.9`. (The
-            reference's code begins its poly anew with every epoch, so that its rate stays above
+        steps: number of batches.
+        batch_size: images of a batch.
+        image_size: side of the network's input, pixels; a multiple of 8.
+        learning_rate: the highest, after the warm-up. The paper's 6e-6 is for a pretrained
+            encoder.
+        warmup_steps: over which the learning rate rises linearly, before a cosine.
+        schedule: decay of the learning rate: a cosine, or the paper's poly, `(1 - done) ** 0.9`.
+            (The reference's code restarts its poly with every epoch, so that its rate stays above
             0.92 of the highest; that is not done here.)
-        views: what is seen of a picture; see `selfmask_batches`.
+        views: kind of crops; see `selfmask_batches`.
         weight_decay: AdamW's.
-        max_gradient_norm: longer gradients are shortened to it; 0: none are.
+        max_gradient_norm: gradients are clipped to it; 0: not clipped.
         ranking_weight: of the ranking loss.
-        cross_entropy_weight: of a binary cross entropy, which the paper has not; see
+        cross_entropy_weight: of a binary cross entropy, which is not in the paper; see
             `zutis_model.saliency.selfmask_losses`.
-        max_seconds: the training ends then, and its cosine with it, if that comes before `steps`
-            batches; the weights then depend on the machine's speed. 0: no limit.
-        seed: of order and random changes of the pictures.
+        max_seconds: time limit; the training and its schedule end then if `steps` batches take
+            longer, and the weights depend on the machine's speed. 0: no limit.
+        seed: of the order and the augmentation of the images.
     """
 
     steps: int
@@ -106,11 +106,11 @@ class SelfMaskTrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfMaskStep:
-    """How far a training is.
+    """Progress of a training.
 
     Attributes:
-        step: batches done.
-        done: 0..1, how much of the training that is.
+        step: number of finished batches.
+        done: finished share of the training, 0..1.
         loss: of the last batch; see `dice`.
         dice: mean dice loss of the last batch over layers and queries, 0..1.
         learning_rate: of the last batch.
@@ -125,7 +125,7 @@ class SelfMaskStep:
 
 def train_selfmask(
     network: SelfMask,
-    pictures: Sequence[Pixels],
+    images: Sequence[Pixels],
     masks: Sequence[Mask] | None,
     config: SelfMaskTrainingConfig,
     on_step: Callable[[SelfMaskStep], None],
@@ -133,29 +133,29 @@ def train_selfmask(
     sources: Sequence[Features] = (),
     votes: VoteConfig | None = None,
 ) -> None:
-    """Train a network in place; it is left in eval mode.
+    """Train a network in place; it ends in eval mode.
 
     Args:
-        network: from `saliency.selfmask_initialisation`, or a trained one to be adapted.
-        pictures: uint8 [h, w, 3], RGB, of any sizes.
-        masks: what is salient, bool [h, w] for each; pictures whose mask is empty are left out.
-            None: they are voted, without any label.
-        config: how.
+        network: from `saliency.selfmask_initialisation`, or a trained one for fine-tuning.
+        images: uint8 [h, w, 3], RGB, of any sizes.
+        masks: of the salient object, bool [h, w] for each image; images with an empty mask are
+            skipped. None: masks are voted, without any label.
+        config: hyperparameters.
         on_step: called after each batch.
         sources: of features, for voting.
-        votes: how to vote.
+        votes: settings of voting.
 
     Raises:
         ConfigError: masks are to be voted, but there is no source of features; or the loss is not
-            finite, as with too high a rate.
-        CorpusError: no picture has a mask.
+            finite, for instance because the learning rate is too high.
+        CorpusError: no image has a mask.
     """
     if masks is None:
-        found = pseudo_masks(pictures, sources, votes)
-        pictures, masks = _with_masks(pictures, list(found))
-    pairs = [(pixels, mask) for pixels, mask in zip(pictures, masks, strict=True) if mask.any()]
+        found = pseudo_masks(images, sources, votes)
+        images, masks = _with_masks(images, list(found))
+    pairs = [(pixels, mask) for pixels, mask in zip(images, masks, strict=True) if mask.any()]
     if not pairs:
-        raise CorpusError("There is nothing to learn: in none of the pictures anything stands out.")
+        raise CorpusError("There is nothing to train on: none of the images has a salient object.")
     batches = selfmask_batches(
         [pixels for pixels, _ in pairs],
         [mask for _, mask in pairs],
@@ -178,18 +178,18 @@ def new_selfmask(
     precision: str = "float32",
     device: str = "cpu",
 ) -> SelfMask:
-    """A network that knows nothing yet, of the sizes that are wanted.
+    """A randomly initialised network of the given sizes.
 
     Args:
         width: a multiple of 32.
         encoder_layers, decoder_layers, queries: 1 or more.
-        image_size: of the training; positions are learned on that grid.
+        image_size: of the training, which sets the grid of position embeddings.
         seed: of the weights.
         precision: `float32` or `bfloat16`.
-        device: where it is trained.
+        device: of the network.
 
     Raises:
-        ConfigError: a size is one that no network has.
+        ConfigError: a size is invalid.
     """
     from zutis_model.saliency.selfmask_initialisation import initialise_selfmask
     from zutis_model.saliency.selfmask_sizes import SelfMaskSizes
@@ -208,25 +208,25 @@ def new_selfmask(
             precision=precision,  # type: ignore[arg-type]  # checked there
         )
     except ValueError as error:
-        raise ConfigError(f"There can be no such network: {error}.") from error
+        raise ConfigError(f"The network's sizes are invalid: {error}.") from error
     return network.to(device)
 
 
 def adaptable_selfmask(config: ModelConfig) -> SelfMask:
-    """A network of the caller's own with the weights of a configuration, to be trained further.
+    """A copy of a configuration's network, for fine-tuning.
 
     Raises:
-        WeightsError: they are of another model.
+        WeightsError: the weights are of another model.
     """
-    # Loaded networks are shared by all of a process; what is trained must not be.
+    # Loaded networks are shared within a process; one that is trained must not be.
     return copy.deepcopy(load_selfmask_model(config))
 
 
 def _with_masks(
-    pictures: Sequence[Pixels], votes: Sequence[PseudoMask | None]
+    images: Sequence[Pixels], votes: Sequence[PseudoMask | None]
 ) -> tuple[list[Pixels], list[Mask]]:
-    """The pictures for which a mask was voted, and the masks."""
-    pairs = [(one, vote.mask) for one, vote in zip(pictures, votes, strict=True) if vote]
+    """The images with a voted mask, and the masks."""
+    pairs = [(one, vote.mask) for one, vote in zip(images, votes, strict=True) if vote]
     return [pixels for pixels, _ in pairs], [mask for _, mask in pairs]
 
 
@@ -257,7 +257,7 @@ def train_on_batches(
 
 
 def rate_of(config: SelfMaskTrainingConfig, step: int, done: float) -> float:
-    """The rate of the batch after `step` others, when `done` (0..1) of the training is over."""
+    """The learning rate after `step` batches, when the share `done` (0..1) is finished."""
     if config.schedule == "cosine":
         return learning_rate(config, step, done)
     return config.learning_rate * float((1 - done) ** _POWER)
@@ -269,7 +269,7 @@ def _learn(
     optimiser: object,
     config: SelfMaskTrainingConfig,
 ) -> tuple[float, float]:
-    """One step; the loss and the mean dice loss before it."""
+    """One training step; returns the loss and the mean dice loss before it."""
     import torch
 
     from zutis_model.layers.normalisation import normalise
@@ -295,14 +295,14 @@ def _learn(
 
 
 def salient_masks(
-    network: SelfMask, pictures: Sequence[Pixels], image_size: int = 0
+    network: SelfMask, images: Sequence[Pixels], image_size: int = 0
 ) -> Iterator[NDArray[np.float32]]:
-    """What the network finds in each picture, softly: float32 [h, w] in 0..1.
+    """The network's soft mask of each image: float32 [h, w] in 0..1.
 
     Args:
         network: trained.
-        pictures: uint8 [h, w, 3], RGB, any sizes.
-        image_size: pixels of the shorter side that the network sees; 0: the picture's own.
+        images: uint8 [h, w, 3], RGB, any sizes.
+        image_size: shorter side of the network's input, pixels; 0: the image's own.
     """
     import torch
     import torch.nn.functional as F  # noqa: N812 - the field's name for it
@@ -310,7 +310,7 @@ def salient_masks(
 
     from zutis_model.layers.normalisation import normalise
 
-    for pixels in pictures:
+    for pixels in images:
         image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
         seen = resize(image, [image_size]) if image_size else image
         soft, _ = network.predict(normalise(seen.to(network.device)))
@@ -321,7 +321,7 @@ def salient_masks(
 
 
 def write_selfmask(weights: Mapping[str, Tensor], out: Path) -> None:
-    """Write weights as safetensors in float16, whose error is far below the training's own."""
+    """Write weights as safetensors in float16, whose rounding error is negligible."""
     from safetensors.torch import save_file
 
     out.parent.mkdir(parents=True, exist_ok=True)

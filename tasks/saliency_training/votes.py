@@ -1,11 +1,11 @@
-"""A mask of what is salient in a picture, without any label: SelfMask's pseudo-masks.
+"""SelfMask's pseudo-masks: a mask of the salient object of an image, without any label.
 
 Shin et al. 2022, section 3: clusters of patches, for several sources of features and several
-numbers of clusters, are candidates; the candidates elect one of them. The paper takes the winner
-as it is; here the bilateral solver snaps it to the picture's edges, for a patch is coarse.
+numbers of clusters, are candidates, which vote for one of them. The paper uses the winner directly;
+here the bilateral solver refines it to the image's edges, because patches are coarse.
 
 Dimensions:
-    h, w  rows, columns of a picture
+    h, w  rows, columns of an image
     r, c  patch rows, columns of one source
     n     candidates
 """
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 Mask = NDArray[np.bool_]
 
 _THRESHOLD = 0.5
-_SOLVERS_SIDE = 256  # pixels of a shorter side, from which on its cells are the reference's
+_SOLVERS_SIDE = 256  # shorter side from which on the solver's cells have the reference's size
 _SIGMA_SPATIAL = 16.0
 _SMALLEST_SIGMA = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class VoteConfig:
-    """How pseudo-masks are made.
+    """Settings of pseudo-masks.
 
     Attributes:
-        cluster_counts: the paper's are 2, 3 and 4; each source gives as many candidates as these
-            add up to.
-        patches: that a picture is seen as, about.
-        refined: whether the winner is snapped to the picture's edges.
-        least_agreement: a winner whose mean IoU with the other candidates is below that is no
-            mask. 0: any winner is one.
+        cluster_counts: numbers of clusters, in the paper 2, 3 and 4; each source gives as many
+            candidates as their sum.
+        patches: approximate number of patches of an image.
+        refined: whether the winner is refined to the image's edges.
+        least_agreement: lowest mean IoU of a winner with the other candidates; below it there is
+            no mask. 0: any winner is a mask.
     """
 
     cluster_counts: tuple[int, ...] = (2, 3, 4)
@@ -68,10 +68,10 @@ class VoteConfig:
 
 @dataclass(frozen=True, eq=False)
 class PseudoMask:
-    """What stands out in a picture.
+    """The mask of an image's salient object.
 
     Attributes:
-        mask: bool [h, w]; some of it is True.
+        mask: bool [h, w], not empty.
         agreement: of the candidates, 0..1; see `zutis_model.saliency.voting.Vote`.
     """
 
@@ -80,28 +80,28 @@ class PseudoMask:
 
 
 def pseudo_masks(
-    pictures: Sequence[Pixels], sources: Sequence[Features], config: VoteConfig | None = None
+    images: Sequence[Pixels], sources: Sequence[Features], config: VoteConfig | None = None
 ) -> Iterator[PseudoMask | None]:
-    """`pseudo_mask` of each picture, in order.
+    """`pseudo_mask` of each image, in order.
 
     Raises:
         ConfigError: there is no source.
     """
     if not sources:
         raise ConfigError("Pseudo-masks need features: name one source or more.")
-    for pixels in pictures:
+    for pixels in images:
         yield pseudo_mask(pixels, sources, config or VoteConfig())
 
 
 def pseudo_mask(
     pixels: Pixels, sources: Sequence[Features], config: VoteConfig
 ) -> PseudoMask | None:
-    """What stands out in one picture; None where nothing does.
+    """The pseudo-mask of one image; None without a winner.
 
     Args:
         pixels: uint8 [h, w, 3], RGB.
         sources: of features, one or more.
-        config: how.
+        config: settings.
     """
     from zutis_model.saliency.voting import elect_salient
 
@@ -119,10 +119,10 @@ def pseudo_mask(
 
 
 def refined(pixels: Pixels, target: NDArray[np.generic]) -> Mask:
-    """A mask at a picture's edges, by the bilateral solver: bool [h, w].
+    """A mask refined to an image's edges by the bilateral solver: bool [h, w].
 
-    The solver's cells of 16 pixels are made for photographs; in a small picture they are smaller
-    in proportion, or details would be blurred away.
+    The solver's cells of 16 pixels are meant for photographs; in small images they are smaller in
+    proportion, to preserve details.
     """
     from zutis_model.refinement.bilateral_solver import refine_mask
 
@@ -132,8 +132,8 @@ def refined(pixels: Pixels, target: NDArray[np.generic]) -> Mask:
 
 
 def _clusters(features: NDArray[np.float32], config: VoteConfig) -> Mask:
-    """Every cluster as a mask: bool [n, r, c]. Counts that the patches don't suffice for are
-    left out."""
+    """Every cluster as a mask: bool [n, r, c]. Numbers of clusters above that of the patches are
+    skipped."""
     from zutis_model.saliency.spectral_clusters import spectral_clusters
 
     patches = features.shape[0] * features.shape[1]

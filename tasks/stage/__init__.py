@@ -1,4 +1,4 @@
-"""What every stage has in common: its contract, names of files, models, what is covered, stopping.
+"""Shared by all stages: the contract, file names, models, coverage, cancellation.
 
 May import no other room. Front door: `contract`.
 """

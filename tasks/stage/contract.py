@@ -1,12 +1,12 @@
-"""What every stage has in common: how it is called, and how it tells of its progress.
+"""The contract of stages: how they are called, and how they report progress.
 
 A stage is a module with a `Config` (a frozen dataclass of settings), an `Inputs` (a frozen
 dataclass of references to artifacts), and two plain functions:
 
-- `locate(config, inputs, store) -> ArtifactRef`: the name of the output, without making it;
-- `run(config, inputs, store, progress) -> Artifact`: make it.
+- `locate(config, inputs, store) -> ArtifactRef`: the key of the output, without computing it;
+- `run(config, inputs, store, progress) -> Artifact`: compute and publish it.
 
-Configs and inputs hold strings and numbers only, so that they can be sent to another machine.
+Configs and inputs hold only strings and numbers, so that they can be sent to another machine.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from storage.corpora.selection import Selection
 
 
 class Progress(Protocol):
-    """Where a stage reports what it has done."""
+    """The receiver of a stage's progress."""
 
     def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
-        """Count `amount` finished items, all of them rejected for a reason if one is given, and
-        add to named counters such as `duplicates`."""
+        """Count `amount` finished items, all rejected if a reason is given, and add to named
+        counters such as `duplicates`."""
 
     def tell(self, text: str) -> None:
-        """What is worth knowing right now, in a few words; takes the place of the last."""
+        """Show a short status, which replaces the last one."""
 
     def warn(self, sentence: str) -> None:
-        """What a user has to know although the stage goes on."""
+        """Report a warning to the user; the stage continues."""
 
 
 class SilentProgress:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
     def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
         return None
@@ -49,8 +49,8 @@ class SilentProgress:
 
 @contextmanager
 def waiting(progress: Progress, what: str) -> Iterator[None]:
-    """Say what is being waited for while the block runs, such as `loading CLIP`: a bar that stands
-    still for seconds looks like a program that hangs."""
+    """Show a status such as `loading CLIP` while the block runs: a bar that does not move for
+    seconds looks like a hanging program."""
     progress.tell(what)
     try:
         yield
@@ -72,20 +72,20 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class PartOfPlan:
-    """Inputs of a stage that works in parts: a plan and the number of one of its parts."""
+    """Inputs of a stage that runs once per part: a plan and the number of one of its parts."""
 
     plan: ArtifactRef
     part: int
 
 
 def plan_parts(plan: Artifact) -> list[dict[str, Any]]:
-    """The parts that a plan lists: `digest` of their items, and `items`, how many they are."""
+    """The parts of a plan: `digest` of their items, and `items`, their number."""
     parts: list[dict[str, Any]] = plan.notes["parts"]
     return parts
 
 
 def plan_selection(plan: Artifact) -> Selection:
-    """What a scan's plan narrows its corpus to. To files this has been applied; members of tars are
-    left out by those who read them."""
+    """The patterns of a scan's plan. The scan has applied them to files; readers of tars apply them
+    to members."""
     patterns = plan.notes.get("selection", {})
     return Selection(**{option: tuple(some) for option, some in patterns.items()})

@@ -1,7 +1,7 @@
-"""Which items a recipe has already been applied to, over all the artifacts it has made.
+"""Items that a recipe has already been applied to, over all its artifacts.
 
-Masks, text rows and searches are kept per item but published in batches. Before a batch is
-planned, the store is asked what is there already, whichever run made it.
+Masks, text rows and searches are cached per item but published in batches. Before a batch is
+planned, the store is searched for finished items of any run.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ def covered_items(
         stage: the stage whose artifacts to look through.
         prefix: the recipe's key prefix.
         file: the Parquet file, in each artifact, that lists its items.
-        column: the column with the items' names.
+        column: the column that identifies the items.
 
     Returns:
-        Item to artifact key. An item that two artifacts hold (two runs that overlapped) belongs
-        to the one whose key sorts first, whoever asks.
+        Item to artifact key. An item in two artifacts (of two runs that overlapped) belongs to the
+        one whose key sorts first.
 
     Raises:
-        ArtifactError: if an artifact is damaged, in whichever of its files.
+        ArtifactError: an artifact is damaged, in any of its files.
     """
     owners: dict[str, str] = {}
     for artifact in store.published(stage, prefix):

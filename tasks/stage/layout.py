@@ -1,4 +1,4 @@
-"""Names of the files in the stages' artifacts, for the stages that write and those that read."""
+"""File names in the stages' artifacts, for stages that write or read them."""
 
 # scan
 ENTRIES = "entries.parquet"

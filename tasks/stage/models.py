@@ -1,4 +1,4 @@
-"""The networks that stages use, named by configuration and loaded once a process."""
+"""The networks that stages use, identified by configuration and loaded once per process."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from zutis_model.clip.towers import Clip
     from zutis_model.saliency.selfmask import SelfMask
 
-# Two parts that start at once would each load the model and hold it twice.
+# Without the lock, two parts that start at once would load the model twice.
 _loading = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Which network, with which weights, on what.
+    """A network, its weights, device and precision.
 
     Attributes:
-        architecture: open_clip's name of the architecture, or `selfmask`. Of a folder whose model
-            open_clip has no name for, that of its image tower.
-        weights: where the weights come from, and their digest.
+        architecture: open_clip's name of the architecture, or `selfmask`. For a folder whose model
+            has no name in open_clip, that of its image tower.
+        weights: the source of the weights, and their digest.
         device: `cpu`, `cuda` or `cuda:N`. Not part of any key.
         precision: `float32` or `bfloat16` (autocast). Part of the key: it changes numbers.
     """
@@ -49,12 +49,12 @@ class ModelConfig:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What of this decides the network's numbers, besides the weights' digest."""
+        """The part that, with the weights' digest, determines the network's outputs."""
         return {"architecture": self.architecture, "precision": self.precision}
 
 
 def resolve_clip(spec: str, *, device: str = "cpu", precision: str = "float32") -> ModelConfig:
-    """The model that a user's text names, if it is here; see `storage.weights.registry.parse_clip`.
+    """The model of a user's spec, if it is here; see `storage.weights.registry.parse_clip`.
 
     Raises:
         WeightsError: there is no such model, or its weights are missing or damaged.
@@ -70,14 +70,14 @@ def resolve_clip(spec: str, *, device: str = "cpu", precision: str = "float32") 
 
 
 def require_patch_tokens(config: ModelConfig, purpose: str) -> None:
-    """Refuse a CLIP for what needs patches that can be compared with texts, before it is loaded.
+    """Refuse a CLIP without patch tokens in the joint embedding, before it is loaded.
 
     Args:
         config: of a CLIP.
-        purpose: what it is asked for, such as `training`.
+        purpose: what needs the patch tokens, such as `training`.
 
     Raises:
-        WeightsError: its image tower has none, as SigLIP's.
+        WeightsError: its image tower has no such tokens, as SigLIP's.
     """
     folder = config.weights.folder
     towers = read_config(folder) if folder else architecture_config(config.architecture)
@@ -85,7 +85,7 @@ def require_patch_tokens(config: ModelConfig, purpose: str) -> None:
         tower = towers["vision_cfg"].get("timm_model_name") or "with attentional pooling"
         raise WeightsError(
             f"{config.weights.label} can't be used for {purpose}: its image tower ({tower}) has no"
-            " patch tokens that could be compared with texts; it can index and search, and for"
+            " patch tokens that could be compared with texts; it can index and search, but for"
             f" {purpose} give one of CLIP's ViTs or ResNets, such as ViT-B-16-quickgelu:openai."
         )
 
@@ -94,14 +94,15 @@ def require_trainable(config: ModelConfig) -> None:
     """Refuse a CLIP that ZUTIS can't be trained from, before it is loaded.
 
     Raises:
-        WeightsError: it has no patch tokens, or open_clip no name to make its network again by.
+        WeightsError: it has no patch tokens, or no name in open_clip by which its network could be
+            created again.
     """
     require_patch_tokens(config, "training")
     if config.weights.folder is not None and config.architecture not in clip_architectures():
         raise WeightsError(
-            f"{config.weights.label} can't be trained: open_clip has no architecture with its"
-            " configuration, by whose name a checkpoint could be read again; give"
-            " ARCHITECTURE:WEIGHTS, such as ViT-B-16-quickgelu:openai."
+            f"{config.weights.label} can't be trained: its architecture has no name in open_clip,"
+            " without which a checkpoint could not be loaded again; give ARCHITECTURE:WEIGHTS,"
+            " such as ViT-B-16-quickgelu:openai."
         )
 
 
@@ -112,23 +113,23 @@ def load_clip_model(config: ModelConfig) -> Clip:
 
 
 def load_selfmask_model(config: ModelConfig) -> SelfMask:
-    """The SelfMask network of a configuration; loaded once and shared likewise."""
+    """The SelfMask network of a configuration; loaded once and shared in the same way."""
     with _loading:
         return _load_selfmask(config)
 
 
 def clip_dimension(config: ModelConfig) -> int | None:
-    """d of a CLIP's embeddings, by its architecture; None where only loading it would tell."""
+    """d of a CLIP's embeddings, by its architecture; None if unknown before loading."""
     from zutis_model.clip.architectures import embedding_dim
 
     return embedding_dim(config.architecture)
 
 
 def check_selfmask_weights(config: ModelConfig) -> None:
-    """Whether the weights are SelfMask's, on the CPU; nothing of it is kept.
+    """Check by loading, on the CPU, that the weights are SelfMask's; the network is discarded.
 
     Raises:
-        WeightsError: they are of another network, or lack something.
+        WeightsError: they are of another network, or incomplete.
     """
     from zutis_model.saliency.selfmask import load_selfmask
 

@@ -1,8 +1,7 @@
-"""Whether this process was told to stop, for work that a signal can't reach.
+"""Cancellation of work in threads, which signals do not reach.
 
-Python gives signals to the main thread. What works in another one asks here, once an image or so,
-and gives up; nothing is lost by it that a kill would not lose. Whoever is about to keep something
-says so, and is waited for.
+Python delivers signals to the main thread. Work in other threads checks here, about once per image,
+and ends; it loses no more than with a kill. Blocks that save something are waited for.
 """
 
 from __future__ import annotations
@@ -16,23 +15,24 @@ _finishing: list[object] = []
 
 
 class Stopped(BaseException):
-    """Work was given up because the process is to stop; no failure, and nothing of an image's."""
+    """Work was cancelled because the process stops; not an error, and not due to an image."""
 
 
 def stop() -> None:
-    """Tell all work of this process to give up."""
+    """Request cancellation of all work of this process."""
     _stop_requested.set()
 
 
 def is_stopping() -> bool:
+    """Whether cancellation was requested."""
     return _stop_requested.is_set()
 
 
 def check() -> None:
-    """Give up here, if this process is to stop and nothing has to be finished first.
+    """Cancel here, if that was requested and no `finishing` block runs.
 
     Raises:
-        Stopped: it is.
+        Stopped: the work is cancelled.
     """
     if _stop_requested.is_set() and not is_finishing():
         raise Stopped
@@ -40,7 +40,7 @@ def check() -> None:
 
 @contextmanager
 def finishing() -> Iterator[None]:
-    """The block notices by itself that it is to stop, and keeps what it has: wait for its end."""
+    """A block that notices the request by itself and saves its work; its end is waited for."""
     block = object()
     _finishing.append(block)
     try:
@@ -50,5 +50,5 @@ def finishing() -> Iterator[None]:
 
 
 def is_finishing() -> bool:
-    """Whether somebody is in a block of `finishing`."""
+    """Whether a `finishing` block runs."""
     return bool(_finishing)

@@ -1,5 +1,4 @@
-"""What `zutis weights check` finds out about a file or a model's folder: which model it is, whether
-it loads, and what it does."""
+"""The check of a weights file or a model folder: its model, strict loading, and a prediction."""
 
 from __future__ import annotations
 
@@ -18,18 +17,18 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-# Of the picture's shorter side: enough to see that a model works, and quick on any machine.
+# Shorter side of the input: enough to see that a model works, and fast on any machine.
 _IMAGE_SIZE = 224
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsDescription:
-    """A file of weights, or a folder, that holds a whole model.
+    """The result of a check of a weights file or a model folder.
 
     Attributes:
-        model: which, for people.
-        num_tensors: in the file.
-        prediction: what it made of the picture, one line; None without a picture.
+        model: its description, for people.
+        num_tensors: number of tensors in the file.
+        prediction: its prediction for the image, in one line; None without an image.
     """
 
     model: str
@@ -37,42 +36,42 @@ class WeightsDescription:
     prediction: str | None
 
 
-def describe_weights(path: Path, picture: Path | None = None) -> WeightsDescription:
-    """Find out which model a file or a folder holds, load it strictly, and try it on a picture.
+def describe_weights(path: Path, image: Path | None = None) -> WeightsDescription:
+    """Identify the model in a file or a folder, load it strictly, and run it on an image.
 
     Args:
         path: of a file, see `load_state_dict`; of a folder, see `open_model_folder`.
-        picture: any image file that can be decoded.
+        image: any image file that can be decoded.
 
     Raises:
         WeightsError: the file can't be read, is of no known model, or doesn't load strictly; the
             text names the keys.
-        CorpusError: the picture can't be read or decoded.
+        CorpusError: the image can't be read or decoded.
     """
     from zutis_model.checkpoints import identify_checkpoint, load_checkpoint
 
-    image = None if picture is None else _read(picture)
+    pixels = None if image is None else _read(image)
     if path.is_dir():
-        return _describe_folder(path, image)
+        return _describe_folder(path, pixels)
     state_dict = load_state_dict(path)
     try:
         checkpoint = identify_checkpoint(state_dict)
     except ValueError as error:
-        raise WeightsError(f"{path} is of no model that is known here: {error}.") from error
+        raise WeightsError(f"{path} is of no known model: {error}.") from error
     try:
         model = load_checkpoint(state_dict, checkpoint)
     except ValueError as error:
         raise WeightsError(
-            f"{path} looks like {checkpoint.description} but doesn't load: {error}."
+            f"{path} seems to be {checkpoint.description} but doesn't load: {error}."
         ) from error
     return WeightsDescription(
         model=checkpoint.description,
         num_tensors=len(state_dict),
-        prediction=None if image is None else _try(model, image),
+        prediction=None if pixels is None else _try(model, pixels),
     )
 
 
-def _describe_folder(folder: Path, image: Image.Image | None) -> WeightsDescription:
+def _describe_folder(folder: Path, pixels: Image.Image | None) -> WeightsDescription:
     config = resolve_clip(f"{LOCAL_DIR}:{folder}")
     clip = load_clip_model(config)
     kind = "CLIP" if clip.logit_bias is None else "SigLIP"
@@ -81,25 +80,25 @@ def _describe_folder(folder: Path, image: Image.Image | None) -> WeightsDescript
         model=f"{kind} ({config.architecture}, {height} x {width} pixels,"
         f" {clip.model.context_length} tokens)",
         num_tensors=len(clip.model.state_dict()),
-        prediction=None if image is None else _try(clip, image),
+        prediction=None if pixels is None else _try(clip, pixels),
     )
 
 
-def _read(picture: Path) -> Image.Image:
+def _read(path: Path) -> Image.Image:
     try:
-        return decode(read_path(picture, IMAGE)).image
+        return decode(read_path(path, IMAGE)).image
     except OSError as error:
         raise CorpusError(
-            f"The picture {picture} can't be read ({error.strerror}); check the path."
+            f"The image {path} can't be read ({error.strerror}); check the path."
         ) from error
     except ImageRejected as error:
         raise CorpusError(
-            f"The picture {picture} can't be used ({error.reason}); choose another."
+            f"The image {path} can't be used ({error.reason}); choose another."
         ) from error
 
 
 def _try(model: Any, image: Image.Image) -> str:
-    """Run a model on an RGB image, and say what came out."""
+    """Run a model on an RGB image and describe the output."""
     import torch
 
     from zutis_model.clip.towers import Clip
@@ -122,7 +121,7 @@ def _try(model: Any, image: Image.Image) -> str:
 
 
 def _as_input(image: Image.Image) -> torch.Tensor:
-    """float32 [1, 3, h, w], normalised; the shorter side brought to `_IMAGE_SIZE`."""
+    """float32 [1, 3, h, w], normalised; the shorter side resized to `_IMAGE_SIZE`."""
     from torchvision.transforms.functional import pil_to_tensor, resize
 
     from zutis_model.layers.normalisation import normalise

@@ -1,4 +1,4 @@
-"""Training ZUTIS on shards: the stage `train`, samples, batches, steps, the loop and its state.
+"""Training of ZUTIS on shards: the stage `train`, samples, batches, steps, loop, checkpoints.
 
 May import `prediction` (overlays), `categories`, `workers`, `stage`. Front door: `train`.
 """

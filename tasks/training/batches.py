@@ -1,7 +1,7 @@
 """Batches of training samples, made ahead by worker processes.
 
-Which samples a batch has follows from its iteration alone, and what a sample is from its number
-alone. The number of workers changes nothing.
+A batch's samples depend only on its iteration, and a sample only on its number. The number of
+workers changes nothing.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def batches_from(
 ) -> Generator[Any]:
     """This process's part of the batches of iterations `first_iteration` to `iterations` - 1.
 
-    Close it, whatever happens: the workers end then. Those of an iterator that is only left alone
-    are still there when Python exits, which would wait for them for ever.
+    Always close the generator, which ends the workers. Otherwise Python waits for them for ever
+    at its exit.
 
     Args:
         samples: numbers 0 to `iterations` · `batch_size` - 1; picklable.
@@ -46,12 +46,12 @@ def batches_from(
         iterations: of the whole run.
         batch_size: of all processes together: iteration s has the samples from s · `batch_size`.
         processes: this one takes its share of each batch.
-        workers: processes that make batches ahead; 0: they are made when they are asked for.
-        pin_memory: have them in memory that a GPU can copy from by itself.
+        workers: processes that make batches ahead; 0: batches are made on demand.
+        pin_memory: use page-locked memory, from which a GPU copies asynchronously.
 
     Yields:
-        What `collate` returns, or, in its place, the ZutisError that a sample met: raised in a
-        worker it would come as a text with traces.
+        What `collate` returns, or the ZutisError that a sample raised: raised in a worker, it would
+        arrive as a text with tracebacks.
     """
     import torch
     from torch.utils.data import DataLoader
@@ -84,8 +84,8 @@ def batches_from(
 
 
 def _worker_context() -> multiprocessing.context.BaseContext:
-    """Workers are copies of a small server, not of this process, whose threads (Prefect's, the
-    terminal's, OpenMP's) and their locks a copy would inherit in whatever state they are."""
+    """Workers are forked from a small server and not from this process, because a fork inherits
+    the locks of its threads (Prefect's, the terminal's, OpenMP's) in any state."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "tasks.training.sample_rendering"])
     return context

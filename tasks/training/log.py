@@ -1,7 +1,7 @@
-"""What a training run tells of itself: a table of scalars, lines in the log, TensorBoard.
+"""The log of a training run: a table of scalars, lines in the program's log, TensorBoard.
 
-The table belongs to the artifact, and to the checkpoints, so that a resumed run has all of it. It
-holds nothing that depends on the clock: times go to the log and to TensorBoard only.
+The table is part of the artifact and of the checkpoints, so that a resumed run has all of it. It
+contains nothing that depends on the clock: times go only to the log and to TensorBoard.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLUMNS = (
     "pixel_accuracy",
 )
 _CROPS = 4
-# How much of what was counted before counts again beside the newest crops.
+# Decay, per row, of the confusion matrix of earlier crops.
 _MEMORY = 0.9
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """The first training crops of the newest row, on the CPU.
+    """The first training crops of the latest row, on the CPU.
 
     Attributes:
         images: float32 [n, 3, h, w], normalised.
@@ -57,18 +57,19 @@ class Preview:
 
 
 class TrainingLog:
-    """Collects the results of steps, and writes a row every so many of them.
+    """Collects the results of steps, and writes a row every `every` steps.
 
-    Losses and gradient norm of a row are means since the row before. `mean_iou` and
-    `pixel_accuracy` (0 to 1) compare predictions and pseudo-labels on the row's own training crops
-    and, each time a tenth less, on those of the rows before.
+    Losses and gradient norm of a row are means since the previous row. `mean_iou` and
+    `pixel_accuracy` (0 to 1) compare predictions with pseudo-labels on the row's own training crops
+    and, with a weight that decays by a tenth per row, on those of earlier rows.
 
     Args:
         text_embeddings: float32 [k, d] on the network's device, row 0 the background.
-        ignore_index: label of pixels that don't count.
+        ignore_index: label of ignored pixels.
         iterations: of the whole run.
-        every: iterations from row to row.
-        tensorboard: local folder for TensorBoard's events; None, or the package missing: none.
+        every: iterations between rows.
+        tensorboard: local folder for TensorBoard's events; None for no events, as without the
+            package.
         silent: write no lines to the log; for all but the first of several processes.
     """
 
@@ -87,7 +88,7 @@ class TrainingLog:
         self.rows: list[list[float]] = []
         self.preview: Preview | None = None
         self.remark = ""
-        """The newest row in words."""
+        """The latest row in words."""
         self._texts = text_embeddings
         self._confusion = ConfusionMatrix(len(text_embeddings), ignore_index)
         self._iterations = iterations
@@ -99,13 +100,13 @@ class TrainingLog:
         self._tensorboard = _tensorboard_writer(tensorboard)
 
     def add(self, step: int, result: StepResult, batch: TrainingBatch, waited: float) -> None:
-        """Take in one step.
+        """Add one step.
 
         Args:
-            step: how many are done, this one included.
-            result: of it.
-            batch: that it learned from.
-            waited: seconds until the batch was there.
+            step: number of finished steps, this one included.
+            result: of the step.
+            batch: of the step.
+            waited: seconds until the batch was available.
         """
         values = (result.loss, result.ce_loss, result.mask_loss, result.gradient_norm)
         self._sums = [total + value for total, value in zip(self._sums, values, strict=True)]
@@ -124,19 +125,20 @@ class TrainingLog:
         return text.getvalue().encode()
 
     def last_row(self) -> dict[str, float]:
-        """The newest row by column, without what is undefined."""
+        """The latest row by column, without undefined values."""
         row = dict(zip(COLUMNS, self.rows[-1], strict=True))
         return {name: value for name, value in row.items() if math.isfinite(value)}
 
     @property
     def speed(self) -> dict[str, float]:
-        """Of this process's steps: `samples_per_second`, and `waiting`, the share of the time
-        that was spent waiting for samples."""
+        """Of this process's steps: `samples_per_second`, and `waiting`, the share of the time spent
+        waiting for samples."""
         return self._speed.facts()
 
     def state_dict(self) -> dict[str, Any]:
         import torch
 
+        # `pictures` is the preview, under the key of earlier checkpoints.
         return {
             "rows": self.rows,
             "sums": self._sums,
@@ -205,7 +207,7 @@ class TrainingLog:
 
 
 class _Speed:
-    """Samples a second and waiting times; the first step, which starts workers and compiles, is
+    """Samples per second and waiting times; the first step, which starts workers and compiles, is
     left out as soon as there is another."""
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""The loop of training: batch after batch, from the latest checkpoint to the last iteration.
+"""The training loop, from the latest checkpoint to the last iteration.
 
-The batch of iteration s has the samples s·B to s·B + B - 1, whatever process or worker makes them,
-so that the number of steps done says where the loader stands, too.
+The batch of iteration s has the samples s·B to s·B + B - 1, whichever process or worker makes them,
+so that the number of finished steps also determines the loader's position.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from tasks.training.step import StepResult, Trainer, TrainingBatch
 
 log = logging.getLogger(__name__)
 
-# The batches from an iteration on, of this process's part; an error that a sample met is yielded
-# in its batch's place.
+# This process's part of the batches from an iteration on; an error of a sample is yielded instead
+# of its batch.
 MakeBatches = Callable[[int], Generator[TrainingBatch | ZutisError]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """How a run keeps itself safe. None of it decides the weights.
+    """Settings of the loop, which don't affect the weights.
 
     Attributes:
-        iterations: where it ends.
-        checkpoint_every: iterations from checkpoint to checkpoint.
+        iterations: of the whole run.
+        checkpoint_every: iterations between checkpoints.
     """
 
     iterations: int
@@ -58,14 +58,14 @@ def run_training(
 ) -> None:
     """Train to the end, from the latest checkpoint if there is one.
 
-    Killed at any moment and run again, it ends on a CPU with the very bits of a run that nobody
-    disturbed. On SIGTERM, SIGINT and SIGHUP it ends the iteration, keeps a checkpoint and stops.
-    (Where it does not run in the main thread, Python gives it no signals, and the last regular
-    checkpoint has to do.)
+    On a CPU, a run that was killed at any moment and resumed ends with the same bits as one without
+    interruption. On SIGTERM, SIGINT and SIGHUP the loop finishes the iteration, saves a checkpoint
+    and stops. (Outside the main thread Python delivers no signals, and the last regular checkpoint
+    is used.)
 
     Raises:
         ZutisError: a loss or gradient is not finite, a sample can't be read, a worker process was
-            killed, the GPU is too small, or a signal came. The latest checkpoint is kept.
+            killed, the GPU's memory is too small, or a signal came. The latest checkpoint is kept.
     """
     _Loop(trainer, states, training_log, settings, progress).run(make_batches)
 
@@ -91,20 +91,20 @@ class _Loop:
         if self._done:
             return
         with (
-            _noticing_signals(self._trainer.processes) as told_to_stop,
+            _noticing_signals(self._trainer.processes) as stop_requested,
             _naming_killed_workers(self._kept),
             closing(make_batches(self._trainer.steps_done)) as batches,
         ):
-            self._learn(batches, told_to_stop)
+            self._learn(batches, stop_requested)
 
     def _learn(
-        self, batches: Iterator[TrainingBatch | ZutisError], told_to_stop: Callable[[], bool]
+        self, batches: Iterator[TrainingBatch | ZutisError], stop_requested: Callable[[], bool]
     ) -> None:
         while not self._done:
             self._learn_next(batches)
-            if _any_process(self._trainer, told_to_stop()):
+            if _any_process(self._trainer, stop_requested()):
                 self._save()
-                raise self._told_to_stop()
+                raise self._stopped_error()
             if self._trainer.steps_done % self._settings.checkpoint_every == 0:
                 self._save()
 
@@ -133,8 +133,8 @@ class _Loop:
         result = self._trainer.step(batch)
         if self._trainer.micro_batch < at_once:
             self._progress.warn(
-                f"The GPU's memory is full: {self._trainer.micro_batch} images of a batch are "
-                "learned at once from here on, and their gradients added up."
+                f"The GPU's memory is full: from now on the micro-batch has "
+                f"{self._trainer.micro_batch} images, and gradients are accumulated."
             )
         if not result.is_finite:
             raise self._diverged(result)
@@ -143,41 +143,43 @@ class _Loop:
         self._progress.tell(self._log.remark)
 
     def _save(self) -> None:
-        """Keep a checkpoint, unless the latest is of this very iteration."""
+        """Save a checkpoint, unless there is one of this iteration."""
         if self._trainer.processes.rank != 0 or self._trainer.steps_done <= self._saved:
             return
         content = {"trainer": self._trainer.state_dict(), "log": self._log.state_dict()}
         self._states.save(self._trainer.steps_done, content)
         self._saved = self._trainer.steps_done
 
-    def _told_to_stop(self) -> ZutisError:
+    def _stopped_error(self) -> ZutisError:
         return ZutisError(
-            f"Training was told to stop after iteration {self._trainer.steps_done} of "
+            f"Training was stopped after iteration {self._trainer.steps_done} of "
             f"{self._settings.iterations}; the same command goes on from there."
         )
 
     def _kept(self) -> str:
         if not self._saved:
-            return "no checkpoint was kept yet"
+            return "there is no checkpoint yet"
         return f"the same command goes on from the checkpoint after iteration {self._saved}"
 
     def _diverged(self, result: StepResult) -> ZutisError:
-        kept = f"the checkpoint after iteration {self._saved} is" if self._saved else "none is yet"
+        kept = "there is no checkpoint yet"
+        if self._saved:
+            kept = f"the checkpoint after iteration {self._saved} is kept in {self._states.folder}"
         return ZutisError(
-            f"Training stopped at iteration {self._trainer.steps_done + 1}: the loss is "
+            f"Training diverged at iteration {self._trainer.steps_done + 1}: the loss is "
             f"{result.loss:g} (semantic {result.ce_loss:g}, masks {result.mask_loss:g}) and its "
-            f"gradient's norm {result.gradient_norm:g}; {kept} kept in {self._states.folder}; "
-            "lower the learning rate, or limit the gradient's norm."
+            f"gradient's norm {result.gradient_norm:g}; {kept}; lower the learning rate, or set a "
+            "maximal gradient norm."
         )
 
 
 def _any_process(trainer: Trainer, condition: bool) -> bool:
-    """Whether the condition holds in any process: they have to stop after the same iteration."""
+    """Whether the condition holds in any process; all have to stop after the same iteration."""
     return _summed(trainer.processes, trainer, float(condition)) > 0
 
 
 def _check_agreement(trainer: Trainer) -> None:
-    """All processes must have found the same checkpoint."""
+    """Check that all processes have loaded the same checkpoint."""
     total = _summed(trainer.processes, trainer, float(trainer.steps_done))
     if total != trainer.steps_done * trainer.processes.size:
         raise ZutisError(
@@ -196,9 +198,9 @@ def _summed(processes: Processes, trainer: Trainer, value: float) -> float:
 
 @contextmanager
 def _noticing_signals(processes: Processes) -> Iterator[Callable[[], bool]]:
-    """Inside, a first SIGTERM, SIGINT or SIGHUP ends nothing; the function that is yielded tells
-    whether one came. Further ones do what they did before, unless torchrun sends them: it passes
-    on to its processes what they got themselves."""
+    """Inside the block, a first SIGTERM, SIGINT or SIGHUP is only recorded; the yielded function
+    returns whether one came. Further ones have their former effect, except under torchrun, which
+    repeats to its processes the signals that they received themselves."""
     came = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield came.is_set
@@ -224,13 +226,13 @@ def _noticing_signals(processes: Processes) -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _naming_killed_workers(kept: Callable[[], str]) -> Iterator[None]:
-    """torch reports the death of a process that makes samples from wherever the main one is."""
+    """Turn torch's error about a killed worker, raised anywhere in the block, into a ZutisError."""
     try:
         yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise ZutisError(
-            "A process that makes training samples has died, most likely because memory, or a "
+            "A worker process that makes training samples has died, probably because memory, or a "
             f"container's shared memory, ran out: use fewer workers, or --set workers=0; {kept()}."
         ) from error

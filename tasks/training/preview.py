@@ -1,4 +1,4 @@
-"""A sheet of training crops for people to look at: picture, pseudo-labels, prediction."""
+"""The preview of a training: a sheet of crops with pseudo-labels and predictions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _GAP = 4
 
 
 def draw_preview(preview: Preview, names: Sequence[str]) -> bytes:
-    """A PNG with a row for each crop: the picture, its pseudo-labels, what the network predicts.
+    """A PNG with a row for each crop: the image, its pseudo-labels, the network's prediction.
 
     Args:
-        preview: see there. Pixels to ignore look like the background.
+        preview: the crops. Ignored pixels look like the background.
         names: of categories 1 to k.
     """
     rows = [
@@ -47,7 +47,7 @@ def draw_preview(preview: Preview, names: Sequence[str]) -> bytes:
 
 
 def _pixels(preview: Preview) -> np.ndarray:
-    """The crops as they were before they were normalised: uint8 [n, h, w, 3]."""
+    """The crops before normalisation: uint8 [n, h, w, 3]."""
     from zutis_model.layers.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
     channels_last = preview.images.permute(0, 2, 3, 1).numpy()

@@ -1,8 +1,8 @@
-"""The processes that train together: one, or those that `torchrun` has started.
+"""The processes of a distributed training: one, or those that `torchrun` has started.
 
-Every process has a part of each batch. What depends on the whole batch (how many images and
-pixels count, losses, gradients) is summed over the processes, so that their number changes
-nothing but the order in which floating-point numbers are added.
+Every process has a part of each batch. Quantities of the whole batch (numbers of images and counted
+pixels, losses, gradients) are summed over the processes, so that their number only changes the
+order of floating-point additions.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from storage.errors.exceptions import ConfigError
 if TYPE_CHECKING:
     import torch
 
-# Elements of gradients that are sent together, 64 MiB: enough for the network to be busy.
+# Elements of gradients that are sent together, 64 MiB: enough to use the network's bandwidth.
 _BUCKET_ELEMENTS = 2**24
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together.
+    """This process of a distributed training.
 
     Attributes:
-        rank: of this process, from 0; 0 alone writes.
-        size: how many there are.
+        rank: of this process, from 0; only 0 writes.
+        size: number of processes.
     """
 
     rank: int = 0
     size: int = 1
 
     def share(self, batch_size: int) -> range:
-        """The places in each batch that are this process's: consecutive, as equal as can be."""
+        """This process's indices in each batch: consecutive, and as many as for the others."""
         bounds = [batch_size * rank // self.size for rank in (self.rank, self.rank + 1)]
         return range(*bounds)
 
@@ -48,7 +48,7 @@ class Processes:
         return values
 
     def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        """Sum the gradients over the processes, in place; one that is missing counts as 0."""
+        """Sum the gradients over the processes, in place; missing ones count as 0."""
         if self.size == 1:
             return
         import torch
@@ -63,7 +63,7 @@ class Processes:
                 gradient.copy_(part.view_as(gradient))
 
     def wait(self) -> None:
-        """Return when all processes have come here."""
+        """Wait until all processes call this."""
         if self.size > 1:
             import torch.distributed
 
@@ -72,7 +72,7 @@ class Processes:
 
 @contextmanager
 def joined_processes(device: str, batch_size: int) -> Iterator[tuple[Processes, str]]:
-    """Join the processes that `torchrun` announces by `WORLD_SIZE`, and leave them at the end.
+    """Join the process group of `torchrun`, given by `WORLD_SIZE`, and leave it at the end.
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`.
@@ -90,7 +90,7 @@ def joined_processes(device: str, batch_size: int) -> Iterator[tuple[Processes, 
         return
     if size > batch_size:
         raise ConfigError(
-            f"batch_size is {batch_size}, too few samples for {size} processes: start fewer."
+            f"batch_size is {batch_size}, too small for {size} processes: start fewer."
         )
     import torch
 

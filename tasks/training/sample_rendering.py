@@ -1,9 +1,9 @@
-"""From draws to a training sample's arrays: read, decode, augment and paste, no more than is seen.
+"""Rendering of training samples: read, decode, augment and paste only what is visible.
 
 Follows the ZUTIS reference (`datasets/index_dataset.py`, `base_dataset.py`), which scales, crops,
-flips and augments each picture as a whole before it cuts the object out. The same comes out when
-only the object's box is scaled and augmented, with a margin as wide as the blur reads, as long as
-contrast knows the mean of the whole crop: a picture of a few hundred pixels tells it that.
+flips and augments each image as a whole before it cuts the object out. The result is the same if
+only the object's box is scaled and augmented, with a margin of the blur's radius, provided that the
+contrast uses the mean of the whole crop, which is computed from a reduced image.
 
 Dimensions:
     s     rows and columns of the crop
@@ -31,27 +31,26 @@ from zutis_model.training.photometric import (
     make_grey,
 )
 
-# Rows and columns, at least, of the small picture that a picture's mean colours are taken from.
+# Smallest side of the reduced image from which mean colours are computed.
 _CONTEXT_SIDE = 16
 _LARGEST_8_BIT = 255
-# Rows and columns that become one, from which on every fourth of them will do.
+# Reduction factor from which on only every fourth row and column is averaged.
 _MANY_TO_ONE = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectDraw:
-    """All that chance decides about one object.
+    """The random choices for one object.
 
     Attributes:
         index: of its sample in the data set; label: that sample's category_id.
-        scale: of its picture.
+        scale: of its image.
         fill_first, offset: see `zutis_model.training.copy_paste.view`.
         flip: whether left and right are exchanged.
-        jitter: of its picture's colours; None for none.
-        greyscale: whether colours are taken away, after the jitter.
+        jitter: colour jitter of its image; None for none.
+        greyscale: whether the image is made grey, after the jitter.
         sigma: of the Gaussian blur, in pixels of the crop; 0 for none.
-        position: see `copy_paste.Canvas.paste`; means nothing for the first object,
-            which stays where it is.
+        position: see `copy_paste.Canvas.paste`; unused for the first object, which is not moved.
     """
 
     index: int
@@ -67,7 +66,7 @@ class ObjectDraw:
 
 
 def render(shards: ShardSamples, draws: Sequence[ObjectDraw], crop: int) -> Canvas:
-    """The canvas with all objects on it; of square size `crop`.
+    """The canvas, a square of side `crop`, with all objects pasted.
 
     Raises:
         ArtifactError: a sample is damaged.
@@ -85,7 +84,7 @@ def render(shards: ShardSamples, draws: Sequence[ObjectDraw], crop: int) -> Canv
 
 
 def _canvas(shards: ShardSamples, draw: ObjectDraw, crop: int) -> Canvas:
-    """The first picture with all that is around its object; to be ignored where it ends."""
+    """The canvas with the first image, its object and its background; ignored outside the image."""
     stored, seen = shards.read(draw.index), _view(shards, draw, crop)
     visible = seen.labels(shards.decode_object(draw.index, stored))
     dtype = np.uint8 if shards.ignore_label <= _LARGEST_8_BIT else np.uint16
@@ -101,7 +100,7 @@ def _canvas(shards: ShardSamples, draw: ObjectDraw, crop: int) -> Canvas:
 def _object(
     shards: ShardSamples, draw: ObjectDraw, crop: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]] | None:
-    """Pixels [3, h, w] and mask [h, w] of the object's box, None if the crop shows none of it."""
+    """Pixels [3, h, w] and mask [h, w] of the object's box; None if the crop misses the object."""
     stored, seen = shards.read(draw.index), _view(shards, draw, crop)
     mask = seen.labels(shards.decode_object(draw.index, stored))
     box = bounding_box(mask)
@@ -131,12 +130,12 @@ def _decoded(shards: ShardSamples, draw: ObjectDraw, jpeg: bytes, seen: View) ->
 
 
 def _augmented(
-    picture: Image.Image, seen: View, window: Box, draw: ObjectDraw
+    image: Image.Image, seen: View, window: Box, draw: ObjectDraw
 ) -> npt.NDArray[np.uint8]:
-    """The window of the picture's crop, uint8 [3, h, w], after all that changes its colours."""
-    pixels, visible = _window(picture, seen, window)
+    """The window of the image's crop, uint8 [3, h, w], after all colour augmentation and blur."""
+    pixels, visible = _window(image, seen, window)
     if draw.jitter is not None or visible != window:
-        context, fill = _colours(picture, seen)
+        context, fill = _colours(image, seen)
         _fill_around(pixels, visible.moved(-window.top, -window.left), fill)
         if draw.jitter is not None:
             jitter_colours(pixels, draw.jitter, context)
@@ -147,14 +146,14 @@ def _augmented(
     return pixels
 
 
-def _window(picture: Image.Image, seen: View, window: Box) -> tuple[npt.NDArray[np.uint8], Box]:
-    """Scale what the window shows of the picture: uint8 [3, h, w], and where in the crop that is.
+def _window(image: Image.Image, seen: View, window: Box) -> tuple[npt.NDArray[np.uint8], Box]:
+    """The scaled part of the image in the window, uint8 [3, h, w], and the part's box in the crop.
 
-    The rest is left open, which may be nothing.
+    Pixels outside the image, if any, are undefined.
     """
     visible = seen.image.intersection(window)
-    source, down, right = seen.in_scaled_image(visible), *_ratios(picture, seen)
-    part = picture.resize(
+    source, down, right = seen.in_scaled_image(visible), *_ratios(image, seen)
+    part = image.resize(
         (visible.width, visible.height),
         Image.Resampling.BILINEAR,
         box=(source.left * right, source.top * down, source.right * right, source.bottom * down),
@@ -166,18 +165,18 @@ def _window(picture: Image.Image, seen: View, window: Box) -> tuple[npt.NDArray[
 
 
 def _fill_around(pixels: npt.NDArray[np.uint8], box: Box, fill: npt.NDArray[np.uint8]) -> None:
-    """Give everything outside of the box a colour, in place."""
+    """Fill everything outside the box with a colour, in place."""
     colour = fill[:, None, None]
     pixels[:, : box.top], pixels[:, box.bottom :] = colour, colour
     pixels[:, :, : box.left], pixels[:, :, box.right :] = colour, colour
 
 
-def _colours(picture: Image.Image, seen: View) -> tuple[ColourContext, npt.NDArray[np.uint8]]:
-    """Colours that stand for the crop; and the picture's mean colour, uint8 [3], which fills it up.
+def _colours(image: Image.Image, seen: View) -> tuple[ColourContext, npt.NDArray[np.uint8]]:
+    """Colours that represent the crop, and the image's mean colour, uint8 [3], which fills it.
 
-    The mean is cut off, not rounded, as in the reference.
+    The mean is truncated, not rounded, as in the reference.
     """
-    small = np.asarray(_reduced(picture))
+    small = np.asarray(_reduced(image))
     fill = small.mean(axis=(0, 1)).astype(np.uint8)
     shown, (height, width) = seen.in_scaled_image(seen.image), small.shape[:2]
     rows = slice(shown.top * height // seen.height, -(-shown.bottom * height // seen.height))
@@ -189,23 +188,23 @@ def _colours(picture: Image.Image, seen: View) -> tuple[ColourContext, npt.NDArr
     return ColourContext(np.vstack([colours, fill]).T[:, None].copy(), weights), fill
 
 
-def _reduced(picture: Image.Image) -> Image.Image:
-    """A small picture with the mean colours of a large one, from every fourth row and column of
-    it where there are many: that many tell a mean as well."""
-    factor = max(min(picture.size) // _CONTEXT_SIDE, 1)
+def _reduced(image: Image.Image) -> Image.Image:
+    """A reduced image with the mean colours of a large one. If the reduction is large, only every
+    fourth row and column is averaged, which is enough for a mean."""
+    factor = max(min(image.size) // _CONTEXT_SIDE, 1)
     if factor >= _MANY_TO_ONE:
-        size = (picture.width // 4, picture.height // 4)
-        picture, factor = picture.resize(size, Image.Resampling.NEAREST), factor // 4
-    return picture.reduce(factor)
+        size = (image.width // 4, image.height // 4)
+        image, factor = image.resize(size, Image.Resampling.NEAREST), factor // 4
+    return image.reduce(factor)
 
 
-def _ratios(picture: Image.Image, seen: View) -> tuple[float, float]:
-    """Rows and columns of the decoded picture for each of the scaled one."""
-    return picture.height / seen.height, picture.width / seen.width
+def _ratios(image: Image.Image, seen: View) -> tuple[float, float]:
+    """Ratios of the decoded image's sides to those of the scaled one: rows, columns."""
+    return image.height / seen.height, image.width / seen.width
 
 
 def _blur_radius(draw: ObjectDraw, crop: int) -> int:
-    """What the blur reads on either side; the reference's kernel has a tenth of the crop's side."""
+    """Radius of the blur; the reference's kernel has a tenth of the crop's side."""
     return blur_radius(draw.sigma, int(0.1 * crop) // 2)
 
 

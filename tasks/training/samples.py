@@ -1,15 +1,15 @@
-"""Training samples: 1 to 10 objects of the data set pasted together, as the ZUTIS paper does it.
+"""Training samples: 1 to 10 objects of the data set pasted together, as in the ZUTIS paper.
 
-Section 3.3 of the paper; reference: `datasets/index_dataset.py`. What chance decides, in its order:
+Section 3.3 of the paper; reference: `datasets/index_dataset.py`. Random choices, in their order:
 
-1. how many objects; and whether all are of one category (`random_duplicate`), which is then drawn
-   first, all categories alike. Otherwise all samples of the data set are alike. The same sample may
-   be drawn twice.
-2. For each object: its picture's scale, the crop, the flip, colour jitter, greyscale and blur, and
-   (but for the first, whose picture is the canvas) its place.
+1. The number of objects, and whether all are of one category (`random_duplicate`), which is then
+   drawn first, uniformly over categories. Otherwise objects are drawn uniformly over all samples of
+   the data set. The same sample may be drawn twice.
+2. For each object: its image's scale, the crop, the flip, colour jitter, greyscale and blur, and
+   (except for the first, whose image is the canvas) its position.
 
-`sample_rendering` says how that becomes a picture. Sample `i` depends on the data set, the recipe,
-the seed and `i` alone: not on who computes it, nor on what was computed before.
+`sample_rendering` renders the choices. Sample `i` depends only on the data set, the recipe, the
+seed and `i`, and not on the process or on earlier samples.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from storage.errors.numbers import check_numbers
 from storage.shards.samples import ShardSamples
 from zutis_model.training.copy_paste import uniform_index
 
-# Torch takes seconds to import and Numba half a one, which a recipe alone should not cost.
+# Importing torch takes seconds and Numba half a second, which a recipe alone should not cost.
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.data import Dataset
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     _Dataset = Dataset["TrainingSample"]
 else:
-    _Dataset = object  # DataLoader asks for no more
+    _Dataset = object  # DataLoader needs no more
 
 
 _OPERATIONS: tuple[Operation, ...] = ("brightness", "contrast", "saturation", "hue")
@@ -46,18 +46,18 @@ _SMALLEST_CROP = 16
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRecipe:
-    """What training samples are made like; the defaults are those of the published models.
+    """Distribution of the training samples; the defaults are those of the published models.
 
     Attributes:
         crop: rows and columns of a sample.
-        min_objects, max_objects: all numbers from one to the other are equally likely.
+        min_objects, max_objects: limits of the number of objects; uniform.
         same_category_probability: that all objects of a sample are of one category.
-        min_scale, max_scale: of a picture; uniform.
+        min_scale, max_scale: of an image; uniform.
         flip: probability of exchanging left and right.
-        jitter: brightness, contrast, saturation, hue as torchvision's `ColorJitter` takes them: a
-            factor within 1 - x..1 + x, not below 0; hue within -x..x of a full turn.
-        jitter_probability: of any jitter at all.
-        greyscale: probability of taking colours away.
+        jitter: brightness, contrast, saturation, hue as in torchvision's `ColorJitter`: a factor
+            within 1 - x..1 + x, not below 0; hue within -x..x of a full turn.
+        jitter_probability: of colour jitter.
+        greyscale: probability of making the image grey.
         blur: probability of a Gaussian blur.
         min_sigma, max_sigma: of the blur, in pixels; uniform.
     """
@@ -104,15 +104,15 @@ class SampleRecipe:
 
 @dataclass(frozen=True, eq=False)
 class TrainingSample:
-    """One picture with its labels.
+    """One image with its labels.
 
     Attributes:
         image: float32 [3, s, s], normalised with ImageNet's statistics.
         semantic: uint8, or int32 with 16-bit label maps, [s, s]: 0 background, category_id, or
-            `ignore_index` where the first picture has ended.
-        instances: bool [n, s, s], what is visible of each object; none shares a pixel. An object
-            that is fully hidden, or of which its picture's crop showed nothing, is empty, and stays
-            in the list as it does in the reference.
+            `ignore_index` outside the first image.
+        instances: bool [n, s, s], the visible part of each object, without overlaps. An object that
+            is fully hidden or outside its image's crop is empty, and stays in the list as in the
+            reference.
         category_ids: int64 [n].
         ignore_index: 255, or 65,535 with 16-bit label maps.
     """
@@ -126,13 +126,13 @@ class TrainingSample:
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """Samples together, as the criterion takes them.
+    """A batch of samples, for the criterion.
 
     Attributes:
         images: float32 [b, 3, s, s].
         semantic_masks: int64 [b, s, s].
         instance_masks, category_ids: of each image, as in `TrainingSample`.
-        ignore_index: likewise.
+        ignore_index: as in `TrainingSample`.
     """
 
     images: Tensor
@@ -142,7 +142,7 @@ class TrainingBatch:
     ignore_index: int
 
     def pin_memory(self) -> TrainingBatch:
-        """The same in page-locked memory; DataLoader calls it where it is told to pin."""
+        """The batch in page-locked memory; called by DataLoader with `pin_memory`."""
         return TrainingBatch(
             self.images.pin_memory(),
             self.semantic_masks.pin_memory(),
@@ -153,13 +153,13 @@ class TrainingBatch:
 
 
 class TrainingSamples(_Dataset):
-    """Samples by number, for PyTorch's DataLoader; takes any part of them in any order.
+    """Samples by number, for PyTorch's DataLoader, in any order.
 
     Args:
         shards: the data set.
-        recipe: how samples are made.
-        seed: at least 0; another seed, other samples.
-        length: how many samples there are; a longer one begins with the same.
+        recipe: distribution of the samples.
+        seed: of the samples, at least 0.
+        length: number of samples; a larger one begins with the same samples.
     """
 
     def __init__(self, shards: ShardSamples, recipe: SampleRecipe, seed: int, length: int) -> None:
@@ -189,7 +189,7 @@ class TrainingSamples(_Dataset):
         canvas = render(self.shards, draws, self.recipe.crop)
         labels = canvas.labels
         if labels.dtype != np.uint8:
-            labels = labels.astype(np.int32)  # torch does little with 16 bits
+            labels = labels.astype(np.int32)  # torch has few operations for uint16
         return TrainingSample(
             normalise(torch.from_numpy(canvas.pixels)),
             torch.from_numpy(labels),
@@ -199,7 +199,7 @@ class TrainingSamples(_Dataset):
         )
 
     def draws(self, i: int) -> list[ObjectDraw]:
-        """What sample `i` is made of, without making it.
+        """The random choices of sample `i`, without rendering it.
 
         Raises:
             IndexError: there is no such sample.
@@ -221,7 +221,7 @@ class TrainingSamples(_Dataset):
 
 
 def collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
-    """Put samples of one data set and one size together."""
+    """Batch samples of one data set and one size."""
     import torch
 
     return TrainingBatch(
@@ -234,16 +234,17 @@ def collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
 
 
 def _uniform_numbers(seed: int, i: int) -> Iterator[float]:
-    """Numbers in [0, 1), without end: all that chance gives to sample `i`."""
+    """Endless uniform numbers in [0, 1), the only source of randomness of sample `i`."""
     rng = np.random.default_rng([seed, i])
     while True:
-        yield rng.random()  # and nothing else: NumPy may change how it draws from distributions
+        yield rng.random()  # only these are stable: NumPy may change other distributions
 
 
 def _draw_object(
     recipe: SampleRecipe, index: int, label: int, uniform: Iterator[float]
 ) -> ObjectDraw:
-    """Takes as many numbers whatever the recipe: a change of one thing leaves all others alone."""
+    """Draw one object. It uses the same number of random numbers for any recipe, so that a change
+    of one setting leaves the other choices unchanged."""
     from tasks.training.sample_rendering import ObjectDraw
 
     scale = _between(recipe.min_scale, recipe.max_scale, next(uniform))
@@ -268,11 +269,11 @@ def _draw_object(
 
 
 def _fill_first(u: float) -> tuple[bool, bool]:
-    """Whether missing rows, and columns, are put before a picture that is smaller than the crop.
+    """Whether padding rows, and columns, are put before an image that is smaller than the crop.
 
-    The reference draws anew for each of its four corners, and so fills the corners with unequal
-    probabilities: 1/4, 3/16, 9/64 and, most often, 27/64. Kept, as it moves where a training
-    picture lies in its crop.
+    The reference draws again for each of the four corners, which gives them unequal probabilities:
+    1/4, 3/16, 9/64 and 27/64. This is kept, because it affects the position of training images in
+    their crops.
     """
     if u < 16 / 64:
         return True, True
@@ -289,7 +290,7 @@ def _draw_jitter(recipe: SampleRecipe, uniform: Iterator[float]) -> ColourJitter
         for strength in recipe.jitter[:3]
     )
     hue = _between(-recipe.jitter[3], recipe.jitter[3], next(uniform))
-    # The order of independent uniform numbers is any order, all equally likely.
+    # Sorting by independent uniform numbers gives every order with equal probability.
     first, second, third, fourth = sorted(
         _OPERATIONS, key={name: next(uniform) for name in _OPERATIONS}.__getitem__
     )

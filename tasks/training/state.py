@@ -1,12 +1,11 @@
-"""Checkpoints of a training run that is not finished: everything needed to go on exactly.
+"""Checkpoints of an unfinished training run: everything needed to resume it exactly.
 
-They lie in `STORE/train/KEY/.state/`, beside the attempts of the artifact that the run will
-become. The key holds all settings that decide the weights, so that a run can't go on from the
-state of another one. Names that begin with a dot are no attempts: `gc` leaves them alone, and
-deleting the artifact takes them along.
+They are in `STORE/train/KEY/.state/`, beside the attempts of the run's artifact. The key covers all
+settings that determine the weights, so that a run never resumes from the state of another. Names
+that begin with a dot are no attempts: `gc` ignores them, and they are deleted with the artifact.
 
-A state appears under its name complete or not at all: renamed into place on a local disk, put as
-one object elsewhere.
+A state appears under its name complete or not at all: it is renamed into place on a local disk, and
+written as one object elsewhere.
 """
 
 from __future__ import annotations
@@ -39,21 +38,21 @@ FOLDER = ".state"
 _FORMAT = 1
 _NAME = re.compile(r"step-(\d{8,})\.pt")
 _UNFINISHED = ".part"
-# Younger ones may be another process's, which trains the same and is about to finish them.
+# Younger files may be in use by another process with the same training.
 _ABANDONED_AFTER = 3600.0
-# What torch.load raises for a file that is cut off or otherwise damaged.
+# Raised by torch.load for a truncated or otherwise damaged file.
 _DAMAGED = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError)
 
 log = logging.getLogger(__name__)
 
 
 class TrainingStates:
-    """The states of one run; of several processes that train together, one writes them.
+    """The states of one run; in a distributed training only one process writes them.
 
     Args:
-        store: where the run's artifact will be.
-        ref: its name.
-        keep: how many of the latest states stay, at least 1.
+        store: of the run's artifact.
+        ref: of the run's artifact.
+        keep: number of latest states to keep, at least 1.
 
     Raises:
         ConfigError: `keep` is below 1.
@@ -61,18 +60,18 @@ class TrainingStates:
 
     def __init__(self, store: ArtifactStore, ref: ArtifactRef, keep: int = 2) -> None:
         if keep < 1:
-            raise ConfigError(f"keep_checkpoints is {keep}: keep 1 or more.")
+            raise ConfigError(f"keep_checkpoints is {keep}: choose 1 or more.")
         self.folder = f"{store.location(ref)}/{FOLDER}"
         self._key = str(ref)
         self._keep = keep
 
     def steps(self) -> list[int]:
-        """Numbers of iterations after which a state was kept, ascending."""
+        """The iterations after which there is a state, ascending."""
         found = (_NAME.fullmatch(name) for name in self._names())
         return sorted(int(match[1]) for match in found if match)
 
     def save(self, step: int, content: Mapping[str, Any]) -> None:
-        """Keep the state after `step` iterations, and let go of the oldest.
+        """Save the state after `step` iterations, and delete the oldest ones.
 
         Args:
             step: at least 0.
@@ -96,9 +95,9 @@ class TrainingStates:
         self._let_go_of_all_but(self.steps()[-self._keep :])
 
     def latest(self) -> dict[str, Any] | None:
-        """What the latest undamaged `save` was given, with `step`; None if there is none.
+        """The latest undamaged state, with `step`; None if there is none.
 
-        A damaged state is passed over, with a warning: the one before it serves as well.
+        Damaged states are skipped, with a warning.
         """
         for step in reversed(self.steps()):
             state = self._load(step)
@@ -123,10 +122,10 @@ class TrainingStates:
         except MissingFileError:
             return None
         except _DAMAGED as error:
-            log.warning("%s is damaged (%s) and passed over", uri, type(error).__name__)
+            log.warning("%s is damaged (%s) and skipped", uri, type(error).__name__)
             return None
         if not whole:
-            log.warning("%s is not a state of %s and passed over", uri, self._key)
+            log.warning("%s is not a state of %s and skipped", uri, self._key)
             return None
         return state
 
@@ -144,7 +143,7 @@ class TrainingStates:
         return [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries]
 
     def _let_go_of_all_but(self, kept: list[int]) -> None:
-        """Remove older states, and what a killed process left half written."""
+        """Delete older states, and partial files of killed processes."""
         for step in set(self.steps()) - set(kept):
             with contextlib.suppress(Exception):
                 filesystem, path = resolve(self._uri(step))
@@ -166,7 +165,7 @@ def _write_local(path: Path, state: dict[str, Any]) -> None:
             try:
                 torch.save(state, file)
             except RuntimeError as error:
-                # torch complains of the archive's end and hides what the disk has said.
+                # torch's error about the archive hides the disk's.
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise

@@ -1,14 +1,14 @@
-"""One step of training: losses and gradients of a whole batch, in as many pieces as memory wants.
+"""One training step: losses and gradients of a whole batch, accumulated over micro-batches.
 
 The recipe is that of the ZUTIS paper and of the reference's `utils/utils.py`: AdamW, the encoder
-at a tenth of the rate of the rest, polynomial decay.
+at a tenth of the learning rate, polynomial decay.
 
-A batch is learned in micro-batches, and by several processes, as if it were learned at once. The
-mask loss is a sum over images divided by their number, and the cross entropy a mean over the
-pixels that count; so a micro-batch's mask loss is weighted with its share of the batch's images,
-and its cross entropy with its share of the batch's counted pixels. Gradients are then those of the
-whole batch but for the order in which floating-point numbers are added. (Not so with bfloat16,
-where a product of matrices of another shape may round differently: then they are close.)
+Micro-batches and several processes give the gradients of the whole batch. The mask loss is a sum
+over images divided by their number, and the cross entropy a mean over the pixels that are not
+ignored; so a micro-batch's mask loss is weighted by its share of the batch's images, and its cross
+entropy by its share of the batch's counted pixels. Gradients are then equal up to the order of
+floating-point additions. (With bfloat16 they are only close, because matrix products of another
+shape may round differently.)
 
 Dimensions:
     b     images of a batch, or of one process's part of it
@@ -39,12 +39,12 @@ log = logging.getLogger(__name__)
 
 
 class TrainingBatch(Protocol):
-    """What a step learns from; see `tasks.training.samples`.
+    """The batch of a step; see `tasks.training.samples`.
 
     Attributes:
         images: float32 [b, 3, h, w], normalised.
-        semantic_masks: int64 [b, h, w], 0 to k - 1 or the label of pixels to ignore.
-        instance_masks: b of bool [n, h, w], each with an n of its own.
+        semantic_masks: int64 [b, h, w], 0 to k - 1 or the label of ignored pixels.
+        instance_masks: b of bool [n, h, w], each with its own n.
     """
 
     images: Tensor
@@ -54,21 +54,21 @@ class TrainingBatch(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
-    """How the weights are learned. All of it decides them.
+    """Hyperparameters of the optimisation, all of which affect the weights.
 
     Attributes:
         iterations: optimiser steps.
-        batch_size: samples of a step, over all processes and micro-batches.
-        learning_rate: of everything but the encoder, at the start.
-        encoder_factor: the encoder's rate, as a factor of the other.
+        batch_size: samples per step, over all processes and micro-batches.
+        learning_rate: initial one, of all weights but the encoder's.
+        encoder_factor: ratio of the encoder's learning rate to `learning_rate`.
         weight_decay: AdamW's.
         power: of the polynomial decay.
-        min_learning_rate: floor of both rates.
-        max_gradient_norm: longer gradients are shortened to this norm; None: none are.
-        muon_factor: matrices inside blocks are learned by Muon, at this factor of the rates; None:
-            by AdamW, as in the paper.
-        ema_decay: publish a moving average of the weights, of which each step keeps this share;
-            None: the last weights.
+        min_learning_rate: lower limit of both learning rates.
+        max_gradient_norm: gradients are clipped to it; None: not clipped.
+        muon_factor: train matrices inside blocks with Muon, at this multiple of the learning rates;
+            None: with AdamW, as in the paper.
+        ema_decay: publish an exponential moving average of the weights with this decay; None: the
+            last weights.
         ce_weight, mask_weight, dice_weight, bce_weight, ce_scale: of the losses, see
             `zutis_model.training.criterion.LossWeights`.
     """
@@ -109,12 +109,12 @@ class Optimisation:
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """What came of a step.
+    """The result of a step.
 
     Attributes:
-        loss, ce_loss, mask_loss: of the whole batch, all processes together.
-        gradient_norm: likewise, before any shortening.
-        learning_rates: that the step was taken with: of the rest, of the encoder.
+        loss, ce_loss, mask_loss: of the whole batch, over all processes.
+        gradient_norm: of the whole batch, before clipping.
+        learning_rates: of the step: of the other weights, of the encoder.
         tokens: of this process's images, per micro-batch: float32 [., rows, columns, d].
     """
 
@@ -127,25 +127,25 @@ class StepResult:
 
     @property
     def is_finite(self) -> bool:
-        """If not, nothing was learned from the batch."""
+        """Whether loss and gradient are finite; if not, the weights were not updated."""
         return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
 
 
 class Trainer:
-    """A network and everything that changes while it learns.
+    """A network with its optimisers, schedules and moving average.
 
     Args:
         network: in training mode, on its device.
         text_embeddings: float32 [k, d], unit rows, row 0 the background; frozen.
-        optimisation: the recipe.
-        ignore_index: label of pixels that the cross entropy leaves out.
-        micro_batch: images that are learned at once by a process; the whole of its part of the
-            batch if that is less.
-        processes: that learn together.
+        optimisation: the hyperparameters.
+        ignore_index: label of ignored pixels.
+        micro_batch: images per forward and backward pass of a process; None, or more than its part
+            of the batch: all of that.
+        processes: of the distributed training.
 
     Attributes:
-        steps_done: so far.
-        micro_batch: halved whenever the GPU's memory doesn't suffice.
+        steps_done: number of finished steps.
+        micro_batch: halved whenever the GPU runs out of memory.
     """
 
     def __init__(
@@ -190,11 +190,11 @@ class Trainer:
         self._average = _copied(network.state_dict()) if optimisation.ema_decay else None
 
     def step(self, batch: TrainingBatch) -> StepResult:
-        """Learn from this process's part of a batch; nothing is learned if the loss or its
+        """Train on this process's part of a batch; the weights are not updated if the loss or its
         gradient is not finite.
 
         Raises:
-            ZutisError: the GPU's memory doesn't hold a single image.
+            ZutisError: the GPU's memory is too small for a single image.
         """
         import torch
 
@@ -212,11 +212,11 @@ class Trainer:
         return result
 
     def trained_weights(self) -> dict[str, Tensor]:
-        """The weights to publish, by name: the moving average where there is one."""
+        """The weights to publish, by name: the moving average if there is one."""
         return dict(self.network.state_dict() if self._average is None else self._average)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next steps depend on."""
+        """The complete state, on which the next steps depend."""
         return {
             "steps_done": self.steps_done,
             "micro_batch": self.micro_batch,
@@ -228,7 +228,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was called, exactly."""
+        """Restore a `state_dict` exactly."""
         self.steps_done = state["steps_done"]
         self.micro_batch = min(self.micro_batch, state["micro_batch"])
         self.network.load_state_dict(state["network"])
@@ -241,11 +241,11 @@ class Trainer:
         _set_random_states(state["random"])
 
     def _totals(self, batch: TrainingBatch) -> tuple[float, float]:
-        """Images, and pixels that count, of the whole batch; at least 1 each."""
+        """Numbers of images and of counted pixels of the whole batch; at least 1 each."""
         import torch
 
         counts = [len(batch.images), self._counted_pixels(batch.semantic_masks)]
-        # float64 holds every count exactly, and all backends can add it.
+        # float64 represents every count exactly, and all backends can sum it.
         totals = torch.tensor(counts, dtype=torch.float64, device=self.network.device)
         images, pixels = self.processes.sum(totals).tolist()
         return max(images, 1.0), max(pixels, 1.0)
@@ -263,7 +263,7 @@ class Trainer:
                 return self._gradients(batch, totals)
             except torch.cuda.OutOfMemoryError:
                 pass
-            # Only here, after the exception, does nothing hold the failed attempt's tensors.
+            # Only after the exception are the failed attempt's tensors free.
             self._halve_micro_batch()
 
     def _halve_micro_batch(self) -> None:
@@ -273,20 +273,20 @@ class Trainer:
         torch.cuda.empty_cache()
         if self.micro_batch == 1:
             raise ZutisError(
-                "The GPU's memory does not hold a single training image: choose a smaller crop, "
+                "The GPU's memory is too small for a single training image: choose a smaller crop, "
                 "fewer queries or bfloat16, or a GPU with more memory."
             )
         self.micro_batch = (self.micro_batch + 1) // 2
         log.warning(
-            "The GPU's memory is full: from now on %d of the batch's images are learned at once, "
-            "and the gradients of all of them added up; the result is the same but for rounding.",
+            "The GPU's memory is full: from now on the micro-batch has %d images, and gradients "
+            "are accumulated; the result is the same up to rounding.",
             self.micro_batch,
         )
 
     def _gradients(
         self, batch: TrainingBatch, totals: tuple[float, float]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Leave gradients in the parameters; returns this process's share of the losses, float64
+        """Compute the parameters' gradients; returns this process's share of the losses, float64
         [3] (loss, cross entropy, masks), and the tokens of each micro-batch."""
         import torch
 
@@ -338,7 +338,7 @@ class Trainer:
 
 def _optimisers(network: Zutis, recipe: Optimisation) -> list[torch.optim.Optimizer]:
     """AdamW, with the encoder's weights as its first group and the others as its second; and Muon
-    with the matrices of both, where it is asked for."""
+    with the matrices of both, if it is enabled."""
     import torch
 
     from zutis_model.training.muon import inner_matrices, make_muon
@@ -382,8 +382,8 @@ def _move_average(average: Tensor, value: Tensor, share: float) -> None:
 
 
 def _random_states() -> dict[str, Any]:
-    # The recipe itself draws nothing: samples are made from numbers of their own, and there is no
-    # dropout. They are kept in case a network does.
+    # Training itself draws no random numbers: samples have their own, and there is no dropout. The
+    # states are saved in case a network uses them.
     import torch
 
     cuda = torch.cuda.get_rng_state_all() if _cuda_is_used() else []

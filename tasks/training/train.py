@@ -1,9 +1,9 @@
-"""Training: ZUTIS learns from a data set of pseudo-labels (Shin et al. 2023).
+"""The stage `train`: ZUTIS trained on a data set of pseudo-labels (Shin et al. 2023).
 
 The method is the paper's, and the defaults are the reference's configurations for COCO and CoCA;
-those for ImageNet-S train four times as long. CLIP's image tower is tuned end to end; the text
-embeddings of the categories stay as CLIP gives them. A run that is stopped goes on where it was:
-see `training_loop` and `training_state`.
+those for ImageNet-S train four times as long. CLIP's image tower is fine-tuned end to end; the
+text embeddings of the categories are frozen. A stopped run resumes from its latest checkpoint: see
+`tasks.training.loop` and `tasks.training.state`.
 """
 
 from __future__ import annotations
@@ -57,21 +57,21 @@ class Config:
     """Settings of the training.
 
     Attributes:
-        clip: the CLIP that training starts from; its precision is the network's, its device where
-            the network is trained. Text embeddings are made in float32 on the CPU.
-        optimisation: how the weights are learned.
-        samples: how training samples are put together.
+        clip: the CLIP from which training starts, with precision and device of the network. Text
+            embeddings are computed in float32 on the CPU.
+        optimisation: hyperparameters.
+        samples: distribution of the training samples.
         num_queries, num_decoder_layers, num_heads: of the decoder.
         stop_gradient: the instance branch does not train the encoder.
         seed: of the initial weights and of the samples.
-        leave_out: names of categories that training is not to know: to evaluate on as unseen ones.
+        leave_out: names of categories to exclude, for an evaluation on unseen categories.
         missing_categories: whether to train although a category has no sample, or to stop.
         workers: processes that make samples. From here on, nothing is part of the key.
-        micro_batch: images that are learned at once; None: all of a batch.
-        checkpoint_every: iterations from checkpoint to checkpoint.
-        keep_checkpoints: how many of them stay.
-        log_every: iterations from row to row of `training.csv`.
-        compiled: compile the network with torch; worth it on a GPU.
+        micro_batch: images per forward and backward pass; None: all of a batch.
+        checkpoint_every: iterations between checkpoints.
+        keep_checkpoints: number of latest checkpoints to keep.
+        log_every: iterations between rows of `training.csv`.
+        compiled: compile the network with torch; worthwhile on a GPU.
     """
 
     clip: ModelConfig
@@ -109,8 +109,8 @@ class Config:
 
     @property
     def deciding(self) -> dict[str, Any]:
-        """What of this decides the weights. (`missing_categories` decides only whether there will
-        be any.)"""
+        """The settings that determine the weights. (`missing_categories` only determines whether
+        there are any.)"""
         return {
             **self.clip.identity,
             "optimisation": asdict(self.optimisation),
@@ -146,20 +146,21 @@ def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
 
 
 def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
-    """Train, from the latest checkpoint of this very run if there is one.
+    """Train, from the latest checkpoint of this run if there is one.
 
-    Publishes `model.safetensors` (named as the published checkpoints), `model.json` (what it is
-    and how it was made), `text_embeddings.npy` (float32 [k + 1, d], unit rows, row 0 the
-    background), `training.csv` (see `training_log`) and `training.png` (the last training crops,
-    with pseudo-labels and predictions).
+    Publishes `model.safetensors` (tensors named as in the published checkpoints), `model.json`
+    (architecture, categories, settings), `text_embeddings.npy` (float32 [k + 1, d], unit rows, row
+    0 the background), `training.csv` (see `tasks.training.log`) and `training.png` (the last
+    training crops, with pseudo-labels and predictions).
 
-    Started by `torchrun`, its processes train one network together, and the first one writes. All
-    of them must see the same store.
+    Under `torchrun`, the processes train one network together, and the first one writes. All of
+    them must use the same store.
 
     Raises:
-        ConfigError: a category to leave out is none of the data set's.
-        CorpusError: the data set is empty, or a category has no sample and that is to stop it.
-        ZutisError: see `training_loop.run_training`.
+        ConfigError: a category to leave out is not in the data set.
+        CorpusError: the data set is empty, or a category has no sample and `missing_categories` is
+            `stop`.
+        ZutisError: see `tasks.training.loop.run_training`.
     """
     shards = ShardSamples.open(store.get(inputs.dataset), config.leave_out)
     categories = _categories(shards)
@@ -167,7 +168,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     ref = locate(config, inputs, store)
     states = TrainingStates(store, ref, config.keep_checkpoints)
     prompts = [list(category_prompts(category, BARE_NAME)) for category in categories]
-    with waiting(progress, "embedding the categories' names"):
+    with waiting(progress, "embedding the categories' prompts"):
         texts = text_embeddings(config.clip, prompts)
     joined = joined_processes(config.clip.device, config.optimisation.batch_size)
     with joined as (processes, device):
@@ -193,7 +194,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
 def text_embeddings(clip: ModelConfig, prompts: Sequence[Sequence[str]]) -> np.ndarray:
     """Embeddings of the background and of each category's prompts: float32 [k + 1, d], unit rows.
 
-    Each category goes through the tower by itself, so that its row does not depend on its company.
+    Each category passes the text tower separately, so that its row doesn't depend on the others.
     """
     model = load_clip_model(replace(clip, device="cpu", precision="float32"))
     rows = [model.ensemble(model.embed_prompts(several)) for several in ([BACKGROUND], *prompts)]
@@ -213,7 +214,7 @@ def _categories(shards: ShardSamples) -> list[Category]:
 def _check_categories(
     shards: ShardSamples, missing: Literal["train", "stop"], progress: Progress
 ) -> None:
-    """Name the categories that have no sample."""
+    """Report the categories that have no sample, or refuse them."""
     absent = list(shards.categories_without_samples().values())
     if not absent:
         return
@@ -348,8 +349,8 @@ def _card(
     categories: Sequence[str],
     prompts: Sequence[Sequence[str]],
 ) -> dict[str, Any]:
-    """What the model is, for those who load it, and how it was made."""
-    made_of_nothing = store.get(inputs.dataset).notes.get("untrained", False)
+    """The model's description: what is needed to load it, and how it was made."""
+    untrained_labels = store.get(inputs.dataset).notes.get("untrained", False)
     return {
         "architecture": architecture,
         "num_queries": config.num_queries,
@@ -362,5 +363,5 @@ def _card(
         "prompts": [list(several) for several in prompts],
         "config": config.deciding,
         "dataset": inputs.dataset.key,
-        "untrained": config.clip.weights.untrained or made_of_nothing,
+        "untrained": config.clip.weights.untrained or untrained_labels,
     }

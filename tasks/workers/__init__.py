@@ -1,4 +1,4 @@
-"""Threads and processes that work ahead of whoever uses their results.
+"""Threads and processes that compute results ahead of their use.
 
 May import no other room.
 """

@@ -1,7 +1,6 @@
-"""Results of threads in the order of the tasks, a few of them ahead of who uses them.
+"""Ordered results of threads, computed ahead within a memory limit.
 
-How many is a matter of memory: of small images a hundred wait without harm, of large ones two are
-a gigabyte.
+A hundred small images may wait without harm, but two large ones are a gigabyte.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ BYTES_AHEAD: Final = 256 * 2**20
 def in_order(
     futures: Iterable[tuple[Future[Result], int]], *, ahead: int, bytes_ahead: int = BYTES_AHEAD
 ) -> Iterator[Result]:
-    """Results in the order of their futures, which are begun as they are asked for.
+    """Results in the order of their futures, which are submitted lazily.
 
     Args:
-        futures: and the bytes that each holds from its begin until its result is used: of what it
-            was given, or of its result.
-        ahead: futures that are begun before the first result is waited for, at most.
-        bytes_ahead: that they hold together, at most; one may have more.
+        futures: each with the bytes of its arguments or its result, which it holds from its
+            submission until its result is used.
+        ahead: limit of the futures that are submitted ahead of the awaited one.
+        bytes_ahead: limit of the bytes that they hold together; a single one may exceed it.
     """
     window: deque[tuple[Future[Result], int]] = deque()
     held = 0

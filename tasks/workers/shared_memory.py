@@ -1,4 +1,4 @@
-"""Whether shared memory can carry what workers make, found out before they make it."""
+"""Check whether shared memory can hold the workers' batches, before they are made."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - Linux's, of which torch makes use
-# What a loader holds: two batches ahead for each worker, and those that are in the main process.
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - Linux's shared memory, which torch uses
+# Batches of a loader: two ahead for each worker, and those in the main process.
 _AHEAD: Final = 2
 _IN_HAND: Final = 2
-# Batches differ: pictures of one size, but as many masks as there are objects.
+# Batches differ in size: images are equal, but there are as many masks as objects.
 _MARGIN: Final = 2.0
 
 
 def shared_memory_holds(
     samples: Any, collate: Callable[[Sequence[Any]], Any], numbers: Sequence[int], workers: int
 ) -> bool:
-    """Whether the batches of all workers fit into shared memory; says so in the log if not.
+    """Whether the batches of all workers fit into shared memory; logs a warning if not.
 
-    Containers give 64 MB of it unless they are told to give more. The size of a batch is taken
-    from its first sample, which is made for it.
+    Containers have 64 MB of it by default. The size of a batch is estimated from its first sample,
+    which is made for the purpose.
 
     Args:
         samples: samples by number.
@@ -44,25 +44,25 @@ def shared_memory_holds(
         return True
     try:
         sample = len(pickle.dumps(collate([samples[numbers[0]]])))
-    except ZutisError:  # it is met again, in its place
+    except ZutisError:  # it is raised again where the batch is used
         return True
     needed = round(_MARGIN * sample * len(numbers) * (_AHEAD * workers + _IN_HAND))
     if needed <= free:
         return True
     log.warning(
-        "Shared memory has %.0f MB left, and batches of %d workers may need %.0f MB: they come "
-        "through pipes, which takes longer. In a container: docker run --shm-size, or shm_size of "
-        "a compose file.",
+        "Shared memory has %.0f MB left, and batches of %d workers may need %.0f MB: they are sent "
+        "through pipes, which is slower. In a container, raise it with docker run --shm-size, or "
+        "shm_size of a compose file.",
         free / 1e6, workers, needed / 1e6,
     )  # fmt: skip
     return False
 
 
 def send_tensors_through_pipes() -> None:
-    """From here on this process hands tensors to others as arrays, whole, in the pipe itself.
+    """From here on this process sends tensors to other processes as arrays, through the pipe.
 
-    torch would put them into shared memory. A batch that finds none left is lost in a thread of
-    the worker, and whoever trains waits for it for ever.
+    torch would use shared memory. A batch for which none is left is lost in a thread of the worker,
+    and the training waits for it for ever.
     """
     import torch
 
@@ -76,7 +76,7 @@ def _as_array(tensor: Tensor) -> tuple[Callable[[Any], Tensor], tuple[Any]]:
 
 
 def free_shared_memory() -> int | None:
-    """Bytes that are left; None where there is no such thing to look at."""
+    """Bytes that are left; None where the system has no such file system."""
     try:
         found = os.statvfs(_SHARED_MEMORY)
     except OSError:

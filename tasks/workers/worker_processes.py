@@ -1,4 +1,4 @@
-"""Processes that work for another one, and have no reason to live without it."""
+"""Initializers of worker processes: exit with the parent, and handle signals."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import threading
 
 
 def exit_with_parent() -> None:
-    """Initializer of a `multiprocessing` worker: it ends with its parent, and not before.
+    """Initializer of a `multiprocessing` worker: it exits with its parent, and not before.
 
-    A terminal's Ctrl-C reaches it, too, but it is the parent that has to say what becomes of it.
-    A worker that waits for work would not notice that the parent was killed.
+    A terminal's Ctrl-C reaches the worker too, but the parent decides when the worker ends. A
+    worker that waits for work would not notice that the parent was killed.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -23,19 +23,23 @@ def exit_with_parent() -> None:
 
 
 def ignore_sigterm(_worker: int) -> None:
-    """Initializer of a worker that makes training samples: as above, and a scheduler's SIGTERM to
-    all processes leaves it be. The parent needs it until its iteration is over."""
+    """Initializer of a worker that makes training samples: as `exit_with_parent`, and it ignores
+    SIGTERM, which schedulers send to all processes: the parent needs the worker until the end of
+    its iteration."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     exit_with_parent()
-    _end_over_what_cannot_be_handed_over()
+    _exit_on_send_errors()
 
 
-def _end_over_what_cannot_be_handed_over() -> None:
-    """A batch that finds no room in shared memory is printed and forgotten by the thread that was
-    to send it, and the parent waits for it for ever. The death of a worker it notices."""
+def _exit_on_send_errors() -> None:
+    """Exit if a batch can't be sent, for instance because shared memory is full.
+
+    By default the sending thread only prints the error, and the parent waits for the batch for
+    ever; the exit of a worker it notices.
+    """
 
     def end(error: BaseException, _batch: object) -> None:
-        print(f"A batch can't be handed over: {error}", file=sys.stderr, flush=True)
+        print(f"A batch can't be sent to the training: {error}", file=sys.stderr, flush=True)
         os._exit(1)
 
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The fault harness: how much of it runs, and what its builds share.
+"""The fault harness: the scale of its tests, and the fixtures of its builds.
 
 `pytest tests/faults --faults 50 --fault-seed 7` kills fifty times; `ZUTIS_FAULTS=50` and
 `ZUTIS_FAULT_SEED=7` do the same where pytest is started from elsewhere and does not know the
@@ -39,7 +39,7 @@ def _chosen(config: pytest.Config, option: str, variable: str, default: int) -> 
 
 @pytest.fixture(scope="session")
 def faults(pytestconfig: pytest.Config) -> int:
-    """How often to kill."""
+    """Number of kills."""
     return _chosen(pytestconfig, "--faults", "ZUTIS_FAULTS", FEW)
 
 
@@ -50,7 +50,7 @@ def fault_seed(pytestconfig: pytest.Config) -> int:
 
 @pytest.fixture(scope="session")
 def only_if_long(faults: int) -> None:
-    """Skips what takes minutes, unless more than the few faults of every day are asked for."""
+    """Skip tests that take minutes, unless more than the default number of faults is requested."""
     if faults <= FEW:
         pytest.skip(f"takes minutes: --faults {FEW + 1}, or more")
 
@@ -64,7 +64,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_survivors() -> Iterator[None]:
-    """No build outlives the test that has started it, however that ends."""
+    """Kill all builds of a test at its end."""
     yield
     for run in STARTED:
         run.kill()
@@ -73,7 +73,7 @@ def no_survivors() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def prefect_server(workshop: Path) -> Iterator[PrefectServer]:
-    """One server for all builds that don't try what a server of their own does."""
+    """One Prefect server for all builds that don't need their own."""
     server = PrefectServer(workshop / "prefect")
     server.start()
     fault_nursery.prepare(

@@ -1,4 +1,4 @@
-"""Small builds as processes of their own, and what they leave behind."""
+"""Small builds in processes of their own, and checks of their artifacts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TRAINING = {
     "num_queries": 5, "num_decoder_layers": 1, "num_heads": 4, "workers": 0, "log_every": 1,
     "checkpoint_every": CHECKPOINT_EVERY,
 }  # fmt: skip
-# Of one build on a machine that is busy with others.
+# Seconds for one build on a busy machine.
 DEADLINE = 900.0
 # These look at what is there, so that they run each time and have no key before.
 LOOKING = {"scan", "plan_masks"}
@@ -43,13 +43,13 @@ STARTED: list[Run] = []
 
 
 def write_workshop(folder: Path) -> None:
-    """Thirty pictures and a vocabulary of three names."""
-    write_corpus(folder / "pictures", ["red", "green", "blue"], each=10)
+    """Thirty images and a vocabulary of three names."""
+    write_corpus(folder / "images", ["red", "green", "blue"], each=10)
     (folder / "colours.txt").write_text("red\ngreen\nblue\n")
 
 
 def prefect_environment(home: Path, server: PrefectServer | None) -> dict[str, str]:
-    """The environment of a user who has chosen a server and nothing else of Prefect."""
+    """The environment of a user who has only chosen a Prefect server."""
     ours = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     return {
         **ours,
@@ -63,19 +63,19 @@ def prefect_environment(home: Path, server: PrefectServer | None) -> dict[str, s
 
 @dataclass
 class Build:
-    """One build of the workshop's pictures, as it is started again and again.
+    """One build of the workshop's images, which may be started repeatedly.
 
     Attributes:
         folder: the workshop.
         store: where its artifacts are; a path or a URI.
         train: whether training follows.
-        workers: parts at a time.
+        workers: number of parts that run at the same time.
         server: the Prefect server to use; None: each process starts its own.
-        environment: on top of the user's.
+        environment: variables in addition to the user's.
         home: its PREFECT_HOME; None: the workshop's.
         forked: started by forking, with the session's server; see `fault_nursery`.
-        label: what its diaries are called; empty takes the store's name.
-        runs: how often it was started.
+        label: name of its event logs; empty: the store's name.
+        runs: number of starts.
     """
 
     folder: Path
@@ -99,7 +99,7 @@ class Build:
         for name, value in TRAINING.items() if self.train else ():
             steps += ["--training", f"{name}={value}"]
         return [
-            "build", "--corpus", str(self.folder / "pictures"),
+            "build", "--corpus", str(self.folder / "images"),
             "--vocabulary", str(self.folder / "colours.txt"), "--per-category", "6",
             "--clip", CLIP, "--selfmask", "random:0", "--mask-size", "48", "--part-images", "6",
             "--mask-part-images", "3", "--shard-mb", "0.02", "--workers", str(self.workers),
@@ -110,7 +110,7 @@ class Build:
         """Start the command in a process group of its own.
 
         Args:
-            kill: where it kills itself, see `fault_driver`.
+            kill: the event at which it kills itself, see `fault_driver`.
         """
         self.runs += 1
         diary = self.folder / f"{self.name}-diary-{self.runs}.jsonl"
@@ -142,7 +142,7 @@ class Build:
         return run
 
     def finish(self) -> Run:
-        """Run to the end, which has to be a good one."""
+        """Run to the end and check that it succeeds."""
         run = self.start()
         assert run.wait() == 0, run.text()
         return run
@@ -166,7 +166,7 @@ class Run:
         return self.output.read_text(errors="replace")
 
     def wait(self, seconds: float = DEADLINE) -> int:
-        """The exit code; whoever takes longer is killed, and the test with it."""
+        """The exit code; a process that takes longer is killed, and the test fails."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -180,7 +180,7 @@ class Run:
         self.process.wait()
 
     def wait_for(self, stage: str, kind: str = "begin", seconds: float = DEADLINE) -> None:
-        """Until the diary has such an event."""
+        """Wait until the event log has such an event."""
         until = time.monotonic() + seconds
         while not any((e["stage"], e["kind"]) == (stage, kind) for e in self.events()):
             assert self.process.poll() is None, f"ended before {stage}: {self.text()}"
@@ -188,7 +188,7 @@ class Run:
             time.sleep(0.02)
 
     def events(self) -> list[dict[str, Any]]:
-        """What the diary has; its last line may be half a line."""
+        """The logged events; the last line may be incomplete."""
         if not self.diary.exists():
             return []
         found = []
@@ -203,7 +203,7 @@ class Run:
         return next((event for event in self.events() if event["fatal"]), None)
 
     def survivors(self, seconds: float = 10.0) -> list[int]:
-        """Processes that this run has started and that have not ended soon after it."""
+        """Processes of this run that have not ended soon after it."""
         until = time.monotonic() + seconds
         while (found := self._processes()) and time.monotonic() < until:
             time.sleep(0.05)
@@ -215,13 +215,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A build and training that nothing interrupted.
+    """A build and training without interruption.
 
     Attributes:
         content: sha256 of every file that it published, by stage, key and name.
         built: the same without training's.
         run: its process.
-        seconds: what it took.
+        seconds: its duration.
     """
 
     content: dict[str, str]
@@ -235,7 +235,7 @@ class Undisturbed:
 
 def published(store: str) -> dict[str, str]:
     """sha256 of every published file, read from the disk, by stage, key and name; without the
-    plans of what was still to be masked, which differ by what was there."""
+    plans of masks, which depend on the masks that were already there."""
     there = ArtifactStore(store)
     found = {}
     for stage in there.stages():
@@ -266,8 +266,8 @@ def parts_of(events: Iterable[dict[str, Any]], kind: str) -> list[str]:
 
 
 def check_nothing_done_twice(runs: list[Run], workers: int) -> None:
-    """What ended is never begun again, and a run that died leaves no more than the parts that were
-    in flight; training goes on from its latest checkpoint."""
+    """Finished parts are never started again, a killed run loses only the parts that were running,
+    and training resumes from its latest checkpoint."""
     ended: set[str] = set()
     begun: Counter[str] = Counter()
     in_flight = 0

@@ -1,14 +1,14 @@
-"""`python -m flows` that can be told when to die, and that keeps a diary: for the fault tests.
+"""`python -m flows` with scheduled faults and a log of events, for the fault tests.
 
 `FAULT_DIARY` names a file to which every event is appended before it happens, one JSON object a
 line: `begin` and `end` of a stage's run, `step` (items done), and on the store's files `open` (for
 writing), `write`, `sync`, `link`, `rename`, `remove`, `mkdir`, `rmdir`.
 
 `FAULT_KILL` is `STAGE:KIND:N`: at the N-th event of a kind inside a stage the whole process group
-gets SIGKILL; in the middle of a write, where the event is one.
+gets SIGKILL; for a write, in the middle of it.
 
 With `FAULT_CLOCK` set, Python's clock jumps by an hour, a day or a year, forwards or backwards, at
-every twentieth look at it.
+every twentieth call.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Builds that are forked off a process which has imported everything: a start costs no imports.
+"""Builds forked from a process with all imports done, so that each starts at once.
 
-A process that dies by SIGKILL dies the same way, whoever has started it. What the imports decide
-(which Prefect server is used) is the same for all of them; whatever needs an environment of its
-own from the start is started as a command instead.
+SIGKILL acts the same on forked processes and on commands. Settings that imports fix (the Prefect
+server) are the same for all of them; builds with another environment at import time are started as
+commands instead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PRELOADED = [
 
 
 class ForkedProcess:
-    """A running command with the few methods of `subprocess.Popen` that the tests use."""
+    """A running command with those methods of `subprocess.Popen` that the tests use."""
 
     def __init__(self, process: ForkServerProcess) -> None:
         self._process = process
@@ -50,7 +50,7 @@ class ForkedProcess:
 
 
 def prepare(environment: Mapping[str, str]) -> None:
-    """Start the process that forks, with the environment that its imports are to see."""
+    """Start the forking process, with the environment for its imports."""
     from multiprocessing import forkserver
 
     before = dict(os.environ)
@@ -71,7 +71,7 @@ def fork(command: Sequence[str], environment: Mapping[str, str], output: Path) -
     Args:
         command: its arguments.
         environment: all of its environment.
-        output: file for what it prints.
+        output: file for its output.
     """
     context = multiprocessing.get_context("forkserver")
     process = context.Process(

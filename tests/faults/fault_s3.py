@@ -1,4 +1,4 @@
-"""A proxy before an S3 server, which fails, dawdles, or cuts what it passes on."""
+"""A proxy before an S3 server that fails, delays or truncates responses."""
 
 from __future__ import annotations
 

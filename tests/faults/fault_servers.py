@@ -1,4 +1,4 @@
-"""Servers on loopback that a fault happens to."""
+"""Local servers for the fault tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def free_port() -> int:
 
 
 class PrefectServer:
-    """A Prefect server on a port of its own, with a database of its own.
+    """A Prefect server with its own port and database.
 
     Args:
         home: its PREFECT_HOME.
@@ -75,7 +75,7 @@ class PrefectServer:
             return False
 
     def kill(self) -> None:
-        """SIGKILL, to all of its processes."""
+        """Send SIGKILL to all of its processes."""
         if self._process is not None:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)

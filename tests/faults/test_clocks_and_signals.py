@@ -1,4 +1,4 @@
-"""A clock that jumps, and SIGTERM."""
+"""Faults of the clock, and SIGTERM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fault_servers import PrefectServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-# What an orchestrator gives a process between SIGTERM and SIGKILL (Kubernetes' default).
+# Seconds between SIGTERM and SIGKILL of an orchestrator (Kubernetes' default).
 GRACE = 30.0
 LIBFAKETIME = (
     os.environ.get("LIBFAKETIME"),
@@ -82,7 +82,7 @@ def test_a_clock_that_jumps_during_a_build_changes_no_byte(
 def test_the_system_s_clock_jumps_as_each_stage_begins(
     workshop: Path, prefect_server: PrefectServer, undisturbed: Undisturbed
 ):
-    """Every library's clock and not only Python's, by way of libfaketime."""
+    """Jumps of the clock for all libraries and not only for Python, by libfaketime."""
     library = next((path for path in LIBFAKETIME if path and Path(path).exists()), None)
     if library is None:
         pytest.skip("libfaketime is not installed (Debian's package of that name)")
@@ -96,7 +96,7 @@ def test_the_system_s_clock_jumps_as_each_stage_begins(
             "LD_PRELOAD": library,
             "FAKETIME_TIMESTAMP_FILE": str(offset),
             "FAKETIME_NO_CACHE": "1",
-            # As a real clock that somebody sets: the one for durations goes on.
+            # As with a real clock that is set, the monotonic clock continues.
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         },
     )

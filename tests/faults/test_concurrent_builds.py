@@ -1,4 +1,4 @@
-"""Several builds of the same things on one store, at once."""
+"""Several equal builds on one store at the same time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def run_together(workshop: Path, server: PrefectServer, name: str, builds: int) -> str:
-    """Start so many builds at once, let them all end well, and return the store."""
+    """Run so many builds at the same time, check that all succeed, and return the store."""
     store = str(workshop / name)
     together = [
         Build(workshop, store, server=server, forked=True, label=f"{name}-{number}")

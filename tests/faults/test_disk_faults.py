@@ -1,4 +1,4 @@
-"""A disk that is full, and one that can't be written: a small tmpfs, where one may be mounted."""
+"""Full and read-only disks: a small tmpfs, where one may be mounted."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_full_disk_is_named_and_the_build_goes_on_when_there_is_room(
     assert not ended & {e["what"] for e in again.events() if e["kind"] == "begin"}
 
 
-def test_a_read_only_store_serves_what_it_has_and_names_itself_for_the_rest(
+def test_a_read_only_store_serves_its_artifacts_and_is_named_in_write_errors(
     workshop: Path, prefect_server: PrefectServer, undisturbed: Undisturbed, disk: Path
 ):
     build = Build(workshop, str(disk / "store"), train=False, server=prefect_server, forked=True)

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment of a build and the training that follows it."""
+"""SIGKILL at any moment of a build and of the training after it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EMBEDDED = 0.15
 
 @dataclass
 class Campaign:
-    """Builds that are killed until that has happened often enough.
+    """Builds that are killed until the required number of kills is reached.
 
     Attributes:
         killed: where: stages, or `clock` for those at a moment of the clock.
@@ -48,7 +48,7 @@ class Campaign:
             self._one_build(min(kills - self.killed.total(), self.dice.randint(3, 6)))
 
     def _one_build(self, kills: int) -> None:
-        """Kill a build so often, stage after stage, and let it end then."""
+        """Kill a build so often, stage after stage, and then run it to the end."""
         self.rounds += 1
         store = self.workshop / f"killed-{self.rounds}"
         build = Build(self.workshop, str(store), workers=self.dice.choice([1, 2]))
@@ -67,12 +67,12 @@ class Campaign:
         check_nothing_done_twice(runs, build.workers)
 
     def _draw(self, stage: str) -> str:
-        """An event of the stage, each kind as likely as another."""
+        """A random event of the stage, uniform over kinds."""
         kind = self.dice.choice(sorted(kind for of, kind in self.counts if of == stage))
         return f"{stage}:{kind}:{self.dice.randint(1, self.counts[stage, kind])}"
 
     def _killed(self, build: Build, moment: str) -> Run:
-        """A run that dies at an event, or at a random moment; or ends, where that comes late."""
+        """A run that is killed at an event, or at a random moment unless it ends before."""
         if self.dice.random() < AT_RANDOM_TIMES:
             run = build.start()
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Prefect loses its memory, or its server: the artifact store is the truth."""
+"""Loss of Prefect's database or server: the artifact store is the truth."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 def test_prefect_s_database_deleted_between_runs_costs_nothing(
     workshop: Path, undisturbed: Undisturbed
 ):
-    """Each run has a Prefect of its own, as a user without a server has."""
+    """Each run has its own Prefect API, as for a user without a server."""
     home = workshop / "forgetful"
     build = Build(workshop, str(workshop / "forgotten"), train=False, home=home)
     first = build.start("make_masks:step:4")

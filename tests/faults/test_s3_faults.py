@@ -1,7 +1,7 @@
-"""A store on S3 whose server fails a third of all requests, is slow, or returns short bodies.
+"""An S3 store whose server fails a third of all requests, is slow, or truncates responses.
 
-The server is moto's, on loopback; what it does wrong, a proxy before it does. Whole builds wait
-minutes for it, so that every day sees single artifacts only.
+The server is moto's, on loopback, and a proxy before it makes the faults. Whole builds take minutes
+with it, so that by default only single artifacts are tested.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KINDS_OF_MISCHIEF = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def s3_url() -> Iterator[str]:
-    """Of a server that does nothing wrong; what is asked for here is asked of it."""
+    """The URL of a server without faults, which this process uses directly."""
     with s3_server() as server, using_s3(url_of(server)):
         yield url_of(server)
 
@@ -48,7 +48,7 @@ def make_bucket(name: str) -> str:
 
 
 @KINDS_OF_MISCHIEF
-def test_artifacts_come_whole_through_a_server_that_misbehaves(
+def test_artifacts_are_complete_despite_a_faulty_server(
     mischief: Mischief, counted: str, proxy: Proxy
 ):
     bucket = make_bucket(f"single-{mischief.split()[-1]}")
@@ -76,7 +76,7 @@ def test_artifacts_come_whole_through_a_server_that_misbehaves(
     ("bucket", "read"),
     [("whole", read_bytes), ("stream", lambda uri: open_binary(uri).read())],
 )
-def test_a_body_that_ends_early_is_asked_for_as_often_as_a_request_that_fails(
+def test_a_truncated_body_is_retried_as_often_as_a_failed_request(
     bucket: str, read: Callable[[str], bytes], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ):
     make_bucket(bucket)

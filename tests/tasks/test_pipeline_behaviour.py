@@ -1,4 +1,4 @@
-"""What whole builds owe their users: nothing twice, nothing lost, the same bytes every time."""
+"""Guarantees of whole builds: nothing computed twice, nothing lost, the same bytes every time."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def fakes(fake_clip: FakeClip, fake_selfmask: FakeSelfMask) -> tuple[FakeClip, F
 
 @pytest.fixture
 def calls(fakes: tuple[FakeClip, FakeSelfMask]) -> Any:
-    """How often the networks were asked since this was last asked."""
+    """Number of calls of the networks since the last call of this."""
     seen: Counter[str] = Counter()
 
     def since_last() -> dict[str, int]:
@@ -133,7 +133,7 @@ def test_a_second_build_computes_nothing_and_opens_no_image(
 def test_a_second_build_needs_no_image_to_be_readable(
     corpus: Path, vocabulary: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root may read what nobody may, so the contents are taken away instead, under equal stats."""
+    """Root may read all files, so the contents are removed instead, under equal stats."""
     settings = settings_of(corpus, vocabulary, store)
     first = build_here(settings)
     for path in corpus.iterdir():
@@ -147,7 +147,7 @@ def test_a_second_build_needs_no_image_to_be_readable(
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_another_store_gets_the_same_bytes_whatever_the_workers(
+def test_another_store_gets_the_same_bytes_with_any_number_of_workers(
     workers: int, corpus: Path, vocabulary: Path, store: Path, tmp_path: Path
 ) -> None:
     write(corpus / "m.tar", tar_bytes([(f"{n}.jpg", jpeg(n)) for n in range(6)]))
@@ -261,7 +261,7 @@ def test_images_added_to_a_corpus_are_all_that_is_read(
     added = write_corpus(corpus, ["yellow"], each=20, first_seed=100)
     reads = Reads(monkeypatch)
     build_here(settings)
-    # Nobody asks for yellow: the same images are retrieved, and no mask and no shard is made.
+    # No category is yellow: the same images are retrieved, and no mask and no shard is made.
     assert sorted(reads.names) == sorted(path.name for path in added)
     assert calls() == {"images": 20, "texts": 0, "masks": 0}
     new = new_artifacts(before, artifacts_by_stage(store))
@@ -269,7 +269,7 @@ def test_images_added_to_a_corpus_are_all_that_is_read(
     assert {"make_masks", "pack_shards", "embed_text"}.isdisjoint(new)
 
 
-def test_removed_images_are_not_served_and_come_back_unread(
+def test_removed_images_are_not_served_and_return_without_being_read(
     corpus: Path, vocabulary: Path, store: Path, calls: Any
 ) -> None:
     settings = settings_of(corpus, vocabulary, store)
@@ -326,7 +326,7 @@ def test_a_setting_changes_only_what_is_downstream_of_it(
 
 
 class StoppedError(Exception):
-    """What a test interrupts a build with."""
+    """The exception with which a test interrupts a build."""
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, stage: str, call: int, *, at_end: bool) -> None:
@@ -384,7 +384,7 @@ def test_a_build_that_was_interrupted_ends_in_the_same_bytes(
 
 
 def without_mask_plans(found: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-    """A plan of masks is of what was missing when it was made, which an interruption changes."""
+    """A plan of masks has the images without masks at its time, which an interruption changes."""
     return {ref: files for ref, files in found.items() if not ref.startswith("plan_masks/")}
 
 
@@ -430,7 +430,7 @@ def test_a_process_that_is_killed_leaves_no_artifact_and_the_next_one_ends_it(
     assert without_mask_plans(contents(store)) == without_mask_plans(contents(tmp_path / "whole"))
 
 
-def test_an_image_that_changed_since_it_was_indexed_is_indexed_anew(
+def test_an_image_that_changed_since_it_was_indexed_is_indexed_again(
     corpus: Path, vocabulary: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tasks.masking import make_masks

@@ -1,4 +1,4 @@
-"""The package that users import: it is light, typed, and does what the README shows."""
+"""The public package: light to import, typed, and working as the README shows."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def test_importing_it_is_cheap_and_does_not_need_the_checkout(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_it_says_that_it_is_typed_and_what_is_in_it():
+def test_it_is_typed_and_lists_its_names():
     assert Path(zutis.__file__).with_name("py.typed").exists()
     public = [getattr(zutis, name) for name in zutis.__all__]
     assert all(inspect.getdoc(item) for item in public)
 
 
-def test_build_takes_what_the_command_takes():
+def test_build_has_the_settings_of_the_command():
     taken = inspect.signature(zutis.build).parameters
     assert taken.keys() == zutis.BuildSettings.model_fields.keys()
 
@@ -85,7 +85,7 @@ def test_a_data_set_is_opened_by_folder_key_or_as_the_latest(built, tmp_path):
         assert [sample.key for sample in opened] == [sample.key for sample in built]
 
 
-def test_what_is_not_there_is_one_sentence(tmp_path):
+def test_a_missing_data_set_is_one_sentence(tmp_path):
     with pytest.raises(zutis.ZutisError, match="no data set in"):
         zutis.open_dataset(store=str(tmp_path / "empty"))
     with pytest.raises(zutis.ZutisError, match="is not a data set"):

@@ -108,7 +108,7 @@ def test_image_ids_are_those_of_a_file(colours, folder, tmp_path):
     assert "has the `id` 10 of red-001.jpg" in run(truth, *words)
     assert ids() == [1, 2, 3, 4]
     truth.write_text(json.dumps({"images": images[:2]}))
-    with pytest.raises(CorpusError, match="2 of 4 pictures are not in"):
+    with pytest.raises(CorpusError, match="2 of 4 images are not in"):
         run(folder, *words, "--image-ids", truth)
 
 

@@ -126,7 +126,7 @@ def test_nothing_stands_out(tmp_path, monkeypatch):
     for number in range(2):
         rows = np.repeat(np.arange(48, dtype=np.uint8), 48).reshape(48, 48) // 24 * 200
         Image.fromarray(np.dstack([rows] * 3)).save(tmp_path / "plain" / f"{number}.png")
-    with pytest.raises(CorpusError, match="in none of the pictures"):
+    with pytest.raises(CorpusError, match="none of the images has a salient object"):
         run(settings(tmp_path, tmp_path, corpus=(str(tmp_path / "plain"),)))
     assert not (tmp_path / "s.safetensors").exists()
 

@@ -28,7 +28,7 @@ from flows.demo.page import (
     render_page,
 )
 from flows.summaries.data_uris import data_uri
-from tasks.packing.mask_sheet import FOUND, TRUE
+from tasks.packing.mask_sheet import MASK_COLOUR, TRUTH_COLOUR
 
 VOID = {"meta", "link", "img", "line", "circle", "path", "br"}
 LOADS = {"src", "srcset", "href", "data", "action", "poster"}
@@ -213,11 +213,11 @@ def test_the_pictures_have_a_legend_in_the_colours_that_are_drawn():
     worst = html.partition('<section id="worst">')[2].partition("</section>")[0]
     galleries = html.partition('<section id="galleries">')[2].partition("</section>")[0]
     for section in (worst, galleries):
-        assert f"rgb{FOUND}" in section
+        assert f"rgb{MASK_COLOUR}" in section
         assert "yellow edge: of the mask that was made" in section
         assert "dimmed: what lies outside" in section
         assert "dashed frame" in section
-    assert f"rgb{TRUE}" in worst
+    assert f"rgb{TRUTH_COLOUR}" in worst
     assert "blue edge: of the true mask" in worst
     assert "blue" not in galleries, "the truth is not drawn there"
 

@@ -1,4 +1,4 @@
-"""Names of categories and their text embeddings."""
+"""Checked categories and their text embeddings."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_category_with_prompts_or_synonyms_is_their_average():
     torch.testing.assert_close(second, expected)
 
 
-def test_prompts_that_are_cut_and_categories_of_one_text_are_told(caplog):
+def test_truncated_prompts_and_categories_of_equal_text_are_reported(caplog):
     long = Category(name="owl", prompts=("a red b c d e f g h i j tawny owl",))
     embed_categories(FakeClip(), [long, Category(name="red"), Category(name="a red")])
     cut, equal = (record.getMessage() for record in caplog.records)

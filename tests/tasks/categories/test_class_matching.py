@@ -1,4 +1,4 @@
-"""Categories find the data set's classes by name; positions count where somebody says so."""
+"""Matching of categories and classes by name, and by position on request."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def test_the_sets_names_are_matched_by_name(classes: Classes) -> None:
     assert ordered(["DOG", "Traffic  Light", "person"]) == ["person", "Traffic  Light", "DOG"]
 
 
-def test_other_words_count_by_position_only_where_that_is_said() -> None:
+def test_synonyms_are_matched_by_position_only_on_request() -> None:
     words = ["human", "lamp", "hound"]
     assert ordered(words, "in-order") == words
     with pytest.raises(ConfigError, match=r"3 of 3 names .*'human', 'lamp', 'hound'.*in-order"):
         ordered(words)
 
 
-def test_a_map_says_what_names_do_not() -> None:
+def test_a_mapping_matches_names_that_differ() -> None:
     assert ordered(["hound", "person", "lamp"], {"Hound": "dog", "lamp": "traffic light"}) == [
         "person", "lamp", "hound"
     ]  # fmt: skip
@@ -49,12 +49,10 @@ def test_names_that_differ_in_case_only_are_matched_exactly() -> None:
         (["dog", "person", "lamp"], "in-order", "Category 1 is 'dog', which is class 3"),
         (["dog", "person"], "", "2 categories are given and .* has 3"),
         (["dog", "person", "lamp"], {"lamp": "dog"}, "the class 'dog'"),
-        (["dog", "person", "lamp"], {"lamb": "traffic light"}, "'lamb', which the vocabulary"),
-        (["dog", "person", "lamp"], {"lamp": "light"}, "'lamp' is 'light', which the data set"),
+        (["dog", "person", "lamp"], {"lamb": "traffic light"}, "'lamb', which is not in"),
+        (["dog", "person", "lamp"], {"lamp": "light"}, "'lamp' with 'light', which is no class"),
     ],
 )
-def test_what_contradicts_itself_is_refused(
-    names: list[str], classes: Classes, message: str
-) -> None:
+def test_contradictions_are_refused(names: list[str], classes: Classes, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ordered(names, classes)

@@ -1,4 +1,4 @@
-"""Probabilities of cosines: a CLIP's softmax, and a SigLIP's sigmoid as open_clip computes it."""
+"""Probabilities from cosines: CLIP's softmax, and SigLIP's sigmoid as in open_clip."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def test_probabilities_are_those_of_open_clip(tmp_path) -> None:
     folder = write_siglip(tmp_path)
     model, _ = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-    pictures = torch.rand(3, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    pixels = torch.rand(3, 3, 160, 160, generator=torch.Generator().manual_seed(0))
     names = ["a red bird", "rain", "many things"]
     with torch.inference_mode():
-        expected = model.eval().get_logits(pictures, tokenizer(names))[0].sigmoid().numpy()
+        expected = model.eval().get_logits(pixels, tokenizer(names))[0].sigmoid().numpy()
 
     clip = load_clip_folder(folder, load_file(folder / "open_clip_model.safetensors"))
     logits = Logits(clip.logit_scale, clip.logit_bias)
     texts = torch.stack([clip.ensemble(clip.embed_prompts([name])) for name in names])
-    images = clip.embed_images(pictures)
+    images = clip.embed_images(pixels)
     found = logits.probabilities(logits(images.double().numpy(), texts.double().numpy()))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert found.sum(axis=1) != pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""Training a small CLIP: the loop, its rates, and what it is fed."""
+"""Training of a small CLIP: the loop, its learning rates, and its batches."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 230), 
 def coloured(name: str, seed: int, size: tuple[int, int] = (40, 48)) -> CaptionedImage:
     noise = np.random.default_rng(seed).integers(-20, 20, (*size, 3))
     pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
-    captions = (f"a {name} picture", f"it is {name}")
+    captions = (f"a {name} photo", f"it is {name}")
     return CaptionedImage(
         pixels=pixels, captions=captions, centres=np.zeros((0, 2), dtype=np.float32)
     )
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[CaptionedImage]:
+def images() -> list[CaptionedImage]:
     return [coloured(name, seed) for seed, name in enumerate(itertools.chain(*[COLOURS] * 8))]
 
 
@@ -42,10 +42,10 @@ PHASES = (
 )
 
 
-def trained(pictures, seed=0, phases=PHASES):
+def trained(images, seed=0, phases=PHASES):
     losses = []
     weights = train_in_phases(
-        pictures,
+        images,
         phases,
         architecture=ARCHITECTURE,
         seed=seed,
@@ -55,8 +55,8 @@ def trained(pictures, seed=0, phases=PHASES):
 
 
 @pytest.fixture(scope="module")
-def colour_clip(pictures):
-    return trained(pictures)
+def colour_clip(images):
+    return trained(images)
 
 
 def test_it_learns_colours(colour_clip, tmp_path):
@@ -65,7 +65,7 @@ def test_it_learns_colours(colour_clip, tmp_path):
     assert np.mean(losses[25:30]) < 0.8 * np.mean(losses[:3])
     clip = load_clip(ARCHITECTURE, weights)
     texts = torch.stack(
-        [clip.ensemble(clip.embed_prompts([f"a {name} picture"])) for name in COLOURS]
+        [clip.ensemble(clip.embed_prompts([f"a {name} photo"])) for name in COLOURS]
     )
     unseen = [coloured(name, 1000, (60, 60)) for name in COLOURS]
     from PIL import Image
@@ -74,12 +74,12 @@ def test_it_learns_colours(colour_clip, tmp_path):
     assert (clip.embed_images(inputs) @ texts.T).argmax(dim=1).tolist() == [0, 1, 2, 3]
 
 
-def test_the_same_seed_gives_the_same_weights(pictures):
+def test_the_same_seed_gives_the_same_weights(images):
     short = (Phase(steps=3, share=1, image_size=16, batch_size=8, learning_rate=1e-3),)
-    (one, losses), (same, same_losses) = (trained(pictures, 5, short) for _ in range(2))
+    (one, losses), (same, same_losses) = (trained(images, 5, short) for _ in range(2))
     assert losses == same_losses
     assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
-    other, _ = trained(pictures, 6, short)
+    other, _ = trained(images, 6, short)
     assert not torch.equal(one["visual.proj"], other["visual.proj"])
 
 
@@ -92,17 +92,17 @@ def test_weights_are_written_in_half_precision(colour_clip, tmp_path):
     load_clip(ARCHITECTURE, read)
 
 
-def test_time_ends_a_training(pictures):
+def test_time_ends_a_training(images):
     steps = []
     model = new_clip(ARCHITECTURE, 0, image_size=16)
     config = ClipTrainingConfig(steps=200, max_seconds=0.05)
-    batches = caption_batches(pictures, 4, 16, seed=0)
+    batches = caption_batches(images, 4, 16, seed=0)
     train_clip_model(model, make_tokenizer(ARCHITECTURE), batches, config, steps.append)
     assert 1 <= len(steps) < 150
     assert steps[-1].done == 1
 
 
-def test_a_loss_that_is_not_finite_ends_it(pictures):
+def test_a_loss_that_is_not_finite_ends_it(images):
     model = new_clip(ARCHITECTURE, 0, image_size=16)
     with torch.no_grad():
         model.visual.proj.fill_(math.inf)
@@ -110,7 +110,7 @@ def test_a_loss_that_is_not_finite_ends_it(pictures):
         train_clip_model(
             model,
             make_tokenizer(ARCHITECTURE),
-            caption_batches(pictures, 4, 16, seed=0),
+            caption_batches(images, 4, 16, seed=0),
             ClipTrainingConfig(steps=2),
             lambda step: None,
         )
@@ -135,16 +135,16 @@ def test_settings_that_cant_work(field, value):
         ClipTrainingConfig(**{"steps": 1, field: value})
 
 
-def test_no_phase(pictures):
+def test_no_phase(images):
     with pytest.raises(ConfigError, match="one phase"):
-        trained(pictures, phases=())
+        trained(images, phases=())
 
 
-# --- pictures -----------------------------------------------------------------------------------
+# --- images -----------------------------------------------------------------------------------
 
 
-def test_batches_show_every_picture_once_in_a_round(pictures):
-    batches = caption_batches(pictures, 8, 16, seed=3)
+def test_batches_show_every_image_once_in_a_round(images):
+    batches = caption_batches(images, 8, 16, seed=3)
     for _ in range(2):
         captions = []
         for _ in range(4):
@@ -156,28 +156,28 @@ def test_batches_show_every_picture_once_in_a_round(pictures):
             assert sum(name in caption for caption in captions) == 8
 
 
-def test_batches_depend_on_the_seed_alone(pictures):
-    one, same, other = (next(caption_batches(pictures, 8, 16, seed)) for seed in (3, 3, 4))
+def test_batches_depend_on_the_seed_alone(images):
+    one, same, other = (next(caption_batches(images, 8, 16, seed)) for seed in (3, 3, 4))
     assert one[1] == same[1]
     np.testing.assert_array_equal(one[0], same[0])
     assert not np.array_equal(one[0], other[0])
 
 
-def test_too_few_pictures(pictures):
+def test_too_few_images(images):
     with pytest.raises(ValueError, match="batch of 64"):
-        next(caption_batches(pictures, 64, 16, seed=0))
+        next(caption_batches(images, 64, 16, seed=0))
 
 
-def test_what_a_caption_names_stays_in_the_picture():
-    """A red dot in a corner of a long picture, in which most random parts would miss it."""
+def test_objects_of_the_caption_stay_in_the_crop():
+    """A red dot in a corner of a long image, in which most random parts would miss it."""
     pixels = np.full((40, 120, 3), 255, dtype=np.uint8)
     pixels[30:38, 2:10, 1:] = 0
-    picture = CaptionedImage(
+    image = CaptionedImage(
         pixels=pixels,
         captions=("a dot on the left",),
         centres=np.array([[34, 6]], dtype=np.float32),
     )
-    batches = caption_batches([picture] * 8, 8, 32, seed=0)
+    batches = caption_batches([image] * 8, 8, 32, seed=0)
     for _ in range(5):
         for view, caption in zip(*next(batches), strict=True):
             red = view[..., 0].astype(int) - view[..., 1]
@@ -186,29 +186,29 @@ def test_what_a_caption_names_stays_in_the_picture():
                 assert caption == "a dot on the right"
 
 
-def test_parts_are_as_large_as_they_are_asked_for():
-    """A picture that grows brighter to the right: how much of it a view shows can be read off."""
+def test_crops_have_the_requested_size():
+    """An image that grows brighter to the right: how much of it a view shows can be read off."""
     pixels = np.repeat(np.linspace(0, 255, 100)[None, :, None], 100, axis=0).repeat(3, axis=2)
-    picture = CaptionedImage(
+    image = CaptionedImage(
         pixels=pixels.astype(np.uint8),
         captions=("grey",),
         centres=np.zeros((0, 2), dtype=np.float32),
     )
-    for cut in ((0.3, 0.4), (0.9, 1.0)):
-        views, _ = next(caption_batches([picture] * 16, 16, 32, seed=0, cut=cut))
+    for crop in ((0.3, 0.4), (0.9, 1.0)):
+        views, _ = next(caption_batches([image] * 16, 16, 32, seed=0, crop=crop))
         rows = views[:, 16, :, 0].astype(float)
         shown = (rows.max(axis=1) - rows.min(axis=1)) / 255
-        assert (shown > 0.75 * cut[0]).all()
-        assert (shown < 1.3 * cut[1]).all()
+        assert (shown > 0.75 * crop[0]).all()
+        assert (shown < 1.3 * crop[1]).all()
 
 
-def test_bare_names_come_often():
-    picture = CaptionedImage(
+def test_bare_names_are_chosen_often():
+    image = CaptionedImage(
         pixels=np.zeros((20, 20, 3), dtype=np.uint8),
         captions=("a star", *(f"a red star on paper {number}" for number in range(7))),
         centres=np.zeros((0, 2), dtype=np.float32),
     )
-    _, captions = next(caption_batches([picture] * 400, 400, 16, seed=0))
+    _, captions = next(caption_batches([image] * 400, 400, 16, seed=0))
     assert 0.5 < captions.count("a star") / 400 < 0.65
     assert len(set(captions)) == 8
 

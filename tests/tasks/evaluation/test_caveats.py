@@ -1,4 +1,4 @@
-"""What is said of scores: categories that the truth never shows, what a model was trained on."""
+"""Caveats of scores: absent categories, ambiguous frames, images of the training."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def row(name: str, pixels: int, objects: int = 0) -> dict[str, Any]:
     return {"name": name, "pixels": pixels, "objects": objects}
 
 
-def test_categories_that_the_truth_never_shows_are_named() -> None:
+def test_categories_absent_from_the_ground_truth_are_named() -> None:
     classes = [row("background", 0), row("cat", 5), row("dog", 0), row("owl", 0, objects=2)]
     [said] = absent_categories(classes, "mine")
     assert said.startswith("1 of the 3 categories are nowhere in the truth of mine (dog)")
     assert absent_categories([row("background", 0), row("cat", 5)], "mine") == []
 
 
-def test_a_truth_without_any_category_is_told_with_its_likely_cause() -> None:
+def test_a_ground_truth_without_any_category_is_reported_with_the_likely_cause() -> None:
     classes = [row("background", 9), row("cat", 0), row("dog", 0)]
     [said] = absent_categories(classes, "mine")
     assert said.startswith("The truth of mine shows none of its 2 categories")
     assert "255 with 8 bits" in said
 
 
-def test_pictures_whose_frame_is_open_are_named() -> None:
+def test_images_whose_frame_is_open_are_named() -> None:
     assert frame_caveats(ScoredImages(), upright=False) == []
     [said] = frame_caveats(ScoredImages(frame_chosen=["a.jpg"]), upright=True)
     assert "EXIF turns a.jpg" in said
@@ -62,7 +62,7 @@ def test_images_that_were_trained_on_are_counted(store: ArtifactStore) -> None:
     assert leakage(trained, "m", ScoredImages(sha256s=["x"]), store) == []
 
 
-def test_where_nobody_can_know_that_is_said(store: ArtifactStore) -> None:
+def test_unknown_training_data_is_reported(store: ArtifactStore) -> None:
     trained = training(store, ["a"])
     dataset = store.get(trained).manifest["inputs"]["dataset"]
     store.delete(ArtifactRef("assemble_dataset", dataset))

@@ -1,4 +1,4 @@
-"""The evaluation: perfect answers score one, others what pycocotools and a count by hand say."""
+"""The evaluation: perfect predictions score one, others what pycocotools and counts give."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from zutis_model.zutis.instance_prediction import Instances
 GREY, RED, GREEN = (40, 40, 40), (240, 40, 40), (40, 240, 40)
 NAMES = ("red thing", "green thing")
 # Rectangles of an image: label, top, left, bottom, right.
-PICTURES: list[tuple[tuple[int, int], list[tuple[int, int, int, int, int]]]] = [
+IMAGES: list[tuple[tuple[int, int], list[tuple[int, int, int, int, int]]]] = [
     ((40, 50), [(1, 5, 5, 25, 20), (2, 5, 30, 30, 45)]),
     ((60, 44), [(1, 10, 4, 50, 40)]),
     ((48, 48), [(2, 4, 4, 20, 44), (2, 28, 4, 44, 30), (1, 26, 34, 46, 46)]),
@@ -70,7 +70,7 @@ def encode(mask: np.ndarray) -> dict[str, Any]:
 
 
 class ColourSegmenter:
-    """Says what the colours say, after `answer` has changed it. `seen` counts pictures."""
+    """Predicts labels from colours, changed by `answer`. `seen` counts images."""
 
     untrained = False
 
@@ -97,7 +97,7 @@ class ColourSegmenter:
 
 
 def swap(labels: np.ndarray) -> np.ndarray:
-    """Half wrong: green is taken for red on the left half of the picture."""
+    """Half wrong: green is taken for red on the left half of the image."""
     wrong = labels.copy()
     left = wrong[:, : labels.shape[1] // 2]
     left[left == 2] = 1
@@ -106,12 +106,12 @@ def swap(labels: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Pictures, label maps, names, and the same as COCO JSON."""
+    """Images, label maps, names, and the same as COCO JSON."""
     folder = tmp_path / "data"
     images, annotations = [], []
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True)
-    for number, (size, boxes) in enumerate(PICTURES, start=1):
+    for number, (size, boxes) in enumerate(IMAGES, start=1):
         labels = label_map(size, boxes)
         Image.fromarray(paint(labels)).save(folder / "images" / f"{number}.png")
         Image.fromarray(labels.astype(np.uint8)).save(folder / "labels" / f"{number}.png")
@@ -199,11 +199,11 @@ def test_perfect_answers_score_one(evaluation: Evaluation, data: Path) -> None:
     assert artifact.counts == {"images": 3, "mean_iou": 1.0, "ap": pytest.approx(1)}
 
 
-def test_other_answers_score_what_a_count_of_the_pixels_gives(
+def test_wrong_predictions_have_the_scores_of_counted_pixels(
     evaluation: Evaluation, data: Path
 ) -> None:
     artifact = evaluation(coco_spec(data), ColourSegmenter(swap))
-    truth = [label_map(*picture) for picture in PICTURES]
+    truth = [label_map(*image) for image in IMAGES]
     labels = np.concatenate([labels.ravel() for labels in truth])
     answers = np.concatenate([swap(labels).ravel() for labels in truth])
     iou = [
@@ -289,10 +289,10 @@ def test_crowds_and_images_without_objects_are_handled_as_coco_does(
     expected = by_pycocotools(data / "coco.json", Path(artifact.uri(INSTANCES)))
     assert list(instance["by_category"].values()) == pytest.approx(expected, abs=1e-12)
     assert (instance["images"], instance["objects"], instance["predictions"]) == (3, 4, 6)
-    # What is not annotated is background.
-    labels = np.concatenate([label_map(*PICTURES[n]).ravel() for n in (0, 2)])
+    # Unannotated pixels are background.
+    labels = np.concatenate([label_map(*IMAGES[n]).ravel() for n in (0, 2)])
     red = (labels == 1).sum()
-    extra = label_map(*PICTURES[1]).sum()
+    extra = label_map(*IMAGES[1]).sum()
     assert classes_of(artifact)["red thing"]["iou"] == pytest.approx(red / (red + extra))
 
 
@@ -316,7 +316,7 @@ def test_names_and_prompts_are_published_with_the_scores(
     assert float(rows[1]["iou"]) == 1
 
 
-def test_the_baseline_reads_names_in_sentences(evaluation: Evaluation, data: Path) -> None:
+def test_the_baseline_uses_prompt_templates(evaluation: Evaluation, data: Path) -> None:
     artifact = evaluation(coco_spec(data), method="maskclip", checkpoint="", checkpoint_digest="")
     metrics = metrics_of(artifact)
     assert len(metrics["prompts"][1]) == 85
@@ -344,7 +344,7 @@ def test_label_maps_alone_give_semantic_scores_alone(evaluation: Evaluation, dat
 
 @dataclass(frozen=True)
 class Hidden:
-    """The truth of another reader without one of its parts."""
+    """The ground truth of another reader without one of its parts."""
 
     truth: Any
     without: str
@@ -364,7 +364,7 @@ class Hidden:
 
 
 def hide(data: Path, without: str, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-    """Have the stage open a set without some of its truth."""
+    """Make the stage open a set without some of its ground truth."""
     whole = open_evaluation_set(coco_spec(data), None)
     images = tuple(
         replace(image, ground_truth=Hidden(image.ground_truth, without)) for image in whole.images
@@ -393,7 +393,7 @@ def test_objects_alone_give_instance_scores_alone(
     assert Image.open(io.BytesIO(artifact.open(SHEET).read())).height > 3 * 320
 
 
-def test_imagenet_s_is_scored_by_its_own_rules_too(
+def test_imagenet_s_is_also_scored_by_its_own_rules(
     evaluation: Evaluation, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide(data, "instances", monkeypatch, scoring="imagenet-s", categories=(*NAMES, "absent"))
@@ -440,12 +440,12 @@ def test_ignored_pixels_stay_ignored_when_categories_are_scored_as_one(
     labels[:, 20:] = 255
     Image.fromarray(labels).save(path)
     artifact = evaluation(folder_spec(data), collapse_to="thing")
-    whole = sum(size[0] * size[1] for size, _ in PICTURES)
+    whole = sum(size[0] * size[1] for size, _ in IMAGES)
     counted = sum(row["pixels"] for row in metrics_of(artifact)["classes"])
     assert counted == whole - 60 * 24
 
 
-def test_binary_masks_are_scored_as_objects_and_said_to_be_so(
+def test_binary_masks_are_scored_as_objects_with_a_note(
     data: Path, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Listening(SilentProgress):
@@ -468,13 +468,13 @@ def test_binary_masks_are_scored_as_objects_and_said_to_be_so(
     assert "binary masks" in progress.said[0]
 
 
-def test_pictures_that_fit_their_truth_either_way_are_told_with_how_they_were_read(
+def test_images_that_fit_their_annotations_in_both_frames_are_reported(
     evaluation: Evaluation, data: Path
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
-    picture = data / "images" / "1.png"
-    Image.open(picture).save(picture, exif=exif)
+    image = data / "images" / "1.png"
+    Image.open(image).save(image, exif=exif)
     right = evaluation(folder_spec(data))
     [note] = metrics_of(right)["evaluation_set"]["notes"]
     assert "EXIF turns 1.png, and their annotations fit either way: they are read as stored" in note
@@ -505,7 +505,7 @@ def test_images_that_the_model_was_trained_on_are_counted(
     config = config_of(folder_spec(data), checkpoint="", checkpoint_digest="")
     metrics = metrics_of(evaluate.run(config, Inputs(training.ref), store, SilentProgress()))
     [note] = metrics["evaluation_set"]["notes"]
-    assert note.startswith(f"2 of the {len(PICTURES)} images are in the training's data set")
+    assert note.startswith(f"2 of the {len(IMAGES)} images are in the training's data set")
 
 
 def test_a_limit_takes_the_first_images(evaluation: Evaluation, data: Path) -> None:
@@ -542,7 +542,7 @@ def test_untrained_weights_are_called_so(evaluation: Evaluation, data: Path) -> 
     assert metrics_of(trained)["model"]["untrained"] is False
 
 
-def test_the_key_knows_what_decides_the_scores_and_nothing_else(
+def test_the_key_covers_the_settings_that_affect_the_scores_and_no_others(
     data: Path, store: ArtifactStore
 ) -> None:
     config = config_of(coco_spec(data))
@@ -571,9 +571,9 @@ def test_a_training_takes_the_place_of_a_checkpoint(data: Path, store: ArtifactS
     training = Inputs(ArtifactRef("train", "a-b"))
     config = config_of(coco_spec(data), checkpoint="", checkpoint_digest="")
     assert evaluate.locate(config, training, store).stage == "evaluate"
-    with pytest.raises(ConfigError, match="either a training or a checkpoint"):
+    with pytest.raises(ConfigError, match="a training or a checkpoint"):
         evaluate.locate(config, Inputs(), store)
-    with pytest.raises(ConfigError, match="either a training or a checkpoint"):
+    with pytest.raises(ConfigError, match="a training or a checkpoint"):
         evaluate.locate(config_of(coco_spec(data)), training, store)
 
 
@@ -581,14 +581,14 @@ def test_a_training_takes_the_place_of_a_checkpoint(data: Path, store: ArtifactS
     ("settings", "message"),
     [
         ({"method": "sam"}, "method is 'sam': choose zutis or maskclip"),
-        ({"method": "maskclip"}, "maskclip has none"),
+        ({"method": "maskclip"}, "maskclip uses none"),
         ({"checkpoint_digest": ""}, "without a checkpoint_digest"),
         ({"image_size": 8}, "image_size is 8"),
         ({"limit": -1}, "limit is -1"),
         ({"collapse_to": "x", "seen_categories": ("y",)}, "leave out either"),
     ],
 )
-def test_settings_that_can_not_work_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config_of("coco:none", evaluation_digest="1", **settings)
 
@@ -597,7 +597,7 @@ def refused(kind: type[ZutisError], message: str) -> Any:
     return pytest.raises(kind, match=message)
 
 
-def test_a_picture_of_another_size_is_named(evaluation: Evaluation, data: Path) -> None:
+def test_an_image_of_another_size_is_named(evaluation: Evaluation, data: Path) -> None:
     Image.fromarray(paint(np.zeros((9, 9), dtype=int))).save(data / "images" / "2.png")
     with refused(CorpusError, "2.png"):
         evaluation(coco_spec(data))
@@ -616,7 +616,7 @@ def test_a_picture_of_another_size_is_named(evaluation: Evaluation, data: Path) 
         ({"seen_categories": ("red thing", "mauve")}, "seen_categories has mauve"),
     ],
 )
-def test_settings_that_do_not_fit_the_set_are_refused_before_any_picture_is_seen(
+def test_settings_that_do_not_fit_the_set_are_refused_before_any_image_is_seen(
     evaluation: Evaluation, data: Path, settings: dict[str, Any], message: str
 ) -> None:
     segmenter = ColourSegmenter()
@@ -625,12 +625,12 @@ def test_settings_that_do_not_fit_the_set_are_refused_before_any_picture_is_seen
     assert segmenter.seen == 0
 
 
-def test_a_model_that_knows_more_categories_is_refused(evaluation: Evaluation, data: Path) -> None:
+def test_a_model_with_more_categories_is_refused(evaluation: Evaluation, data: Path) -> None:
     with refused(ConfigError, "predicts category 7 in 1.png"):
         evaluation(coco_spec(data), ColourSegmenter(lambda labels: labels + 5 * (labels == 2)))
 
 
-def test_a_truth_that_is_no_category_is_refused(
+def test_a_ground_truth_label_without_a_category_is_refused(
     evaluation: Evaluation, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide(data, "instances", monkeypatch, categories=("red thing",))
@@ -638,7 +638,7 @@ def test_a_truth_that_is_no_category_is_refused(
         evaluate_hidden(evaluation, ColourSegmenter(lambda labels: np.minimum(labels, 1)))
 
 
-def test_an_image_without_any_truth_is_refused(
+def test_an_image_without_ground_truth_is_refused(
     evaluation: Evaluation, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide(data, "labels and instances", monkeypatch)
@@ -654,7 +654,7 @@ def test_a_set_without_images_and_images_with_one_id_are_refused(
         evaluate_hidden(evaluation)
     image: EvaluationImage = open_evaluation_set(coco_spec(data), None).images[0]
     hide(data, "", monkeypatch, images=(image, image))
-    with refused(CorpusError, "have one id"):
+    with refused(CorpusError, "have the same id"):
         evaluate_hidden(evaluation)
 
 

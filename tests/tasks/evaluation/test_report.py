@@ -1,4 +1,4 @@
-"""What people see of an evaluation: the right images, readable tables, the same bytes each time."""
+"""Files of an evaluation: chosen images, readable tables, equal bytes for equal scores."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def opened(sheet: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(sheet)).convert("RGB")).astype(int)
 
 
-def test_the_sheet_shows_image_truth_and_prediction_side_by_side() -> None:
+def test_the_sheet_shows_image_ground_truth_and_prediction_side_by_side() -> None:
     sheet = opened(draw_sheet("model on set", [sheet_row()], ["red kite", "zebra"]))
     # Panels of 320 x 480 under two lines and the row's title, 8 pixels apart.
     image, truth, predicted = (sheet[78:398, x : x + 480] for x in (8, 496, 984))
@@ -101,7 +101,7 @@ def test_the_sheet_shows_image_truth_and_prediction_side_by_side() -> None:
     assert (sheet[52:78] < 100).any(), "the row's title is written"
 
 
-def test_the_sheet_takes_pictures_of_all_shapes() -> None:
+def test_the_sheet_takes_images_of_all_shapes() -> None:
     rows = [sheet_row((30, 300)), sheet_row((300, 30)), sheet_row((700, 900)), sheet_row((16, 16))]
     sheet = opened(draw_sheet("shapes", rows, ["a", "b"]))
     assert sheet.shape[1] <= 3 * 648 + 8

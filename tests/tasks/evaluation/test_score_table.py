@@ -1,4 +1,4 @@
-"""The table of scores in the terminal: the right numbers in the right columns."""
+"""The table of scores in plain text: right numbers in the right columns."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_terminal_shows_scores_in_percent_and_undefined_ones_as_a_dash() -> 
     assert max(len(line) for line in table.splitlines()) <= 80
 
 
-def test_the_terminal_says_what_was_not_evaluated() -> None:
+def test_the_table_reports_a_partial_evaluation() -> None:
     metrics = METRICS | {
         "model": {"label": "random", "method": "zutis", "untrained": True},
         "evaluation_set": METRICS["evaluation_set"] | {"images": 20},

@@ -1,4 +1,4 @@
-"""Images that could not be had are asked for again: these alone, and nothing else moves."""
+"""Retry of images after temporary failures: only of these, without other changes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def rows(part: Artifact) -> np.ndarray:
     return np.asarray(open_embeddings(part, EMBEDDINGS))
 
 
-def test_those_that_may_come_are_asked_for_again_and_no_others(
+def test_temporary_failures_are_retried_and_no_others(
     server: BadServer, stages: Stages, tmp_path: Path, fake_clip: FakeClip,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -87,7 +87,7 @@ def test_those_that_may_come_are_asked_for_again_and_no_others(
     }  # fmt: skip
     passing = [f"/{name}.jpg" for name in "abcdef"]
     part = PartOfPlan(plan.ref, 0)
-    assert ask_again.unanswered(part, first, stages.store) == len(passing)
+    assert ask_again.count_retryable(part, first, stages.store) == len(passing)
 
     server.asked.clear()
     before = dict(fake_clip.calls)
@@ -167,7 +167,7 @@ def test_nothing_at_all_at_first(server: BadServer, stages: Stages, tmp_path: Pa
     }  # fmt: skip
 
 
-def test_a_tar_that_broke_off_is_read_on_and_what_was_read_is_kept(
+def test_a_truncated_tar_is_continued_and_its_images_are_kept(
     server: BadServer, stages: Stages, tmp_path: Path, fake_clip: FakeClip,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -195,13 +195,13 @@ def test_a_tar_that_broke_off_is_read_on_and_what_was_read_is_kept(
     np.testing.assert_array_equal(rows(second), rows(whole))
 
 
-def test_files_that_left_the_corpus_are_not_asked_for(
+def test_removed_files_are_not_retried(
     server: BadServer, stages: Stages, tmp_path: Path, fake_clip: FakeClip
 ) -> None:
     server.scripts = {"/a.jpg": [503], "/b.jpg": [jpeg(1)]}
     first = stages.embed(stages.scan(table_of(server, ["a.jpg", "b.jpg"], tmp_path / "list.txt")))
     plan = stages.scan(table_of(server, ["b.jpg"], tmp_path / "list.txt"))
-    assert ask_again.unanswered(PartOfPlan(plan.ref, 0), first, stages.store) == 0
+    assert ask_again.count_retryable(PartOfPlan(plan.ref, 0), first, stages.store) == 0
 
 
 def test_a_file_that_may_be_read_by_now_is(
@@ -223,9 +223,9 @@ def test_a_file_that_may_be_read_by_now_is(
     first = stages.embed(plan)
     part = PartOfPlan(plan.ref, 0)
     assert first.counts["rejects"] == {"unreadable": 1}
-    assert ask_again.unanswered(part, first, stages.store) == 0
+    assert ask_again.count_retryable(part, first, stages.store) == 0
     may_be_read["now"] = True
-    assert ask_again.unanswered(part, first, stages.store) == 1
+    assert ask_again.count_retryable(part, first, stages.store) == 1
     second = stages.ask_again(plan, first)
     assert second is not None
     assert second.counts["images"] == 2
@@ -249,18 +249,18 @@ def test_an_object_that_may_be_read_by_now_is(
         policy.setattr(image_bytes, "read_bytes", refused)
         first = stages.embed(plan)
     assert first.counts["rejects"] == {"unreadable": 1}
-    assert ask_again.unanswered(PartOfPlan(plan.ref, 0), first, stages.store) == 1
+    assert ask_again.count_retryable(PartOfPlan(plan.ref, 0), first, stages.store) == 1
     second = stages.ask_again(plan, first)
     assert second is not None
     assert second.counts["images"] == 2
 
 
 @pytest.mark.parametrize("repair", [False, True])
-def test_a_build_asks_again_and_nothing_moves_unless_something_came(
+def test_a_build_retries_and_changes_nothing_without_a_success(
     server: BadServer, tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask,
     repair: bool,
 ) -> None:  # fmt: skip
-    corpus = write_corpus(tmp_path / "pictures", ["red", "green", "blue"], each=4)
+    corpus = write_corpus(tmp_path / "images", ["red", "green", "blue"], each=4)
     server.scripts = {f"/{path.name}": [path.read_bytes()] for path in corpus}
     late = f"/{corpus[1].name}"
     server.scripts[late] = [503]

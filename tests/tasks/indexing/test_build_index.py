@@ -1,4 +1,4 @@
-"""The index: each image once, of files that are still there."""
+"""The index: each image once, without removed files."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_nothing_usable_says_why(stages: Stages, corpus: Path, fake_clip: FakeCl
 
 @pytest.mark.parametrize(
     ("factory", "parameters", "least"),
-    # Two lists, both visited, are everything; a graph may have corners that no search enters.
+    # Two lists, both visited, cover everything; parts of a graph may be unreachable.
     [("IVF2,Flat", "nprobe=2", 1.0), ("HNSW8", "efSearch=64", 0.5), ("HNSW8", "", 0.1)],
 )
 def test_an_approximate_index_is_a_faiss_file_with_its_recall(

@@ -1,5 +1,5 @@
-"""Pictures of more than 8 bits through whole builds: read by the bits they use, and again only
-where that changes."""
+"""Images of more than 8 bits in whole builds: scaled by the bits that they use, and embedded again
+only if the bit depth changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zutis.dataset import Dataset
 
 
 def deep(colour: str, bits: int, seed: int = 0) -> bytes:
-    """A made picture as a TIFF of 16 bits, of which it uses some."""
+    """A made image as a TIFF of 16 bits, of which it uses some."""
     values = np.asarray(coloured_image(colour, seed)).astype(np.uint32) * ((1 << bits) - 1) // 255
     file = io.BytesIO()
     tifffile.imwrite(file, values.astype(np.uint16), photometric="rgb")
@@ -52,7 +52,7 @@ def embedding_counts(build: Build) -> list[dict[str, Any]]:
     return [part.counts for part in build.embedded]
 
 
-def test_dark_values_of_many_bits_become_pictures_that_are_found_and_masked(
+def test_dark_images_of_many_bits_are_retrieved_and_masked(
     settings: Any, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ) -> None:
     built = build_here(settings())
@@ -70,7 +70,7 @@ def test_dark_values_of_many_bits_become_pictures_that_are_found_and_masked(
     assert build_cached(settings()).dataset.ref == built.dataset.ref
 
 
-def test_a_depth_for_all_reads_only_the_pictures_of_many_bits_again(
+def test_a_bit_depth_embeds_only_parts_with_deep_images_again(
     settings: Any, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ) -> None:
     first = build_here(settings())
@@ -87,7 +87,7 @@ def test_a_depth_for_all_reads_only_the_pictures_of_many_bits_again(
 
 
 @pytest.mark.parametrize(("bit_depth", "brightest"), [(0, 240), (12, 60)])
-def test_shards_show_what_was_embedded_and_masked(
+def test_shards_have_the_pixels_that_were_embedded_and_masked(
     settings: Any,
     fake_clip: FakeClip,
     fake_selfmask: FakeSelfMask,
@@ -107,7 +107,7 @@ def test_shards_show_what_was_embedded_and_masked(
 def test_parts_of_before_that_divided_by_the_file_s_range_are_read_again(
     settings: Any, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ) -> None:
-    """Such a part's counts don't say by how many bits its pictures were scaled."""
+    """Such a part's counts don't say by how many bits its images were scaled."""
     built = build_here(settings())
     old = Path(built.embedded[1].location).parent
     manifest = next(old.glob("*.json"))
@@ -120,7 +120,7 @@ def test_parts_of_before_that_divided_by_the_file_s_range_are_read_again(
     assert build_cached(settings()).dataset.ref == again.dataset.ref
 
 
-def test_pictures_of_few_colours_are_counted(
+def test_images_of_few_colours_are_counted(
     settings: Any, corpus: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ) -> None:
     write(corpus / "drawing.png", encoded(Image.new("RGB", (40, 40), (0, 0, 200)), "PNG"))
@@ -128,7 +128,7 @@ def test_pictures_of_few_colours_are_counted(
     assert fact.startswith("5 images have fewer than 20 colours")
 
 
-def test_odd_files_are_told_in_the_summary(
+def test_decoder_warnings_are_in_the_summary(
     settings: Any, corpus: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ) -> None:
     cut = b"Exif\0\0II*\0\x08\0\0\0\xff\xff"

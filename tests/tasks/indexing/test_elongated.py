@@ -1,4 +1,4 @@
-"""Squares along images that one square does not show."""
+"""Crops along elongated images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_squares_reach_from_end_to_end_half_a_square_apart(short: int, ratio: fl
     assert crop_boxes(long, short) == [(0, left, side) for left, _, side in boxes]
 
 
-def test_the_square_in_the_middle_is_one_of_them_where_nobody_has_seen_it() -> None:
+def test_the_centre_crop_is_included_on_request() -> None:
     assert crop_boxes(100, 200) == [(0, 0, 100), (100, 0, 100)]
     assert crop_boxes(100, 200, central=True) == [(0, 0, 100), (50, 0, 100), (100, 0, 100)]
     assert len(crop_boxes(100, 220, central=True)) == len(crop_boxes(100, 220)) + 1

@@ -1,4 +1,4 @@
-"""Elongated images: what is at their ends is found with more crops, and nothing else changes."""
+"""Extra crops of elongated images: objects at their ends are found, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_an_image_is_retrieved_once_and_by_its_best_crop(settings: Any) -> None:
     assert [ids[i] for i in rows.image_of(positions)] == ids
 
 
-def test_what_was_embedded_stays_and_a_second_build_computes_nothing(
+def test_embedded_parts_are_kept_and_a_second_build_computes_nothing(
     settings: Any, tmp_path: Path, fake_clip: FakeClip
 ) -> None:
     first = build_here(settings())
@@ -180,7 +180,7 @@ def test_an_approximate_index_finds_them_too(settings: Any) -> None:
     assert len(names(built, "green")) == 10
 
 
-def test_the_summary_says_what_clip_saw(settings: Any) -> None:
+def test_the_summary_reports_elongated_images(settings: Any) -> None:
     assert summarise(build_here(settings()), []).facts["elongated"] == (
         "10 images are beyond 1.5 : 1; CLIP sees their central square alone, and can miss what is "
         "at their ends: --crops many looks there too"

@@ -1,4 +1,4 @@
-"""One read per image: records, rejects and rows."""
+"""The stage `embed_images`: records, rejects and embeddings, from one read per image."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def files_of(part: Artifact) -> dict[str, str]:
     return {name: entry["sha256"] for name, entry in part.files.items()}
 
 
-def test_rows_lie_beside_their_records(stages: Stages, corpus: Path, fake_clip: FakeClip) -> None:
+def test_embeddings_are_row_aligned_with_records(
+    stages: Stages, corpus: Path, fake_clip: FakeClip
+) -> None:
     write_corpus(corpus, ["red", "green", "blue"], each=3)
     part = stages.embed(stages.scan(corpus), batch_size=4)
     records = rows_of(part, RECORDS)
@@ -82,7 +84,7 @@ def test_every_bad_image_is_counted_and_recorded_under_its_reason(
     for name, (data, _) in BAD_FILES.items():
         write(corpus / name, data)
     write(corpus / "good.jpg", jpeg())
-    one = 512 + (len(jpeg(1)) + 511) // 512 * 512  # a header block, and the picture in whole blocks
+    one = 512 + (len(jpeg(1)) + 511) // 512 * 512  # a header block, and the image in whole blocks
     tar = tar_bytes([("a.jpg", jpeg(1)), ("b.jpg", jpeg(2))])
     write(corpus / "damaged.tar", tar[: one + 700])
     part = stages.embed(stages.scan(corpus))
@@ -159,7 +161,7 @@ UNUSUAL = {
 
 
 @pytest.mark.parametrize("unusual_images", ["convert", "reject"])
-def test_unusual_images_are_converted_or_rejected_as_asked(
+def test_unusual_images_are_converted_or_rejected_by_setting(
     unusual_images: Any, stages: Stages, corpus: Path, fake_clip: FakeClip
 ) -> None:
     for name, data in UNUSUAL.items():
@@ -182,7 +184,9 @@ def test_a_part_without_a_usable_image_is_a_part(
     assert fake_clip.calls["images"] == 0
 
 
-def test_the_key_is_what_decides_the_rows_and_nothing_else(stages: Stages, corpus: Path) -> None:
+def test_the_key_covers_the_settings_that_affect_the_rows_and_no_others(
+    stages: Stages, corpus: Path
+) -> None:
     from dataclasses import replace
 
     from builds import clip
@@ -223,7 +227,7 @@ def test_unusual_images_must_be_known() -> None:
         Config(clip=clip(), unusual_images="keep")  # type: ignore[arg-type]
 
 
-def test_a_grey_and_a_coloured_picture_differ(
+def test_a_grey_and_a_coloured_image_differ(
     stages: Stages, corpus: Path, fake_clip: FakeClip
 ) -> None:
     """Grey JPEGs are usual: embedded as RGB, under no conversion."""
@@ -232,7 +236,7 @@ def test_a_grey_and_a_coloured_picture_differ(
     assert record["conversion"] == ""
 
 
-def test_what_is_odd_about_images_is_counted_and_they_are_used(
+def test_images_with_decoder_warnings_are_counted_and_used(
     stages: Stages, corpus: Path, fake_clip: FakeClip, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write(corpus / "good.jpg", jpeg(seed=1))

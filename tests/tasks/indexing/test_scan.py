@@ -1,4 +1,4 @@
-"""Plans of a corpus: append-only, whatever happens to the files."""
+"""Plans of a corpus: append-only, whatever changes in the files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def plan_of(
 
 def write_files(folder: Path, *names: str) -> None:
     for name in names:
-        # A fixed time: what is written twice is the same file to a scan.
+        # A fixed time, so that a file that is written twice is the same file to a scan.
         path = write(folder / name, name.encode() * 40)
         os.utime(path, ns=(10**18, 10**18))
 
@@ -62,7 +62,7 @@ def all_names(plan: Artifact) -> list[str]:
     return list(chain.from_iterable(names_by_part(plan).values()))
 
 
-def test_a_part_holds_as_many_images_as_asked_for(corpus: Path, store: ArtifactStore) -> None:
+def test_parts_have_the_requested_number_of_images(corpus: Path, store: ArtifactStore) -> None:
     write_files(corpus, "a.jpg", "b.jpg", "deep/c.jpg", "deep/d.png", "e.jpg")
     plan = plan_of(corpus, store, part_images=2)
     assert [part["items"] for part in plan_parts(plan)] == [2, 2, 1]
@@ -74,7 +74,7 @@ def test_an_unchanged_corpus_keeps_its_plan(corpus: Path, store: ArtifactStore) 
     write_files(corpus, "a.jpg", "b.jpg", "c.jpg")
     plan = plan_of(corpus, store)
     assert plan_of(corpus, store).ref == plan.ref
-    # The plan is cut already: another size of parts is for what is new.
+    # The existing parts stay: another size of parts applies to new files.
     assert plan_of(corpus, store, part_images=3).ref == plan.ref
 
 
@@ -176,7 +176,7 @@ def test_a_large_tar_is_a_part_of_its_own(corpus: Path, store: ArtifactStore) ->
     }
 
 
-def test_nothing_there_is_one_sentence_with_what_was_found(
+def test_a_source_without_images_is_one_sentence_with_its_contents(
     corpus: Path, store: ArtifactStore
 ) -> None:
     write_files(corpus, "notes.txt", "more.txt")
@@ -193,7 +193,7 @@ def test_a_corpus_of_which_nothing_can_be_listed_says_why(
         plan_of(table, store)
 
 
-def test_what_cannot_be_listed_is_recorded_beside_what_can(
+def test_files_that_cannot_be_listed_are_recorded_as_rejects(
     tmp_path: Path, store: ArtifactStore
 ) -> None:
     write_files(tmp_path, "here.jpg")
@@ -212,7 +212,7 @@ def test_part_images_must_not_be_negative() -> None:
 def test_a_part_has_the_same_key_in_another_store(
     corpus: Path, store: ArtifactStore, tmp_path: Path
 ) -> None:
-    """Also when the second store met the corpus later, and cuts it from nothing."""
+    """Also when the second store scans the corpus later, without an earlier plan."""
     write_files(corpus, "a.jpg", "b.jpg")
     plan_of(corpus, store)
     write_files(corpus, "c.jpg")
@@ -272,7 +272,7 @@ def test_a_damaged_plan_is_not_continued(corpus: Path, store: ArtifactStore) -> 
         plan_of(corpus, store)
 
 
-def test_parts_are_found_by_what_is_in_them(corpus: Path, store: ArtifactStore, fake_clip) -> None:
+def test_a_part_is_identified_by_its_content(corpus: Path, store: ArtifactStore, fake_clip) -> None:
     """The embedding of an old part is there for the grown plan: same key."""
     from builds import clip
 
@@ -288,7 +288,7 @@ def test_parts_are_found_by_what_is_in_them(corpus: Path, store: ArtifactStore, 
 
 
 def test_a_corpus_without_patterns_keeps_its_key(corpus: Path, store: ArtifactStore) -> None:
-    """Keys that stores of earlier versions hold."""
+    """Keys in stores of earlier versions."""
     recipe = Recipe(stage="scan", version=1, config={"source": "/c"})
     assert scan.Config(source="/c").recipe == recipe
     prefixes = {
@@ -300,7 +300,7 @@ def test_a_corpus_without_patterns_keeps_its_key(corpus: Path, store: ArtifactSt
 
 def test_patterns_that_leave_nothing_are_one_sentence(corpus: Path, store: ArtifactStore) -> None:
     write_files(corpus, "a.jpg", "b.jpg", "n.txt")
-    with pytest.raises(CorpusError, match=r"leave nothing of .*\(2 excluded, 1 txt\)") as caught:
+    with pytest.raises(CorpusError, match=r"leave no image of .*\(2 excluded, 1 txt\)") as caught:
         plan_of(corpus, store, include=("*.png",))
     assert "\n" not in str(caught.value)
     assert plan_of(corpus, store, include=("a*",)).counts["ignored"] == {"excluded": 1, "txt": 1}
@@ -309,7 +309,7 @@ def test_patterns_that_leave_nothing_are_one_sentence(corpus: Path, store: Artif
 def test_patterns_keep_the_parts_that_a_plan_without_them_has(
     corpus: Path, store: ArtifactStore
 ) -> None:
-    """Their embeddings are there; what was added is cut by itself."""
+    """They keep their embeddings; new files are cut into parts of their own."""
     write_files(corpus, "a.jpg", "b.jpg", "c.jpg", "thumbs/d.jpg", "thumbs/e.jpg", "thumbs/f.jpg",
                 "x.jpg", "thumbs/g.jpg")  # fmt: skip
     whole = plan_of(corpus, store)
@@ -328,7 +328,9 @@ def test_patterns_keep_the_parts_that_a_plan_without_them_has(
     assert digests(plan_of(corpus, store))[:4] == digests(whole)
 
 
-def test_patterns_decide_what_is_read_of_tars_alone(corpus: Path, store: ArtifactStore) -> None:
+def test_patterns_affect_the_digests_of_parts_with_tars_only(
+    corpus: Path, store: ArtifactStore
+) -> None:
     write_files(corpus, "a.jpg", "b.jpg")
     write(corpus / "t.tar", tar_bytes([("c.jpg", jpeg())]))
     whole = plan_of(corpus, store)

@@ -1,4 +1,4 @@
-"""What of a corpus a build doesn't take, and that its summary counts all of it."""
+"""Files of a corpus that a build skips, and their counts in its summary."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def told(build: Build) -> str:
     return summarise(build, []).facts["other files"]
 
 
-def test_other_files_of_folders_and_of_tars_are_told_together(corpus: Path, run: Any) -> None:
+def test_other_files_of_folders_and_tars_are_reported_together(corpus: Path, run: Any) -> None:
     write(corpus / "notes.txt", b"x")
     write(corpus / "red-000.png", palette_png())
     write(corpus / "LICENSE", b"x")
@@ -89,7 +89,7 @@ def test_patterns_are_about_members_of_tars_too(corpus: Path, run: Any) -> None:
 
 def test_patterns_that_leave_nothing_of_tars_are_one_sentence(tmp_path: Path, run: Any) -> None:
     write(tmp_path / "t.tar", tar_bytes([("a.jpg", jpeg("red", 1)), ("a.txt", b"x")]))
-    with pytest.raises(CorpusError, match=r"leave nothing of the corpus \(1 excluded, 1 txt\)"):
+    with pytest.raises(CorpusError, match=r"leave no image of the corpus \(1 excluded, 1 txt\)"):
         run(tmp_path / "t.tar", include=("*.png",))
 
 

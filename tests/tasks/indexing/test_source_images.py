@@ -1,4 +1,4 @@
-"""Images that are read again: what is gone, and what a server only can't send now."""
+"""Reading indexed images again: missing and changed files, and temporary failures of servers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Whatever is read: a pipe, a device, a folder or a hundred gigabytes of zeros in its place is an
-error for users, at once and without reading it."""
+"""Special and huge files in place of any input: a pipe, a device, a folder or a hundred gigabytes
+of zeros give an error for users at once, without being read."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _tar(path: Path) -> None:
     raise CorpusError(f"{[image.reject_reason for image in images]} are counted.")
 
 
-def _picture(path: Path) -> None:
+def _image(path: Path) -> None:
     [image] = iter_entry(str(path), "image")
     raise CorpusError(f"{image.reject_reason} is counted.")
 
@@ -61,7 +61,7 @@ def _label_map(path: Path) -> None:
     LabelMapGroundTruth(str(path), coding).labels()
 
 
-def _evaluation_picture(path: Path) -> None:
+def _evaluation_image(path: Path) -> None:
     truth: Any = None
     EvaluationImage(image_id=1, name="a", uri=str(path), ground_truth=truth).read()
 
@@ -74,7 +74,7 @@ def _dataset(path: Path) -> None:
     ShardSamples.open(path.parent)
 
 
-def _checked_picture(path: Path) -> None:
+def _checked_image(path: Path) -> None:
     describe_weights(path, path)
 
 
@@ -91,12 +91,12 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "list of places": ("t.txt", _list),
     "JSON lines": ("t.jsonl", _list),
     "named tar": ("t.tar", _list),
-    "named picture": ("a.jpg", _list),
+    "named image": ("a.jpg", _list),
     "named without ending": ("a", _list),
     "tar": ("t.tar", _tar),
-    "picture": ("a.jpg", _picture),
+    "image": ("a.jpg", _image),
     "label map": ("a.png", _label_map),
-    "evaluation's picture": ("a.jpg", _evaluation_picture),
+    "evaluation's image": ("a.jpg", _evaluation_image),
     "evaluation's list": ("val.txt", read_list),
     "digest": ("w.pt", digest_of),
     "weights": ("w.pt", lambda path: resolve(parse_clip(f"ViT-B-32:{path}"))),
@@ -109,13 +109,13 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "record": ("r.json", _record),
     "index": ("index.parquet", _dataset),
     "data set's vocabulary": ("vocabulary.json", _dataset),
-    "checked picture": ("a.jpg", _checked_picture),
+    "checked image": ("a.jpg", _checked_image),
 }
-# What is only found out elsewhere: a folder is a corpus, and a picture or tar of zeros is looked
-# into where pictures are read.
+# Cases that are detected elsewhere: a folder is a corpus, and an image or tar of zeros is looked
+# into where images are read.
 FINE = {
     *((reader, "folder") for reader in READERS if READERS[reader][1] is _list),
-    ("named picture", "huge"),
+    ("named image", "huge"),
     ("named tar", "huge"),
 }
 
@@ -142,7 +142,7 @@ def test_it_is_refused_at_once(
 
 
 @pytest.mark.parametrize("kind", SPECIAL)
-def test_a_manifest_that_is_none(tmp_path: Path, kind: str) -> None:
+def test_an_unreadable_manifest(tmp_path: Path, kind: str) -> None:
     store = ArtifactStore(str(tmp_path))
     publish(store)
     manifest = Path(store.location(REF), "manifest.json")

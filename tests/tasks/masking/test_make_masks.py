@@ -1,4 +1,4 @@
-"""Masks: of the right pixels at the original size, or a row with the reason why not."""
+"""Masks: the right pixels at the original size, or a row with the reject reason."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def rectangle(image: Image.Image) -> np.ndarray:
-    """Where a picture of `coloured_images.coloured_image` has its rectangle."""
+    """The rectangle of an image from `coloured_images.coloured_image`."""
     array = np.asarray(image).astype(int)
     return np.abs(array - array[0, 0]).max(axis=2) > 60
 
 
 @pytest.mark.parametrize("size", [(48, 40), (120, 90), (64, 200)])
-def test_a_mask_lies_on_its_object_at_the_original_size(
+def test_a_mask_covers_its_object_at_the_original_size(
     size: tuple[int, int],
     stages: Stages,
     corpus: Path,
@@ -96,7 +96,7 @@ def test_an_image_that_exif_turns_is_masked_upright(
     assert iou(pixels(row), np.abs(upright.astype(int) - upright[0, 0]) > 128) > 0.8
 
 
-def test_what_cannot_be_masked_keeps_its_row_with_the_reason(
+def test_an_image_that_cannot_be_masked_keeps_its_row_with_the_reason(
     stages: Stages,
     corpus: Path,
     fake_clip: FakeClip,
@@ -209,7 +209,7 @@ def test_mask_size_has_limits(stages: Stages) -> None:
 def test_the_key_is_that_of_the_images_and_not_of_the_plan(
     stages: Stages, corpus: Path, fake_clip: FakeClip
 ) -> None:
-    """Whichever vocabulary asks, in whatever store: the same images have the same masks."""
+    """The same images have the same masks for any vocabulary and in any store."""
     from tasks.stage.contract import PartOfPlan
 
     write_corpus(corpus, ["red", "blue"], each=3)
@@ -225,14 +225,14 @@ def test_the_key_is_that_of_the_images_and_not_of_the_plan(
     assert len(keys) == 1
 
 
-def test_what_a_gpu_would_refine_is_what_threads_refine(
+def test_refinement_on_a_gpu_gives_the_masks_of_the_threads(
     stages: Stages,
     corpus: Path,
     fake_clip: FakeClip,
     fake_selfmask: FakeSelfMask,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The batched solver stands in for the threads', as it does on a GPU."""
+    """The batched solver replaces the threads', as on a GPU."""
     write_corpus(corpus, ["red"], each=4)
     by_threads = masked(stages, corpus, k=4, batch_size=3)
     monkeypatch.setattr("tasks.masking.make_masks.VERSION", -1)
@@ -255,7 +255,7 @@ def test_what_a_gpu_would_refine_is_what_threads_refine(
     assert batches == [3, 1]
 
 
-def test_refinement_sees_the_original_or_what_the_reference_refines(
+def test_refinement_uses_the_original_or_the_references_image(
     stages: Stages,
     corpus: Path,
     fake_clip: FakeClip,

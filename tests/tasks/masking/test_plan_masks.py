@@ -1,4 +1,4 @@
-"""Which images are to be masked: those that no vocabulary has had masked before."""
+"""Plans of masks: images that no vocabulary has had masked before."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_retrieved_image_is_planned_once(stages: Stages, index: Artifact) 
     assert [part["items"] for part in plan_parts(plan)] == [2, 2, 1]
 
 
-def test_another_vocabulary_masks_only_what_is_new_to_it(
+def test_another_vocabulary_masks_only_its_new_images(
     stages: Stages, index: Artifact, fake_selfmask: FakeSelfMask
 ) -> None:
     config = stages.mask_config()
@@ -56,7 +56,7 @@ def test_another_vocabulary_masks_only_what_is_new_to_it(
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
 @pytest.mark.parametrize("part_images", [0, 4])
-def test_what_a_crash_left_over_is_cut_into_the_same_parts(
+def test_the_rest_after_a_crash_is_cut_into_the_same_parts(
     lost: int,
     part_images: int,
     stages: Stages,

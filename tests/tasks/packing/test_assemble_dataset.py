@@ -1,4 +1,4 @@
-"""The data set's folder: what other programs open."""
+"""The data set's folder, as other programs open it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_vocabulary_is_beside_the_shards(built: Build) -> None:
     ]
 
 
-def test_the_card_says_what_it_is_and_what_made_it(built: Build) -> None:
+def test_the_card_describes_the_data_set_and_its_origin(built: Build) -> None:
     card = built.dataset.open(CARD).read().decode()
     _, head, body = card.split("---\n", 2)
     assert yaml.safe_load(head)["configs"] == [{"config_name": "default", "data_files": "*.tar"}]
@@ -88,7 +88,7 @@ def code_blocks(card: str) -> list[str]:
 
 
 def run_code(code: str, folder: Path, cache: Path) -> list[str]:
-    """What the code prints when it is run as a program in the data set's folder."""
+    """The output of the code, run as a program in the data set's folder."""
     program = cache / "program.py"
     program.write_text(code)
     environment = os.environ | {"HF_HOME": str(cache / "hf"), "HF_DATASETS_OFFLINE": "1"}

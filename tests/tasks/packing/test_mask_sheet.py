@@ -1,4 +1,4 @@
-"""Masks that can be seen, and a sheet that shows some of every part of a data set."""
+"""Drawn masks, and a sheet with examples from every part of a data set."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_outside_is_dimmed_and_the_edge_is_yellow():
     assert blue < 120
 
 
-def test_the_truth_is_outlined_only_on_request():
+def test_the_ground_truth_is_outlined_only_on_request():
     pixels = np.full((40, 60, 3), 200, np.uint8)
     without = drawn_as_numbers(pixels, square())
     with_truth = drawn_as_numbers(pixels, square(), square(side=10))
@@ -53,8 +53,8 @@ def test_a_sheet_has_some_of_each_category(tmp_path):
     sheet = sheet_of(tmp_path, [1] * 3 + [3] * 9, {1: "kite", 2: "zebra", 3: "cup"})
     rows, columns = 2, 6
     assert sheet.shape == (rows * 216 + 6, columns * 198 + 6, 3)
-    pictures = sheet[6:-6, 6:-6].reshape(-1, 3)
-    assert (pictures.max(axis=1) < 100).mean() > 0.2  # dimmed surroundings
+    images = sheet[6:-6, 6:-6].reshape(-1, 3)
+    assert (images.max(axis=1) < 100).mean() > 0.2  # dimmed surroundings
 
 
 def test_a_sheet_does_not_grow_with_the_data_set(tmp_path):

@@ -1,4 +1,4 @@
-"""Samples: the picture as it came, its label map, and everything known about it."""
+"""Samples: the original image, its label map, and its metadata."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_no_sample_holds_a_path_of_this_machine(
     full = build_here(settings_of(corpus, vocabulary, tmp_path / "s", absolute_paths=True))
     uris = {facts_of(sample)["uri"] for sample in read_samples(full)}
     assert {Path(uri) for uri in uris} == set(corpus.iterdir())
-    # The pictures are neither embedded nor masked again.
+    # The images are neither embedded nor masked again.
     assert [part.key for part in full.embedded] == [part.key for part in built.embedded]
     assert len(full.dataset.store.published("plan_masks")) == 1
 
@@ -122,7 +122,7 @@ def test_offsets_find_every_file_of_every_sample(
             assert data == sample[extension]
 
 
-def test_pictures_that_are_no_upright_jpeg_are_made_one(vocabulary: Path, tmp_path: Path) -> None:
+def test_images_that_are_no_upright_jpeg_are_made_one(vocabulary: Path, tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     red = coloured_image("red", 3)
     sources = {

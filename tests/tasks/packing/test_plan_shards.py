@@ -1,4 +1,4 @@
-"""Labels joined to images and masks, and cuts that the content decides."""
+"""Labels joined with images and masks, and content-defined cuts of shards."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_counts_of_categories_add_up(
         if row["image_id"] not in {sample["image_id"] for sample in samples}
     }
     assert built.shard_plan.counts["rejects"] == {"blank_mask": 1}
-    assert len(blank) == 1, "the blank picture is retrieved, and left out of the shards"
+    assert len(blank) == 1, "the blank image is retrieved, and left out of the shards"
     labelled = Counter(sample["label"] for sample in samples)
     for category in built.shard_plan.counts["categories"]:
         own = [row for row in rows if row["category_id"] == category["category_id"]]
@@ -156,7 +156,7 @@ def test_shard_size_must_be_positive() -> None:
         Config(shard_bytes=0)
 
 
-def test_words_of_a_category_go_with_the_data_set_and_bare_names_as_they_were() -> None:
+def test_prompts_and_synonyms_are_published_and_bare_names_keep_their_key() -> None:
     bare = Category(1, "kiwi", "53")
     assert bare.described == {"category_id": 1, "name": "kiwi", "external_id": "53"}
     words = Category(1, "kiwi", synonyms=("kiwi fruit",), prompts=("a {} cut open",))

@@ -1,4 +1,4 @@
-"""The root from which everything that a build used can be found."""
+"""The record of a build, from which all its artifacts are found."""
 
 from __future__ import annotations
 

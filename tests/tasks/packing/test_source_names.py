@@ -1,4 +1,4 @@
-"""Files are named from the corpus's folders on, and those folders can be told apart."""
+"""Source names relative to the corpus's folders, which have distinct names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users write for a checkpoint, and what it turns out to be."""
+"""Checkpoints by a user's spec."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DESCRIPTION = {
 
 
 def published_names() -> dict[str, torch.Tensor]:
-    """As much of a published checkpoint as tells what it is."""
+    """The tensors of a published checkpoint that identify it."""
     return {
         "query_embed": torch.zeros(100, 768),
         "encoder.class_embedding": torch.zeros(768),
@@ -89,7 +89,7 @@ def test_trials(monkeypatch):
     assert found.default_clip == "ViT-S-32-alt:random:7"
 
 
-def test_what_is_not_there_is_said(tmp_path, monkeypatch):
+def test_a_missing_checkpoint_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("ZUTIS_WEIGHTS", str(tmp_path))
     with pytest.raises(WeightsError, match=r"no checkpoint .*nowhere.*coco_vit_b_16"):
         open_checkpoint(tmp_path / "nowhere")
@@ -104,7 +104,7 @@ def test_an_artifact_that_does_not_agree_with_itself_is_refused(artifact):
     with pytest.raises(WeightsError, match=r"has 5 queries and model.json says 100"):
         open_checkpoint(artifact)
     change(artifact, categories=["cat"])
-    with pytest.raises(WeightsError, match=r"\[3, 256\] and not one row .* 1 categories"):
+    with pytest.raises(WeightsError, match=r"\[3, 256\] instead of one row .* 1 categories"):
         open_checkpoint(artifact)
     change(artifact, architecture=None)
     with pytest.raises(WeightsError, match=r"lacks architecture"):

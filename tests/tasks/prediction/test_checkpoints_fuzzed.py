@@ -1,4 +1,4 @@
-"""Trained models whose files are nearly right: an error for users of one sentence, or a model."""
+"""Fuzzed files of trained models: an error of one sentence, or a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures are numbered as a COCO file numbers them, or it is said why not."""
+"""Image ids of a COCO file, or an error that says why there are none."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_a_corpus_of_coco_files_has_their_ids(tmp_path):
     assert [ids.take(uri, "") for uri in uris] == [90, 4, 3]
 
 
-def test_any_other_corpus_has_none(tmp_path):
+def test_any_other_corpus_has_no_ids(tmp_path):
     write(tmp_path / "1.jpg", jpeg())
     file = coco(tmp_path / "t.json", {"1.jpg": 4})
     assert ids_of_corpus([str(file), str(tmp_path)]) is None
     assert ids_of_corpus([str(tmp_path)]) is None
 
 
-def test_files_that_number_differently_are_told(tmp_path):
+def test_files_with_contradicting_ids_are_refused(tmp_path):
     for name in ("1.jpg", "2.jpg"):
         write(tmp_path / name, jpeg())
     files = [coco(tmp_path / "s.json", {"1.jpg": 4}), coco(tmp_path / "t.json", {"2.jpg": 4})]
@@ -61,7 +61,7 @@ def test_files_that_number_differently_are_told(tmp_path):
     assert numbers(ids_of_corpus([str(file) for file in files]), *files) == {"1.jpg": 4}
 
 
-def test_a_picture_has_the_longest_name_that_its_path_ends_in(tmp_path):
+def test_an_image_has_the_longest_name_that_its_path_ends_in(tmp_path):
     for name in ("val/1.jpg", "val/2.jpg", "other/1.jpg"):
         write(tmp_path / name, jpeg())
     ids = ids_of_file(str(coco(tmp_path / "t.json", {"1.jpg": 7, "2.jpg": 1, "val/1.jpg": 30})))
@@ -80,16 +80,16 @@ def test_members_of_tars_are_known_by_their_names(tmp_path):
         ids.take(str(tmp_path / "t.tar"), "2.jpg")
 
 
-def test_pictures_that_the_file_does_not_name_are_one_sentence(tmp_path):
+def test_images_that_the_file_does_not_name_are_one_sentence(tmp_path):
     for number in range(6):
         write(tmp_path / f"{number}.jpg", jpeg())
     ids = ids_of_file(str(coco(tmp_path / "t.json", {"0.jpg": 7})))
-    with pytest.raises(CorpusError, match=r"5 of 6 pictures are not in .*1\.jpg.* and 2 more") as e:
+    with pytest.raises(CorpusError, match=r"5 of 6 images are not in .*1\.jpg.* and 2 more") as e:
         ids.check(find_images([str(tmp_path)]))
     assert "\n" not in str(e.value)
 
 
-def test_two_pictures_of_one_name_are_one_sentence(tmp_path):
+def test_two_images_of_one_name_are_one_sentence(tmp_path):
     for name in ("a/1.jpg", "b/1.jpg"):
         write(tmp_path / name, jpeg())
     ids = ids_of_file(str(coco(tmp_path / "t.json", {"1.jpg": 7})))

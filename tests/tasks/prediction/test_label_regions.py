@@ -54,7 +54,7 @@ def test_probabilities_are_those_of_a_softmax_over_all_categories(monkeypatch):
 
 
 @pytest.mark.parametrize("bias", [None, -3.0])
-def test_probabilities_of_large_pictures_are_found_in_strips(bias, monkeypatch):
+def test_probabilities_of_large_images_are_found_in_strips(bias, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     tokens = torch.nn.functional.normalize(torch.randn(1, 3, 4, 8, generator=generator), dim=-1)
     texts = torch.nn.functional.normalize(torch.randn(5, 8, generator=generator), dim=-1)
@@ -78,7 +78,7 @@ def test_scores_are_the_means_of_scipy_to_the_last_bit(pixels_at_once, monkeypat
     assert np.array_equal(label_regions._means(certainty, regions, len(numbers)), expected)
 
 
-def test_regions_of_large_pictures_are_kept_as_run_lengths(monkeypatch):
+def test_regions_of_large_images_are_kept_as_run_lengths(monkeypatch):
     certainty = np.linspace(0, 1, LABELS.size, dtype=np.float32).reshape(LABELS.shape)
     expected = regions_as_instances(LABELS, certainty)
     monkeypatch.setattr(instance_prediction, "MOST_PIXELS", 0)

@@ -1,4 +1,4 @@
-"""Label maps and overlays: exact where programs read them, legible where people do."""
+"""Label maps and overlays: exact for programs, legible for people."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def test_masks_are_translucent_and_the_rest_is_untouched(grey):
     assert np.array_equal(drawn[:40], grey[:40])
     inside = drawn[300:340, 60:100].astype(int)
     tint = colours_of(1)[1].astype(int)
-    # The picture's rows still show through, and all is nearer to the category's colour.
+    # The image's rows still show through, and all is nearer to the category's colour.
     assert np.abs(inside[0] - inside[1]).sum(axis=1).min() > 50
     assert np.abs(inside - tint).sum() < np.abs(grey[300:340, 60:100].astype(int) - tint).sum()
 
 
-def test_the_better_instance_lies_on_top(grey):
+def test_the_instance_of_higher_score_is_on_top(grey):
     low, high = rectangle(50, 50, 300, 300), rectangle(100, 100, 350, 350)
     drawn = np.asarray(draw_instances(grey, segmentation((2, 0.9, high), (1, 0.5, low)), "ab"))
     overlap, only_low, only_high = drawn[120, 120], drawn[60, 60], drawn[330, 330]
@@ -92,7 +92,7 @@ def test_the_better_instance_lies_on_top(grey):
     assert not np.array_equal(overlap, only_low)
 
 
-def test_names_are_written_on_plates_of_their_colour_inside_the_picture(grey):
+def test_names_are_written_on_plates_of_their_colour_inside_the_image(grey):
     labels = rectangle(0, 0, 400, 200) * 1 + rectangle(0, 200, 400, 500) * 2
     drawn = np.asarray(draw_labels(grey, labels, ["cat", "dog"]))
     for label, middle in ((1, (200, 100)), (2, (200, 350))):
@@ -113,7 +113,7 @@ def test_equal_places_do_not_hide_each_others_names(grey):
     assert min(plates) > 100
 
 
-def test_small_pictures_are_enlarged_and_large_ones_reduced():
+def test_small_images_are_enlarged_and_large_ones_reduced():
     small = np.zeros((16, 40, 3), dtype=np.uint8)
     assert draw_labels(small, np.zeros((16, 40), np.int64), ["a"]).size == (800, 320)
     wide = np.zeros((100, 5000, 3), dtype=np.uint8)
@@ -128,14 +128,14 @@ def test_any_name_can_be_written(grey, name):
     assert overlay.height > HEIGHT
 
 
-def test_nothing_found_leaves_the_picture_as_it_is(grey):
+def test_nothing_found_leaves_the_image_as_it_is(grey):
     overlay = np.asarray(draw_overlay(grey, segmentation(), ["a"]))
     assert np.array_equal(overlay[:, :WIDTH], grey)
     assert np.array_equal(overlay[:, -WIDTH:], grey)
 
 
 @pytest.mark.parametrize("size", [(16, 40), (100, 5000), (300, 2000), (3000, 2001), (700, 701)])
-def test_a_picture_at_the_size_that_is_shown_gives_what_the_whole_one_does(size):
+def test_an_image_at_its_display_size_gives_the_same_overlay(size):
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (*size, 3), dtype=np.uint8)
     labels = np.zeros(size, np.int64)

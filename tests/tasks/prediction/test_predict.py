@@ -1,4 +1,4 @@
-"""Predictions of a list of pictures: files that agree, bad pictures, names, folders."""
+"""Prediction on a list of images: consistent files, bad images, names, folders."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def segmenter() -> ZutisSegmenter:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    write_corpus(tmp_path / "pictures", ["red", "blue"], each=2)
-    return tmp_path / "pictures"
+    write_corpus(tmp_path / "images", ["red", "blue"], each=2)
+    return tmp_path / "images"
 
 
 def run(segmenter: ZutisSegmenter, specs: list[Path | str], out: Path, **settings: Any) -> Summary:
@@ -92,7 +92,9 @@ def test_results_can_be_scored_and_keep_the_masks_areas(segmenter, folder, tmp_p
 
 
 @pytest.mark.parametrize("by", ["corpus", "file"])
-def test_results_with_a_truths_ids_are_scored_against_it(segmenter, folder, tmp_path, by):
+def test_results_with_the_ids_of_an_annotation_file_are_scored_against_it(
+    segmenter, folder, tmp_path, by
+):
     """Whose ids have gaps, and an order of their own."""
     run(segmenter, [folder], tmp_path / "first")
     first = read(tmp_path / "first")
@@ -116,7 +118,7 @@ def test_results_with_a_truths_ids_are_scored_against_it(segmenter, folder, tmp_
     assert scores.stats[0] == 1.0
 
 
-def test_the_same_pictures_give_the_same_files_for_any_batch_and_order(segmenter, folder, tmp_path):
+def test_the_same_images_give_the_same_files_for_any_batch_and_order(segmenter, folder, tmp_path):
     run(segmenter, [folder], tmp_path / "one")
     run(segmenter, sorted(folder.iterdir(), reverse=True), tmp_path / "two", batch=3)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
@@ -137,16 +139,16 @@ def test_the_shipped_coco_names_have_cocos_numbers():
     ("ids", "why"),
     [((7, None), "1 of 2 have none"), ((7, 7), "some are equal"), (("n01", 7), "some are text")],
 )
-def test_ids_that_can_not_number_the_results_are_told(ids, why):
+def test_unusable_category_ids_are_reported(ids, why):
     names = [Category(name=name, external_id=own) for name, own in zip("ab", ids, strict=True)]
     assert own_ids(names) == ()
     assert unused_ids(names) == (
-        f"The vocabulary's ids don't number the categories ({why}): category_id is 1 to 2, in the "
-        "vocabulary's order."
+        f"The vocabulary's ids can't be used as category ids ({why}): category_id is 1 to 2, in "
+        "the vocabulary's order."
     )
 
 
-def test_bad_pictures_are_counted_and_the_others_segmented(segmenter, folder, tmp_path):
+def test_bad_images_are_counted_and_the_others_segmented(segmenter, folder, tmp_path):
     (folder / "empty.jpg").touch()
     (folder / "page.jpg").write_text("<html>")
     whole = (folder / "red-000.jpg").read_bytes()
@@ -161,12 +163,12 @@ def test_bad_pictures_are_counted_and_the_others_segmented(segmenter, folder, tm
 def test_nothing_usable_is_an_error_that_leaves_no_json(segmenter, tmp_path):
     (tmp_path / "page.jpg").write_text("<html>")
     out = tmp_path / "out"
-    with pytest.raises(CorpusError, match=r"None of the pictures can be used \(1 not_an_image\)"):
+    with pytest.raises(CorpusError, match=r"None of the images can be used \(1 not_an_image\)"):
         run(segmenter, [tmp_path / "page.jpg"], out)
     assert not [path for path in out.rglob("*") if path.is_file()]
 
 
-def test_pictures_of_one_name_do_not_overwrite_each_other(segmenter, folder, tmp_path):
+def test_images_of_one_name_do_not_overwrite_each_other(segmenter, folder, tmp_path):
     for name in ("a", "b"):
         (folder / name).mkdir()
         shutil.copy(folder / "red-000.jpg", folder / name / "red-000.jpg")
@@ -181,7 +183,7 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(segmenter, folder, tmp
 
 
 def test_formats_and_sizes(segmenter, tmp_path):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     coloured_image("red", 0, (40, 90)).convert("CMYK").save(folder / "cmyk.jpg")
     coloured_image("red", 0, (33, 21)).save(folder / "small.gif")
@@ -196,7 +198,7 @@ def test_formats_and_sizes(segmenter, tmp_path):
     assert sizes == {"cmyk.jpg": (40, 90), "small.gif": (33, 21), "turned.jpg": (60, 40)}
 
 
-def test_what_is_left_out_is_counted_in_tars_too(segmenter, folder, tmp_path):
+def test_excluded_files_are_counted_in_tars_too(segmenter, folder, tmp_path):
     with tarfile.open(folder / "some.tar", "w") as tar:
         for name in ("red/1.jpg", "blue/2.jpg"):
             tar.add(folder / "red-000.jpg", name)
@@ -219,8 +221,8 @@ def test_tars_are_read_too(segmenter, folder, tmp_path):
     assert image["label_map"] == "labels/red.png"
 
 
-class TestFindingPictures:
-    def test_patterns_files_and_folders_each_picture_once(self, folder):
+class TestFindingImages:
+    def test_patterns_files_and_folders_each_image_once(self, folder):
         specs = [f"{folder}/red-*.jpg", str(folder), str(folder / "red-000.jpg")]
         assert find_images(specs).entries.num_rows == 4
         assert find_images(specs[:1]).entries.num_rows == 2
@@ -234,9 +236,9 @@ class TestFindingPictures:
         [
             ("nowhere.jpg", "nowhere.jpg does not exist"),
             ("notes.md", "A corpus is a folder, an image"),
-            ("list.txt", "There is no picture in .*list.txt"),
+            ("list.txt", "There is no image in .*list.txt"),
             ("*.tiff", "Nothing matches"),
-            ("empty", "There is no picture in"),
+            ("empty", "There is no image in"),
         ],
     )
     def test_nothing_is_an_error(self, name, message, folder):
@@ -246,7 +248,7 @@ class TestFindingPictures:
         with pytest.raises(CorpusError, match=message):
             find_images([str(folder / name)])
 
-    def test_whatever_is_a_corpus_is_read(self, folder, tmp_path):
+    def test_all_kinds_of_corpora_are_read(self, folder, tmp_path):
         names = ["red-000.jpg", "blue-001.jpg"]
         (folder / "list.txt").write_text("\n".join([*names, "gone.jpg"]))
         (folder / "list.csv").write_text("\n".join(["photo", *names]))
@@ -259,23 +261,23 @@ class TestFindingPictures:
             ]  # fmt: skip
             assert found.rejects["reason"].to_pylist() == ["missing"] * (name == "list.txt")
 
-    def test_pictures_of_another_format_are_other_files_as_in_builds(self, folder):
+    def test_images_of_another_format_are_other_files_as_in_builds(self, folder):
         (folder / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
         assert find_images([str(folder)]).ignored == {"heic": 1}
         with pytest.raises(CorpusError, match=r"photo\.heic is an image .*: convert it to JPEG"):
             find_images([str(folder / "photo.heic")])
 
     def test_patterns_that_leave_nothing_say_so(self, folder):
-        with pytest.raises(CorpusError, match=r"no picture in .*\(but 4 excluded\)"):
+        with pytest.raises(CorpusError, match=r"no image in .*\(but 4 excluded\)"):
             find_images([str(folder)], selection=Selection.of(["*.png"], []))
 
-    def test_earlier_predictions_are_no_pictures(self, segmenter, folder):
+    def test_earlier_predictions_are_no_images(self, segmenter, folder):
         run(segmenter, [folder], folder / "out")
         assert find_images([str(folder)], without=folder / "out").entries.num_rows == 4
 
 
 class TestFolder:
-    def test_a_folder_that_holds_something_is_refused(self, tmp_path):
+    def test_a_folder_that_is_not_empty_is_refused(self, tmp_path):
         (tmp_path / "mine.txt").touch()
         with pytest.raises(ConfigError, match=r"not empty.*--overwrite"):
             prepare_folder(tmp_path, overwrite=False)
@@ -295,7 +297,7 @@ def test_a_batch_of_nothing_is_refused(segmenter, folder, tmp_path):
         run(segmenter, [folder], tmp_path / "out", batch=0)
 
 
-def test_odd_pictures_are_segmented_and_counted(segmenter, folder, tmp_path, capfd):
+def test_odd_images_are_segmented_and_counted(segmenter, folder, tmp_path, capfd):
     cut = b"Exif\0\0II*\0\x08\0\0\0\xff\xff"
     coloured_image("red", 7, (64, 48)).save(folder / "odd.jpg", exif=cut)
     summary = run(segmenter, [folder], tmp_path / "out")
@@ -304,7 +306,7 @@ def test_odd_pictures_are_segmented_and_counted(segmenter, folder, tmp_path, cap
     assert "EXIF" not in capfd.readouterr().err
 
 
-_PREDICT_A_LARGE_PICTURE = """
+_PREDICT_A_LARGE_IMAGE = """
 import sys
 from pathlib import Path
 import torch
@@ -325,9 +327,9 @@ def status(name):
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines[name].split()[0]) * 1024
 
-def run(picture, out):
+def run(image, out):
     prepare_folder(Path(out), overwrite=False)
-    predict(find_images([picture]), segmenter, Path(out))
+    predict(find_images([image]), segmenter, Path(out))
 
 names = ("red", "green", "blue")
 texts = embed_categories(FakeClip(), [Category(name=name) for name in names])
@@ -342,19 +344,19 @@ print(status("VmHWM") - before)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_a_large_picture_takes_memory_for_itself_and_not_for_all_its_proposals(tmp_path):
+def test_a_large_image_takes_memory_for_itself_and_not_for_all_its_proposals(tmp_path):
     coloured_image("red", 0, (96, 64)).save(tmp_path / "small.jpg")
     size = (4000, 3000)
     coloured_image("red", 0, (96, 64)).resize(size).save(tmp_path / "large.jpg")
     paths = [str(tmp_path / name) for name in ("small.jpg", "large.jpg", "out")]
     ended = subprocess.run(
-        [sys.executable, "-c", _PREDICT_A_LARGE_PICTURE, *paths],
+        [sys.executable, "-c", _PREDICT_A_LARGE_IMAGE, *paths],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    # The picture is 4 bytes a pixel; a bit of 100 proposals would be another 12, a byte 100.
+    # The image is 4 bytes a pixel; a bit of 100 proposals would be another 12, a byte 100.
     assert int(ended.stdout) < 25 * size[0] * size[1]
     assert len(read(tmp_path / "out")["annotations"]) == 1

@@ -1,4 +1,4 @@
-"""Segmenters: sizes, batches, categories made on the spot, and checkpoints that don't fit."""
+"""Segmenters: sizes, batches, arbitrary categories, and checkpoints that don't fit."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def segmenter(network) -> ZutisSegmenter:
 
 @pytest.fixture
 def loaded(monkeypatch, network) -> list[ModelConfig]:
-    """Checkpoints load as the colour network, CLIPs as the fake; lists the CLIPs asked for."""
+    """Checkpoints load as the colour network, CLIPs as the fake; lists the requested CLIPs."""
     clips: list[ModelConfig] = []
 
     def load_clip_model(config: ModelConfig) -> FakeClip:
@@ -88,19 +88,19 @@ def test_other_names_are_found_without_another_network(network):
     assert found.instances.category_ids.tolist() == [1]
 
 
-def test_a_batch_gives_what_single_pictures_give_in_their_order(segmenter, network):
+def test_a_batch_gives_the_results_of_single_images_in_order(segmenter, network):
     sizes = [(48, 40), (64, 48), (48, 40)]
-    pictures = [pixels_of("red", 1, sizes[0]), pixels_of("blue", 2, sizes[1]), pixels_of("blue", 3)]
-    together = segmenter.segment_batch(pictures)
+    images = [pixels_of("red", 1, sizes[0]), pixels_of("blue", 2, sizes[1]), pixels_of("blue", 3)]
+    together = segmenter.segment_batch(images)
     assert network.batches == [(2, 3, 48, 40), (1, 3, 64, 48)]
-    for pixels, found in zip(pictures, together, strict=True):
+    for pixels, found in zip(images, together, strict=True):
         alone = segmenter.segment(pixels)
         assert np.array_equal(found.labels, alone.labels)
         assert torch.equal(found.instances.masks, alone.instances.masks)
         assert torch.equal(found.instances.category_ids, alone.instances.category_ids)
 
 
-def test_the_network_sees_large_pictures_smaller_and_results_keep_their_size(network):
+def test_the_network_sees_large_images_smaller_and_results_keep_their_size(network):
     texts = embed_categories(FakeClip(), [Category(name="red")])
     segmenter = ZutisSegmenter(network, texts, ("red",), image_size=64)
     found = segmenter.segment(pixels_of("red", size=(200, 120)))
@@ -110,7 +110,7 @@ def test_the_network_sees_large_pictures_smaller_and_results_keep_their_size(net
 
 
 @pytest.mark.parametrize(
-    ("picture_size", "image_size", "seen"),
+    ("size", "image_size", "seen"),
     [
         ((480, 640), 1024, (480, 640)),
         ((3000, 4000), 1024, (768, 1024)),
@@ -120,8 +120,8 @@ def test_the_network_sees_large_pictures_smaller_and_results_keep_their_size(net
         ((16, 20), 1024, (32, 32)),
     ],
 )
-def test_network_size(picture_size, image_size, seen):
-    assert network_size(*picture_size, image_size) == seen
+def test_network_size(size, image_size, seen):
+    assert network_size(*size, image_size) == seen
 
 
 def test_min_score_leaves_out_the_rest(network):
@@ -164,12 +164,12 @@ def test_pixels_of_another_kind_are_refused(segmenter):
             segmenter.segment(wrong)
 
 
-def test_a_full_device_says_what_to_make_smaller(segmenter, network, monkeypatch):
+def test_a_full_device_is_reported_with_what_to_reduce(segmenter, network, monkeypatch):
     def forward(images):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(network, "forward", forward)
-    with pytest.raises(ConfigError, match=r"1 pictures of 40 x 48 .*smaller batch"):
+    with pytest.raises(ConfigError, match=r"1 images of 40 x 48 .*smaller batch"):
         segmenter.segment(pixels_of("red"))
 
 
@@ -201,11 +201,11 @@ class TestCheckpoints:
         zutis_segmenter(checkpoint, ["red"])
         assert asked == ["ViT-B-16-quickgelu:openai"]
 
-    def test_categories_are_needed_where_none_are_known(self, loaded):
+    def test_categories_are_required_if_the_checkpoint_has_none(self, loaded):
         with pytest.raises(VocabularyError, match=r"give categories or a vocabulary"):
             zutis_segmenter(replace(TRAINED, categories=()))
 
-    def test_a_clip_is_needed_where_none_is_known(self, loaded):
+    def test_a_clip_is_required_if_the_checkpoint_names_none(self, loaded):
         with pytest.raises(WeightsError, match=r"doesn't say which CLIP"):
             zutis_segmenter(replace(TRAINED, clip="", clip_digest=""), ["red"])
 
@@ -220,7 +220,7 @@ class TestCheckpoints:
 
     def test_text_embeddings_of_another_width_are_refused(self, loaded):
         wide = np.eye(3, 6, dtype=np.float32)
-        with pytest.raises(WeightsError, match=r"texts of 4 numbers.*have 6"):
+        with pytest.raises(WeightsError, match=r"embeddings of 4 numbers.*have 6"):
             zutis_segmenter(replace(TRAINED, text_embeddings=wide))
 
     def test_an_image_size_below_a_patch_is_refused(self, loaded):

@@ -1,4 +1,4 @@
-"""Text rows: one a category, whoever else is in the vocabulary."""
+"""Text embeddings: one row per category, independent of the rest of the vocabulary."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_text_is_its_prompts_in_their_order(stages: Stages) -> None:
     assert all(key.startswith(Config(clip=clip()).recipe.prefix) for key in keys)
 
 
-def test_rows_are_gathered_over_artifacts_in_the_order_asked(
+def test_rows_are_gathered_over_artifacts_in_the_requested_order(
     stages: Stages, fake_clip: FakeClip
 ) -> None:
     parts = {RED: embed(stages, RED), BLUE: embed(stages, BLUE)}
@@ -68,7 +68,7 @@ def test_rows_are_gathered_over_artifacts_in_the_order_asked(
     assert logits == Logits(FakeClip.logit_scale)
 
 
-def test_a_prompt_longer_than_the_tower_reads_is_told_with_what_is_lost(
+def test_a_truncated_prompt_is_reported_with_the_lost_words(
     stages: Stages, fake_clip: FakeClip
 ) -> None:
     progress = StageProgress("embed_text", total=1, parts=1, cached_parts=0)

@@ -1,4 +1,4 @@
-"""Who keeps an image that several categories retrieve."""
+"""Overlap policies for images that several categories retrieve."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_policies_on_a_table_made_by_hand(keep: Any, keepers: list[int]) -> None
 @pytest.fixture
 def index(stages: Stages, corpus: Path, fake_clip: FakeClip) -> Artifact:
     write_corpus(corpus, ["red", "green", "blue", "grey"], each=5)
-    # Else every probability is 0 or 1.
+    # Otherwise every probability is 0 or 1.
     fake_clip.logit_scale = 8.0
     return stages.index(stages.scan(corpus, part_images=6))
 
@@ -128,7 +128,7 @@ def test_categories_of_equal_prompts_tie_and_the_first_keeps(
     assert any(row["kept"] for row in reds[0])
 
 
-def test_images_below_a_threshold_are_kept_by_nobody_and_say_why(
+def test_images_below_a_threshold_are_dropped_with_the_reason(
     stages: Stages, index: Artifact
 ) -> None:
     names = ["red", "blue", "yellow"]
@@ -206,7 +206,7 @@ def test_an_unknown_policy_is_refused() -> None:
         Config(overlap="first")
 
 
-def test_a_siglips_probabilities_are_sigmoids_that_no_other_category_moves(
+def test_a_siglips_probabilities_are_independent_sigmoids(
     stages: Stages, index: Artifact, fake_clip: FakeClip
 ) -> None:
     fake_clip.logit_bias = -6.0

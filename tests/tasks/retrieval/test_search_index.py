@@ -1,4 +1,4 @@
-"""Neighbours of a text, exactly ordered, whoever else is searched for."""
+"""Nearest neighbours of a text in exact order, independent of other searches."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_order_is_that_of_a_plain_sort(k: int, stages: Stages, index: Artifa
 
 
 def test_ties_are_in_order_of_position(stages: Stages, corpus: Path, fake_clip: FakeClip) -> None:
-    """Pictures of equal pixels and other bytes: CLIP can't tell them apart."""
+    """Images of equal pixels and other bytes: CLIP can't tell them apart."""
     corpus.mkdir()
     for number in range(60):
         coloured_image("red", 1).save(corpus / f"{number:02d}.png", compress_level=number % 9)
@@ -104,7 +104,7 @@ def test_an_approximate_search_is_rescored_and_measured(
     assert exactly.counts == {"texts": 4}
 
 
-def test_too_little_effort_for_k_says_what_to_raise(
+def test_too_little_search_effort_for_k_is_reported_with_what_to_raise(
     stages: Stages, corpus: Path, fake_clip: FakeClip
 ) -> None:
     write_corpus(corpus, ["red", "blue"], each=10)

@@ -6,8 +6,8 @@ import pytest
 from tasks.saliency_training.batches import recoloured, selfmask_batches, size_for_whole_images
 
 
-def picture(shade: int, size=(40, 52)) -> tuple[np.ndarray, np.ndarray]:
-    """A white square on a plain ground of its own shade, and where it is."""
+def image(shade: int, size=(40, 52)) -> tuple[np.ndarray, np.ndarray]:
+    """An image of a white square on a uniform background, and its mask."""
     pixels = np.full((*size, 3), shade, dtype=np.uint8)
     mask = np.zeros(size, dtype=bool)
     mask[10:26, 8:24] = True
@@ -15,16 +15,14 @@ def picture(shade: int, size=(40, 52)) -> tuple[np.ndarray, np.ndarray]:
     return pixels, mask
 
 
-PICTURES, MASKS = zip(*[picture(shade) for shade in (20, 60, 100, 140)], strict=True)
+IMAGES, MASKS = zip(*[image(shade) for shade in (20, 60, 100, 140)], strict=True)
 
 
-def batches(seed=0, batch_size=4, pictures=PICTURES, masks=MASKS, image_size=24):
-    return selfmask_batches(
-        pictures, masks, batch_size=batch_size, image_size=image_size, seed=seed
-    )
+def batches(seed=0, batch_size=4, images=IMAGES, masks=MASKS, image_size=24):
+    return selfmask_batches(images, masks, batch_size=batch_size, image_size=image_size, seed=seed)
 
 
-def test_masks_stay_on_their_things():
+def test_masks_stay_on_their_objects():
     some = batches()
     sides = set()
     for _ in range(12):
@@ -41,7 +39,7 @@ def test_masks_stay_on_their_things():
     assert sides == {True, False}  # flipped or not
 
 
-def test_every_picture_comes_once_in_a_round():
+def test_every_image_comes_once_in_a_round():
     some = batches(batch_size=2)
     for _ in range(3):
         masks_of_round = np.concatenate([next(some)[0] for _ in range(2)])
@@ -56,10 +54,10 @@ def test_most_of_the_thing_is_seen():
 
 
 def test_a_thing_that_no_part_holds():
-    """It fills a long picture, so that the whole picture is taken."""
+    """The mask fills an elongated image, so that the whole image is used."""
     pixels = np.full((20, 200, 3), 90, dtype=np.uint8)
     mask = np.ones((20, 200), dtype=bool)
-    _, masks = next(batches(pictures=[pixels], masks=[mask]))
+    _, masks = next(batches(images=[pixels], masks=[mask]))
     assert masks.all()
 
 
@@ -70,8 +68,8 @@ def test_the_seed_alone_decides():
     assert not np.array_equal(one[0], other[0])
 
 
-def test_fewer_pictures_than_a_batch():
-    pixels, _ = next(batches(pictures=PICTURES[:1], masks=MASKS[:1]))
+def test_fewer_images_than_a_batch():
+    pixels, _ = next(batches(images=IMAGES[:1], masks=MASKS[:1]))
     assert len(np.unique(pixels.reshape(4, -1), axis=0)) == 4
 
 
@@ -90,19 +88,19 @@ def test_the_size_for_whole_images():
     assert size_for_whole_images(128) % 8 == 0
 
 
-def test_what_doesnt_belong_together():
+def test_images_and_masks_that_do_not_match():
     with pytest.raises(ValueError, match="as many masks"):
         next(batches(masks=MASKS[:2]))
     with pytest.raises(ValueError, match="as many masks"):
-        next(batches(pictures=(), masks=()))
+        next(batches(images=(), masks=()))
     with pytest.raises(ValueError, match="differ in size"):
         next(batches(masks=[mask[1:] for mask in MASKS]))
 
 
-def test_scaled_views_are_whole_pictures_of_a_tenth_to_their_size():
-    """As the reference has them: smaller, at the top left, the rest filled with the mean colour."""
+def test_scaled_views_are_whole_images_of_a_tenth_to_their_size():
+    """As in the reference: reduced, at the top left, the rest filled with the mean colour."""
     some = selfmask_batches(
-        PICTURES, MASKS, batch_size=4, image_size=80, seed=0, views="scaled"
+        IMAGES, MASKS, batch_size=4, image_size=80, seed=0, views="scaled"
     )  # fmt: skip
     areas = []
     for _ in range(25):
@@ -118,4 +116,4 @@ def test_scaled_views_are_whole_pictures_of_a_tenth_to_their_size():
 
 def test_no_other_views():
     with pytest.raises(ValueError, match="views must be parts or scaled, got 'whole'"):
-        next(selfmask_batches(PICTURES, MASKS, batch_size=1, image_size=24, seed=0, views="whole"))
+        next(selfmask_batches(IMAGES, MASKS, batch_size=1, image_size=24, seed=0, views="whole"))

@@ -55,7 +55,7 @@ def test_some_of_it_by_chance(corpus):
     assert len(set(map(tuple, names))) > 1
 
 
-def test_large_pictures_become_small(corpus):
+def test_large_images_become_small(corpus):
     (corpus / "large.png").write_bytes(jpeg(0, (900, 300)))
     sizes = {image.name: image.pixels.shape for image in read(corpus).images}
     assert sizes["large.png"] == (100, 300, 3)
@@ -63,14 +63,14 @@ def test_large_pictures_become_small(corpus):
 
 
 def test_nothing_that_can_be_used(tmp_path):
-    with pytest.raises(CorpusError, match="no picture"):
+    with pytest.raises(CorpusError, match="no image"):
         read(tmp_path)
     (tmp_path / "a.jpg").write_bytes(b"<html>")
     with pytest.raises(CorpusError, match="1 not_an_image"):
         read(tmp_path)
 
 
-def test_whatever_is_a_corpus_is_read_and_what_is_left_out_counted(corpus):
+def test_all_kinds_of_corpora_are_read_and_excluded_files_counted(corpus):
     (corpus / "list.txt").write_text("0.png\n# 1.png\n2.png\nmore.tar\ngone.png\nbroken.png\n")
     specs, settings = [str(corpus / "list.txt")], {"at_most": 0, "shorter_side": 100, "seed": 0}
     sample = read_sample(specs, **settings, selection=Selection.of([], ["2.png", "in/7*"]))

@@ -23,7 +23,7 @@ def test_grids_are_nearly_square_and_not_too_large(size, patches):
 
 
 @pytest.mark.parametrize("spec", ["made-ViT-8:random:0", "vit_small_patch16_224.dino:random:1"])
-def test_networks_see_the_whole_picture_in_whole_patches(spec):
+def test_networks_see_the_whole_image_in_whole_patches(spec):
     source = load_patch_features(spec)
     found = source(PIXELS, 24)
     assert found.shape[:2] == grid_of(60, 90, 24) == (4, 6)
@@ -53,7 +53,7 @@ def test_an_encoders_file(tmp_path):
         pytest.param("convnext_base:random:0", "patches", marks=pytest.mark.slow),
     ],
 )
-def test_what_is_no_source(spec, message):
+def test_unknown_sources(spec, message):
     with pytest.raises(WeightsError, match=message):
         load_patch_features(spec)
 

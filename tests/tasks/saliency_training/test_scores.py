@@ -23,7 +23,7 @@ def test_mean_iou_by_hand():
     assert math.isnan(mean_iou([truth], [nothing]))
 
 
-def test_truths_of_another_size():
+def test_ground_truth_of_another_size():
     truth = np.zeros((8, 12), dtype=bool)
     truth[:4, :6] = True
     mask = np.zeros((4, 6), dtype=bool)
@@ -34,11 +34,11 @@ def test_truths_of_another_size():
 
 def test_a_networks_masks_before_and_after_refinement():
     sizes = SelfMaskSizes(width=32, encoder_layers=1, decoder_layers=1, queries=2, grid=3)
-    pictures = [np.full((30, 40, 3), shade, dtype=np.uint8) for shade in (9, 90, 200)]
+    images = [np.full((30, 40, 3), shade, dtype=np.uint8) for shade in (9, 90, 200)]
     truths = [np.ones((30, 40), dtype=bool), np.zeros((30, 40), dtype=bool)] * 2
     network = load_selfmask(sizes=sizes)
-    found = network_iou(network, pictures, truths[:3], image_size=24, at_most=5)
+    found = network_iou(network, images, truths[:3], image_size=24, at_most=5)
     assert all(0 <= score <= 1 for score in found)
-    first = network_iou(network, pictures, truths[:3], image_size=24, at_most=1)
-    alone = network_iou(network, pictures[:1], truths[:1], image_size=24, at_most=5)
+    first = network_iou(network, images, truths[:3], image_size=24, at_most=1)
+    alone = network_iou(network, images[:1], truths[:1], image_size=24, at_most=5)
     assert first == alone

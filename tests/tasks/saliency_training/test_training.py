@@ -1,4 +1,4 @@
-"""Training SelfMask: it learns a toy task with masks and without, and always the same."""
+"""Training of SelfMask: it learns a toy task with and without masks, deterministically."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ CONFIG = partial(
 TINY = {"width": 32, "encoder_layers": 2, "decoder_layers": 1, "queries": 3, "image_size": 48}
 
 
-def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A bright box on a noisy dark ground, and where it is."""
+def image(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image of a bright box on a noisy dark background, and its mask."""
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 60, (48, 56, 3)).astype(np.uint8)
     mask = np.zeros((48, 56), dtype=bool)
@@ -45,15 +45,13 @@ def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels, mask
 
 
-PICTURES, MASKS = zip(*[picture(seed) for seed in range(24)], strict=True)
-UNSEEN, TRUTHS = zip(*[picture(seed) for seed in range(100, 112)], strict=True)
+IMAGES, MASKS = zip(*[image(seed) for seed in range(24)], strict=True)
+UNSEEN, TRUTHS = zip(*[image(seed) for seed in range(100, 112)], strict=True)
 
 
 def trained(steps=60, masks=MASKS, seed=0, **options):
     network, taken = new_selfmask(**TINY, seed=seed), []
-    train_selfmask(
-        network, PICTURES, masks, CONFIG(steps=steps, seed=seed), taken.append, **options
-    )
+    train_selfmask(network, IMAGES, masks, CONFIG(steps=steps, seed=seed), taken.append, **options)
     return network, taken
 
 
@@ -85,16 +83,16 @@ def test_the_same_seed_gives_the_same_weights():
     assert not torch.equal(one.query_embed, other.query_embed)
 
 
-def test_pictures_without_anything_are_left_out():
+def test_images_without_anything_are_left_out():
     empty = [np.zeros_like(mask) for mask in MASKS[:20]] + list(MASKS[20:])
     _, with_empty = trained(2, masks=empty)
     network, taken = new_selfmask(**TINY, seed=0), []
-    train_selfmask(network, PICTURES[20:], MASKS[20:], CONFIG(steps=2), taken.append)
+    train_selfmask(network, IMAGES[20:], MASKS[20:], CONFIG(steps=2), taken.append)
     assert taken == with_empty
 
 
 def test_there_is_nothing_to_learn():
-    with pytest.raises(CorpusError, match="in none of the pictures"):
+    with pytest.raises(CorpusError, match="none of the images has a salient object"):
         trained(masks=[np.zeros_like(mask) for mask in MASKS])
     with pytest.raises(ConfigError, match="one source"):
         trained(masks=None)
@@ -110,7 +108,7 @@ def test_a_trained_network_is_adapted(tmp_path):
     config = ModelConfig(architecture="selfmask", weights=weights)
     network = adaptable_selfmask(config)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    train_selfmask(network, PICTURES, MASKS, CONFIG(steps=1), lambda step: None)
+    train_selfmask(network, IMAGES, MASKS, CONFIG(steps=1), lambda step: None)
     assert not torch.equal(network.query_embed, before["query_embed"])
     shared = load_selfmask_model(config).state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in shared.items())
@@ -127,7 +125,7 @@ def test_weights_are_written_in_half_precision(tmp_path):
     np.testing.assert_allclose(one, other, atol=0.02)
 
 
-def test_masks_have_the_pictures_size():
+def test_masks_have_the_images_size():
     network = new_selfmask(**TINY, seed=0).eval()
     for size in (0, 32, 96):
         for soft in salient_masks(network, UNSEEN[:2], size):
@@ -139,7 +137,7 @@ def test_masks_have_the_pictures_size():
 def test_time_ends_a_training():
     taken = []
     config = CONFIG(steps=100_000, max_seconds=0.2)
-    train_selfmask(new_selfmask(**TINY, seed=0), PICTURES, MASKS, config, taken.append)
+    train_selfmask(new_selfmask(**TINY, seed=0), IMAGES, MASKS, config, taken.append)
     assert 1 <= len(taken) < 1000
     assert taken[-1].done == 1
 
@@ -149,14 +147,14 @@ def test_a_loss_that_is_not_finite_ends_it():
     with torch.no_grad():
         network.query_embed.fill_(math.nan)
     with pytest.raises(ConfigError, match="smaller learning_rate"):
-        train_selfmask(network, PICTURES, MASKS, CONFIG(steps=2), lambda step: None)
+        train_selfmask(network, IMAGES, MASKS, CONFIG(steps=2), lambda step: None)
 
 
 def test_gradients_are_shortened():
     def moved(limit):
         network = new_selfmask(**TINY, seed=0)
         train_selfmask(
-            network, PICTURES, MASKS, CONFIG(steps=1, max_gradient_norm=limit), lambda step: None
+            network, IMAGES, MASKS, CONFIG(steps=1, max_gradient_norm=limit), lambda step: None
         )
         return sum(float(p.grad.norm() ** 2) for p in network.parameters()) ** 0.5
 

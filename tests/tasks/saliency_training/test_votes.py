@@ -1,4 +1,4 @@
-"""Pseudo-masks from start to end, on pictures whose salient thing is plain."""
+"""Pseudo-masks of images with one obvious salient object."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ COLOURS = load_patch_features("colours")
 CONFIG = VoteConfig(patches=150)
 
 
-def picture(seed: int = 0, size: tuple[int, int] = (60, 76)) -> tuple[np.ndarray, np.ndarray]:
-    """A disc on a noisy ground, and where it is."""
+def image(seed: int = 0, size: tuple[int, int] = (60, 76)) -> tuple[np.ndarray, np.ndarray]:
+    """An image of a disc on a noisy background, and its mask."""
     random = np.random.default_rng(seed)
     pixels = random.integers(30, 70, (*size, 3)).astype(np.uint8)
     rows, columns = np.ogrid[: size[0], : size[1]]
@@ -25,9 +25,9 @@ def picture(seed: int = 0, size: tuple[int, int] = (60, 76)) -> tuple[np.ndarray
     return pixels, disc
 
 
-def test_what_stands_out_is_found():
-    pictures, truths = zip(*[picture(seed) for seed in range(6)], strict=True)
-    found = list(pseudo_masks(pictures, [COLOURS], CONFIG))
+def test_the_salient_object_is_found():
+    images, truths = zip(*[image(seed) for seed in range(6)], strict=True)
+    found = list(pseudo_masks(images, [COLOURS], CONFIG))
     assert all(found)
     assert {one.mask.dtype for one in found} == {np.dtype(bool)}
     assert all(0 < one.agreement <= 1 for one in found)
@@ -35,24 +35,24 @@ def test_what_stands_out_is_found():
 
 
 def test_refinement_brings_masks_to_edges():
-    pixels, disc = picture(3)
+    pixels, disc = image(3)
     coarse = pseudo_mask(pixels, [COLOURS], VoteConfig(patches=60, refined=False))
     fine = pseudo_mask(pixels, [COLOURS], VoteConfig(patches=60))
     assert mean_iou([fine.mask], [disc]) > mean_iou([coarse.mask], [disc]) + 0.03
 
 
-def test_the_same_picture_gives_the_same_mask():
-    pixels, _ = picture(4)
+def test_the_same_image_gives_the_same_mask():
+    pixels, _ = image(4)
     first, second = (pseudo_mask(pixels, [COLOURS], CONFIG) for _ in range(2))
     np.testing.assert_array_equal(first.mask, second.mask)
     assert first.agreement == second.agreement
 
 
 def test_sources_of_any_grid_vote_together():
-    pixels, disc = picture(5)
+    pixels, disc = image(5)
 
     def halves(pixels, patches):
-        """A source that sees nothing but left and right."""
+        """A source whose features only distinguish left and right."""
         features = np.zeros((3, 4, 2), dtype=np.float32)
         features[:, :2, 0] = features[:, 2:, 1] = 1
         return features
@@ -68,11 +68,11 @@ def test_nothing_stands_out():
         return features
 
     config = VoteConfig(cluster_counts=(2, 3))
-    assert pseudo_mask(picture()[0], [strips], config) is None
+    assert pseudo_mask(image()[0], [strips], config) is None
 
 
 def test_a_winner_needs_agreement():
-    pixels, _ = picture(6)
+    pixels, _ = image(6)
     agreement = pseudo_mask(pixels, [COLOURS], CONFIG).agreement
     above = VoteConfig(patches=150, least_agreement=min(1.0, agreement + 0.01))
     below = VoteConfig(patches=150, least_agreement=agreement - 0.01)
@@ -80,15 +80,15 @@ def test_a_winner_needs_agreement():
     assert pseudo_mask(pixels, [COLOURS], below) is not None
 
 
-def test_a_tiny_picture():
-    pixels, _ = picture(0, (17, 70))
+def test_a_tiny_image():
+    pixels, _ = image(0, (17, 70))
     found = pseudo_mask(pixels[:, :20], [COLOURS], VoteConfig(patches=16))
     assert found is None or found.mask.shape == (17, 20)
 
 
 def test_no_source():
     with pytest.raises(ConfigError, match="one source or more"):
-        list(pseudo_masks([picture()[0]], []))
+        list(pseudo_masks([image()[0]], []))
 
 
 @pytest.mark.parametrize(

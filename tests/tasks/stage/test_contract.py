@@ -1,4 +1,4 @@
-"""What stages have in common: they say what is being waited for."""
+"""The contract of stages: the status while waiting."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Telling(SilentProgress):
         self.told.append(text)
 
 
-def test_what_is_waited_for_is_told_until_it_is_there():
+def test_the_status_is_shown_while_waiting():
     progress = Telling()
     with waiting(progress, "loading CLIP"):
         assert progress.told == ["loading CLIP"]

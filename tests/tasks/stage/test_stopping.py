@@ -1,4 +1,4 @@
-"""Work in threads gives up when the process is to stop, unless something is being kept."""
+"""Cancellation of work in threads, except in `finishing` blocks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def nobody_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping, "_stop_requested", threading.Event())
 
 
-def test_nothing_stops_before_it_is_told():
+def test_nothing_stops_without_a_request():
     stopping.check()
     assert not stopping.is_stopping()
 
 
-def test_what_was_told_stops_at_the_next_image():
+def test_a_request_stops_work_at_the_next_image():
     progress = StageProgress("embed_images", total=3, parts=1, cached_parts=0)
     progress.advance()
     stopping.stop()
@@ -33,7 +33,7 @@ def test_no_handler_of_bad_images_takes_it_for_an_error():
     assert not issubclass(stopping.Stopped, Exception)
 
 
-def test_whoever_keeps_something_goes_on_to_the_end_of_it():
+def test_finishing_blocks_run_to_their_end():
     stopping.stop()
     with stopping.finishing():
         assert stopping.is_finishing()

@@ -1,4 +1,4 @@
-"""Batches from worker processes: which samples they have, and that the workers end."""
+"""Batches from worker processes: their samples, and the end of the workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def batches(workers: int, first_iteration: int = 0, rank: int = 0, size: int = 1
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_iteration_has_its_own_samples_whatever_the_workers(workers: int) -> None:
+def test_an_iteration_has_its_own_samples_with_any_number_of_workers(workers: int) -> None:
     assert list(batches(workers))[:3] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     assert next(batches(workers, first_iteration=2)) == [8, 9, 10, 11]
 
@@ -59,8 +59,8 @@ def test_closing_ends_the_workers() -> None:
 _KILLED_AT_ONCE = """
 import os, signal, sys
 sys.path.append("tests/support")
-sys.path.append("tests/tasks")
-from test_training_batches import batches
+sys.path.append("tests/tasks/training")
+from test_batches import batches
 
 made = batches(2)
 next(made)

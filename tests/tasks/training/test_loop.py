@@ -1,4 +1,4 @@
-"""The loop: interrupted in every way, it ends as if nobody had disturbed it."""
+"""The training loop: any interruption and resumption gives the result of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def assert_equal(actual, expected):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """Weights and table of a run that nobody disturbed."""
+    """Weights and table of a run without interruption."""
     store = ArtifactStore(str(tmp_path_factory.mktemp("undisturbed")))
     trainer = small_trainer()
     training_log = train(store, trainer)
     return weights_of(trainer), training_log.csv()
 
 
-def test_it_tells_of_what_it_does(undisturbed):
+def test_the_table_has_rows_of_scalars(undisturbed):
     rows = list(csv.DictReader(undisturbed[1].decode().splitlines()))
     assert [row["step"] for row in rows] == ["4", "6"]
     assert all(float(row["loss"]) > 0 for row in rows)
@@ -102,7 +102,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(store):
     with pytest.raises(ZutisError) as caught:
         train(store, trainer, Samples(not_a_number=7))
     text = str(caught.value)
-    assert "stopped at iteration 4: the loss is nan" in text
+    assert "diverged at iteration 4: the loss is nan" in text
     assert "the checkpoint after iteration 2 is kept" in text
     assert "\n" not in text
     state = TrainingStates(store, REF).latest()
@@ -122,7 +122,7 @@ def test_a_damaged_sample_is_named_and_nothing_is_lost(store, undisturbed, worke
 
 
 def test_a_killed_worker_is_one_sentence(store):
-    with pytest.raises(ZutisError, match="A process that makes training samples has died") as one:
+    with pytest.raises(ZutisError, match="that makes training samples has died") as one:
         train(store, small_trainer(), Samples(deadly=9), workers=1)
     assert str(one.value).endswith(
         "the same command goes on from the checkpoint after iteration 2."
@@ -130,7 +130,7 @@ def test_a_killed_worker_is_one_sentence(store):
 
 
 def test_a_worker_that_is_killed_at_once_leaves_no_checkpoint_to_name(store):
-    with pytest.raises(ZutisError, match=r"workers=0; no checkpoint was kept yet\.$"):
+    with pytest.raises(ZutisError, match=r"workers=0; there is no checkpoint yet\.$"):
         train(store, small_trainer(), Samples(deadly=1), workers=1)
 
 
@@ -147,7 +147,7 @@ def test_other_signals_do_as_sigterm(store, undisturbed, number):
     assert TrainingStates(store, REF).steps() == [2, 3]
 
 
-def test_a_second_ctrl_c_does_what_it_did_before(store):
+def test_a_second_ctrl_c_has_its_former_effect(store):
     def insist(steps: int) -> None:
         if steps == 3:
             os.kill(os.getpid(), signal.SIGINT)
@@ -213,7 +213,7 @@ def run_process(folder: Path, *options: str, processes: int = 1) -> subprocess.C
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of a process that nobody disturbed."""
+    """The folder of a process without interruption."""
     folder = tmp_path_factory.mktemp("finished")
     done = run_process(folder)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Training samples: the recipe's distributions, the reference's pictures, and always the same."""
+"""Training samples: the recipe's distributions, agreement with the reference, determinism."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CATEGORIES = {1: "zebra", 2: "red kite", 3: "canoe", 4: "teapot"}
 LABELS = [1, 1, 1, 1, 1, 1, 3, 3, 4]  # none of a red kite
 STORED = [stored_sample(seed, label) for seed, label in enumerate(LABELS)]
 SMALL = SampleRecipe(crop=64)
-# Nothing that changes a colour or turns a picture round.
+# No augmentation of colours and no flip.
 PLAIN = SampleRecipe(crop=64, flip=0, jitter_probability=0, greyscale=0, blur=0)
 MANY = 3000
 # With the seed fixed, a test of a distribution passes always or never; this is how unlikely a
@@ -90,7 +90,7 @@ def assert_share(count: int, total: int, probability: float) -> None:
     assert stats.binomtest(count, total, probability).pvalue > UNLIKELY
 
 
-# What it is
+# Determinism and structure
 
 
 def test_shapes_and_types(shards):
@@ -129,7 +129,7 @@ def test_label_maps_of_16_bits(tmp_path):
     assert collate([sample]).semantic_masks.max() == 65_535
 
 
-def test_what_the_first_picture_leaves_is_its_mean_colour_and_ignored(shards):
+def test_the_crop_outside_the_first_image_has_its_mean_colour_and_is_ignored(shards):
     recipe = replace(PLAIN, max_objects=1, min_scale=0.4, max_scale=0.4)
     sample = samples_of(shards, recipe)[0]
     filled = sample.semantic == 255
@@ -146,8 +146,8 @@ def test_objects_are_pasted_whole(tmp_path):
     shards = dataset_of(tmp_path, stored_sample(0, 1, (20, 30), mask))
     recipe = replace(PLAIN, min_objects=2, max_objects=2, min_scale=1)
     samples = samples_of(shards, recipe, length=20)
-    picture = shards.decode_image(0, shards.read(0).jpeg, least=(20, 30))
-    expected = normalise(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+    image = shards.decode_image(0, shards.read(0).jpeg, least=(20, 30))
+    expected = normalise(torch.from_numpy(np.array(image)).permute(2, 0, 1))
     for i in range(20):
         sample = samples[i]
         assert torch.equal(sample.image[:, sample.instances[1]], expected[:, mask])
@@ -214,14 +214,14 @@ def test_a_change_of_the_recipe_changes_nothing_else(shards, change, changed):
     assert differences == {changed}
 
 
-def test_only_its_own_samples(shards):
+def test_a_sample_number_out_of_range(shards):
     for i in (-1, 12):
         with pytest.raises(IndexError):
             samples_of(shards)[i]
     assert len(list(samples_of(shards, length=2))) == 2
 
 
-# As the recipe has it
+# Distributions of the recipe
 
 
 def test_numbers_of_objects(many_draws):
@@ -312,8 +312,8 @@ def colour_statistics(pixels: np.ndarray) -> list[float]:
 @pytest.mark.parametrize("index", [0, 6])
 def test_colours_are_distributed_as_torchvisions(shards, objects, index):
     count = 1000
-    picture = shards.decode_image(index, shards.read(index).jpeg, least=(20, 20))
-    pixels = np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+    image = shards.decode_image(index, shards.read(index).jpeg, least=(20, 20))
+    pixels = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
     context = ColourContext(pixels.reshape(3, 1, -1), np.ones(pixels[0].size))
     ours, theirs = [], []
     for draw in objects[:count]:
@@ -326,7 +326,7 @@ def test_colours_are_distributed_as_torchvisions(shards, objects, index):
     torch.manual_seed(index)
     jitter, grey = RandomApply([ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8), RandomGrayscale(0.2)
     for _ in range(count):
-        theirs.append(colour_statistics(np.asarray(grey(jitter(picture))).transpose(2, 0, 1)))
+        theirs.append(colour_statistics(np.asarray(grey(jitter(image))).transpose(2, 0, 1)))
     for a, b in zip(np.transpose(ours), np.transpose(theirs), strict=True):
         assert stats.ks_2samp(a, b).pvalue > UNLIKELY
         both = np.concatenate([a, b])
@@ -347,7 +347,7 @@ def baseline(stored: list[Sample]) -> list[StoredSample]:
 
 
 @pytest.mark.parametrize("crop", [48, 110, 200])
-def test_labels_are_the_references_and_pictures_are_close(shards, crop):
+def test_labels_are_the_references_and_images_are_close(shards, crop):
     samples = samples_of(shards, SampleRecipe(crop=crop))
     for i in range(6):
         sample, expected = samples[i], make_sample(baseline(STORED), samples.draws(i), crop)
@@ -357,9 +357,9 @@ def test_labels_are_the_references_and_pictures_are_close(shards, crop):
 
 
 @pytest.mark.parametrize("crop", [48, 110, 200])
-def test_without_scaled_decoding_pictures_are_the_references(shards, crop, monkeypatch):
-    # Its hue goes through PIL's HSV, which rounds colours, even where nothing is turned.
-    monkeypatch.setitem(training_samples._ADJUST, "hue", lambda picture, turn: picture)
+def test_without_scaled_decoding_images_are_the_references(shards, crop, monkeypatch):
+    # Its hue jitter uses PIL's HSV, which rounds colours even without a change of hue.
+    monkeypatch.setitem(training_samples._ADJUST, "hue", lambda image, turn: image)
     recipe = SampleRecipe(crop=crop, min_scale=0.55, jitter=(0.8, 0.0, 0.8, 0.0))
     samples = samples_of(shards, recipe)
     for i in range(6):

@@ -1,4 +1,4 @@
-"""Checkpoints: complete or absent, the latest few kept, out of the way of everything else."""
+"""Training states: complete or absent, and only the latest few kept."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_disk_that_is_full_is_named_and_harms_no_earlier_state(states, monkeyp
     assert states.latest()["step"] == 1
 
 
-def test_what_a_killed_process_left_is_cleared_away_and_never_read(states):
+def test_partial_files_of_a_killed_process_are_deleted_and_never_read(states):
     states.save(1, content(1))
     for name, age in (("left", 4000), ("writing", 10)):
         path = Path(states.folder, f"step-00000002.pt.{name}.part")

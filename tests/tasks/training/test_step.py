@@ -1,4 +1,4 @@
-"""One step: the same whatever pieces it is done in, and nothing learned from what isn't finite."""
+"""One training step: equal results for any micro-batch, and no update if not finite."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_full_gpu_halves_the_micro_batch_and_changes_nothing_else(
         result = trainer.step(batch)
     assert sizes == [3, 2, 1]
     assert trainer.micro_batch == 2
-    assert "2 of the batch's images are learned at once" in caplog.text
+    assert "the micro-batch has 2 images" in caplog.text
     assert result.loss == pytest.approx(whole[0].loss, rel=1e-5)
     assert_gradients_agree(gradients(trainer), whole[1])
     trainer.step(batch)
@@ -108,7 +108,7 @@ def test_a_gpu_too_small_for_one_image_is_one_sentence(batch, monkeypatch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(trainer.network, "forward", without_memory)
-    with pytest.raises(ZutisError, match="does not hold a single training image"):
+    with pytest.raises(ZutisError, match="too small for a single training image"):
         trainer.step(batch)
 
 
@@ -154,7 +154,7 @@ def test_all_weights_learn_and_text_embeddings_do_not():
 
 
 def test_muon_learns_matrices_inside_blocks_and_adamw_all_else():
-    """AdamW's first step is as long in all directions, whatever the gradient."""
+    """AdamW's first step has the same length in all directions, for any gradient."""
     trainer = small_trainer(muon_factor=2.0, weight_decay=0.0)
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
     trainer.step(batch_of(0, 1))
@@ -196,7 +196,7 @@ def test_long_gradients_are_shortened_and_reported_at_full_length():
     assert norm.item() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_the_moving_average_is_what_is_published():
+def test_the_moving_average_is_published():
     trainer = small_trainer(ema_decay=0.75)
     batch = batch_of(0, 1)
     expected = trainer.network.query_embed.detach().clone()

@@ -1,4 +1,4 @@
-"""The training stage: what it publishes, what it is cached by, and what it refuses."""
+"""The stage `train`: its files, its key, and the settings that it refuses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def publish_dataset(
     labels: tuple[int, ...] = (1, 1, 2, 2),
     words: dict[str, dict[str, list[str]]] | None = None,
 ) -> Artifact:
-    """A data set of pictures of noise with a rectangle each; "red kite" has none by default."""
+    """A data set of images of noise with a rectangle each; "red kite" has none by default."""
     words = words or {}
     recipe = Recipe(stage="assemble_dataset", version=1, config={"labels": labels, "words": words})
     rng = np.random.default_rng(0)
@@ -48,10 +48,10 @@ def publish_dataset(
         with attempt.create("small-000000.tar") as file:
             writer = ShardWriter(file, len(CATEGORIES))
             for number, label in enumerate(labels):
-                picture = Image.fromarray(rng.integers(0, 256, (48, 72, 3), dtype=np.uint8))
+                image = Image.fromarray(rng.integers(0, 256, (48, 72, 3), dtype=np.uint8))
                 mask = np.zeros((48, 72), dtype=bool)
                 mask[10:30, 15:50] = True
-                writer.write(Sample(f"{number:04d}", encode_jpeg(picture), mask, label, {}))
+                writer.write(Sample(f"{number:04d}", encode_jpeg(image), mask, label, {}))
             table = writer.close()
         names = pa.array(["small-000000.tar"] * len(labels), pa.string())
         with attempt.create("index.parquet") as file:
@@ -113,7 +113,7 @@ def test_the_weights_are_no_longer_those_of_the_start(trained):
     assert 0 < moved < 4 * 5e-6 * 1.5
 
 
-def test_the_card_says_what_it_was_made_of(trained):
+def test_the_description_names_the_models_origin(trained):
     card = trained.read_json(train.MODEL_CARD)
     assert card["categories"] == ["cat", "dog", "red kite"]
     assert card["prompts"] == [["cat"], ["dog"], ["red kite"]]
@@ -134,7 +134,7 @@ def test_text_embeddings_are_those_of_the_bare_names_behind_the_background(train
     np.testing.assert_allclose(rows, expected.numpy(), atol=1e-6)
 
 
-def test_prompts_and_synonyms_of_the_vocabulary_are_what_is_trained_with(tmp_path):
+def test_the_vocabularys_prompts_and_synonyms_are_trained_with(tmp_path):
     words = {"dog": {"prompts": ["a {} of {{any}} kind"]}, "red kite": {"synonyms": ["milan"]}}
     dataset = publish_dataset(ArtifactStore(str(tmp_path)), words=words)
     trained = run(config_of(optimisation=Optimisation(iterations=1, batch_size=2)), dataset)
@@ -164,13 +164,13 @@ def test_the_table_ends_with_the_last_iteration(trained):
     assert trained.notes["last"]["step"] == 4
 
 
-def test_nothing_is_left_beside_the_artifact(trained):
+def test_nothing_else_is_left_beside_the_artifact(trained):
     folder = Path(trained.store.location(trained.ref))
     left = {path.name for path in folder.iterdir()} - {".tensorboard"}
     assert left == {"manifest.json", trained.manifest["attempt"]}
 
 
-def test_equal_runs_give_equal_bytes_whatever_does_not_decide_them(trained, tmp_path):
+def test_equal_runs_give_equal_bytes_with_any_other_settings(trained, tmp_path):
     again = run(
         config_of(workers=1, checkpoint_every=3, keep_checkpoints=1),
         publish_dataset(ArtifactStore(str(tmp_path))),
@@ -192,7 +192,7 @@ def test_equal_runs_give_equal_bytes_whatever_does_not_decide_them(trained, tmp_
         {"clip": replace(clip(), precision="bfloat16")},
     ],
 )
-def test_what_decides_the_weights_decides_the_key(store, change):
+def test_settings_that_affect_the_weights_are_in_the_key(store, change):
     inputs = train.Inputs(ArtifactRef("assemble_dataset", "any"))
     key = train.locate(config_of(), inputs, store)
     assert train.locate(config_of(**change), inputs, store) != key
@@ -211,7 +211,7 @@ def test_what_decides_the_weights_decides_the_key(store, change):
         {"missing_categories": "stop"},
     ],
 )
-def test_what_does_not_decide_them_does_not(store, change):
+def test_settings_that_do_not_affect_the_weights_are_not_in_the_key(store, change):
     inputs = train.Inputs(ArtifactRef("assemble_dataset", "any"))
     assert train.locate(config_of(**change), inputs, store) == train.locate(
         config_of(), inputs, store
@@ -224,7 +224,7 @@ def test_another_data_set_is_another_training(store):
     assert first != second
 
 
-def test_a_category_without_samples_is_named_and_stops_where_that_is_asked_for(store):
+def test_a_category_without_samples_is_named_and_refused_on_request(store):
     dataset = publish_dataset(store)
     with pytest.raises(CorpusError, match=r"1 of the 3 categories .* no sample \(red kite\)"):
         run(config_of(missing_categories="stop"), dataset)
@@ -236,7 +236,7 @@ def test_an_empty_data_set_is_refused(store):
         run(config_of(), publish_dataset(store, labels=()))
 
 
-def test_a_damaged_shard_is_named_and_what_was_learned_is_kept(store):
+def test_a_damaged_shard_is_named_and_a_checkpoint_is_kept(store):
     dataset = publish_dataset(store)
     shard = Path(dataset.uri("small-000000.tar"))
     bytes_before = shard.read_bytes()
@@ -272,7 +272,7 @@ def test_settings_that_cannot_work_are_named(name, value):
 
 
 def test_a_training_that_broke_goes_on_to_the_same_bytes(tmp_path, trained):
-    """As after SIGKILL, for which `test_training_loop.py` and the fault tests have processes."""
+    """As after SIGKILL, for which `test_loop.py` and the fault tests have processes."""
 
     def fail(steps: int) -> None:
         if steps == 3:

@@ -1,4 +1,4 @@
-"""Results ahead of who uses them, as many as memory is for."""
+"""Ordered results of threads, computed ahead within the memory limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from tasks.workers.reading_ahead import in_order
     ("size", "ahead", "most_begun"),
     [(0, 5, 6), (1, 100, 11), (3, 100, 4), (10, 100, 2), (11, 100, 2), (1000, 100, 2)],
 )
-def test_as_many_are_begun_as_memory_is_for_and_come_in_order(size, ahead, most_begun):
+def test_futures_are_submitted_within_the_memory_limit_and_returned_in_order(
+    size, ahead, most_begun
+):
     begun, used, most = 0, 0, 0
 
     def futures():

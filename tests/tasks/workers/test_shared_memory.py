@@ -1,4 +1,4 @@
-"""Batches where containers have next to no shared memory."""
+"""Batches in containers with little shared memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.workers.shared_memory import free_shared_memory, shared_memory_holds
 MANY = 1 << 40
 
 
-class Pictures:
+class Images:
     """Samples of a megabyte each."""
 
     def __getitem__(self, number: int) -> torch.Tensor:
@@ -49,29 +49,29 @@ def batches(samples: Any, collate: Any) -> Any:
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch):
-    """Set what is left of shared memory, in bytes."""
+    """Set the free shared memory, in bytes."""
     return lambda size: monkeypatch.setattr(shared_memory, "free_shared_memory", lambda: size)
 
 
-def test_what_fits_goes_through_shared_memory(free, caplog):
+def test_batches_that_fit_use_shared_memory(free, caplog):
     free(2 * 2 * 4 * (1 << 20) + 100_000)
-    assert shared_memory_holds(Pictures(), stacked, (0, 1), workers=1)
+    assert shared_memory_holds(Images(), stacked, (0, 1), workers=1)
     assert not caplog.records
 
 
-def test_what_does_not_fit_is_told_with_what_to_do(free, caplog):
+def test_batches_that_do_not_fit_are_reported_with_advice(free, caplog):
     free(15_000_000)
     with caplog.at_level(logging.WARNING, "tasks"):
-        assert not shared_memory_holds(Pictures(), stacked, (0, 1), workers=1)
+        assert not shared_memory_holds(Images(), stacked, (0, 1), workers=1)
     [record] = caplog.records
     text = record.getMessage()
     assert text.startswith("Shared memory has 15 MB left, and batches of 1 workers may need 17 MB")
     assert "--shm-size" in text
 
 
-def test_where_there_is_none_nothing_is_said(free):
+def test_systems_without_shared_memory_are_not_warned(free):
     free(None)
-    assert shared_memory_holds(Pictures(), stacked, (0, 1), workers=1)
+    assert shared_memory_holds(Images(), stacked, (0, 1), workers=1)
 
 
 def test_this_machine_has_a_size(monkeypatch, tmp_path):
@@ -82,9 +82,9 @@ def test_this_machine_has_a_size(monkeypatch, tmp_path):
 
 def test_batches_are_the_same_through_pipes(free):
     free(MANY)
-    shared = list(batches(Pictures(), stacked))
+    shared = list(batches(Images(), stacked))
     free(1)
-    piped = list(batches(Pictures(), stacked))
+    piped = list(batches(Images(), stacked))
     assert [batch.is_shared() for batch in shared] == [True] * 3
     assert [batch.is_shared() for batch in piped] == [False] * 3
     for one, other in zip(shared, piped, strict=True):
