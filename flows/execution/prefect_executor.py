@@ -18,6 +18,7 @@ from flows.execution.progress import StageProgress, Watcher, Watchers
 from flows.execution.stage_call import StageCall
 from flows.execution.stage_task import stage_task, unwatch, watch
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from tasks.stage.stopping import Stopped
 
 # The server takes in 20 to 33 task runs a second: finished parts beyond these are counted as
 # cached and not submitted to be found cached one by one.
@@ -108,11 +109,13 @@ class PrefectExecutor(LocalExecutor):
         failed = threading.Event()
 
         def part_ended(future: PrefectFuture[Any]) -> None:
-            # It has ended, but asks the server for its state unless waited for. One that SIGTERM
-            # met before it had begun is cancelled, which nobody has to hear of.
-            with contextlib.suppress(asyncio.CancelledError):
+            # It has ended, but asks the server for its state unless waited for. One that a signal
+            # met is cancelled, or has given up, which nobody has to hear of.
+            is_completed = False
+            with contextlib.suppress(asyncio.CancelledError, Stopped):
                 future.wait()
-            if not future.state.is_completed():
+                is_completed = future.state.is_completed()
+            if not is_completed:
                 failed.set()
             places.release()
 
