@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from builds import CLIP, small_training
 from evaluation_layouts import annotation, box, write_coco
 from fakes import FakeClip, FakeSelfMask
 
@@ -17,21 +17,10 @@ from flows.execution.progress import SilentWatcher
 from flows.settings.build import BuildSettings
 from flows.settings.evaluation import EvaluationSettings
 from flows.settings.next_steps import NextSteps
-from flows.settings.training import TrainingSettings
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ConfigError
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
-
-CLIP = "made-ViT-8:random:0"
-
-
-def small_training(**changes: Any) -> TrainingSettings:
-    small = {
-        "clip": CLIP, "iterations": 3, "batch_size": 2, "crop": 64, "max_objects": 2,
-        "num_queries": 5, "num_decoder_layers": 1, "num_heads": 4, "workers": 0, "log_every": 1,
-    }  # fmt: skip
-    return TrainingSettings(**(small | changes))
 
 
 @pytest.fixture

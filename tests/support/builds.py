@@ -10,7 +10,9 @@ from typing import Any
 from flows.execution.executors import CachedExecutor, LocalExecutor, run_stage
 from flows.execution.progress import StageProgress
 from flows.pipelines.build import Build, build
+from flows.pipelines.training import find_dataset, train_model
 from flows.settings.build import BuildSettings, clip_model, selfmask_model
+from flows.settings.training import TrainingSettings, training_config
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.images.records import read_parquet
 from tasks.stage.models import ModelConfig
@@ -60,6 +62,21 @@ def build_here(settings: BuildSettings) -> Build:
 def build_cached(settings: BuildSettings) -> Build:
     """Raises NotCached if anything is left to compute."""
     return build(settings, CachedExecutor(ArtifactStore(settings.store)))
+
+
+def small_training(**changes: Any) -> TrainingSettings:
+    """Three iterations on small crops, with few queries."""
+    small = {
+        "clip": CLIP, "iterations": 3, "batch_size": 2, "crop": 64, "max_objects": 2,
+        "num_queries": 5, "num_decoder_layers": 1, "num_heads": 4, "workers": 0, "log_every": 1,
+    }  # fmt: skip
+    return TrainingSettings(**(small | changes))
+
+
+def train_here(store: Path | str, settings: TrainingSettings) -> Artifact:
+    """Train on the store's latest data set."""
+    there = ArtifactStore(str(store))
+    return train_model(training_config(settings), find_dataset(there, ""), LocalExecutor(there))
 
 
 class ThreadedExecutor(LocalExecutor):
