@@ -179,8 +179,8 @@ QUICK: Final = DemoSize(
     pictures=500,
     scenes=24,
     per_category=12,
-    training={"iterations": 70, "log_every": 10},
-    partly={"iterations": 30, "ema_decay": 0.98},
+    training={"iterations": 50, "log_every": 10},
+    partly={"iterations": 12, "ema_decay": 0.98},
     goals=Goals(
         precision=0.90, mask_iou=0.80, mean_iou=0.25, mean_iou_ratio=1.0, ap50=None,
         ap50_ratio=1.0, unseen_ratio=1.0, minutes=1.5,

@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 from coloured_images import write_corpus
 from fakes import FakeClip, FakeSelfMask
+from prefect_homes import prepared_home
 
 from flows.settings.build import BuildSettings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever asks a Prefect server is slow: one is started for it."""
+    for item in items:
+        if "prefect_api" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
@@ -45,9 +53,12 @@ def settings(
 
 
 @pytest.fixture(scope="session")
-def prefect_api() -> Iterator[None]:
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Prefect with a database of its own, for this test session."""
-    from prefect.testing.utilities import prefect_test_harness
+    from prefect.testing import utilities
 
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+    home = prepared_home(tmp_path_factory.mktemp("prefect-api"), "prefect-test.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utilities, "mkdtemp", lambda: str(home))  # where the database is looked for
+        with utilities.prefect_test_harness(server_startup_timeout=120):
+            yield

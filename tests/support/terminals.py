@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from nursery import ForkedCommand
 from process_table import alive_with
 
 CTRL_C = "\x03"
@@ -29,16 +30,27 @@ class Terminal:
         command: program and arguments.
         environment: its variables, instead of this process's.
         folder: where it runs.
+        forked: the program is `PYTHON -c CODE`, and goes on from imports that are done; see
+            `nursery`.
     """
 
     def __init__(
-        self, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        forked: bool = False,
     ) -> None:
         self._mark = uuid.uuid4().hex
         self._written = b""
-        self._status: int | None = None
+        self._code: int | None = None
+        self._forked: ForkedCommand | None = None
         ours = {"TERM": "xterm", "COLUMNS": "200", "TERMINAL_TEST": self._mark}
         whole = {**(os.environ if environment is None else environment), **ours}
+        if forked:
+            self._fork(command, folder, whole)
+            return
         self.process, self._terminal = pty.fork()
         if self.process == 0:
             try:
@@ -46,6 +58,16 @@ class Terminal:
                 os.execve(command[0], list(command), whole)
             finally:
                 os._exit(127)
+
+    def _fork(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+        _, option, code, *arguments = command
+        assert option == "-c"
+        self._terminal, other = pty.openpty()
+        self._forked = ForkedCommand(
+            code, arguments, folder, environment, (other, other, other), terminal=True
+        )
+        self.process = self._forked.pid
+        os.close(other)
 
     def __enter__(self) -> Terminal:
         return self
@@ -96,9 +118,11 @@ class Terminal:
         """Wait for its end; its exit code, less than 0 for a signal that has killed it."""
         while self._read():
             pass
-        if self._status is None:
-            self._status = os.waitpid(self.process, 0)[1]
-        return os.waitstatus_to_exitcode(self._status)
+        if self._code is None and self._forked:
+            self._code = self._forked.wait()
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        return self._code
 
     def survivors(self, seconds: float = 10.0) -> list[str]:
         """Command lines of processes that it has started and that have not ended soon after it."""

@@ -39,6 +39,8 @@ from tasks.indexing import ask_again, embed_crops
 from tasks.packing import plan_shards
 from tasks.training import train
 
+pytestmark = pytest.mark.slow
+
 # Those of a build by default; more crops, and asking again, have tests of their own.
 STAGES = {
     name: stage

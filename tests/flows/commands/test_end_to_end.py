@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from coloured_images import write_corpus
+from nursery import ZUTIS, run_zutis
 from PIL import Image
+from prefect_homes import prepared_home
 
 from storage.artifacts.store import ArtifactStore
 
 pytestmark = pytest.mark.slow
 
-ZUTIS = [sys.executable, "-c", "from flows.cli import main; main()"]
 DEADLINE = 240.0
 
 
@@ -36,7 +37,7 @@ def environment(folder: Path) -> dict[str, str]:
     ours = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     return {
         **ours,
-        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_HOME": str(prepared_home(folder / "prefect")),
         "PYTHONPATH": str(Path(__file__).parents[3]),
         "COLUMNS": "200",
     }
@@ -44,7 +45,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 def build_command(folder: Path, store: str) -> list[str]:
     return [
-        *ZUTIS, "build", "--corpus", str(folder / "pictures"),
+        "build", "--corpus", str(folder / "pictures"),
         "--vocabulary", str(folder / "colours.txt"), "--per-category", "6",
         "--clip", "made-ViT-8:random:0", "--selfmask", "random:0", "--mask-size", "48",
         "--part-images", "5", "--mask-part-images", "3", "--store", str(folder / store),
@@ -52,9 +53,7 @@ def build_command(folder: Path, store: str) -> list[str]:
 
 
 def run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False
-    )
+    return run_zutis(command, Path.cwd(), environment, timeout=DEADLINE)
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +79,11 @@ def test_a_finished_build_is_cached_and_loads_no_heavy_library(
     whole: ArtifactStore, folder: Path, environment: dict[str, str]
 ):
     before = published(whole)
-    traced = {**environment, "PYTHONPROFILEIMPORTTIME": "1"}
-    cached = run(build_command(folder, "whole"), traced)
+    cached = subprocess.run(
+        [sys.executable, "-c", ZUTIS, *build_command(folder, "whole")],
+        env={**environment, "PYTHONPROFILEIMPORTTIME": "1"},
+        capture_output=True, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
     assert cached.returncode == 0, cached.stderr
     imported = {line.split("|")[-1].strip() for line in cached.stderr.splitlines()}
     assert "pyarrow" in imported
@@ -121,7 +123,7 @@ def test_the_card_s_own_code_reads_the_shards(whole: ArtifactStore, environment:
 def test_search_finds_images_and_refuses_another_model(
     whole: ArtifactStore, environment: dict[str, str]
 ):
-    search = [*ZUTIS, "search", "something red", "--top", "3", "--store", whole.root]
+    search = ["search", "something red", "--top", "3", "--store", whole.root]
     found = run(search, environment)
     assert found.returncode == 0, found.stderr
     assert found.stdout.count(".jpg") == 3
@@ -137,7 +139,7 @@ def test_real_photographs_and_tars_together(
     test_data: Path, folder: Path, environment: dict[str, str]
 ):
     build = run(
-        [*ZUTIS, "build", "--corpus", str(test_data / "coco128" / "images"),
+        ["build", "--corpus", str(test_data / "coco128" / "images"),
          "--corpus", str(test_data / "webdataset" / "*.tar"),
          "--vocabulary", str(folder / "colours.txt"), "--per-category", "4",
          "--clip", "made-ViT-8:random:0", "--selfmask", "random:0", "--mask-size", "64",

@@ -21,6 +21,8 @@ from typing import Any
 import httpx
 import pytest
 from coloured_images import write_corpus
+from nursery import run_zutis
+from prefect_homes import prepared_home
 from rich.console import Console
 
 from flows.commands import serve
@@ -268,15 +270,8 @@ class Served:
         }
 
     def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "prefect", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
+        code = "from prefect.cli import app; app()"
+        return run_zutis(arguments, self.folder, self.environment, timeout=200, code=code)
 
     def ended_runs(self) -> list[str]:
         """The states of the runs that have ended."""
@@ -295,7 +290,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     write_corpus(folder / "pictures", ["red", "green", "blue"], each=4)
     (folder / "colours.txt").write_text("red\ngreen\nblue\n")
-    (folder / "prefect").mkdir()
+    prepared_home(folder / "prefect")
     port = free_port()
     code = (
         "from flows.commands.serve import run\n"
@@ -380,10 +375,7 @@ def test_who_has_not_the_password_is_told_how_to_give_it(served: Served):
     )
     environment = served.environment
     del environment["PREFECT_API_AUTH_STRING"]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True,
-        timeout=200, check=False,
-    )  # fmt: skip
+    done = run_zutis([], ROOT, environment, timeout=200, code=code)
     assert done.returncode == 2, done.stderr
     assert "PREFECT_API_AUTH_STRING=USER:PASSWORD" in done.stderr
     assert "Traceback" not in done.stderr

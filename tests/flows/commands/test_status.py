@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from builds import build_here
+from nursery import run_zutis
 
 from flows.commands.status import status_command
 from flows.service.notice import notice
@@ -163,6 +164,7 @@ def test_prefects_runs_are_shown_where_a_server_answers(
     assert "other-run" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [
@@ -175,29 +177,24 @@ def test_prefects_runs_are_shown_where_a_server_answers(
 )
 def test_a_configured_server_that_does_not_answer_stops_nothing(store, environment):
     publish(store, "train", b"x", iterations=1)
-    done = run_apart(store, **environment)
+    done = run_zutis(["status", "--store", store.root], ROOT, os.environ | environment, timeout=120)
     assert done.returncode == 0, done.stderr
     assert f"No Prefect server answers at {environment['PREFECT_API_URL']}" in done.stdout
     assert "Latest trainings" in done.stdout
 
 
-def run_apart(store: ArtifactStore, code: str = "", **environment: str):
-    """The command in a process of its own, and then more code."""
+def test_it_needs_neither_torch_nor_prefect(store):
+    publish(store, "train", b"x", iterations=1)
+    heavy = "{'torch', 'open_clip', 'faiss', 'prefect'}"
     lines = [
         "import sys",
         "from flows.commands.status import status_command",
         f"status_command(store={store.root!r})",
-        code,
+        f"assert not {heavy} & set(sys.modules)",
     ]
-    return subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, env=os.environ | environment,
-        capture_output=True, text=True, timeout=120, check=False,
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True,
+        timeout=120, check=False,
     )  # fmt: skip
-
-
-def test_it_needs_neither_torch_nor_prefect(store):
-    publish(store, "train", b"x", iterations=1)
-    heavy = "{'torch', 'open_clip', 'faiss', 'prefect'}"
-    done = run_apart(store, f"assert not {heavy} & set(sys.modules)")
     assert done.returncode == 0, done.stderr
     assert "Latest trainings" in done.stdout

@@ -8,11 +8,12 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nursery import run_zutis
+from prefect_homes import prepared_home
 
 from flows.demo.settings import LEFT_OUT
 from made_world.things.kinds import KINDS
@@ -32,15 +33,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def zutis(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flows", "demo", "--quick", *options],
-        env=environment(folder),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )  # fmt: skip
+    return run_zutis(["demo", "--quick", *options], folder, environment(folder), timeout=DEADLINE)
 
 
 def figures(folder: Path) -> list[dict[str, Any]]:
@@ -54,6 +47,7 @@ def figures(folder: Path) -> list[dict[str, Any]]:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder and the terminal's text of a first run."""
     folder = tmp_path_factory.mktemp("demo")
+    prepared_home(folder / "prefect")
     done = zutis(folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
@@ -76,12 +70,8 @@ def as_printed(line: str, folder: Path) -> str:
     """What a command line of the page prints, run in the folder that the page is in."""
     [program, *words] = shlex.split(line)
     assert program == "zutis"
-    done = subprocess.run(
-        [sys.executable, "-m", "flows", *words],
-        env=environment(folder),
-        cwd=folder / "zutis-demo-quick",
-        capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    where = folder / "zutis-demo-quick"
+    done = run_zutis(words, where, environment(folder), timeout=DEADLINE)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -28,6 +28,7 @@ def test_images_are_the_same_whoever_makes_them():
     assert any(len(picture.centres) > 3 for picture in one)
 
 
+@pytest.mark.slow
 def test_training_ends_with_a_file_and_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         "flows.demo_training.clip.measure_clip",
@@ -63,6 +64,7 @@ def test_settings_that_cant_work(settings, expected, tmp_path):
         train_clip(out, **settings)
 
 
+@pytest.mark.slow
 def test_no_two_words_of_the_made_world_share_an_id():
     tokenizer = make_tokenizer("made-ViT-8")
     captions = [each for picture in made_images(0, 200, 1) for each in picture.captions]
@@ -77,6 +79,7 @@ def test_no_two_words_of_the_made_world_share_an_id():
     assert len(ids) == len(words)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_knows_the_made_world():
     figures = measure_clip(SHIPPED["made-ViT-8:demo"].path, corpus=160, scenes=4, at=3)
     assert figures.accuracy > 0.9

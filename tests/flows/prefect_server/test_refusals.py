@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import http.server
 import os
-import subprocess
-import sys
 import threading
+from pathlib import Path
 
 import pytest
 from loopback import answering, unreachable_url
+from nursery import run_zutis
 from rich.console import Console
 
 from flows.cli import exit_code_of
@@ -17,6 +17,8 @@ from flows.commands import build, evaluate, train
 from flows.prefect_server import start
 from flows.prefect_server.refusals import refusal_of_server, require_configured_server
 from storage.errors.exceptions import ConfigError
+
+ROOT = Path(__file__).parents[3]
 
 _FLOW = """
 import sys
@@ -41,14 +43,7 @@ def said(code: str, tmp_path, **environment: str) -> str:
     """What a process says on standard error, which is one sentence."""
     clean = {name: value for name, value in os.environ.items() if "PROXY" not in name.upper()}
     clean |= {"PREFECT_HOME": str(tmp_path), **environment}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=clean,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = run_zutis([], ROOT, clean, timeout=200, code=code)
     lines = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert done.returncode == 2, done.stderr
     assert len(lines) == 1, done.stderr
@@ -84,6 +79,7 @@ def api_url_of(server: http.server.HTTPServer) -> str:
     return f"http://127.0.0.1:{server.server_port}/api"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("api_url", "words"),
     [
@@ -101,6 +97,7 @@ def test_an_address_at_which_nobody_can_answer_stops_a_command_first(api_url, wo
     assert "secret" not in sentence
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_not_waited_for(tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Silent) as server, answering(server):
         sentence = said(_CHECK, tmp_path, PREFECT_API_URL=api_url_of(server))
@@ -108,6 +105,7 @@ def test_a_server_that_hangs_is_not_waited_for(tmp_path):
     assert "No Prefect server answers at http://127.0.0.1" in sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handler", [_Page, _Nothing])
 def test_another_program_at_the_address(handler, tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, answering(server):
@@ -115,11 +113,13 @@ def test_another_program_at_the_address(handler, tmp_path):
     assert "is no Prefect server" in sentence
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_meanwhile(tmp_path):
     sentence = said(_FLOW, tmp_path, PREFECT_API_URL=unreachable_url("/api"))
     assert "No Prefect server answers at http://127.0.0.1" in sentence
 
 
+@pytest.mark.slow
 def test_a_socks_proxy_without_its_package(tmp_path):
     api_url = "http://prefect.invalid:4200/api"
     sentence = said(_CHECK, tmp_path, PREFECT_API_URL=api_url, ALL_PROXY="socks5://127.0.0.1:9")

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 from coloured_images import write_corpus
+from nursery import ZUTIS, run_zutis
+from prefect_homes import prepared_home
 
 from flows.prefect_server.temporary import ServerEndedError, TemporaryServer
 from flows.processes.attached import start_attached, stop_attached
 
-ZUTIS = [sys.executable, "-c", "from flows.launcher import main; main()"]
 NOWHERE = "http://127.0.0.1:9"  # the port of `discard`, where nobody listens
 
 
@@ -36,19 +34,13 @@ def build(folder: Path, environment: dict[str, str], files: int = 0) -> str:
     write_corpus(folder / "pictures", ["red", "green", "blue"], each=2)
     (folder / "colours.txt").write_text("red\ngreen\nblue\n")
     command = [
-        *ZUTIS, "build", "--corpus", "pictures", "--vocabulary", "colours.txt",
+        "build", "--corpus", "pictures", "--vocabulary", "colours.txt",
         "--per-category", "2", "--clip", "made-ViT-8:random:0", "--selfmask", "random:0",
         "--mask-size", "48", "--store", "store",
     ]  # fmt: skip
-
-    def limit() -> None:
-        if files:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280,
-        check=False, preexec_fn=limit,
-    )  # fmt: skip
+    limit = f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({files}, {files}))\n"
+    code = (limit if files else "") + ZUTIS
+    done = run_zutis(command, folder, environment, timeout=280, code=code)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -73,7 +65,7 @@ def test_a_home_that_is_none(tmp_path, environment):
 
 @pytest.mark.slow
 def test_it_answers_on_its_own_port_in_a_session_of_its_own(tmp_path):
-    server = TemporaryServer({"PREFECT_HOME": str(tmp_path)})
+    server = TemporaryServer({"PREFECT_HOME": str(prepared_home(tmp_path))})
     try:
         server.wait()
         answer = httpx.get(f"{server.api_url}/health", trust_env=False)
@@ -86,6 +78,7 @@ def test_it_answers_on_its_own_port_in_a_session_of_its_own(tmp_path):
         httpx.get(f"{server.api_url}/health", trust_env=False)
 
 
+@pytest.mark.slow
 def test_one_that_ends_says_its_last_words():
     server = TemporaryServer({"PYTHONPATH": "", "PREFECT_LOGGING_LEVEL": "no level at all"})
     with pytest.raises(ServerEndedError, match=r"exit code 1 before it answered: \S"):

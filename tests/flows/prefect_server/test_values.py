@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
+from nursery import run_zutis
+from pydantic import ValidationError
 
 from flows.prefect_server.values import refusal_of_value
+from storage.errors.exceptions import ConfigError
 
+ROOT = Path(__file__).parents[3]
 _ASK = (
     "import sys\n"
     "from flows.cli import exit_code_of\n"
@@ -30,10 +33,7 @@ _ASK = (
 )
 def test_a_variable_that_prefect_refuses(name: str, value: str, words: str, tmp_path) -> None:
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), name: value}
-    done = subprocess.run(
-        [sys.executable, "-c", _ASK], env=env, capture_output=True, text=True, timeout=120,
-        check=False,
-    )  # fmt: skip
+    done = run_zutis([], ROOT, env, timeout=120, code=_ASK)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"Error: {words}")
     assert done.stderr.rstrip().endswith("correct the variable or unset it.")
@@ -43,7 +43,10 @@ def test_a_variable_that_prefect_refuses(name: str, value: str, words: str, tmp_
 def test_errors_of_our_own_settings_are_none_of_prefect() -> None:
     from flows.settings.training import TrainingSettings
 
-    with pytest.raises(ValueError, match="iterations") as caught:
+    with pytest.raises(ConfigError, match="iterations") as caught:
         TrainingSettings(iterations=0)
     assert refusal_of_value(caught.value) is None
+    cause = caught.value.__cause__
+    assert isinstance(cause, ValidationError)
+    assert refusal_of_value(cause) is None
     assert refusal_of_value(ValueError("x")) is None

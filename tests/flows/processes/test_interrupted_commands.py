@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from builds import build_here, settings_of, small_training, train_here
 from coloured_images import write_corpus
+from prefect_homes import prepared_home
 from terminals import CTRL_C, Terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -24,21 +25,20 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A user without any Prefect settings."""
     return {
         **{name: os.environ[name] for name in os.environ if not name.startswith("PREFECT_")},
-        "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
+        "PREFECT_HOME": str(prepared_home(tmp_path_factory.mktemp("prefect"))),
         "PYTHONPATH": str(Path(__file__).parents[3]),
     }
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures, and a data set made of them."""
     folder = tmp_path_factory.mktemp("interrupted")
     write_corpus(folder / "pictures", ["red", "green", "blue"], each=12)
     (folder / "colours.txt").write_text("red\ngreen\nblue\n")
-    subprocess.run(
-        build("store", "--per-category", "2"), cwd=folder, env=environment,
-        check=True, capture_output=True, timeout=240,
-    )  # fmt: skip
+    build_here(
+        settings_of(folder / "pictures", folder / "colours.txt", folder / "store", per_category=2)
+    )
     return folder
 
 
@@ -57,18 +57,18 @@ TRAIN = [
 
 
 @pytest.mark.parametrize(
-    ("command", "at", "number", "code"),
+    ("command", "at", "number", "code", "forked"),
     [
-        (build("new-1"), "Starting Prefect", signal.SIGINT, 130),
-        (build("new-2"), "embed_images", signal.SIGTERM, 143),
-        (build("new-3"), "make_masks", signal.SIGHUP, 129),
-        (TRAIN, "loss", signal.SIGINT, 130),
-        ([*ZUTIS, "demo", "--quick"], "Drawing", signal.SIGINT, 130),
+        (build("new-1"), "Starting Prefect", signal.SIGINT, 130, False),
+        (build("new-2"), "embed_images", signal.SIGTERM, 143, True),
+        (build("new-3"), "make_masks", signal.SIGHUP, 129, True),
+        (TRAIN, "loss", signal.SIGINT, 130, True),
+        ([*ZUTIS, "demo", "--quick"], "Drawing", signal.SIGINT, 130, False),
     ],
     ids=["start", "embedding", "masks", "training", "demo"],
 )
-def test_it_ends_in_a_line_and_alone(command, at, number, code, folder, environment):
-    with Terminal(command, folder, environment) as terminal:
+def test_it_ends_in_a_line_and_alone(command, at, number, code, forked, folder, environment):
+    with Terminal(command, folder, environment, forked=forked) as terminal:
         terminal.wait_for(at)
         if number == signal.SIGINT:
             terminal.press(CTRL_C)
@@ -78,16 +78,15 @@ def test_it_ends_in_a_line_and_alone(command, at, number, code, folder, environm
         assert terminal.text.count(KEPT) == 1
         assert terminal.text.rstrip().splitlines()[-1].endswith("."), terminal.text
         for noise in ("Traceback", "Error", "refused", "Exception"):
-            assert noise not in terminal.text
+            assert noise not in terminal.text, terminal.text
         assert terminal.survivors() == []
 
 
 def test_an_evaluation_ends_likewise(folder, environment, test_data):
-    train = [*TRAIN, "--iterations", "1"]
-    subprocess.run(train, cwd=folder, env=environment, check=True, capture_output=True, timeout=400)
+    train_here(folder / "store", small_training(iterations=1, crop=32))
     truth = f"coco:{test_data}/coco128/annotations/instances.json@{test_data}/coco128/images"
     command = [*ZUTIS, "evaluate", "--on", truth, "--store", "store"]
-    with Terminal(command, folder, environment) as terminal:
+    with Terminal(command, folder, environment, forked=True) as terminal:
         terminal.wait_for("evaluate")
         terminal.press(CTRL_C)
         assert terminal.wait() == 130, terminal.text
@@ -101,7 +100,8 @@ def test_an_evaluation_ends_likewise(folder, environment, test_data):
 )
 def test_nobody_outlives_a_command_that_was_killed(moment, folder, environment):
     command = TRAIN if moment == "training" else build(f"killed at {moment}")
-    with Terminal(command, folder, environment) as terminal:
+    forked = moment in ("embed_images", "training")
+    with Terminal(command, folder, environment, forked=forked) as terminal:
         if moment == "the server is a process":
             terminal.wait_for_child(SERVER)
         else:

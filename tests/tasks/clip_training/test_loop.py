@@ -59,6 +59,7 @@ def colour_clip(images):
     return trained(images)
 
 
+@pytest.mark.slow
 def test_it_learns_colours(colour_clip, tmp_path):
     weights, losses = colour_clip
     assert len(losses) == 32

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_training import Numbers, as_list
+from training_samples import Numbers, as_list
 
 from storage.errors.exceptions import ArtifactError
 from tasks.training.batches import batches_from
@@ -29,7 +29,7 @@ def batches(workers: int, first_iteration: int = 0, rank: int = 0, size: int = 1
     )
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_iteration_has_its_own_samples_with_any_number_of_workers(workers: int) -> None:
     assert list(batches(workers))[:3] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     assert next(batches(workers, first_iteration=2)) == [8, 9, 10, 11]
@@ -41,13 +41,14 @@ def test_processes_share_a_batch() -> None:
     assert max(map(len, shares)) == 2
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_error_comes_in_its_batchs_place(workers: int) -> None:
     *_, last = batches(workers)
     assert isinstance(last, ArtifactError)
     assert str(last) == "Sample 13 is damaged."
 
 
+@pytest.mark.slow
 def test_closing_ends_the_workers() -> None:
     made = batches(2)
     next(made)
@@ -68,6 +69,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 def test_the_workers_of_a_killed_process_end() -> None:
     # They have its standard output, which is at its end once the last of them has ended.
     killed = subprocess.run(

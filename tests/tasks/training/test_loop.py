@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import small_training
 import torch
-from small_training import REF, CountingProgress, Samples, batch_of, small_trainer, train
+from nursery import run_zutis
+from small_training import REF, CountingProgress, batch_of, small_trainer, train
+from training_samples import Samples
 
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ArtifactError, ConfigError, ZutisError
@@ -50,6 +52,7 @@ def test_the_table_has_rows_of_scalars(undisturbed):
     assert float(rows[0]["learning_rate"]) == pytest.approx(5e-5 * 0.5**0.9, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(store, undisturbed):
     trainer = small_trainer()
     training_log = train(store, trainer, workers=2)
@@ -110,7 +113,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(store):
     assert all(value.isfinite().all() for value in state["trainer"]["network"].values())
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_damaged_sample_is_named_and_nothing_is_lost(store, undisturbed, workers):
     with pytest.raises(ArtifactError) as caught:
         train(store, small_trainer(), Samples(damaged=7), workers=workers)
@@ -121,6 +124,7 @@ def test_a_damaged_sample_is_named_and_nothing_is_lost(store, undisturbed, worke
     assert_equal(weights_of(trainer), undisturbed[0])
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_one_sentence(store):
     with pytest.raises(ZutisError, match="that makes training samples has died") as one:
         train(store, small_trainer(), Samples(deadly=9), workers=1)
@@ -129,6 +133,7 @@ def test_a_killed_worker_is_one_sentence(store):
     )
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_at_once_leaves_no_checkpoint_to_name(store):
     with pytest.raises(ZutisError, match=r"workers=0; there is no checkpoint yet\.$"):
         train(store, small_trainer(), Samples(deadly=1), workers=1)
@@ -177,6 +182,7 @@ def test_batches_have_the_samples_of_their_iteration():
     assert [[*a, *b, *c] for a, b, c in zip(*numbers[1:], strict=True)] == numbers[0]
 
 
+@pytest.mark.slow
 def test_torchs_random_state_does_not_tell_how_often_a_run_was_resumed(store):
     before = torch.get_rng_state()
     train(store, small_trainer(), workers=1)
@@ -191,24 +197,26 @@ def test_checkpoints_have_an_interval():
 # --- real processes -----------------------------------------------------------------------------
 
 
-def run_process(folder: Path, *options: str, processes: int = 1) -> subprocess.CompletedProcess:
-    program = [str(Path(small_training.__file__)), str(folder), *options]
-    launcher = (
-        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        if processes > 1
-        else []
-    )
+ROOT = Path(__file__).parents[3]
+PROGRAM = Path(small_training.__file__)
+ENVIRONMENT = {"PYTHONPATH": f"{ROOT}{os.pathsep}{PROGRAM.parent}", "OMP_NUM_THREADS": "1"}
+
+
+def run_process(folder: Path, *options: str) -> subprocess.CompletedProcess:
     folder.mkdir(exist_ok=True)
-    root = Path(__file__).parents[3]
+    return run_zutis(
+        [str(folder), *options], ROOT, os.environ | ENVIRONMENT,
+        timeout=200, code="from small_training import main; main()",
+    )  # fmt: skip
+
+
+def run_processes(folder: Path, processes: int) -> subprocess.CompletedProcess:
+    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return subprocess.run(
-        [sys.executable, *launcher, *program],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
+        [sys.executable, "-m", *launcher, str(PROGRAM), str(folder)],
+        cwd=ROOT, env=os.environ | ENVIRONMENT, capture_output=True, text=True, timeout=200,
         check=False,
-    )
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +250,7 @@ def test_a_process_killed_and_run_again_ends_with_the_same_bytes(tmp_path, finis
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path, finished):
-    done = run_process(tmp_path, processes=2)
+    done = run_processes(tmp_path, 2)
     assert done.returncode == 0, done.stderr
     together, _ = torch.load(tmp_path / "weights.pt")
     alone, _ = torch.load(finished / "weights.pt")

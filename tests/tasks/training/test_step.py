@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 import small_training
 import torch
-from small_training import IGNORE, Batch, batch_of
+from small_training import batch_of
+from training_samples import IGNORE, Batch
 
 from storage.errors.exceptions import ConfigError, ZutisError
 from tasks.training.processes import Processes
@@ -174,6 +175,7 @@ def test_every_weight_is_learned_by_one_optimiser():
     assert rates == [[pytest.approx(5e-6), 5e-5], [pytest.approx(1e-5), 1e-4]]
 
 
+@pytest.mark.slow
 def test_training_with_muon_goes_on_exactly():
     whole, first, second = (small_trainer(muon_factor=2.0, iterations=4) for _ in range(3))
     batches = [batch_of(i, i + 1) for i in range(4)]
@@ -226,6 +228,7 @@ def test_settings_that_cannot_work_are_named(name, value):
         Optimisation(**{name: value})
 
 
+@pytest.mark.slow
 def test_it_learns_a_batch_that_it_sees_again_and_again(batch):
     trainer = small_trainer(learning_rate=1e-3, iterations=40)
     losses = [trainer.step(batch).loss for _ in range(12)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_training import Numbers, as_list
+from training_samples import Numbers, as_list
 
 from tasks.training.batches import batches_from
 from tasks.training.processes import Processes
@@ -80,6 +80,7 @@ def test_this_machine_has_a_size(monkeypatch, tmp_path):
     assert free_shared_memory() is None
 
 
+@pytest.mark.slow
 def test_batches_are_the_same_through_pipes(free):
     free(MANY)
     shared = list(batches(Images(), stacked))
@@ -91,6 +92,7 @@ def test_batches_are_the_same_through_pipes(free):
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_an_error_comes_through_pipes_in_its_batchs_place(free):
     free(1)
     *_, last = batches_from(
@@ -100,6 +102,7 @@ def test_an_error_comes_through_pipes_in_its_batchs_place(free):
     assert str(last) == "Sample 13 is damaged."
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_handed_over_is_not_waited_for(free):
     free(MANY)
     with pytest.raises(RuntimeError, match="DataLoader worker"):

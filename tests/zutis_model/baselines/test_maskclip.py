@@ -34,6 +34,7 @@ def test_a_patch_gets_the_nearest_text(clip_b32, make_image):
     assert labels[0].flatten().tolist() == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_resnets_have_values_too(make_image):
     clip = load_clip("RN50-quickgelu")
     tokens = maskclip_tokens(clip, clip.normalise(as_pixels(make_image(1, 64, 96))))

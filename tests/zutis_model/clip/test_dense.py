@@ -130,6 +130,7 @@ def test_towers_without_patch_tokens_are_refused():
         check_is_dense(torch.nn.Linear(3, 3))
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_positions():
     tower = load_zutis(architecture="ViT-B-32-quickgelu").encoder.requires_grad_(True)
     patch_tokens(tower, images(64, 64)).sum().backward()

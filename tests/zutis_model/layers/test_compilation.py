@@ -9,7 +9,7 @@ import pytest
 
 from zutis_model.layers.compilation import compiled
 
-PACKAGE = Path(__file__).parents[3] / "zutis_model"
+ROOM = Path(__file__).parents[3] / "zutis_model" / "layers"
 
 
 @compiled
@@ -35,21 +35,22 @@ def test_division_by_zero_is_that_of_numpy():
 
 @pytest.mark.parametrize("home", ["writable", "unwritable"])
 def test_works_where_the_package_cannot_be_written(home, tmp_path):
-    package = tmp_path / "zutis_model"
-    package.mkdir()
-    shutil.copy(PACKAGE / "compilation.py", package)
-    (package / "trial.py").write_text(
+    room = tmp_path / "zutis_model" / "layers"
+    room.mkdir(parents=True)
+    shutil.copy(ROOM / "compilation.py", room)
+    (room / "trial.py").write_text(
         "from zutis_model.layers.compilation import compiled\n\n\n"
         "@compiled\ndef double(x):\n    return 2.0 * x\n"
     )
-    (package / "__init__.py").touch()
-    (package / "__pycache__").touch()  # a file, so that no folder can be made, even by root
+    for package in (room.parent, room):
+        (package / "__init__.py").touch()
+    (room / "__pycache__").touch()  # a file, so that no folder can be made, even by root
     cache = tmp_path / "cache"
     if home == "unwritable":
         cache.touch()
     environment = dict(os.environ) | {"XDG_CACHE_HOME": str(cache), "HOME": str(cache)}
     environment.pop("NUMBA_CACHE_DIR", None)
-    code = "from zutis_model.trial import double; print(double(21.0))"
+    code = "from zutis_model.layers.trial import double; print(double(21.0))"
     ended = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,

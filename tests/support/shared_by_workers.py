@@ -1,0 +1,40 @@
+"""What the workers of one test run make once and use together."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def leader() -> int:
+    """Number of the process that leads the test run: this one, or the one whose worker it is."""
+    return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+
+
+def shared_folder() -> Path:
+    """A folder of this test run; its path is short enough for the names of sockets."""
+    folder = _folder_of(leader())
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def remove_shared_folder() -> None:
+    """At the end of the process that leads the test run."""
+    shutil.rmtree(_folder_of(os.getpid()), ignore_errors=True)
+
+
+@contextmanager
+def one_worker_at_a_time(what: str) -> Iterator[None]:
+    """Hold others back who come here for the same thing."""
+    with (shared_folder() / f"{what}-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _folder_of(process: int) -> Path:
+    return Path(tempfile.gettempdir()) / f"zutis-tests-{os.getuid()}-{process}"
