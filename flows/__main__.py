@@ -1,4 +1,4 @@
-"""`python -m flows` is `zutis`; files of the working folder do not stand in for the package's."""
+"""`python -m flows` is `zutis`; modules of the working folder never shadow the package's."""
 
 from flows.processes.safe_path import forget_working_folder
 

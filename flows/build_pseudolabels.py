@@ -97,7 +97,7 @@ def run_build(
 
 
 def call_build(settings: BuildSettings, steps: NextSteps, watcher: Watcher) -> Caller:
-    """As `run_build`; returns what came of all flows that ran.
+    """As `run_build`; returns the results of all flows that ran.
 
     `results` has a `Build`, an `Artifact` for the training and `Evaluated` for the evaluation, by
     the flow's names.
@@ -159,7 +159,7 @@ def _publish_to_ui(built: Build, reports: list[StageProgress]) -> None:
     create_table_artifact(
         summary.categories, key="categories", description=summary.warning or "Samples a category"
     )
-    create_markdown_artifact(markdown(summary), key="summary", description="What the build came to")
+    create_markdown_artifact(markdown(summary), key="summary", description="Summary of the build")
     if built.dataset.counts["samples"]:
         create_image_artifact(
             data_uri(draw_mask_sheet(ShardSamples.open(built.dataset))),

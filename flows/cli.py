@@ -1,4 +1,4 @@
-"""The command line: every command by its name, and what it is for.
+"""The command line: the registry of commands, and the entry point.
 
 No command is imported before it is called, and nothing heavy then before it is needed: a cached
 build answers without torch and without Prefect.
@@ -95,12 +95,12 @@ def _app() -> App:
         version_flags=["--version"],
         help_flags=["--help", "-h"],
         help_format="plaintext",
-        group_commands=_MORE,
         result_action="return_value",
     )
     for number, (name, place, heading, summary) in enumerate(_COMMANDS):
         made.command(f"flows.{place}", name=name, group=heading, help=summary, sort_key=number)
     made.command(_install_completion, name="--install-completion", group=_MORE)
+    made["--help"].group = made["--version"].group = (_MORE,)
     return made
 
 

@@ -1,4 +1,4 @@
-"""The flow `evaluate-zutis`: a model's scores on annotated pictures, beside the baseline's."""
+"""The flow `evaluate-zutis`: scores of a model on annotated images, and of the baseline."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def _publish_to_ui(evaluated: Evaluated) -> None:
     )
     for name, artifact in zip(("maskclip", "zutis")[-len(metrics) :], evaluated.all, strict=True):
         with artifact.open(SHEET) as file:
-            picture = data_uri(file.read())
+            image = data_uri(file.read())
         create_image_artifact(
-            picture,
+            image,
             key=f"sheet-{name}",
             description=f"Best, median and worst images of {name}",
         )

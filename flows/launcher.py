@@ -1,4 +1,4 @@
-"""The door of `zutis`: says that the program is loading before it imports what takes long.
+"""The entry point of `zutis`: shows a notice before it imports what takes long.
 
 The command line is some hundreds of modules, and a cold disk or a busy machine takes seconds to
 read them. Nothing but the standard library's smallest modules is imported here.

@@ -62,9 +62,9 @@ def _publish_to_ui(trained: Artifact) -> None:
     create_markdown_artifact("\n".join(lines), key="training", description="What was trained")
     if TRAINING_PREVIEW in trained.files:
         with trained.open(TRAINING_PREVIEW) as file:
-            picture = data_uri(file.read())
+            image = data_uri(file.read())
         create_image_artifact(
-            picture,
+            image,
             key="training-crops",
-            description="Training crops: picture, pseudo-label, prediction",
+            description="Training crops: image, pseudo-label, prediction",
         )

@@ -1,4 +1,4 @@
-"""`zutis artifacts list | show | check | pin | unpin | gc`: what is in the store."""
+"""`zutis artifacts list | show | check | pin | unpin | gc`: the artifacts of a store."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def pin_command(
     key: _Key,
     /,
     *,
-    note: Annotated[str, Parameter(help="Why, for whoever finds the pin.")] = "",
+    note: Annotated[str, Parameter(help="Why it is pinned.")] = "",
     store: _Store = DEFAULT_STORE,
 ) -> None:
     """Keep an artifact, and what it can't be read without, whatever `gc` finds unreferenced."""

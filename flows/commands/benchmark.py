@@ -1,4 +1,4 @@
-"""`zutis benchmark list`: the published data sets that scores are reported on."""
+"""`zutis benchmark list`: the published data sets that models are scored on."""
 
 from __future__ import annotations
 

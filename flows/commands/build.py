@@ -1,4 +1,4 @@
-"""`zutis build`: the flow in this process, or the answer at once if everything is there."""
+"""`zutis build`: run the flow in this process, or find everything cached."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outcome:
-    """What came of a build and of what followed it."""
+    """The results of a build and of what followed it."""
 
     build: Build
     reports: list[StageProgress] = field(default_factory=list)
@@ -44,7 +44,7 @@ def build_command(options: BuildOptions) -> None:
 
 
 def run(settings: BuildSettings, steps: NextSteps | None = None) -> None:
-    """Build, do what follows, and print what came of it; `steps` None: nothing follows.
+    """Build, do what follows, and print the results; `steps` None: nothing follows.
 
     Raises:
         ZutisError: one sentence, for the user.

@@ -1,4 +1,4 @@
-"""`zutis evaluate`: the flow in this process, or the answer at once if the scores are there."""
+"""`zutis evaluate`: run the flow in this process, or find the scores cached."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from cyclopts import Group as Heading
 from cyclopts import Parameter, Token
 
 from flows.settings.mistakes import literal_values, wrong_choice
-from flows.settings.named_values import read_file, read_values
+from flows.settings.named_values import read_config, read_values
 from flows.settings.options import Group, Option, Settings, options_of
 from storage.errors.exceptions import ConfigError
 from storage.files.filesystems import utf8_place
@@ -47,9 +47,9 @@ def command_of(
             typed = {name: _value(options[name], value) for name, value in given.items()}
             values = read_values(more)
             if takes_values:
-                action(kind(**{**_read(config), **typed}), values)
+                action(kind(**{**(read_config(config) if config else {}), **typed}), values)
             else:
-                action(kind(**{**_read(config), **values, **typed}))
+                action(kind(**{**(read_config(config) if config else {}), **values, **typed}))
 
         options = {option.name: option for option in options_of(kind)}
         command.__name__, command.__doc__ = action.__name__, action.__doc__
@@ -62,19 +62,16 @@ def command_of(
     return decorate
 
 
-def _read(config: str) -> dict[str, Any]:
-    return read_file(config) if config else {}
-
-
 def _parameter(option: Option, positional: bool) -> inspect.Parameter:
     """The option as cyclopts takes it. Pydantic checks the value; cyclopts only splits words."""
-    place = inspect.Parameter.POSITIONAL_ONLY if positional else inspect.Parameter.KEYWORD_ONLY
+    kinds = inspect.Parameter
+    place = kinds.POSITIONAL_OR_KEYWORD if positional else kinds.KEYWORD_ONLY
     needed = " [required]" if option.required else ""
     silent = (None, "", ())
     shown = option.default not in silent and not isinstance(option.default, bool | Settings)
     kind = _bare(option.annotation)
     form = Parameter(
-        name=None if positional else option.flag,
+        name=option.flag,
         help=option.help + needed,
         group=_HEADINGS[option.group],
         show_default=(lambda _: _shown(option.default)) if shown else False,

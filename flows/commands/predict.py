@@ -1,4 +1,4 @@
-"""`zutis predict`: segment own pictures with a trained network and any names."""
+"""`zutis predict`: segment images with a trained model and any categories."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def predict(options: PredictOptions) -> None:
     images, out = list(options.images), options.out
     check_folder(out, overwrite=options.overwrite)
     selection = Selection.of(options.include, options.exclude)
-    pictures = find_images(images, without=out, selection=selection, uri_column=options.uri_column)
+    found = find_images(images, without=out, selection=selection, uri_column=options.uri_column)
     ids = _image_ids(options.image_ids, images, console)
     if ids is not None:
-        ids.check(pictures)
+        ids.check(found)
     checkpoint = checkpoint_place(options.checkpoint, options.store)
     with waiting_for(console, "Loading the network", patience=0):
         segmenter = _segmenter(checkpoint, names, options, device, settings)
@@ -77,10 +77,10 @@ def predict(options: PredictOptions) -> None:
         _tell_names(console, segmenter)
     if sentence := unused_ids(names):
         console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
-    total = pictures.entries.num_rows + pictures.rejects.num_rows
-    with waiting_for(console, "Segmenting pictures", total=total) as wait:
+    total = found.entries.num_rows + found.rejects.num_rows
+    with waiting_for(console, "Segmenting images", total=total) as wait:
         summary = predict_images(
-            pictures,
+            found,
             segmenter,
             out,
             batch=options.batch_size,
@@ -105,7 +105,7 @@ def _names(categories: str, vocabulary: str) -> tuple[str | Category, ...] | Non
 
 
 def _image_ids(file: str, images: list[str], console: Console) -> ImageIds | None:
-    """The ids of the file that is given, else of the COCO files that the pictures are."""
+    """The ids of the file that is given, else of the COCO files that the images are."""
     from tasks.prediction.image_ids import ids_of_corpus, ids_of_file
 
     if file:
@@ -113,7 +113,7 @@ def _image_ids(file: str, images: list[str], console: Console) -> ImageIds | Non
     try:
         ids = ids_of_corpus(images)
     except CorpusError as error:
-        sentence = f"Note: {error} The pictures are numbered from 1."
+        sentence = f"Note: {error} The images are numbered from 1."
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
         return None
     if ids is not None:
@@ -157,7 +157,7 @@ def _segmenter(
 def _tell_names(console: Console, segmenter: DenseSegmenter) -> None:
     names = segmenter.categories
     console.print(
-        f"Looking for the {len(names):,} names that {segmenter.label} was trained with:"
+        f"Looking for the {len(names):,} categories that {segmenter.label} was trained with:"
         f" {listed(names, _NAMES_SHOWN)}.",
         highlight=False,
         markup=False,
@@ -185,7 +185,7 @@ def _report(
     seconds: float,
 ) -> None:
     console.print(
-        f"{summary.images:,} pictures, {summary.instances:,} instances of"
+        f"{summary.images:,} images, {summary.instances:,} instances of"
         f" {len(segmenter.categories):,} categories, by {segmenter.label}, in {seconds:.1f} s.",
         highlight=False,
         markup=False,

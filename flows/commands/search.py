@@ -1,4 +1,4 @@
-"""`zutis search`: the images of a build's index that are nearest to some words."""
+"""`zutis search`: the images of an index that are nearest to a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`zutis selfmask train`: SelfMask learns what is salient in a corpus, without any label."""
+"""`zutis selfmask train`: train SelfMask on a corpus without labels."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _MOST_MEASURED: Final = 300
 
 
 def run(settings: SelfMaskSettings) -> SelfMaskFigures:
-    """Read pictures, vote, train, write the weights, measure; print what came of each.
+    """Read images, vote, train, write the weights, measure; print each result.
 
     Raises:
         ConfigError: a setting can't work.
-        CorpusError: there are no pictures, or nothing stands out in any.
+        CorpusError: there are no images, or nothing stands out in any.
         WeightsError: features or start are not there.
     """
     console, started = Console(), time.monotonic()
@@ -75,7 +75,7 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
     sample = _read(settings, console)
     truths = _truths(settings, sample)
     masks = truths if settings.learn_truth else _voted(votes, sources, sample, console)
-    images = [picture.pixels for picture in sample.images]
+    images = [image.pixels for image in sample.images]
     learned = sum(bool(mask.any()) for mask in masks)
     config = _training(settings, learned)
     with _reporting(console) as (report, last):
@@ -88,7 +88,7 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
     with waiting_for(console, "Measuring"):
         raw, refined = network_iou(network, images, truths, image_size=seen, at_most=_MOST_MEASURED)
     figures = SelfMaskFigures(
-        pictures=len(images),
+        images=len(images),
         learned=learned,
         loss=last[0].loss,
         dice=last[0].dice,
@@ -111,7 +111,7 @@ def train_command(settings: SelfMaskSettings) -> None:
 
 
 def _training(settings: SelfMaskSettings, learned: int = 1) -> SelfMaskTrainingConfig:
-    """How to train on so many pictures with a mask."""
+    """How to train on so many images with a mask."""
     from tasks.saliency_training.training import SelfMaskTrainingConfig
 
     return SelfMaskTrainingConfig(
@@ -135,7 +135,7 @@ def _precision(settings: SelfMaskSettings, device: str) -> str:
 
 
 def _sources(settings: SelfMaskSettings, device: str, precision: str) -> list[PatchFeatures]:
-    """The networks that give features; found before any picture is read."""
+    """The networks that give features; found before any image is read."""
     from tasks.saliency_training.patch_features import load_patch_features
 
     if settings.learn_truth:
@@ -157,10 +157,10 @@ def _voted(
     sample: CorpusSample,
     console: Console,
 ) -> list[Mask]:
-    """A mask for every picture, empty where nothing was elected."""
+    """A mask for every image, empty where nothing was elected."""
     from tasks.saliency_training.votes import pseudo_masks
 
-    started, images = time.monotonic(), [picture.pixels for picture in sample.images]
+    started, images = time.monotonic(), [image.pixels for image in sample.images]
     masks, agreements = [], []
     with waiting_for(console, "Voting for masks", total=len(images), patience=0) as wait:
         for pixels, found in zip(images, pseudo_masks(images, sources, config), strict=True):
@@ -181,7 +181,7 @@ def _voted(
 def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
     from tasks.saliency_training.corpus import read_sample
 
-    with waiting_for(console, "Reading pictures") as wait:
+    with waiting_for(console, "Reading images") as wait:
         sample = read_sample(
             settings.corpus,
             at_most=settings.images,
@@ -192,7 +192,7 @@ def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
             selection=Selection.of(settings.include, settings.exclude),
             uri_column=settings.uri_column,
         )
-    console.print(f"{len(sample.images):,} pictures", highlight=False)
+    console.print(f"{len(sample.images):,} images", highlight=False)
     for reason, number in sorted(sample.rejects.items()):
         console.print(
             f"{number:,} left out, {reason}: {REJECT_REASONS[reason]}.",
@@ -204,33 +204,32 @@ def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
 
 
 def _truths(settings: SelfMaskSettings, sample: CorpusSample) -> list[Mask]:
-    """What is on each picture, at its size; empty where nothing is, or no truth is given.
+    """What is on each image, at its size; empty where nothing is, or no truth is given.
 
     Raises:
-        ConfigError: the file is no truth, or about none of the pictures.
+        ConfigError: the file is no truth, or about none of the images.
     """
     from made_world.corpus import read_ground_truth
 
     if settings.truth is None:
-        return [np.zeros(picture.pixels.shape[:2], dtype=np.bool_) for picture in sample.images]
+        return [np.zeros(image.pixels.shape[:2], dtype=np.bool_) for image in sample.images]
     try:
         known = read_ground_truth(settings.truth.parent)
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{settings.truth} can't be read as the truth about a made corpus: {error!r}."
         ) from error
-    if not any(picture.name in known for picture in sample.images):
-        raise ConfigError(f"{settings.truth} is about none of the pictures in the corpus.")
+    if not any(image.name in known for image in sample.images):
+        raise ConfigError(f"{settings.truth} is about none of the images in the corpus.")
     return [
-        _union([mask for _, mask in known.get(picture.name, [])], picture)
-        for picture in sample.images
+        _union([mask for _, mask in known.get(image.name, [])], image) for image in sample.images
     ]
 
 
-def _union(masks: list[Mask], picture: CorpusImage) -> Mask:
+def _union(masks: list[Mask], image: CorpusImage) -> Mask:
     from tasks.saliency_training.scores import at_size
 
-    size = (picture.pixels.shape[0], picture.pixels.shape[1])
+    size = (image.pixels.shape[0], image.pixels.shape[1])
     union = np.zeros(size, dtype=np.bool_)
     for mask in masks:
         union |= at_size(mask, size)
@@ -283,8 +282,8 @@ def _conclude(
 ) -> None:
     size = settings.out.stat().st_size / 1e6
     lines = [
-        f"{settings.out}: {size:.2f} MB, learned from {figures.learned:,} of {figures.pictures:,}"
-        f" pictures in {seconds / 60:.1f} minutes; last loss {figures.loss:.2f}"
+        f"{settings.out}: {size:.2f} MB, learned from {figures.learned:,} of {figures.images:,}"
+        f" images in {seconds / 60:.1f} minutes; last loss {figures.loss:.2f}"
         f" (dice {figures.dice:.3f})",
     ]
     if settings.truth is not None:

@@ -1,4 +1,4 @@
-"""`zutis serve`: a Prefect server if none answers, and the flows as deployments of it."""
+"""`zutis serve`: the flows as Prefect deployments, with a server if none answers."""
 
 from __future__ import annotations
 

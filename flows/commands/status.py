@@ -1,4 +1,4 @@
-"""`zutis status`: what runs, what has crashed, what there is and how much room it takes.
+"""`zutis status`: running and crashed builds, the latest results, disk use.
 
 One listing of the store tells nearly all of it. Prefect is asked only where a server answers.
 """

@@ -1,4 +1,4 @@
-"""`zutis train`: the flow in this process, or the answer at once if the model is there."""
+"""`zutis train`: run the flow in this process, or find the model cached."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def train_command(options: TrainOptions) -> None:
 
 
 def run(settings: TrainingSettings, dataset: str, store: str) -> None:
-    """Train, and print what came of it.
+    """Train, and print the summary.
 
     Raises:
         ZutisError: one sentence, for the user.
@@ -74,7 +74,7 @@ def obtain_training(
 
 
 def print_training(trained: Artifact, console: Console) -> None:
-    """Print what a training came to."""
+    """Print the summary of a training."""
     for label, value in training_facts(trained).items():
         console.print(f"[bold]{label:>15}[/]  {escape(value)}", highlight=False, soft_wrap=True)
     if trained.notes["untrained"]:

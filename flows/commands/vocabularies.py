@@ -1,4 +1,4 @@
-"""`zutis vocabularies`: the lists of categories that `--vocabulary` knows by name."""
+"""`zutis vocabularies`: the vocabularies that `--vocabulary` knows by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands `zutis weights list | fetch | check`."""
+"""`zutis weights list | fetch | check`: published weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people are told of weights by their names: which model they are, and what it is good for."""
+"""Facts on published weights: their model, and the use that they are good for."""
 
 from __future__ import annotations
 

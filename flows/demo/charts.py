@@ -53,7 +53,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class _Axis:
-    """One direction: values `low` to `high` lie at the picture's places `start` to `end`."""
+    """One direction: values `low` to `high` lie at the image's places `start` to `end`."""
 
     low: float
     high: float

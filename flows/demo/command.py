@@ -1,4 +1,4 @@
-"""`zutis demo`: the whole pipeline for real, on a made world, with small models, in minutes."""
+"""`zutis demo`: the whole pipeline on a made world with small models, in minutes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def demo_command(options: DemoOptions) -> None:
 
 
 def build_for(vocabulary: str, size: DemoSize, folder: Path, console: Console) -> None:
-    """Build the data set of another vocabulary from the same pictures.
+    """Build the data set of another vocabulary from the same images.
 
     Raises:
         ZutisError: one sentence, for the user.
@@ -65,7 +65,7 @@ def build_for(vocabulary: str, size: DemoSize, folder: Path, console: Console) -
 
 
 def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
-    """Everything, from the pictures to the page, whose path it returns.
+    """Everything, from the images to the page, whose path it returns.
 
     Raises:
         ZutisError: one sentence, for the user.
@@ -79,7 +79,7 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
         from flows.demo.command_lines import demo_commands
         from flows.demo.figures import DemoScores, figures
         from flows.demo.report import write_report
-        from flows.demo.scores import precision_by_chance, retrieved_pictures, scored_masks
+        from flows.demo.scores import precision_by_chance, retrieved_images, scored_masks
         from flows.settings.next_steps import NextSteps
         from storage.shards.samples import ShardSamples
 
@@ -98,10 +98,10 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
     dataset = outcome.build.dataset.key
     training = obtain_training(size.training_settings(LEFT_OUT), dataset, store, console)
     partly = obtain_scores(size.evaluation_settings(folder), training.key, store, console)
-    _say(console, 4, "what came of it")
+    _say(console, 4, "the results")
     with waiting_for(console, "Comparing the masks with the truth"):
         truth = world.truth()
-        retrieved = retrieved_pictures(outcome.build.retrieval, truth)
+        retrieved = retrieved_images(outcome.build.retrieval, truth)
         masks = scored_masks(ShardSamples.open(outcome.build.dataset), retrieved, truth)
         chance = precision_by_chance(truth, {one.kind for one in retrieved})
     assert outcome.training is not None
@@ -121,13 +121,13 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
     (folder / FIGURES).write_text(content + "\n", encoding="utf-8")
     with waiting_for(console, "Writing the page"):
         page = write_report(folder, size, scores, measured, outcome, training)
-    console.print(f"Everything, with pictures: {page}", highlight=False, soft_wrap=True)
+    console.print(f"Everything, with images: {page}", highlight=False, soft_wrap=True)
     console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
     return page
 
 
 def _make_world(folder: Path, size: DemoSize, console: Console) -> DemoWorld:
-    _say(console, 1, f"a world: {size.pictures:,} pictures and {size.scenes:,} scenes")
+    _say(console, 1, f"a world: {size.images:,} images and {size.scenes:,} scenes")
     started = time.monotonic()
     with waiting_for(console, "Drawing"):
         from flows.demo.world import make_world
@@ -157,7 +157,7 @@ def _wall_time(world: DemoWorld, seconds: float) -> float | None:
 
 
 def _print_figures(measured: list[Figure], console: Console) -> None:
-    table = Table(title="What came of it", title_justify="left")
+    table = Table(title="Results", title_justify="left")
     for column in ("", "measured", "baseline", "goal", "reached", "of what"):
         table.add_column(column, justify="right" if column == "measured" else "left")
     for one in measured:

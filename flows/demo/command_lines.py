@@ -1,4 +1,4 @@
-"""Command lines that give the demonstration's figures again, from the settings that gave them.
+"""Command lines that reproduce the demonstration's figures.
 
 All of them are for the folder of the demonstration: its store is `store`, its scenes are `scenes`.
 """

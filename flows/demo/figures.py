@@ -1,4 +1,4 @@
-"""The demonstration's figures beside baselines and goals, from what the stages have published."""
+"""The demonstration's figures beside their baselines and goals."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class DemoScores:
     """What was measured.
 
     Attributes:
-        retrieved: every retrieved picture.
-        masks: every pseudo-mask of a picture with objects.
+        retrieved: every retrieved image.
+        masks: every pseudo-mask of an image with objects.
         evaluated: the network that was trained on all kinds, and MaskCLIP.
         partly: the one that was trained without some, and MaskCLIP.
-        chance: the precision of pictures that are taken at random, 0..1, mean over the kinds.
+        chance: the precision of images that are taken at random, 0..1, mean over the kinds.
         commands: what gives the figures again.
         seconds: wall time of the run that made everything; None if none did it in one go.
     """
@@ -53,18 +53,18 @@ def _of_the_labels(scores: DemoScores, size: DemoSize) -> Iterator[Figure]:
     yield _share(
         f"retrieval precision@{size.per_category}",
         float(np.mean(list(shares.values()))),
-        f"{scores.chance:.1%}, pictures at random",
+        f"{scores.chance:.1%}, images at random",
         size.goals.precision,
         scores.commands.again,
-        f"mean over {len(shares)} names; lowest {shares[worst]:.1%}, {worst}",
+        f"mean over {len(shares)} categories; lowest {shares[worst]:.1%}, {worst}",
     )
     ious = np.array([one.iou for one in scores.masks])
-    # With all of the picture as the mask, the IoU is the share that the truth has of it.
+    # With all of the image as the mask, the IoU is the share that the truth has of it.
     whole = float(np.mean([one.truth.mean() for one in scores.masks]))
     yield _share(
         "pseudo-mask IoU",
         float(ious.mean()),
-        f"{whole:.1%}, whole pictures as masks",
+        f"{whole:.1%}, whole images as masks",
         size.goals.mask_iou,
         scores.commands.again,
         f"mean over {len(ious):,} masks; median {np.median(ious):.1%}; {(ious < 0.5).mean():.1%}"
@@ -104,7 +104,7 @@ def _of_time(scores: DemoScores, size: DemoSize) -> Iterator[Figure]:
         goal=goal,
         reached=minutes <= size.goals.minutes,
         command=scores.commands.anew,
-        note="of everything in one run, the drawing of the pictures included",
+        note="of everything in one run, the drawing of the images included",
     )
 
 

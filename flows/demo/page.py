@@ -1,6 +1,6 @@
 """The demonstration's report: one HTML page that needs no other file, script or font.
 
-The template is `templates/demo.html` beside this module; pictures are embedded as data URIs.
+The template is `templates/demo.html` beside this module; images are embedded as data URIs.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = [
     "CategoryGallery",
     "Curve",
     "Figure",
-    "GalleryPicture",
     "Page",
     "Scene",
     "ScenePanel",
     "SceneSheet",
     "ScoreTable",
     "Series",
+    "Thumbnail",
     "goals_in_words",
     "render_page",
 ]
@@ -92,13 +92,13 @@ class ScoreTable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GalleryPicture:
-    """A small picture with its mask drawn on it.
+class Thumbnail:
+    """A small image with its mask drawn on it.
 
     Attributes:
         image: a PNG or JPEG file.
         caption: short words below it.
-        right: False for a picture that does not show the category; the page marks it.
+        right: False for an image that does not show the category; the page marks it.
     """
 
     image: bytes
@@ -108,11 +108,11 @@ class GalleryPicture:
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryGallery:
-    """A category's pictures."""
+    """A category's images."""
 
     name: str
     note: str
-    pictures: tuple[GalleryPicture, ...]
+    thumbnails: tuple[Thumbnail, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class ScenePanel:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One picture in several views, side by side."""
+    """One image in several views, side by side."""
 
     title: str
     panels: tuple[ScenePanel, ...]
@@ -162,7 +162,7 @@ class Page:
     Attributes:
         lead: one paragraph below the title.
         facts: (label, value) pairs: corpus size, wall time, machine and the like.
-        again: the command line that gives the pictures again, and what stands below them.
+        again: the command line that gives the images again, and what stands below them.
         commands: (what it does, the command line to type) pairs.
 
     All command lines are for the folder that the page is in.
@@ -174,7 +174,7 @@ class Page:
     figures: tuple[Figure, ...]
     tables: tuple[ScoreTable, ...]
     galleries: tuple[CategoryGallery, ...]
-    worst: tuple[GalleryPicture, ...]
+    worst: tuple[Thumbnail, ...]
     curves: tuple[Curve, ...]
     scenes: SceneSheet
     again: str
@@ -185,7 +185,7 @@ def render_page(page: Page) -> str:
     """The page as HTML, to be written as UTF-8. Every text is escaped.
 
     Raises:
-        ValueError: a picture is neither a PNG nor a JPEG file.
+        ValueError: an image is neither a PNG nor a JPEG file.
     """
     template = _templates().get_template("demo.html")
     return template.render(
@@ -227,7 +227,7 @@ def _css(colour: tuple[int, int, int]) -> str:
 @cache
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("flows"),
+        loader=jinja2.PackageLoader("flows.demo"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -1,4 +1,4 @@
-"""The demonstration's page: what goes on it, from what the stages have published."""
+"""The content of the demonstration's page, from published artifacts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from flows.commands.build import Outcome
 from flows.demo.command_lines import DemoCommands, demo_line, predict_line
 from flows.demo.figures import DemoScores, left_out
 from flows.demo.page import Curve, Figure, Page, SceneSheet, ScoreTable, Series, render_page
-from flows.demo.pictures import galleries, worst
 from flows.demo.scenes import side_by_side
 from flows.demo.settings import CLIP, LONGER_VOCABULARY_FILE, SELFMASK, DemoSize
+from flows.demo.thumbnails import galleries, worst
 from flows.summaries.training import training_facts
 from storage.artifacts.store import Artifact
 from tasks.evaluation.score_table import score_rows
@@ -36,8 +36,8 @@ _SCENES = (
 )
 
 _LEAD = (
-    "Nobody drew a mask or a label for this. Pictures without annotation were indexed with a small"
-    " CLIP; for each name the pictures that show it were retrieved; an unsupervised saliency model"
+    "No mask and no label was drawn by a person. Images without annotation were indexed with a"
+    " small CLIP; the images of each category were retrieved; an unsupervised saliency model"
     " made masks; ZUTIS was trained on them, and compared on scenes that no model had seen with"
     " MaskCLIP, which is the same CLIP without that training. The world is made, so the truth is"
     " known everywhere: it is used for the figures on this page and for nothing else."
@@ -78,12 +78,12 @@ def write_report(
 
 def _facts(size: DemoSize, outcome: Outcome, training: Artifact) -> Iterator[tuple[str, str]]:
     index = outcome.build.index.counts
-    yield "corpus", f"{size.pictures:,} files; {index['images']:,} different pictures in the index"
+    yield "corpus", f"{size.images:,} files; {index['images']:,} different images in the index"
     yield (
         "pseudo-labels",
         (
             f"{outcome.build.shard_plan.counts['samples']:,} samples of"
-            f" {size.per_category} pictures retrieved a name"
+            f" {size.per_category} images retrieved a category"
         ),
     )
     yield (
@@ -93,7 +93,7 @@ def _facts(size: DemoSize, outcome: Outcome, training: Artifact) -> Iterator[tup
     for label, value in training_facts(training).items():
         if label in ("network", "trained", "mean IoU"):
             yield label, value
-    yield "scenes", f"{size.scenes:,} pictures with two to six things each"
+    yield "scenes", f"{size.scenes:,} images with two to six things each"
     yield "machine", f"{platform.machine()}, {os.cpu_count()} cores"
 
 
@@ -133,11 +133,11 @@ def further_commands(size: DemoSize, commands: DemoCommands) -> tuple[tuple[str,
         ("The training without some kinds", commands.train_partly),
         ("What one name more costs", demo_line(size, vocabulary=LONGER_VOCABULARY_FILE)),
         (
-            "Other names than the training knew, on any pictures",
+            "Other categories than those of the training, on any images",
             predict_line("red heart,house", _MIN_SCORE),
         ),
         (
-            "Your own pictures and names, with published weights",
-            "zutis build --corpus my-pictures --vocabulary my-names.txt --then train",
+            "Your own images and categories, with published weights",
+            "zutis build --corpus my-images --vocabulary my-categories.txt --then train",
         ),
     )

@@ -1,4 +1,4 @@
-"""Scenes of the demonstration: picture, truth, the baseline's things and ZUTIS's, side by side.
+"""Scenes of the demonstration: image, ground truth, the baseline's and ZUTIS's predictions.
 
 Dimensions:
     h, w  rows, columns of a scene
@@ -190,7 +190,7 @@ def _panel(label: str, pixels: NDArray[np.uint8], things: Sequence[Thing]) -> Sc
 
 
 def _plain(pixels: NDArray[np.uint8]) -> bytes:
-    """The picture as large as those with outlines are drawn."""
+    """The image as large as those with outlines are drawn."""
     return as_jpeg(
         draw_named_masks(pixels, np.zeros((0, *pixels.shape[:2]), dtype=np.bool_), [], [])
     )

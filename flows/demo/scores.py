@@ -1,7 +1,7 @@
-"""How good retrieval and pseudo-masks are, where the truth about every picture is known.
+"""Scores of retrieval and pseudo-masks against the made world's ground truth.
 
 Dimensions:
-    h, w  rows, columns of a picture
+    h, w  rows, columns of an image
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Truth = Mapping[str, Sequence[tuple[str, Mask]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieved:
-    """A picture that was retrieved for a name.
+    """An image that was retrieved for a name.
 
     Attributes:
         kind: the name.
         rank: from 1.
-        image_id: of the picture.
+        image_id: of the image.
         file: its name in the corpus.
         right: it shows the kind.
     """
@@ -49,12 +49,12 @@ class ScoredMask:
 
     Attributes:
         kind: its label.
-        rank: of the picture among those retrieved for the kind.
-        jpeg: the picture.
-        mask, truth: bool [h, w]; the truth is all objects of the picture, which is what a saliency
+        rank: of the image among those retrieved for the kind.
+        jpeg: the image.
+        mask, truth: bool [h, w]; the truth is all objects of the image, which is what a saliency
             model is asked for.
         iou: of the two, 0..1.
-        right: the picture shows the kind.
+        right: the image shows the kind.
     """
 
     kind: str
@@ -66,7 +66,7 @@ class ScoredMask:
     right: bool
 
 
-def retrieved_pictures(retrieval: Artifact, truth: Truth) -> list[Retrieved]:
+def retrieved_images(retrieval: Artifact, truth: Truth) -> list[Retrieved]:
     """Everything that was retrieved for the kinds of the world, by kind and rank.
 
     Names that the world has no kind of are left out: nobody knows what is right for them.
@@ -92,7 +92,7 @@ def retrieved_pictures(retrieval: Artifact, truth: Truth) -> list[Retrieved]:
 
 
 def precisions(retrieved: Sequence[Retrieved]) -> dict[str, float]:
-    """The share of right pictures, 0..1, for each kind."""
+    """The share of right images, 0..1, for each kind."""
     shares: dict[str, list[bool]] = {}
     for one in retrieved:
         shares.setdefault(one.kind, []).append(one.right)
@@ -100,7 +100,7 @@ def precisions(retrieved: Sequence[Retrieved]) -> dict[str, float]:
 
 
 def precision_by_chance(truth: Truth, kinds: Iterable[str]) -> float:
-    """The share of all pictures that show a kind, 0..1, mean over the kinds: what taking pictures
+    """The share of all images that show a kind, 0..1, mean over the kinds: what taking images
     at random would come to."""
     shown = [{kind for kind, _ in objects} for objects in truth.values()]
     return float(np.mean([[kind in one for one in shown] for kind in kinds]))
@@ -109,30 +109,30 @@ def precision_by_chance(truth: Truth, kinds: Iterable[str]) -> float:
 def scored_masks(
     samples: ShardSamples, retrieved: Sequence[Retrieved], truth: Truth
 ) -> list[ScoredMask]:
-    """Every pseudo-mask of the data set whose picture has any object, with its score.
+    """Every pseudo-mask of the data set whose image has any object, with its score.
 
     Raises:
         ArtifactError: a shard is damaged.
     """
-    pictures = {(one.kind, one.image_id): one for one in retrieved}
+    images = {(one.kind, one.image_id): one for one in retrieved}
     scored = []
     for i in range(len(samples)):
         kind = samples.categories[int(samples.labels[i])]
-        picture = pictures.get((kind, samples.key(i)))
-        if picture is None or not truth[picture.file]:
+        image = images.get((kind, samples.key(i)))
+        if image is None or not truth[image.file]:
             continue
         stored = samples.read(i)
         mask = samples.decode_object(i, stored)
-        expected = np.logical_or.reduce([one for _, one in truth[picture.file]])
+        expected = np.logical_or.reduce([one for _, one in truth[image.file]])
         scored.append(
             ScoredMask(
                 kind=kind,
-                rank=picture.rank,
+                rank=image.rank,
                 jpeg=stored.jpeg,
                 mask=mask,
                 truth=expected,
                 iou=iou(mask, expected),
-                right=picture.right,
+                right=image.right,
             )
         )
     return sorted(scored, key=lambda one: (one.kind, one.rank))

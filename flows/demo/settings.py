@@ -1,4 +1,4 @@
-"""What the demonstration makes, and with which settings it calls the flows that everyone calls."""
+"""The sizes and settings of the demonstration."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ class DemoSize:
 
     Attributes:
         name: for people and folders.
-        pictures: files of the corpus.
-        scenes: pictures to evaluate on.
-        per_category: pictures retrieved for a kind.
+        images: files of the corpus.
+        scenes: images to evaluate on.
+        per_category: images retrieved for a kind.
         training: settings of both trainings that differ from the pipeline's own.
         partly: of them, those that differ in the training that is not shown all kinds.
         goals: see there.
@@ -82,7 +82,7 @@ class DemoSize:
     """
 
     name: str
-    pictures: int
+    images: int
     scenes: int
     per_category: int
     goals: Goals
@@ -132,7 +132,7 @@ def _fast_precision() -> Precision:
     return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
 
 
-# The pictures are small, and so is the network: the paper's recipe with what follows from that.
+# The images are small, and so is the network: the paper's recipe with what follows from that.
 # Crops hold fewer objects than a photograph, 20 masks are enough for them, and what learns for
 # minutes learns at high rates, in many small steps, without changes of colour that only a longer
 # training profits from, and from cosines as sharp as those that the CLIP has learned with.
@@ -162,7 +162,7 @@ _TRAINING: dict[str, Any] = {
 
 DEFAULT: Final = DemoSize(
     name="default",
-    pictures=2400,
+    images=2400,
     scenes=100,
     per_category=80,
     training={"iterations": 440},
@@ -176,7 +176,7 @@ DEFAULT: Final = DemoSize(
 
 QUICK: Final = DemoSize(
     name="quick",
-    pictures=500,
+    images=500,
     scenes=24,
     per_category=12,
     training={"iterations": 50, "log_every": 10},

@@ -1,4 +1,4 @@
-"""The demonstration's pictures on disk: a corpus, scenes to evaluate on, and the vocabularies."""
+"""The demonstration's images on disk: corpus, annotated scenes, vocabularies."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DemoWorld:
         return self.folder / LONGER_VOCABULARY_FILE
 
     def truth(self) -> dict[str, list[tuple[str, Mask]]]:
-        """(kind, visible mask) of each object, by the picture's file name; for scoring only."""
+        """(kind, visible mask) of each object, by the image's file name; for scoring only."""
         return read_ground_truth(self.folder / "corpus")
 
 
@@ -53,7 +53,7 @@ def make_world(folder: Path, size: DemoSize) -> DemoWorld:
         ConfigError: the folder has a world of another size, or can't be written.
     """
     record = {
-        "pictures": size.pictures,
+        "pictures": size.images,
         "scenes": size.scenes,
         "seeds": [size.corpus_seed, size.scene_seed],
         "zutis": version("zutis"),
@@ -61,13 +61,13 @@ def make_world(folder: Path, size: DemoSize) -> DemoWorld:
     if (found := _recorded(folder)) is not None:
         if found != record:
             raise ConfigError(
-                f"{folder} has the pictures of another demonstration ({size.name} wanted); choose"
+                f"{folder} has the images of another demonstration ({size.name} wanted); choose"
                 " another --folder, or delete it."
             )
         return DemoWorld(folder, made=False)
     world = DemoWorld(folder, made=True)
     try:
-        write_corpus(folder / "corpus", size.corpus_seed, size.pictures)
+        write_corpus(folder / "corpus", size.corpus_seed, size.images)
         write_scenes(folder / "scenes", size.scene_seed, size.scenes)
         world.vocabulary.write_text("\n".join(KINDS) + "\n", encoding="utf-8")
         world.longer_vocabulary.write_text("\n".join((*KINDS, ONE_MORE)) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How stages get done: here, as Prefect tasks, on Ray, or not at all if they are done; progress.
+"""Executors of stages: this process, Prefect tasks, Ray, or the cache alone; progress.
 
 May import `prefect_server`, `terminal`, `settings` (devices). Front door: `executors`.
 """

@@ -1,4 +1,4 @@
-"""Whoever runs a flow in its own process, and wants more of it than the server can carry."""
+"""What a flow in this process hands to its caller beyond what Prefect's server can carry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Caller:
 
     Attributes:
         watcher: where to show progress, besides the UI.
-        results: what came of each flow that ran, by the flow's name.
+        results: of each flow that ran, by the flow's name.
         reports: progress of the stages of all of them.
     """
 

@@ -1,4 +1,4 @@
-"""Flow runs that another flow triggers: on whatever machine a work pool has, or right here.
+"""Flow runs that another flow triggers, in a work pool or in this process.
 
 A child that runs elsewhere shares nothing with its parent but the Prefect server and the artifact
 store. It tells its result as an artifact of its run, for which the parent asks the server.
@@ -37,7 +37,7 @@ Result = dict[str, str]
 
 
 def publish_result(*artifacts: Artifact) -> list[Result]:
-    """Tell whoever triggered this flow run what came of it; returns the same."""
+    """Hand the results to the flow run that triggered this one; returns the same."""
     rows = [
         {"stage": artifact.ref.stage, "key": artifact.key, "location": artifact.location}
         for artifact in artifacts

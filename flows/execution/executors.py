@@ -1,4 +1,4 @@
-"""How stages get done: here and now, or not at all if they are not done yet.
+"""Executors of stages: here and now, or only from the cache.
 
 The wiring of a flow asks an executor for artifacts. It does not know whether they are computed in
 this process, as Prefect task runs, or must all be there already.

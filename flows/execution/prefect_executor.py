@@ -1,4 +1,4 @@
-"""Runs stages as Prefect task runs: one a part, in threads, with progress in the UI."""
+"""Running stages as Prefect task runs, one a part, in threads, with progress in the UI."""
 
 from __future__ import annotations
 

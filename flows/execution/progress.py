@@ -1,4 +1,4 @@
-"""Progress of a build: counted once, shown in the terminal, the log and the Prefect UI alike."""
+"""Progress of stages: counted once, shown in the terminal, the log and the Prefect UI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts on a Ray cluster: each one Ray task, which any machine of the cluster may run.
+"""Running parts on a Ray cluster, each as one Ray task.
 
 The Prefect task runs stay in the flow's process, where each waits for its part. So a worker needs
 this package, the store, the corpus and the weights, but neither Prefect's address nor its

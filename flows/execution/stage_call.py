@@ -1,4 +1,4 @@
-"""One part of a stage, as it is handed to whatever runs it."""
+"""The call of one part of a stage, as executors hand it over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every stage by its name: the one place that knows them all."""
+"""The registry of all stages."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ UNITS = {
     "ask_again": "images",
     "embed_crops": "images",
     "build_index": "images",
-    "embed_text": "names",
-    "search_index": "names",
-    "retrieve": "names",
+    "embed_text": "categories",
+    "search_index": "categories",
+    "retrieve": "categories",
     "plan_masks": "images",
     "make_masks": "images",
     "plan_shards": "samples",

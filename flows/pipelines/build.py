@@ -1,4 +1,4 @@
-"""The wiring of a build: which stage reads what, and nothing of how stages are run."""
+"""The wiring of a build: which stage reads what."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _MASK_BATCH = {"float32": 1, "bfloat16": 8}
 
 @dataclass(frozen=True)
 class Build:
-    """What a build came to.
+    """The results of a build.
 
     Attributes:
         plans: the sources' plans; embedded: their embedding parts.
@@ -353,7 +353,7 @@ def _searches(
 def _mask(
     settings: BuildSettings, configs: _Configs, retrieval: Artifact, executor: Executor
 ) -> tuple[ArtifactRef, ...]:
-    """Mask what has no mask yet; pictures of more than 8 bits by a recipe of their own, in whose
+    """Mask what has no mask yet; images of more than 8 bits by a recipe of their own, in whose
     key stands how they are read."""
     with retrieval.open(RETRIEVED_IMAGES) as file:
         images = read_parquet(file, columns=["image_id", "conversion"]).to_pydict()

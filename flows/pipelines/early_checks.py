@@ -1,4 +1,4 @@
-"""What would stop a build after hours, found before its first image is read."""
+"""Checks that find, before the first image is read, what would stop a build hours later."""
 
 from __future__ import annotations
 

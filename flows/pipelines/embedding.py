@@ -1,4 +1,4 @@
-"""How the parts of a corpus get embedded: each once, and again where that gives another result."""
+"""Embedding the parts of a corpus: each once, and again where the result would differ."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def embed_parts(
 
     Args:
         config: of the embedding, with no bit depth.
-        bit_depth: of pictures of more than 8 bits; 0 for what each uses.
+        bit_depth: of images of more than 8 bits; 0 for what each uses.
         parts: of all plans, and how many entries each has.
         sizes: likewise.
         executor: runs what is missing, and asks again for images that could not be had.
@@ -44,7 +44,7 @@ def _embed(
     sizes: Sequence[int],
     executor: Executor,
 ) -> list[Artifact]:
-    """Embed all parts, and those again whose pictures of many bits have to be read differently."""
+    """Embed all parts, and those again whose images of many bits have to be read differently."""
     embedded = executor.many(embed_images.NAME, config, parts, sizes)
     wrong = [n for n, part in enumerate(embedded)
              if embed_images.reads_depth_wrongly(part, bit_depth)]  # fmt: skip

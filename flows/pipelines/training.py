@@ -1,4 +1,4 @@
-"""The wiring of training and evaluation, and nothing of how stages are run."""
+"""The wiring of training and evaluation: which stage reads what."""
 
 from __future__ import annotations
 

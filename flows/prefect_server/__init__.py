@@ -1,4 +1,4 @@
-"""Prefect's server as commands find or start it: settings, home, refusals, a temporary server.
+"""Prefect's server: its settings, home, errors, a temporary one, the one of `zutis serve`.
 
 May import `processes`, `terminal`.
 """

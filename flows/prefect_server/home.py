@@ -1,4 +1,4 @@
-"""Where Prefect keeps its files: its home folder, or another one where that can't be written.
+"""Prefect's home folder, or another one where that can't be written.
 
 Containers run under users without a home, and company machines have some that are read-only.
 """

@@ -1,5 +1,4 @@
-"""The Prefect server that a user has configured: whether it can be reached, and what its errors
-mean, as sentences.
+"""Errors of the configured Prefect server, as sentences, and whether it can be reached.
 
 Neither Prefect nor its http client is imported to make a sentence of an error: one of theirs comes
 from where they have been.

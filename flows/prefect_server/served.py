@@ -1,4 +1,4 @@
-"""The Prefect server that `zutis serve` works with: where it is, and a child process if none is."""
+"""The Prefect server of `zutis serve`: the one that answers, or a child process."""
 
 from __future__ import annotations
 

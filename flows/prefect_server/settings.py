@@ -1,4 +1,4 @@
-"""Settings of a Prefect that works inside one of our commands, and whether a server is there."""
+"""Prefect's settings inside our commands, and whether a server is configured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a command to a Prefect that is at work, with the user's server or one for the moment."""
+"""Starting Prefect in a command, with the configured server or a temporary one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Prefect server of a command that finds none: started for it, and ended with it.
+"""The temporary Prefect server of a command: started for it, and ended with it.
 
 Prefect would start one by itself. That one shares our terminal's signals, outlives a killed
 command, chooses its port by chance and is waited for through whatever proxy is set.
@@ -31,7 +31,7 @@ class ServerEndedError(ZutisError):
 
 
 class TemporaryServer:
-    """A Prefect server without its UI, on a port that nobody else has.
+    """A Prefect server without its UI, on a free port.
 
     It begins to start at once; meanwhile its user can import what the flow needs.
 

@@ -1,4 +1,4 @@
-"""What Prefect's own settings can't be: environment variables and profiles that it refuses."""
+"""Errors on values of Prefect's own settings: environment variables and profiles."""
 
 from __future__ import annotations
 

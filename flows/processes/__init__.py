@@ -1,4 +1,4 @@
-"""This process and its children: signals that end it, programs that end with it, safe paths.
+"""This process and its children: signals, programs that end with their parent, safe paths.
 
 May import no other room.
 """

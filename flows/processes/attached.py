@@ -1,4 +1,4 @@
-"""`python -m flows.processes.attached MODULE …`: a program that ends with whoever starts it.
+"""`python -m flows.processes.attached MODULE …`: run a program that ends with its parent.
 
 However that one ends, by SIGKILL too: its end of the pipe that is this process's standard input
 closes then. A process that was copied from it may hold the pipe open, so that the parent's number

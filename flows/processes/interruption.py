@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command: one line, an exit code, and nothing that lives on.
+"""Ctrl-C, SIGTERM and SIGHUP end a command with one line and an exit code.
 
 The first signal stops the main thread by an exception, and whatever works in threads by
 `tasks.stage.stopping`. What has not ended after the time of grace is left as a kill would leave it,

@@ -1,4 +1,4 @@
-"""Files of the working folder, such as a user's own `tasks.py`, never stand in for ours.
+"""Modules of the working folder, such as a user's `tasks.py`, never shadow ours.
 
 `python -m` and every interpreter that is started without a script put the working folder first
 where modules are looked for. Workers that make training samples and Prefect's server are such

@@ -1,4 +1,4 @@
-"""The flows as Prefect deployments, the note of a running server, the plugin of Prefect's command.
+"""The service: the flows as Prefect deployments, a server's notice, Prefect's plugin.
 
 May import the flows and `prefect_server`.
 """

@@ -1,4 +1,4 @@
-"""The flows as Prefect deployments, and the automation that finds runs whose process is gone."""
+"""The flows as Prefect deployments, and the automation that finds dead runs."""
 
 from __future__ import annotations
 

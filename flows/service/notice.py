@@ -1,4 +1,4 @@
-"""The note that a running `zutis serve` leaves for Prefect's command line: the server's address.
+"""The file in which a running `zutis serve` leaves the server's address for `prefect`.
 
 It lies in Prefect's own home folder, and holds a URL of this machine and nothing secret.
 """

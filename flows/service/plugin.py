@@ -1,4 +1,4 @@
-"""A plugin of Prefect's: `prefect deployment run build-pseudolabels`, with no more said.
+"""The Prefect plugin that makes `prefect deployment run build-pseudolabels` work as it is.
 
 Prefect loads it as an entry point of the group `prefect.plugins`, where plugins are enabled: in
 this project's folder (`[tool.prefect.plugins]` of pyproject.toml), elsewhere by

@@ -1,4 +1,4 @@
-"""Devices that people name, and whether this machine can compute on them."""
+"""Devices by name, and whether this machine can compute on them."""
 
 from __future__ import annotations
 

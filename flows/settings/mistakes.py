@@ -51,7 +51,7 @@ def sentence_of(error: ValidationError, subject: str, fields: Mapping[str, Field
         others = nearest(name, fields) or f", only {', '.join(fields)}."
         return f"There is no setting {name} of the {subject}{others}"
     if (kind == "missing" and not inner) or (kind == "too_short" and not first["input"]):
-        return f"No {name} of the {subject} is given: give {flag(name)} or {name}=VALUE."
+        return f"The {subject} needs {name}: give {flag(name)} or {name}=VALUE."
     annotation = fields[name].annotation if name in fields else None
     if kind in ("missing", "too_long"):
         return f"{name} is {value}: give {len(get_args(annotation))} values."

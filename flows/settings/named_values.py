@@ -1,4 +1,4 @@
-"""Settings as users write them on the command line: NAME=VALUE, or a YAML file of them."""
+"""Settings as NAME=VALUE or from a YAML file."""
 
 from __future__ import annotations
 
@@ -27,16 +27,37 @@ def read_values(items: Sequence[str]) -> dict[str, Any]:
         name, separator, text = item.partition("=")
         if separator and name.isidentifier():
             values[name] = _parsed(text, f"the value of {name}")
-        else:
+            continue
+        try:
             values |= read_file(item)
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"{item!r} is neither NAME=VALUE nor a file that can be read; write for example "
+                "iterations=1000, or name a YAML file."
+            ) from error
     return values
 
 
-def read_file(place: str) -> dict[str, Any]:
-    """The settings in a YAML file, by name.
+def read_config(place: str) -> dict[str, Any]:
+    """The settings in the file of `--config`, by name.
 
     Raises:
         ConfigError: the file can't be read, or holds no mapping.
+    """
+    try:
+        return read_file(place)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"config is {place!r}: there is no such file that can be read; name a YAML file."
+        ) from error
+
+
+def read_file(place: str) -> dict[str, Any]:
+    """The settings in a YAML file, by name; `-` and `_` in names are the same.
+
+    Raises:
+        ConfigError: the file is of no suitable kind, or holds no mapping.
+        FileNotFoundError: it can't be read as text.
     """
     path = Path(place)
     try:
@@ -44,10 +65,7 @@ def read_file(place: str) -> dict[str, Any]:
     except UnsuitableFileError as error:
         raise ConfigError(f"The file {path} can't be read: {error.strerror}.") from error
     except (OSError, ValueError) as error:  # missing, no text, or no name that a file can have
-        raise ConfigError(
-            f"{str(path)!r} is neither NAME=VALUE nor a file that can be read; write for example "
-            "iterations=1000, or name a YAML file."
-        ) from error
+        raise FileNotFoundError(place) from error
     values = _parsed(text, f"the file {path}")
     if not isinstance(values, dict):
         raise ConfigError(f"The file {path} holds no settings: write one NAME: VALUE a line.")

@@ -1,4 +1,4 @@
-"""Settings classes: every option is declared in one, and nowhere else.
+"""Settings classes: each option is declared in one of them, and nowhere else.
 
 A field of a settings class is an option: its annotation has the type, the bounds and the group that
 it is listed in, its value is the default, and the text below it is its help. From that come

@@ -1,4 +1,4 @@
-"""Named recipes: every setting of the published ZUTIS models, under one word.
+"""Recipes: all settings of the published ZUTIS models, by name.
 
 They are those of github.com/NoelShin/zutis, `configs/*.yaml`, and of what its code has fixed:
 `utils/utils.py` (optimiser, schedule), `datasets/index_dataset.py` (retrieval, masks, samples),
@@ -119,7 +119,7 @@ _EVALUATION: Final[Values] = MappingProxyType(
     }
 )
 _SMALLER_CLIP: Final[Values] = MappingProxyType({"clip": "ViT-B-32-quickgelu:openai"})
-# `n_iters: 80000` in both configs/imagenet_s919_*.yaml; a picture's longer side is 1024 at most.
+# `n_iters: 80000` in both configs/imagenet_s919_*.yaml; an image's longer side is 1024 at most.
 _IMAGENET_S: Final[Values] = MappingProxyType({"iterations": 80_000})
 _IMAGENET_S_SIZE: Final[Values] = MappingProxyType({"image_size": 1024})
 

@@ -1,4 +1,4 @@
-"""What `zutis selfmask train` is told, and what comes of it."""
+"""The settings and the results of `zutis selfmask train`."""
 
 from __future__ import annotations
 
@@ -143,19 +143,19 @@ class SelfMaskSettings(CorpusOptions, DeviceOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SelfMaskFigures:
-    """What came of a training. IoUs are 0..1 against the truth, and NaN without any.
+    """Figures of a training. IoUs are 0..1 against the truth, and NaN without any.
 
     Attributes:
-        pictures: that were read.
+        images: that were read.
         learned: that had a mask.
         loss: of the last batch.
         dice: mean dice loss of the last batch, over layers and queries.
-        votes_iou: of the pseudo-masks, on all pictures that have one.
-        network_iou: of the network's masks, on at most 300 of the corpus's pictures.
+        votes_iou: of the pseudo-masks, on all images that have one.
+        network_iou: of the network's masks, on at most 300 of the corpus's images.
         refined_iou: likewise, after refinement.
     """
 
-    pictures: int
+    images: int
     learned: int
     loss: float
     dice: float

@@ -1,4 +1,4 @@
-"""What a build or a training came to, for the terminal and the UI alike.
+"""Summaries of builds and trainings, for the terminal and the UI alike.
 
 May import `pipelines`, `execution`.
 """

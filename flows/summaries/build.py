@@ -1,4 +1,4 @@
-"""What a build came to, as tables: for the terminal, and for the UI."""
+"""The summary of a build, as tables for the terminal and the UI."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tasks.stage.layout import CARD, SHARD_INDEX
 
 _MASK_REASONS = {
     "blank_mask": "the network found no object",
-    "full_mask": "the mask covers the whole picture",
-    "too_elongated": "the picture is more than 8 times as long as it is wide",
+    "full_mask": "the mask covers the whole image",
+    "too_elongated": "the image is more than 8 times as long as it is wide",
 }
 _MOST_ROWS = 100
 _MOST_NAMES = 10
@@ -66,7 +66,7 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
     }
     if "elongated" in index:
         facts["elongated"] = _elongated(index, build.embedded)
-    facts |= _odd_pictures(build.embedded)
+    facts |= _odd_images(build.embedded)
     if passing := {reason: n for reason, n in index["rejects"].items() if reason in TRANSIENT}:
         facts["asked again"] = (
             f"{sum(passing.values()):,} images could not be had because of trouble that may pass "
@@ -111,8 +111,8 @@ def _are_squashed(embedded: Sequence[Artifact]) -> bool:
     )
 
 
-def _odd_pictures(embedded: Sequence[Artifact]) -> dict[str, str]:
-    """What the pictures' values say of them that a reader of the labels should know."""
+def _odd_images(embedded: Sequence[Artifact]) -> dict[str, str]:
+    """What the images' values say of them that a reader of the labels should know."""
     facts = {}
     depths: Counter[int] = Counter()
     few = 0
@@ -123,7 +123,7 @@ def _odd_pictures(embedded: Sequence[Artifact]) -> dict[str, str]:
     if depths:
         by_depth = [f"{images:,} by {bits} bits" for bits, images in sorted(depths.items())]
         several = "; --bit-depth takes one for all" if len(depths) > 1 else ""
-        facts["deep pictures"] = (
+        facts["deep images"] = (
             f"{sum(depths.values()):,} images have more than 8 bits a channel and are scaled by "
             f"the range that they use: {listed(by_depth, _MOST_NAMES)}{several}"
         )

@@ -1,4 +1,4 @@
-"""Pictures as text, for pages and for the UI's artifacts."""
+"""Images as data URIs, for HTML pages and the UI's artifacts."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ def data_uri(image: bytes) -> str:
     for start, kind in _KINDS.items():
         if image.startswith(start):
             return f"data:{kind};base64,{base64.b64encode(image).decode('ascii')}"
-    raise ValueError(f"A picture is neither a PNG nor a JPEG file; it starts with {image[:8]!r}.")
+    raise ValueError(f"An image is neither a PNG nor a JPEG file; it starts with {image[:8]!r}.")

@@ -1,4 +1,4 @@
-"""What a training came to, in words: for the terminal and the UI."""
+"""The summary of a training, for the terminal and the UI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands say on a terminal or into a file while they work: waiting, progress, tables.
+"""Output of commands while they work: notices, progress, tables.
 
 May import `processes`.
 """

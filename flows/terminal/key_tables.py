@@ -1,4 +1,4 @@
-"""Tables of artifacts, whose keys can be copied however narrow the terminal is."""
+"""Tables of artifacts whose keys stay whole on narrow terminals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saying that the program is loading, where that takes long; imports nothing large itself."""
+"""A notice that the program is loading; imports only the standard library's small modules."""
 
 from __future__ import annotations
 

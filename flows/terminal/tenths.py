@@ -1,4 +1,4 @@
-"""A training on the terminal: a bar, and a line for every tenth of it.
+"""Progress of a training on the terminal: a bar, and a line for every tenth.
 
 Where no bar can be shown, a line says at once that it trains, and others how far it is.
 """

@@ -1,4 +1,4 @@
-"""What a command waits for, said while it waits: a counter on a terminal, lines anywhere else.
+"""Notices of what a command waits for: a counter on a terminal, lines elsewhere.
 
 Whoever reads the output of a pipe or the log of a CI run sees no bar and no spinner. There a line
 says what is being waited for, and one every ten seconds how long it has been, so that work and
@@ -37,7 +37,7 @@ class Wait:
     """Something that takes a while. Thread-safe.
 
     Attributes:
-        what: for people, such as `reading pictures`.
+        what: for people, such as `reading images`.
         total: how many steps it has; 0 where nobody knows.
     """
 

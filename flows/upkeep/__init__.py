@@ -1,4 +1,4 @@
-"""Care of the artifact store: artifacts by what users write for them, repair, garbage.
+"""Care of the artifact store: finding artifacts, repair, garbage collection.
 
 May import `execution` (stages by name), `settings`.
 """

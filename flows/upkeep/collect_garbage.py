@@ -1,4 +1,4 @@
-"""What can go from a store: what crashes left behind, and artifacts that nobody refers to."""
+"""Garbage collection: what crashes left behind, and artifacts that nothing refers to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Artifacts by what users write for them: the beginning of a key, or nothing for the latest."""
+"""Artifacts by the beginning of their key, or the latest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find damaged artifacts by reading every byte, and remove them so that a build makes them anew."""
+"""Repair: damaged artifacts are found by reading every byte, and removed to be made again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds for the tests of the flows: coloured pictures, and networks that see colours."""
+"""Builds for the tests of the flows: coloured images, and networks that see colours."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def vocabulary(tmp_path: Path) -> Path:
 def settings(
     tmp_path: Path, corpus: Path, vocabulary: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ) -> BuildSettings:
-    """A build of the pictures, answered by the fakes."""
+    """A build of the images, answered by the fakes."""
     return BuildSettings(
         corpus=(str(corpus),),
         vocabulary=str(vocabulary),

@@ -196,7 +196,7 @@ def test_workers_change_nothing(settings: BuildSettings, tmp_path: Path):
     assert one.dataset.files == three.dataset.files
 
 
-def test_only_new_pictures_are_read(settings: BuildSettings, corpus: Path, fake_clip: FakeClip):
+def test_only_new_images_are_read(settings: BuildSettings, corpus: Path, fake_clip: FakeClip):
     run_build(settings, SilentWatcher())
     write_corpus(corpus, ["red"], each=2, first_seed=50)
     build, reports = run_build(settings, SilentWatcher())

@@ -28,7 +28,7 @@ def sentence(capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.fixture
 def build(tmp_path: Path, corpus: Path, vocabulary: Path):
-    """Run `zutis build` on the pictures, with options put last so that they win."""
+    """Run `zutis build` on the images, with options put last so that they win."""
 
     def call(*options: str) -> int:
         arguments = ["--corpus", str(corpus), "--vocabulary", str(vocabulary), *TRIAL]

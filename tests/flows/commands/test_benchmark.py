@@ -25,8 +25,8 @@ def rows(output: str) -> dict[str, str]:
     return {line.split()[1]: line for line in output.splitlines() if line.startswith("│")}
 
 
-def put_coca(root: Path, *, pictures: int, masks: int) -> None:
-    for folder, suffix, count in (("image", "jpg", pictures), ("binary", "png", masks)):
+def put_coca(root: Path, *, images: int, masks: int) -> None:
+    for folder, suffix, count in (("image", "jpg", images), ("binary", "png", masks)):
         (root / "coca" / folder / "key").mkdir(parents=True)
         for number in range(count):
             (root / "coca" / folder / f"key/{number}.{suffix}").touch()
@@ -41,14 +41,14 @@ def test_an_empty_folder_lacks_everything(tmp_path):
 
 
 def test_a_whole_data_set_is_there_and_needs_nothing(tmp_path):
-    put_coca(tmp_path, pictures=1295, masks=1295)
+    put_coca(tmp_path, images=1295, masks=1295)
     output = run("--data", str(tmp_path))
     assert "yes" in rows(output)["coca"]
     assert "coca needs" not in output
 
 
 def test_files_are_counted(tmp_path):
-    put_coca(tmp_path, pictures=1295, masks=7)
+    put_coca(tmp_path, images=1295, masks=7)
     output = run("--data", str(tmp_path))
     assert "in part" in rows(output)["coca"]
     assert f"coca needs {tmp_path}/coca/binary (7 of 1,295 files)" in output

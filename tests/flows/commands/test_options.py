@@ -86,7 +86,7 @@ def test_a_file_gives_way_to_what_is_typed(tmp_path: Path) -> None:
 
 
 def test_what_is_needed_may_come_from_a_file_or_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match="No corpus of the build is given: give --corpus"):
+    with pytest.raises(ConfigError, match="The build needs corpus: give --corpus"):
         heard([])
 
 

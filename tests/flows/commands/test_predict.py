@@ -64,7 +64,7 @@ def test_a_run_says_what_it_did(colours, folder, tmp_path):
         "--min-score", 0,
     )  # fmt: skip
     assert "1 used, damaged_metadata: EXIF data or TIFF tags are damaged" in output
-    assert "5 pictures, 5 instances of 2 categories, by made-ViT-8:random:0 (untrained)" in output
+    assert "5 images, 5 instances of 2 categories, by made-ViT-8:random:0 (untrained)" in output
     assert "1 left out, not_an_image: the bytes are of no known image format" in output
     assert "Untrained weights" in output
     assert len(list((out / "labels").iterdir())) == 5
@@ -75,11 +75,11 @@ def test_a_corpus_is_narrowed_down_and_the_rest_told(colours, folder, tmp_path):
     out = tmp_path / "out"
     words = ["--checkpoint", UNTRAINED, "--categories", "red, blue", "--out", out]
     output = run(folder, *words, "--exclude", "red-*", "--include", "*-001.jpg")
-    assert "1 pictures" in output
+    assert "1 images" in output
     assert "Other files: 3 excluded, 1 txt." in output
     (folder / "t.csv").write_text("photo\nred-000.jpg\n")
     output = run(folder / "t.csv", *words, "--overwrite", "--uri-column", "photo")
-    assert "1 pictures" in output
+    assert "1 images" in output
     with pytest.raises(CorpusError, match=r"no column 'foto' \(its columns are photo\)"):
         run(folder / "t.csv", *words, "--overwrite", "--uri-column", "foto")
 
@@ -213,7 +213,7 @@ def test_a_real_network_on_photographs(test_data, tmp_path):
         *photographs, "--checkpoint", UNTRAINED, "--categories", "zebra,red kite",
         "--out", out, "--min-score", 0, "--image-size", 320,
     )  # fmt: skip
-    assert "2 pictures" in output
+    assert "2 images" in output
     images = json.loads((out / "predictions.json").read_text())["images"]
     assert [image["file_name"] for image in images] == [path.name for path in photographs]
 

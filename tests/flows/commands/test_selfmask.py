@@ -1,4 +1,4 @@
-"""`zutis selfmask train` on a small made world: from pictures to a file and figures."""
+"""`zutis selfmask train` on a small made world: from images to a file and figures."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def settings(world, tmp_path, **others):
 
 def test_a_training_ends_with_a_file_and_figures(world, tmp_path, capsys):
     figures = run(settings(world, tmp_path, truth=world / "truth.json"))
-    assert figures.pictures == 14
+    assert figures.images == 14
     assert 8 <= figures.learned <= 14
     assert 0 < figures.dice < 1
     assert figures.votes_iou > 0.5
@@ -53,7 +53,7 @@ def test_a_training_ends_with_a_file_and_figures(world, tmp_path, capsys):
     network = load_selfmask(load_state_dict(tmp_path / "s.safetensors"))
     assert (network.sizes.width, network.sizes.queries, network.sizes.grid) == (32, 2, 4)
     printed = capsys.readouterr().out
-    for part in ("14 pictures", "pseudo-masks from colours", "Mean IoU", "--mask-size 40"):
+    for part in ("14 images", "pseudo-masks from colours", "Mean IoU", "--mask-size 40"):
         assert part in printed
 
 
@@ -71,13 +71,13 @@ def test_the_corpus_is_narrowed_down_and_the_rest_told(world, tmp_path, capsys):
     finally:
         (world / "pictures/list.txt").unlink()
     left = [path for path in (world / "pictures").iterdir() if path.stem[-1] not in "01234"]
-    assert figures.pictures == len(left) < 14
+    assert figures.images == len(left) < 14
     assert f"{14 - len(left)} excluded, 1 txt." in capsys.readouterr().out
 
 
 def test_without_truth_there_are_no_scores(world, tmp_path, capsys):
     figures = run(settings(world, tmp_path, images=6))
-    assert figures.pictures == 6
+    assert figures.images == 6
     assert math.isnan(figures.votes_iou)
     assert math.isnan(figures.network_iou)
     assert "IoU" not in capsys.readouterr().out
@@ -139,7 +139,7 @@ def test_nothing_stands_out(tmp_path, monkeypatch):
         ({"minutes": -1.0}, "minutes is -1"),
         ({"precision": "float16"}, "precision is 'float16'"),
         ({"features": ()}, "No features"),
-        ({"corpus": ()}, "No corpus"),
+        ({"corpus": ()}, "needs corpus"),
         ({"learn_truth": True}, "no truth to learn"),
     ],
 )
@@ -175,7 +175,7 @@ def test_bad_names_and_truths(world, tmp_path):
         run(settings(world, tmp_path, truth=tmp_path / "truth.json"))
     empty = {"pictures": {}, "near_duplicates": {}, "broken": {}}
     (tmp_path / "truth.json").write_text(json.dumps(empty))
-    with pytest.raises(ConfigError, match="about none of the pictures"):
+    with pytest.raises(ConfigError, match="about none of the images"):
         run(settings(world, tmp_path, truth=tmp_path / "truth.json"))
 
 
@@ -221,7 +221,7 @@ def test_the_papers_recipe_goes_on_from_something(tmp_path):
         SelfMaskSettings(corpus=("p",), out=tmp_path / "s.safetensors", recipe="papers")
 
 
-def test_rounds_are_counted_in_pictures_that_are_learned(world, tmp_path, capsys):
+def test_rounds_are_counted_in_images_that_are_learned(world, tmp_path, capsys):
     run(settings(world, tmp_path, epochs=2, steps=1, views="scaled", schedule="poly"))
     printed = capsys.readouterr().out
     assert "--mask-size 32" in printed

@@ -87,7 +87,7 @@ def test_the_page_predicts_as_printed(demo):
     folder, _ = demo
     [command] = [line for line in lines(folder) if line.startswith("zutis predict")]
     printed = as_printed(command, folder)
-    found = re.search(r"(\d+) pictures, (\d+) instances of 2 categories", printed)
+    found = re.search(r"(\d+) images, (\d+) instances of 2 categories", printed)
     assert found, printed
     assert int(found[2]) > 0
 
@@ -128,7 +128,7 @@ def test_the_tables_are_printed(demo):
     folder, output = demo
     for one in figures(folder):
         assert re.search(f"{re.escape(one['name'])}.*{re.escape(one['value'])}", output), one
-    assert "What came of it" in output
+    assert "Results" in output
     assert str(Path("zutis-demo-quick") / "index.html") in output
 
 

@@ -87,8 +87,8 @@ def test_each_goal_has_a_line(scores):
 
 def test_each_result_stands_beside_its_baseline(scores):
     assert [one.baseline for one in figures(scores, DEFAULT)] == [
-        "6.2%, pictures at random",
-        "25.0%, whole pictures as masks",
+        "6.2%, images at random",
+        "25.0%, whole images as masks",
         "33.0%, MaskCLIP",
         "33.0%, MaskCLIP",
         "20.0%, MaskCLIP",

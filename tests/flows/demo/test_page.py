@@ -17,13 +17,13 @@ from flows.demo.page import (
     CategoryGallery,
     Curve,
     Figure,
-    GalleryPicture,
     Page,
     Scene,
     ScenePanel,
     SceneSheet,
     ScoreTable,
     Series,
+    Thumbnail,
     goals_in_words,
     render_page,
 )
@@ -40,8 +40,8 @@ def picture_file(kind: str = "PNG", colour: str = "teal") -> bytes:
     return buffer.getvalue()
 
 
-def picture(caption: str = "IoU 0.93", right: bool = True) -> GalleryPicture:
-    return GalleryPicture(image=picture_file(), caption=caption, right=right)
+def picture(caption: str = "IoU 0.93", right: bool = True) -> Thumbnail:
+    return Thumbnail(image=picture_file(), caption=caption, right=right)
 
 
 def figure(**values: Any) -> Figure:
@@ -52,7 +52,7 @@ def full_page() -> Page:
     return Page(
         title="One run",
         lead="What this run came to.",
-        facts=(("Corpus", "4,000 pictures"), ("Wall time", "14 min")),
+        facts=(("Corpus", "4,000 images"), ("Wall time", "14 min")),
         figures=(
             figure(name="precision@60", value="97.1 %", goal="at least 95 %", reached=True),
             figure(
@@ -77,9 +77,9 @@ def full_page() -> Page:
             ),
         ),
         galleries=(
-            CategoryGallery(name="star", note="precision 0.50", pictures=(picture(),)),
+            CategoryGallery(name="star", note="precision 0.50", thumbnails=(picture(),)),
             CategoryGallery(
-                name="crescent moon", note="", pictures=(picture("IoU 0.10", right=False),)
+                name="crescent moon", note="", thumbnails=(picture("IoU 0.10", right=False),)
             ),
         ),
         worst=(picture("key, IoU 0.02"),),
@@ -172,7 +172,7 @@ def test_every_text_that_was_handed_in_is_on_the_page():
     reader = Reader(render_page(full_page()))
     texts = {text for _, text in reader.texts}
     assert {
-        "One run", "What this run came to.", "Corpus", "4,000 pictures", "precision@60", "97.1 %",
+        "One run", "What this run came to.", "Corpus", "4,000 images", "precision@60", "97.1 %",
         "at least 95 %", "scenes", "In percent. Given again by command", "category", "star", "91.2",
         "precision 0.50",
         "IoU 0.93", "key, IoU 0.02", "iteration", "truth, prediction Given again by command",
@@ -208,7 +208,7 @@ def test_options_are_not_broken_at_their_hyphens():
     assert "<code>zutis demo <span>--seed</span> 0</code>" in render_page(full_page())
 
 
-def test_the_pictures_have_a_legend_in_the_colours_that_are_drawn():
+def test_the_images_have_a_legend_in_the_colours_that_are_drawn():
     html = render_page(full_page())
     worst = html.partition('<section id="worst">')[2].partition("</section>")[0]
     galleries = html.partition('<section id="galleries">')[2].partition("</section>")[0]
@@ -292,7 +292,7 @@ def test_parts_without_content_have_no_heading():
 
 def test_names_that_look_alike_have_anchors_of_their_own():
     galleries = tuple(
-        CategoryGallery(name=name, note="", pictures=())
+        CategoryGallery(name=name, note="", thumbnails=())
         for name in ("hot dog", "Hot-dog", "猫", "犬")
     )
     found = ids(Reader(render_page(replace(EMPTY, galleries=galleries))))
@@ -319,7 +319,7 @@ def test_texts_are_never_markup():
         tables=(
             ScoreTable(title=nasty, note=nasty, columns=(nasty,), rows=((nasty,),), command=nasty),
         ),
-        galleries=(CategoryGallery(name=nasty, note=nasty, pictures=(picture(nasty),)),),
+        galleries=(CategoryGallery(name=nasty, note=nasty, thumbnails=(picture(nasty),)),),
         worst=(picture(nasty, right=False),),
         curves=(
             Curve(
@@ -348,12 +348,12 @@ def test_texts_are_never_markup():
     assert reader.inside("code") == [nasty, nasty]
 
 
-def test_pictures_are_in_the_page_byte_by_byte():
+def test_images_are_in_the_page_byte_by_byte():
     page = full_page()
     sources = [image["src"] or "" for image in Reader(render_page(page)).of("img")]
     assert len(sources) == 5
     assert sources[0].startswith("data:image/png;base64,")
-    assert base64.b64decode(sources[0].partition(",")[2]) == page.galleries[0].pictures[0].image
+    assert base64.b64decode(sources[0].partition(",")[2]) == page.galleries[0].thumbnails[0].image
     assert sources[3].startswith("data:image/jpeg;base64,")
     image = page.scenes.scenes[0].panels[0].image
     assert base64.b64decode(sources[3].partition(",")[2]) == image

@@ -13,7 +13,7 @@ from small_datasets import write_dataset
 from flows.demo.scores import (
     precision_by_chance,
     precisions,
-    retrieved_pictures,
+    retrieved_images,
     scored_masks,
 )
 from storage.artifacts.fingerprints import Recipe
@@ -53,8 +53,8 @@ def retrieval(tmp_path):
         return store.publish(attempt, recipe, inputs={}, counts={})
 
 
-def test_retrieved_pictures_are_right_or_wrong(retrieval):
-    found = retrieved_pictures(retrieval, TRUTH)
+def test_retrieved_images_are_right_or_wrong(retrieval):
+    found = retrieved_images(retrieval, TRUTH)
     assert [(one.kind, one.rank, one.file, one.right) for one in found] == [
         ("bell", 1, "a.jpg", True),
         ("bell", 2, "c.jpg", False),
@@ -76,7 +76,7 @@ def test_masks_are_compared_with_all_that_is_on_the_picture(retrieval, tmp_path)
         sample("C", 1, box(5, 25)),  # there is nothing on it
     ]
     samples = ShardSamples.open(write_dataset(tmp_path / "data", stored, {1: "bell", 2: "key"}))
-    found = scored_masks(samples, retrieved_pictures(retrieval, TRUTH), TRUTH)
+    found = scored_masks(samples, retrieved_images(retrieval, TRUTH), TRUTH)
     assert [(one.kind, one.rank, one.right) for one in found] == [
         ("bell", 1, True),
         ("key", 1, True),
@@ -86,6 +86,6 @@ def test_masks_are_compared_with_all_that_is_on_the_picture(retrieval, tmp_path)
     assert found[1].truth.sum() == 200
 
 
-def test_the_precision_of_pictures_taken_at_random():
-    # One of three pictures shows a key, two show a bell.
+def test_the_precision_of_images_taken_at_random():
+    # One of three images shows a key, two show a bell.
     assert precision_by_chance(TRUTH, {"key", "bell"}) == pytest.approx(0.5)

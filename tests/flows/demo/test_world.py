@@ -1,4 +1,4 @@
-"""The demonstration's pictures on disk: written once, found again."""
+"""The demonstration's images on disk: written once, found again."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from storage.errors.exceptions import ConfigError
 from storage.evaluation_sets.opening import open_evaluation_set
 from storage.vocabularies.vocabulary import load_vocabulary
 
-TINY = replace(QUICK, pictures=5, scenes=2)
+TINY = replace(QUICK, images=5, scenes=2)
 
 
 def test_a_world_is_written_once(tmp_path):
     world = make_world(tmp_path / "demo", TINY)
     assert world.made
-    pictures = sorted((world.folder / "corpus" / "pictures").iterdir())
-    assert len(pictures) == 5
+    images = sorted((world.folder / "corpus" / "pictures").iterdir())
+    assert len(images) == 5
     assert len(world.truth()) == 5
-    before = {path: path.stat().st_mtime_ns for path in pictures}
+    before = {path: path.stat().st_mtime_ns for path in images}
     again = make_world(tmp_path / "demo", TINY)
     assert not again.made
-    assert {path: path.stat().st_mtime_ns for path in pictures} == before
+    assert {path: path.stat().st_mtime_ns for path in images} == before
 
 
 def test_what_was_interrupted_is_written_again(tmp_path):
@@ -38,7 +38,7 @@ def test_what_was_interrupted_is_written_again(tmp_path):
 def test_another_size_wants_another_folder(tmp_path):
     make_world(tmp_path, TINY)
     with pytest.raises(ConfigError, match="another --folder"):
-        make_world(tmp_path, replace(TINY, pictures=6))
+        make_world(tmp_path, replace(TINY, images=6))
 
 
 def test_a_folder_that_cant_be_made(tmp_path):

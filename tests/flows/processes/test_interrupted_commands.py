@@ -32,7 +32,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures, and a data set made of them."""
+    """A folder with images, and a data set made of them."""
     folder = tmp_path_factory.mktemp("interrupted")
     write_corpus(folder / "pictures", ["red", "green", "blue"], each=12)
     (folder / "colours.txt").write_text("red\ngreen\nblue\n")

@@ -116,7 +116,7 @@ def test_a_link_in_the_corpus_is_counted_and_shown_nowhere(
 
 
 def test_evaluations_and_trainings_of_what_is_outside_are_refused(inside: Path, untouched: None):
-    for on in ("coco:../outside/a.json", "folder:pictures+../outside/pictures"):
+    for on in ("coco:../outside/a.json", "folder:images+../outside/pictures"):
         with pytest.raises(OutsideRootsError):
             opened_set(EvaluationSettings(on=on))
     with pytest.raises(OutsideRootsError):

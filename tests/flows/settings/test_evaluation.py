@@ -37,7 +37,7 @@ def test_names_in_another_order_are_asked_for_in_the_sets(on: str) -> None:
 
 def test_other_words_need_a_word_about_their_order(on: str) -> None:
     words = "crimson\nmoss\nsky\n"
-    with pytest.raises(ConfigError, match=r"classes=\{NAME: CLASS, …\}, or classes=in-order"):
+    with pytest.raises(ConfigError, match=r"classes=\{NAME: CLASS, …\}, or with classes=in-order"):
         asked(on, words)
     assert asked(on, words, classes="in-order") == ["crimson", "moss", "sky"]
     classes = {"sky": "red", "crimson": "blue", "moss": "green"}

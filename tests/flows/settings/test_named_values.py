@@ -65,7 +65,7 @@ def test_mistakes_are_one_sentence(values: dict[str, object], words: str) -> Non
 
 
 def test_an_evaluation_needs_a_data_set() -> None:
-    with pytest.raises(ConfigError, match="No on of the evaluation is given: give --on"):
+    with pytest.raises(ConfigError, match="The evaluation needs on: give --on"):
         EvaluationSettings()  # type: ignore[call-arg]
 
 

@@ -7,8 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from flows.demo.pictures import galleries, worst
 from flows.demo.scores import Retrieved, ScoredMask
+from flows.demo.thumbnails import galleries, worst
 
 
 def jpeg(height=40, width=60) -> bytes:
@@ -39,20 +39,20 @@ def test_a_gallery_goes_from_the_first_rank_to_the_last():
     [gallery] = galleries(retrieved, masks)
     assert gallery.name == "bell"
     assert gallery.note == "precision 0.95, mean IoU 0.50"
-    assert len(gallery.pictures) == 8
-    assert gallery.pictures[0].caption == "rank 1, IoU 0.50"
-    assert gallery.pictures[-1].caption == "rank 20, IoU 0.50"
-    assert [picture.right for picture in gallery.pictures] == [True] * 7 + [False]
+    assert len(gallery.thumbnails) == 8
+    assert gallery.thumbnails[0].caption == "rank 1, IoU 0.50"
+    assert gallery.thumbnails[-1].caption == "rank 20, IoU 0.50"
+    assert [picture.right for picture in gallery.thumbnails] == [True] * 7 + [False]
 
 
-def test_a_kind_whose_pictures_others_kept_has_an_empty_gallery():
+def test_a_kind_whose_images_others_kept_has_an_empty_gallery():
     retrieved = [Retrieved(kind="key", rank=1, image_id="0", file="0.jpg", right=True)]
     [gallery] = galleries(retrieved, [])
-    assert (gallery.note, gallery.pictures) == ("precision 1.00", ())
+    assert (gallery.note, gallery.thumbnails) == ("precision 1.00", ())
 
 
 def test_the_worst_come_first():
     masks = [scored(kind=f"kind {i}", iou=i / 40) for i in reversed(range(40))]
-    pictures = worst(masks)
-    assert [picture.caption for picture in pictures[:2]] == ["kind 0, IoU 0.00", "kind 1, IoU 0.03"]
-    assert len(pictures) == 24
+    images = worst(masks)
+    assert [picture.caption for picture in images[:2]] == ["kind 0, IoU 0.00", "kind 1, IoU 0.03"]
+    assert len(images) == 24

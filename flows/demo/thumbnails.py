@@ -1,4 +1,4 @@
-"""Small pictures for the demonstration's page: what was retrieved, and what was masked."""
+"""Thumbnails for the demonstration's page: retrieved images with their masks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from flows.demo.page import CategoryGallery, GalleryPicture
+from flows.demo.page import CategoryGallery, Thumbnail
 from flows.demo.scores import Retrieved, ScoredMask, precisions
 from tasks.packing.mask_sheet import as_jpeg, draw_mask
 
@@ -20,15 +20,15 @@ _WORST: Final = 24
 def galleries(
     retrieved: Sequence[Retrieved], masks: Sequence[ScoredMask]
 ) -> tuple[CategoryGallery, ...]:
-    """For each kind, the masks of some pictures that it got, from the first rank to the last."""
+    """For each kind, the masks of some images that it got, from the first rank to the last."""
     shares = precisions(retrieved)
     return tuple(_gallery(kind, share, masks) for kind, share in shares.items())
 
 
-def worst(masks: Sequence[ScoredMask]) -> tuple[GalleryPicture, ...]:
+def worst(masks: Sequence[ScoredMask]) -> tuple[Thumbnail, ...]:
     """The masks that agree least with the truth, whose outline they show, too."""
     lowest = sorted(masks, key=lambda one: one.iou)[:_WORST]
-    return tuple(_picture(one, f"{one.kind}, IoU {one.iou:.2f}", truth=True) for one in lowest)
+    return tuple(_thumbnail(one, f"{one.kind}, IoU {one.iou:.2f}", truth=True) for one in lowest)
 
 
 def _gallery(kind: str, precision: float, masks: Sequence[ScoredMask]) -> CategoryGallery:
@@ -38,7 +38,7 @@ def _gallery(kind: str, precision: float, masks: Sequence[ScoredMask]) -> Catego
     return CategoryGallery(
         name=kind,
         note=f"precision {precision:.2f}{ious}",
-        pictures=tuple(_picture(one, f"rank {one.rank}, IoU {one.iou:.2f}") for one in shown),
+        thumbnails=tuple(_thumbnail(one, f"rank {one.rank}, IoU {one.iou:.2f}") for one in shown),
     )
 
 
@@ -48,9 +48,9 @@ def _spread(masks: Sequence[ScoredMask]) -> Iterator[ScoredMask]:
     yield from (masks[place] for place in places)
 
 
-def _picture(one: ScoredMask, caption: str, *, truth: bool = False) -> GalleryPicture:
+def _thumbnail(one: ScoredMask, caption: str, *, truth: bool = False) -> Thumbnail:
     pixels = np.asarray(Image.open(io.BytesIO(one.jpeg)).convert("RGB"))
-    return GalleryPicture(
+    return Thumbnail(
         image=as_jpeg(draw_mask(pixels, one.mask, one.truth if truth else None)),
         caption=caption,
         right=one.right,
