@@ -165,11 +165,11 @@ def test_check_names_what_does_not_fit(tmp_path, selfmask_file):
     weights = torch.load(selfmask_file, weights_only=True)
     weights["stray"] = weights.pop("decoder.norm.bias")
     torch.save(weights, tmp_path / "broken.pt")
-    message = r"broken\.pt looks like SelfMask .* 1 missing \(decoder\.norm\.bias\); 1 unexpected"
+    message = r"broken\.pt seems to be SelfMask .* 1 missing \(decoder\.norm\.bias\); 1 unexpected"
     with pytest.raises(WeightsError, match=message):
         run("check", str(tmp_path / "broken.pt"))
     torch.save({"a": torch.ones(1)}, tmp_path / "other.pt")
-    with pytest.raises(WeightsError, match=r"other\.pt is of no model .* begin with a\."):
+    with pytest.raises(WeightsError, match=r"other\.pt is of no known model.* begin with a\."):
         run("check", str(tmp_path / "other.pt"))
 
 

@@ -821,7 +821,7 @@ def test_many_short_braces_that_stand_for_no_end_of_names(tmp_path, monkeypatch)
     monkeypatch.setattr(
         "storage.corpora.corpus._MOST_EXPANDED", 1_000
     )  # names are counted one by one
-    with pytest.raises(CorpusError, match="stand for more than 1,000 names; name a folder"):
+    with pytest.raises(CorpusError, match="expand to more than 1,000 names; name a folder"):
         open_sources([f"{tmp_path}/{'{a,b}' * 40}.jpg"])
 
 

@@ -75,6 +75,7 @@ def test_it_learns_colours(colour_clip, tmp_path):
     assert (clip.embed_images(inputs) @ texts.T).argmax(dim=1).tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(images):
     short = (Phase(steps=3, share=1, image_size=16, batch_size=8, learning_rate=1e-3),)
     (one, losses), (same, same_losses) = (trained(images, 5, short) for _ in range(2))
@@ -84,6 +85,7 @@ def test_the_same_seed_gives_the_same_weights(images):
     assert not torch.equal(one["visual.proj"], other["visual.proj"])
 
 
+@pytest.mark.slow
 def test_weights_are_written_in_half_precision(colour_clip, tmp_path):
     from storage.weights.state_dicts import load_state_dict
 

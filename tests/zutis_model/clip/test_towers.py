@@ -148,6 +148,7 @@ def test_data_parallel_prefix_is_dropped(clip_b32):
     assert all(torch.equal(v, weights[k]) for k, v in loaded.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close(clip_b32, pixel_values, text):
     fast = Clip(
         clip_b32.model,

@@ -78,6 +78,7 @@ def test_its_state_dict_loads_as_zutis(network):
         torch.testing.assert_close(loaded(pixels).mask_logits, network(pixels).mask_logits)
 
 
+@pytest.mark.slow
 def test_quickgelu_of_openais_weights_stays():
     extras = {name: torch.tensor(0) for name in ("input_resolution", "vocab_size")}
     weights = load_clip("ViT-B-32", seed=0).model.state_dict()

@@ -118,6 +118,7 @@ def test_nan_is_refused_when_predicting(b32):
         b32(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [True, False])
 def test_the_masks_gradient_reaches_the_encoder_only_by_choice(stops):
     network = load_zutis(architecture="ViT-B-32-quickgelu", num_decoder_layers=1, num_queries=3)
@@ -171,6 +172,7 @@ def test_bfloat16_is_close(b32, make_image):
     assert cosines.min() > 0.99
 
 
+@pytest.mark.slow
 def test_a_resnet_encodes_too():
     # The reference's ablation; batch norms keep their statistics while it trains.
     network = load_zutis(architecture="RN50-quickgelu", num_queries=3, num_decoder_layers=1).train()
