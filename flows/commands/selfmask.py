@@ -184,7 +184,7 @@ def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
     with waiting_for(console, "Reading images") as wait:
         sample = read_sample(
             settings.corpus,
-            at_most=settings.images,
+            at_most=settings.max_images,
             # So that the smallest part that is cut out needs no magnifying.
             shorter_side=2 * settings.image_size,
             seed=settings.seed,

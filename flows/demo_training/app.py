@@ -24,7 +24,7 @@ class SelfMaskOptions(DeviceOption):
     """File for the weights, .safetensors."""
     seed: Annotated[Seed, Group.MAIN] = 0
     """Seed of the made images, the initial weights and the augmentation."""
-    images: Annotated[AtLeastOne, Group.MAIN] = 2000
+    made_images: Annotated[AtLeastOne, Group.MAIN] = 2000
     """Number of images that are made to learn from."""
 
 
@@ -33,7 +33,7 @@ class ClipOptions(SelfMaskOptions):
 
     out: Annotated[Path, Group.MAIN] = Path("made-ViT-8.safetensors")
     """File for the weights, .safetensors."""
-    images: Annotated[AtLeastOne, Group.MAIN] = 24_000
+    made_images: Annotated[AtLeastOne, Group.MAIN] = 24_000
     """Number of images that are made to learn from."""
     minutes: Annotated[AtLeastZero, Group.MAIN] = 0.0
     """Longest training; 0: as long as its steps take."""
@@ -45,7 +45,8 @@ def clip_command(options: ClipOptions) -> None:
     """Train the small CLIP on made images and their captions: half an hour on two cores."""
     from flows.demo_training.clip import train_clip
 
-    train_clip(**dict(options))
+    values = dict(options)
+    train_clip(values.pop("out"), images=values.pop("made_images"), **values)
 
 
 @demo_train_app.command(name="selfmask")
@@ -54,4 +55,5 @@ def selfmask_command(options: SelfMaskOptions) -> None:
     """Train the small SelfMask on made images, without any label: 10 minutes on two cores."""
     from flows.demo_training.selfmask import train_selfmask
 
-    train_selfmask(**dict(options))
+    values = dict(options)
+    train_selfmask(values.pop("out"), images=values.pop("made_images"), **values)

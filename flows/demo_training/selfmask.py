@@ -72,7 +72,7 @@ def train_selfmask(
             corpus=(str(corpus / "pictures"),),
             truth=corpus / "truth.json",
             out=out,
-            images=0,
+            max_images=0,
             steps=steps,
             seed=seed,
             device=device,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from flows.settings.devices import choose_device
 from flows.settings.options import Group
@@ -19,7 +19,6 @@ from flows.settings.value_types import (
     Positive,
     SelfMaskName,
     Share,
-    Texts,
     VocabularyName,
 )
 from storage.access.credentials import refuse_secrets
@@ -42,9 +41,6 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
 
     subject: ClassVar[str] = "build"
 
-    corpus: Annotated[Texts, Field(min_length=1), Group.MAIN]
-    """Folder, images, tars, table, list or COCO JSON file; path, URI or pattern; may be
-    repeated."""
     vocabulary: Annotated[VocabularyName, Group.MAIN]
     """Name or path of a vocabulary."""
     per_category: Annotated[AtLeastOne, Group.MAIN] = 500

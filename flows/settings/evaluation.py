@@ -8,8 +8,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from flows.settings.options import Group, values_for
-from flows.settings.recipes import RecipeName, with_recipe
-from flows.settings.shared import DeviceOptions, InstanceOptions, StoreOptions
+from flows.settings.recipes import with_recipe
+from flows.settings.shared import (
+    DeviceOptions,
+    InstanceOptions,
+    NetworkOptions,
+    RecipeOption,
+    StoreOptions,
+)
 from flows.settings.value_types import DataSetName, NotNegative
 from storage.errors.exceptions import ConfigError
 from storage.evaluation_sets.opening import EvaluationSet, open_evaluation_set
@@ -18,7 +24,7 @@ from tasks.categories.class_matching import in_class_order
 from tasks.prediction.segmenter import InstanceSettings
 
 
-class EvaluationSettings(DeviceOptions, InstanceOptions):
+class EvaluationSettings(RecipeOption, NetworkOptions, DeviceOptions, InstanceOptions):
     """What a model is compared with, and how."""
 
     subject: ClassVar[str] = "evaluation"
@@ -26,8 +32,6 @@ class EvaluationSettings(DeviceOptions, InstanceOptions):
     on: Annotated[DataSetName, Group.MAIN]
     """Data set to evaluate on: one of `zutis benchmark list`, coco:FILE.json[@IMAGES] or
     folder:IMAGES+LABELS[+NAMES]."""
-    recipe: Annotated[RecipeName, Group.MAIN] = ""
-    """Published model whose settings hold for all that is not given; empty: the defaults."""
     data: Annotated[str, Group.MAIN] = ""
     """Folder of all published data sets; empty: the environment variable ZUTIS_DATA."""
     skip_bad: Annotated[bool, Group.CORPUS] = False
@@ -47,11 +51,6 @@ class EvaluationSettings(DeviceOptions, InstanceOptions):
     """Evaluate MaskCLIP, which needs no training, beside the model."""
     maskclip: Annotated[str, Group.NETWORK] = ""
     """ARCHITECTURE:WEIGHTS of MaskCLIP; empty: the model's own CLIP."""
-    clip: Annotated[str, Group.NETWORK] = ""
-    """ARCHITECTURE:WEIGHTS that embeds the categories' names; empty: the one that the model was
-    trained from."""
-    image_size: Annotated[NotNegative, Group.NETWORK] = 1024
-    """Longer side that the network sees at most, pixels; 0: no limit."""
     upright: Annotated[bool, Group.CORPUS] = False
     """Annotations belong to images turned upright by their EXIF orientation, not as they are
     stored."""

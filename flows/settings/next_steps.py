@@ -10,7 +10,8 @@ from pydantic import model_validator
 from flows.settings.build import BuildSettings, clip_model
 from flows.settings.evaluation import EvaluationSettings, asked_categories, opened_set
 from flows.settings.options import Group, Settings
-from flows.settings.recipes import RecipeName, with_recipe
+from flows.settings.recipes import with_recipe
+from flows.settings.shared import RecipeOption
 from flows.settings.training import TrainingSettings, training_config
 from storage.errors.exceptions import ConfigError
 from tasks.stage.models import require_patch_tokens
@@ -63,11 +64,8 @@ class NextSteps(Settings):
                 require_patch_tokens(clip, "MaskCLIP")
 
 
-class BuildOptions(BuildSettings, NextSteps):
+class BuildOptions(RecipeOption, BuildSettings, NextSteps):
     """What `zutis build` and the flow build-pseudolabels take."""
-
-    recipe: Annotated[RecipeName, Group.MAIN] = ""
-    """Published model whose settings hold for all that is not given; empty: the defaults."""
 
     @model_validator(mode="before")
     @classmethod

@@ -104,12 +104,14 @@ class Option:
 
 def options_of(kind: type[Settings]) -> list[Option]:
     """The options of a settings class: by group; in it required ones, then the class's own."""
+    groups, fields = list(Group), list(kind.model_fields)  # those that are shared come first there
     own_first = [name for base in kind.__mro__ for name in inspect.get_annotations(base)]
-    found = [_option(name, field) for name, field in kind.model_fields.items()]
-    order = list(Group)
-    return sorted(
-        found, key=lambda o: (order.index(o.group), not o.required, own_first.index(o.name))
-    )
+
+    def place(option: Option) -> tuple[int, bool, int]:
+        declared = fields if option.required else own_first
+        return groups.index(option.group), not option.required, declared.index(option.name)
+
+    return sorted((_option(name, field) for name, field in kind.model_fields.items()), key=place)
 
 
 def _option(name: str, field: FieldInfo) -> Option:

@@ -9,16 +9,19 @@ from pydantic import Field
 
 from flows.settings.options import Group
 from flows.settings.shared import (
-    CorpusOptions,
     DeviceOption,
     DeviceOptions,
     InstanceOptions,
+    NetworkOptions,
+    SelectionOptions,
     StoreOptions,
 )
-from flows.settings.value_types import AtLeastOne, NotNegative, Share, Texts
+from flows.settings.value_types import AtLeastOne, Share, Texts
 
 
-class PredictOptions(InstanceOptions, CorpusOptions, DeviceOptions, StoreOptions):
+class PredictOptions(
+    NetworkOptions, InstanceOptions, SelectionOptions, DeviceOptions, StoreOptions
+):
     """What `zutis predict` takes."""
 
     subject: ClassVar[str] = "prediction"
@@ -43,10 +46,6 @@ class PredictOptions(InstanceOptions, CorpusOptions, DeviceOptions, StoreOptions
     """COCO JSON whose image ids are written, to score against it; empty: the ids of the images'
     own COCO JSON, or 1, 2, 3 …"""
 
-    clip: Annotated[str, Group.NETWORK] = ""
-    """ARCHITECTURE:WEIGHTS that embeds the categories' names; empty: the checkpoint's."""
-    image_size: Annotated[NotNegative, Group.NETWORK] = 1024
-    """Longer side that the network sees at most, pixels; 0: no limit."""
     batch_size: Annotated[AtLeastOne, Group.MACHINE] = 1
     """Images in memory at a time."""
 

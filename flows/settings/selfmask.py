@@ -34,7 +34,7 @@ starts from nothing would undo what trained weights know."""
 PAPER: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "image_size": 224,
-        "images": 0,
+        "max_images": 0,
         "epochs": 12,
         "batch_size": 8,
         "learning_rate": _RATE_FROM_WEIGHTS,
@@ -52,8 +52,6 @@ class SelfMaskSettings(CorpusOptions, DeviceOptions):
 
     subject: ClassVar[str] = "SelfMask training"
 
-    corpus: Annotated[Texts, Field(min_length=1), Group.MAIN]
-    """Folder, images, tars, table, list or COCO JSON; may be repeated."""
     out: Annotated[Path, Group.MAIN]
     """File for the weights, .safetensors; they are float16."""
     features: Annotated[Texts, Group.MAIN] = (DEFAULT_CLIP,)
@@ -65,7 +63,7 @@ class SelfMaskSettings(CorpusOptions, DeviceOptions):
     """paper: its authors' settings, for all that is not given; for a --start."""
     steps: Annotated[AtLeastOne, Group.MAIN] = 3000
     """Number of batches."""
-    images: Annotated[NotNegative, Group.MAIN] = 2000
+    max_images: Annotated[NotNegative, Group.MAIN] = 2000
     """Largest number of images to learn from, chosen at random; 0: all."""
     seed: Annotated[Seed, Group.MAIN] = 0
     """Seed of the choice of images, the initial weights and the augmentation."""

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
+from pydantic import Field
+
 from flows.settings.options import Group, Settings
-from flows.settings.value_types import AtLeastZero, DeviceName, Positive, Precision, Share, Texts
+from flows.settings.recipes import RecipeName
+from flows.settings.value_types import (
+    AtLeastZero,
+    DeviceName,
+    NotNegative,
+    Positive,
+    Precision,
+    Share,
+    Texts,
+)
 
 DEFAULT_STORE: Final = "zutis-store"
 
@@ -31,7 +42,24 @@ class DeviceOptions(DeviceOption):
     """Arithmetic of the networks; auto: bfloat16 on a GPU, float32 elsewhere."""
 
 
-class CorpusOptions(Settings):
+class RecipeOption(Settings):
+    """Settings of a published model."""
+
+    recipe: Annotated[RecipeName, Group.MAIN] = ""
+    """Published model whose settings hold for all that is not given; empty: the defaults."""
+
+
+class NetworkOptions(Settings):
+    """What a trained network is given."""
+
+    clip: Annotated[str, Group.NETWORK] = ""
+    """ARCHITECTURE:WEIGHTS that embeds the categories' names; empty: the CLIP that the model was
+    trained from."""
+    image_size: Annotated[NotNegative, Group.NETWORK] = 1024
+    """Longer side that the network sees at most, pixels; 0: no limit."""
+
+
+class SelectionOptions(Settings):
     """Which images of a corpus are taken."""
 
     include: Annotated[Texts, Group.CORPUS] = ()
@@ -41,6 +69,14 @@ class CorpusOptions(Settings):
     """Leave out what matches a pattern such as 'thumbnails/*'; may be repeated."""
     uri_column: Annotated[str, Group.CORPUS] = ""
     """Column of a table that holds the images' addresses; empty: one of the usual names."""
+
+
+class CorpusOptions(SelectionOptions):
+    """A corpus, and which of its images are taken."""
+
+    corpus: Annotated[Texts, Field(min_length=1), Group.MAIN]
+    """Folder, images, tars, table, list or COCO JSON file; path, URI or pattern; may be
+    repeated."""
 
 
 class InstanceOptions(Settings):

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from flows.settings.build import DEFAULT_TRAINING_CLIP, clip_model
 from flows.settings.options import Group, values_for
-from flows.settings.recipes import RecipeName, departures, with_recipe
-from flows.settings.shared import DeviceOptions, StoreOptions
+from flows.settings.recipes import departures, with_recipe
+from flows.settings.shared import DeviceOptions, RecipeOption, StoreOptions
 from flows.settings.value_types import (
     AtLeastOne,
     AtLeastZero,
@@ -29,14 +29,12 @@ MOST_PIXELS = 16_384
 MOST_PROCESSES = 1_024
 
 
-class TrainingSettings(DeviceOptions):
+class TrainingSettings(RecipeOption, DeviceOptions):
     """How ZUTIS is trained; the defaults are those of the published COCO and CoCA models with
     ViT-B/16, but for the precision. Those of each published model are a recipe."""
 
     subject: ClassVar[str] = "training"
 
-    recipe: Annotated[RecipeName, Group.MAIN] = ""
-    """Published model whose settings hold for all that is not given; empty: the defaults."""
     clip: Annotated[ClipName, Group.MAIN] = DEFAULT_TRAINING_CLIP
     """CLIP to start from, a ViT: ARCHITECTURE:WEIGHTS, the weights a tag, a file or random:SEED."""
 

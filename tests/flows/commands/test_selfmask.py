@@ -76,7 +76,7 @@ def test_the_corpus_is_narrowed_down_and_the_rest_told(world, tmp_path, capsys):
 
 
 def test_without_truth_there_are_no_scores(world, tmp_path, capsys):
-    figures = run(settings(world, tmp_path, images=6))
+    figures = run(settings(world, tmp_path, max_images=6))
     assert figures.images == 6
     assert math.isnan(figures.votes_iou)
     assert math.isnan(figures.network_iou)
@@ -112,7 +112,7 @@ def test_the_command(world, tmp_path):
     out = tmp_path / "c.safetensors"
     options = {
         "corpus": world / "pictures", "out": out, "features": "colours", "width": 32, "layers": 1,
-        "image-size": 32, "patches": 100, "steps": 2, "images": 5,
+        "image-size": 32, "patches": 100, "steps": 2, "max-images": 5,
     }  # fmt: skip
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     said("selfmask", "train", *words)
@@ -210,7 +210,7 @@ def test_the_papers_recipe(tmp_path, monkeypatch):
     assert (config.batch_size, config.image_size, config.views) == (8, 224, "scaled")
     assert (config.steps, config.warmup_steps) == (12 * 13, 0)  # a round is 13 batches
     assert (config.cross_entropy_weight, config.ranking_weight) == (0, 1)
-    assert paper.images == 0
+    assert paper.max_images == 0
     assert _training(other, learned=100).steps == 12 * 25
 
 
