@@ -173,6 +173,7 @@ def _start(address: Path) -> None:
 def _serve(address: Path, leading: int) -> None:
     import importlib
     import selectors
+    import shutil
 
     for library in _LIBRARIES:
         importlib.import_module(library)
@@ -193,6 +194,7 @@ def _serve(address: Path, leading: int) -> None:
             _tell_ends(running)
     for pid in running:
         os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(address.parent, ignore_errors=True)  # the leader may have been killed
 
 
 def _is_alive(process: int) -> bool:
