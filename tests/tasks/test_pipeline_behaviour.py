@@ -31,6 +31,7 @@ from fakes import FakeClip, FakeSelfMask
 from flows.execution.executors import LocalExecutor, NotCached
 from flows.execution.stages import STAGES as ALL_STAGES
 from flows.pipelines.build import build
+from flows.settings.options import changed
 from flows.upkeep.repair import repair_store
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ArtifactError, CorpusError
@@ -552,9 +553,8 @@ def link_to_corpus(corpus: Path) -> Path:
 def test_two_sources_with_the_same_images_are_one_corpus(
     corpus: Path, link_to_corpus: Path, vocabulary: Path, store: Path
 ) -> None:
-    from dataclasses import replace
 
-    settings = replace(
+    settings = changed(
         settings_of(corpus, vocabulary, store), corpus=(str(corpus), str(link_to_corpus))
     )
     built = build_here(settings)

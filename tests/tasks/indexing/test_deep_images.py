@@ -62,7 +62,7 @@ def test_dark_images_of_many_bits_are_retrieved_and_masked(
     ]
     [blue] = [row for row in built.shard_plan.counts["categories"] if row["name"] == "blue"]
     assert blue["masked"] == 4
-    fact = summarise(built, []).facts["deep pictures"]
+    fact = summarise(built, []).facts["deep images"]
     assert fact == (
         "4 images have more than 8 bits a channel and are scaled by the range that they use: "
         "1 by 10 bits, 3 by 12 bits; --bit-depth takes one for all"
@@ -81,7 +81,7 @@ def test_a_bit_depth_embeds_only_parts_with_deep_images_again(
     assert first.embedded[0].ref == second.embedded[0].ref
     assert first.embedded[1].ref != second.embedded[1].ref
     assert second.embedded[1].counts["bit_depths"] == {"12": 4}
-    assert "--bit-depth" not in summarise(second, []).facts["deep pictures"]
+    assert "--bit-depth" not in summarise(second, []).facts["deep images"]
     assert build_cached(settings(bit_depth=12)).dataset.ref == second.dataset.ref
     assert build_cached(settings()).dataset.ref == first.dataset.ref
 
