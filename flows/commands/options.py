@@ -46,10 +46,11 @@ def command_of(
             config, more = given.pop("config", ""), given.pop("set", [])
             typed = {name: _value(options[name], value) for name, value in given.items()}
             values = read_values(more)
+            in_file = read_config(config) if config else {}
             if takes_values:
-                action(kind(**{**(read_config(config) if config else {}), **typed}), values)
+                action(kind(**{**in_file, **typed}), values)
             else:
-                action(kind(**{**(read_config(config) if config else {}), **values, **typed}))
+                action(kind(**{**in_file, **values, **typed}))
 
         options = {option.name: option for option in options_of(kind)}
         command.__name__, command.__doc__ = action.__name__, action.__doc__

@@ -11,7 +11,6 @@ from rich.console import Console
 from flows.commands.options import command_of
 from flows.settings.build import clip_model
 from flows.settings.devices import require_device
-from flows.settings.options import values_for
 from flows.settings.prediction import PredictOptions
 from flows.summaries.corpus_notes import tell_other_files, tell_warnings
 from flows.terminal.waiting import CountedProgress, waiting_for
@@ -52,15 +51,12 @@ def predict(options: PredictOptions) -> None:
         prepare_folder,
         unused_ids,
     )
-    from tasks.prediction.predict import (
-        predict as predict_images,
-    )
-    from tasks.prediction.segmenter import InstanceSettings
+    from tasks.prediction.predict import predict as predict_images
 
     started = time.monotonic()
     console = Console()
     names = _names(options.categories, options.vocabulary)
-    settings = InstanceSettings(**values_for(InstanceSettings, options))
+    settings = options.instances
     device = require_device(options.device)
     images, out = list(options.images), options.out
     check_folder(out, overwrite=options.overwrite)

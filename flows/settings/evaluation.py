@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from flows.settings.options import Group, values_for
+from flows.settings.options import Group
 from flows.settings.recipes import with_recipe
 from flows.settings.shared import (
     DeviceOptions,
@@ -21,7 +21,6 @@ from storage.errors.exceptions import ConfigError
 from storage.evaluation_sets.opening import EvaluationSet, open_evaluation_set
 from storage.vocabularies.vocabulary import Category, load_vocabulary
 from tasks.categories.class_matching import in_class_order
-from tasks.prediction.segmenter import InstanceSettings
 
 
 class EvaluationSettings(RecipeOption, NetworkOptions, DeviceOptions, InstanceOptions):
@@ -70,10 +69,6 @@ class EvaluationSettings(RecipeOption, NetworkOptions, DeviceOptions, InstanceOp
                 " the data set: give a vocabulary with it, and no collapse_to."
             )
         return self
-
-    @property
-    def instances(self) -> InstanceSettings:
-        return InstanceSettings(**values_for(InstanceSettings, self))
 
 
 class CheckpointOptions(StoreOptions):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import ValidationError
@@ -11,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from storage.errors.exceptions import ConfigError
 from storage.errors.numbers import LARGEST, shown
+from storage.errors.sentences import nearest
 from storage.files.json_files import is_text
 
 _TOO_LARGE: Final = ("less_than_equal", "finite_number")
@@ -19,12 +19,6 @@ _TOO_LARGE: Final = ("less_than_equal", "finite_number")
 def flag(name: str) -> str:
     """`--per-category` for `per_category`."""
     return f"--{name.replace('_', '-')}"
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean WORD?` for the known word that is closest; empty where none is close."""
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
 
 
 def literal_values(annotation: Any) -> Iterator[Any]:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
-from flows.settings.mistakes import nearest
 from storage.errors.exceptions import ConfigError
+from storage.errors.sentences import nearest
 
 RecipeName = Literal[
     "",

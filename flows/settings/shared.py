@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field
 
-from flows.settings.options import Group, Settings
+from flows.settings.options import Group, Settings, values_for
 from flows.settings.recipes import RecipeName
 from flows.settings.value_types import (
     AtLeastZero,
@@ -17,6 +17,9 @@ from flows.settings.value_types import (
     Share,
     Texts,
 )
+
+if TYPE_CHECKING:
+    from tasks.prediction.segmenter import InstanceSettings
 
 DEFAULT_STORE: Final = "zutis-store"
 
@@ -96,3 +99,9 @@ class InstanceOptions(Settings):
     """Least score after suppression."""
     min_score: Annotated[Share, Group.INSTANCES] = 0.0
     """Least score of an instance that is kept."""
+
+    @property
+    def instances(self) -> InstanceSettings:
+        from tasks.prediction.segmenter import InstanceSettings
+
+        return InstanceSettings(**values_for(InstanceSettings, self))

@@ -10,7 +10,6 @@ A spec is one of
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 from typing import Final
@@ -25,6 +24,7 @@ from storage.annotations.evaluation_set import (
 )
 from storage.annotations.label_maps import open_folders
 from storage.errors.exceptions import ConfigError
+from storage.errors.sentences import nearest
 from storage.evaluation_sets.coco import open_coco_json
 from storage.evaluation_sets.registry import BENCHMARKS
 from storage.files.filesystems import display, is_local, local_uri, refuse_outside
@@ -71,8 +71,7 @@ def open_evaluation_set(spec: str, root: Path | None, *, skip_bad: bool = False)
     if separator and kind == "folder":
         return _open_folders(place)
     if spec not in BENCHMARKS:
-        near = difflib.get_close_matches(spec.lower(), BENCHMARKS, n=1, cutoff=0.5)
-        meant = f"; did you mean {near[0]}?" if near else "."
+        meant = nearest(spec.lower(), BENCHMARKS, cutoff=0.5) or "."
         raise ConfigError(
             f"There is no data set {display(spec)!r} to evaluate on, only {', '.join(BENCHMARKS)},"
             f" coco:FILE.json[@IMAGES] and folder:IMAGES+LABELS[+NAMES]{meant}"

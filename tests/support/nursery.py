@@ -35,7 +35,7 @@ _LIBRARIES = (
     "torchvision", "open_clip", "timm", "transformers", "faiss", "scipy.ndimage", "numba",
     "webdataset", "safetensors.torch", "pyarrow.parquet", "pandas", "fsspec", "pydantic_settings",
     "httpx", "websockets", "griffe", "pendulum", "opentelemetry.trace", "prometheus_client",
-    "anyio", "jsonschema", "pathspec", "rich.progress", "rich.table", "typer",
+    "anyio", "jsonschema", "pathspec", "rich.progress", "rich.table", "cyclopts",
 )  # fmt: skip
 _START_SECONDS = 240.0
 _LOOK_SECONDS = 0.05
