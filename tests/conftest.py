@@ -14,9 +14,11 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import compiled_modules  # noqa: F401 - before what takes long to compile
-from fakes import FakeClip, FakeSelfMask
-from shared_by_workers import remove_shared_folder
+from tests.support.processes import compiled_modules  # noqa: F401 - before what takes long to compile
+
+# isort: split
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.processes.shared_by_workers import remove_shared_folder
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -14,8 +14,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 import pytest
-from builds import settings_of, write_vocabulary
-from coloured_images import write_corpus
 from PIL import Image, ImageFile
 
 from flows.cli import exit_code_of, run_command_line
@@ -30,6 +28,8 @@ from storage.errors.reject_reasons import CREDENTIALS_IN_URI, TOO_LARGE, TOO_MAN
 from storage.files.filesystems import display, open_binary, read_range
 from storage.images.decoding import decode
 from storage.images.records import read_parquet
+from tests.support.files.coloured_images import write_corpus
+from tests.support.runs.builds import settings_of, write_vocabulary
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("storage", "tasks", "flows", "zutis_model", "made_world", "vocabularies", "benchmarks")

@@ -94,10 +94,9 @@ def test_exact_neighbours_order_equal_products_by_position(tmp_path: Path) -> No
 def test_overhead_is_the_time_beyond_decoding_and_forward(
     tmp_path: Path, fake_clip: object
 ) -> None:
-    from coloured_images import write_corpus
-
     from flows.settings.build import clip_model
     from tasks.indexing.embed_images import Config
+    from tests.support.files.coloured_images import write_corpus
 
     sources = write_corpus(tmp_path / "sources", ["red", "blue"], each=2)
     corpus = photographs.write_copies(sources, tmp_path / "corpus", 7)
@@ -127,9 +126,8 @@ def test_stages_that_overlap_are_not_counted_twice() -> None:
 
 
 def test_copies_differ_in_bytes_and_not_in_pixels(tmp_path: Path) -> None:
-    from coloured_images import write_corpus
-
     from storage.images.decoding import decode
+    from tests.support.files.coloured_images import write_corpus
 
     sources = write_corpus(tmp_path / "sources", ["red"], each=2)
     data = [path.read_bytes() for path in photographs.write_copies(sources, tmp_path / "new", 5)]

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import fault_nursery
-from coloured_images import write_corpus
 from fault_servers import PrefectServer
-from process_table import alive_with
 
 from storage.artifacts.store import ArtifactRef, ArtifactStore
+from tests.support.files.coloured_images import write_corpus
+from tests.support.processes.process_table import alive_with
 
 REPOSITORY = Path(__file__).parents[2]
 DRIVER = Path(__file__).with_name("fault_driver.py")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Literal
 from urllib.parse import urlsplit
 
-from loopback import answering
+from tests.support.servers.loopback import answering
 
 Mischief = Literal["none", "fails", "is slow", "is short"]
 _BUSY = b"""<?xml version="1.0" encoding="UTF-8"?>

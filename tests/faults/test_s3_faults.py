@@ -14,11 +14,11 @@ import pytest
 from fault_builds import Build, Undisturbed, parts_of, published
 from fault_s3 import Mischief, Proxy, proxy_before
 from fault_servers import PrefectServer
-from s3_server import s3_environment, s3_server, url_of, using_s3
 
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import ArtifactRef, ArtifactStore
 from storage.files.filesystems import open_binary, read_bytes, resolve
+from tests.support.servers.s3_server import s3_environment, s3_server, url_of, using_s3
 
 pytestmark = pytest.mark.slow
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from coloured_images import write_corpus
-from fakes import FakeClip, FakeSelfMask
-from prefect_homes import prepared_home
 
 from flows.settings.build import BuildSettings
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.servers.prefect_homes import prepared_home
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from coloured_images import write_corpus
-from fakes import FakeClip, FakeSelfMask
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import FlowRunSort
@@ -23,6 +21,8 @@ from storage.artifacts.leases import leases
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ConfigError, StorageError, ZutisError
 from storage.files.filesystems import RefusedError
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
 

@@ -6,9 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from builds import CLIP, small_training
-from evaluation_layouts import annotation, box, write_coco
-from fakes import FakeClip, FakeSelfMask
 
 from flows import build_pseudolabels, evaluate_zutis, train_zutis
 from flows.cli import exit_code_of, run_command_line
@@ -19,6 +16,9 @@ from flows.settings.evaluation import EvaluationSettings
 from flows.settings.next_steps import NextSteps
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ConfigError
+from tests.support.files.evaluation_layouts import annotation, box, write_coco
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import CLIP, small_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from stages import Stages
 
 from storage.artifacts.store import ArtifactStore
+from tests.support.runs.stages import Stages
 
 
 @pytest.fixture

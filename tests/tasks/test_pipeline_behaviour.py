@@ -13,20 +13,6 @@ from typing import Any
 
 import fsspec
 import pytest
-from bad_images import HTML, jpeg, tar_bytes, write
-from builds import (
-    ThreadedExecutor,
-    artifacts_by_stage,
-    build_cached,
-    build_here,
-    contents,
-    new_artifacts,
-    settings_of,
-    unfinished_attempts,
-    write_vocabulary,
-)
-from coloured_images import coloured_image, write_corpus
-from fakes import FakeClip, FakeSelfMask
 
 from flows.execution.executors import LocalExecutor, NotCached
 from flows.execution.stages import STAGES as ALL_STAGES
@@ -39,6 +25,20 @@ from tasks.evaluation import evaluate
 from tasks.indexing import ask_again, embed_crops
 from tasks.packing import plan_shards
 from tasks.training import train
+from tests.support.files.bad_images import HTML, jpeg, tar_bytes, write
+from tests.support.files.coloured_images import coloured_image, write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import (
+    ThreadedExecutor,
+    artifacts_by_stage,
+    build_cached,
+    build_here,
+    contents,
+    new_artifacts,
+    settings_of,
+    unfinished_attempts,
+    write_vocabulary,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -395,9 +395,9 @@ KILLED = """
 import os, sys
 from pathlib import Path
 root, stage, call = sys.argv[1], sys.argv[2], int(sys.argv[3])
-sys.path[:0] = sys.argv[4:]
-from builds import build_here, settings_of
-from fakes import FakeClip, FakeSelfMask
+sys.path.insert(0, sys.argv[4])
+from tests.support.runs.builds import build_here, settings_of
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
 from flows.execution.stages import STAGES
 import storage.artifacts.store
 clip, selfmask = FakeClip(), FakeSelfMask()
@@ -420,9 +420,8 @@ def test_a_process_that_is_killed_leaves_no_artifact_and_the_next_one_ends_it(
 ) -> None:
     build_here(settings_of(corpus, vocabulary, tmp_path / "whole"))
     repository = Path(__file__).parents[2]
-    paths = [str(repository), str(repository / "tests" / "support")]
     died = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), "make_masks", "2", *paths],
+        [sys.executable, "-c", KILLED, str(tmp_path), "make_masks", "2", str(repository)],
         cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert died.returncode == 9, died.stderr
@@ -584,9 +583,8 @@ def test_shards_of_a_grown_vocabulary_are_those_of_one_that_was_always_so(
     but for which artifact holds a mask."""
     build_here(settings_of(corpus, vocabulary, store))
     write_vocabulary(vocabulary, [*NAMES, "yellow"])
-    from builds import rows_of
-
     from tasks.stage.layout import SAMPLES
+    from tests.support.runs.builds import rows_of
 
     def samples(where: Path) -> list[dict[str, Any]]:
         plan = build_here(settings_of(corpus, vocabulary, where)).shard_plan

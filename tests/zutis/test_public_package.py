@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coloured_images import write_corpus
-from fakes import FakeClip, FakeSelfMask
 
 import zutis
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
 
 
 def build_in(folder: Path) -> zutis.Dataset:

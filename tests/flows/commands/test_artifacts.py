@@ -9,7 +9,6 @@ import uuid
 from pathlib import Path
 
 import pytest
-from coloured_images import write_corpus
 
 from flows.cli import exit_code_of, run_command_line
 from flows.execution.executors import LocalExecutor
@@ -24,6 +23,7 @@ from storage.artifacts.leases import using
 from storage.artifacts.pins import pin
 from storage.artifacts.store import ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ArtifactError
+from tests.support.files.coloured_images import write_corpus
 
 
 def run(*arguments: str) -> int:

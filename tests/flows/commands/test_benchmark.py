@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command_line import said
 
 from storage.errors.exceptions import ConfigError
 from storage.evaluation_sets.opening import BENCHMARKS
+from tests.support.runs.command_line import said
 
 
 @pytest.fixture(autouse=True)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coloured_images import write_corpus
-from nursery import ZUTIS, run_zutis
 from PIL import Image
-from prefect_homes import prepared_home
 
 from storage.artifacts.store import ArtifactStore
+from tests.support.files.coloured_images import write_corpus
+from tests.support.processes.nursery import ZUTIS, run_zutis
+from tests.support.servers.prefect_homes import prepared_home
 
 pytestmark = pytest.mark.slow
 

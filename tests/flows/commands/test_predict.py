@@ -9,11 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from colour_network import ColourNetwork
-from coloured_images import coloured_image as coloured
-from coloured_images import write_corpus
-from command_line import said
-from fakes import FakeClip
 
 from flows.pipelines.training import checkpoint_place
 from storage.artifacts.fingerprints import Recipe
@@ -26,6 +21,11 @@ from storage.errors.exceptions import (
     WeightsError,
     ZutisError,
 )
+from tests.support.files.coloured_images import coloured_image as coloured
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.colour_network import ColourNetwork
+from tests.support.networks.fakes import FakeClip
+from tests.support.runs.command_line import said
 
 UNTRAINED = "made-ViT-8:random:0"
 

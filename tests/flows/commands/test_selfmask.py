@@ -9,7 +9,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from command_line import said
 from PIL import Image
 
 from flows.commands.selfmask import _training, run
@@ -17,6 +16,7 @@ from flows.settings.selfmask import SelfMaskSettings
 from made_world.corpus import write_corpus
 from storage.errors.exceptions import ConfigError, CorpusError, WeightsError
 from storage.weights.state_dicts import load_state_dict
+from tests.support.runs.command_line import said
 from zutis_model.saliency.selfmask import load_selfmask
 
 TINY = {

@@ -20,9 +20,6 @@ from typing import Any
 
 import httpx
 import pytest
-from coloured_images import write_corpus
-from nursery import run_zutis
-from prefect_homes import prepared_home
 from rich.console import Console
 
 from flows.commands import serve
@@ -36,6 +33,9 @@ from flows.prefect_server.served import (
 )
 from flows.service.notice import notice, read_notice
 from storage.errors.exceptions import ConfigError, ZutisError
+from tests.support.files.coloured_images import write_corpus
+from tests.support.processes.nursery import run_zutis
+from tests.support.servers.prefect_homes import prepared_home
 
 ROOT = Path(__file__).parents[3]
 PASSWORD = "someone:a-test-only-password"

@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from builds import build_here
-from nursery import run_zutis
 
 from flows.commands.status import status_command
 from flows.service.notice import notice
@@ -19,6 +17,8 @@ from flows.settings.build import BuildSettings
 from storage.artifacts.fingerprints import Recipe, digest
 from storage.artifacts.leases import DEAD_AFTER_SECONDS, RUNNING, using
 from storage.artifacts.store import ArtifactRef, ArtifactStore
+from tests.support.processes.nursery import run_zutis
+from tests.support.runs.builds import build_here
 
 ROOT = Path(__file__).parents[3]
 

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 import skimage
 import torch
-from command_line import said
-from siglip import write_siglip
 
 from flows.commands import weights as weights_commands
 from storage.errors.exceptions import CorpusError, WeightsError
@@ -26,6 +24,8 @@ from storage.weights.hub_folders import (
 from storage.weights.model_folders import open_model_folder
 from storage.weights.registry import SELFMASK, ZUTIS, parse_clip, published
 from storage.weights.shipped import SHIPPED
+from tests.support.networks.siglip import write_siglip
+from tests.support.runs.command_line import said
 from zutis_model.saliency.selfmask import load_selfmask
 
 

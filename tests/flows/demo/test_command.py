@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nursery import run_zutis
-from prefect_homes import prepared_home
 
 from flows.demo.settings import LEFT_OUT
 from made_world.things.kinds import KINDS
+from tests.support.processes.nursery import run_zutis
+from tests.support.servers.prefect_homes import prepared_home
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_layouts import annotation, box, write_coco
 
 from flows.cli import app, exit_code_of, run_command_line
 from flows.demo.command_lines import (
@@ -30,6 +29,7 @@ from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import ArtifactRef, ArtifactStore
 from tasks.evaluation import evaluate
 from tasks.training import train
+from tests.support.files.evaluation_layouts import annotation, box, write_coco
 
 SIZES = [QUICK, DEFAULT, replace(QUICK, device="cpu")]
 KEYS = {"dataset": "0123456789abcdef", "training": "1123456789abcdef", "partly": "2123456789abcdef"}

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from evaluation_layouts import annotation, box, write_coco
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -17,6 +16,7 @@ from flows.pipelines.training import Evaluated
 from flows.settings.evaluation import EvaluationSettings
 from storage.artifacts.store import Artifact
 from tasks.evaluation.evaluate import INSTANCES
+from tests.support.files.evaluation_layouts import annotation, box, write_coco
 
 SIZE = (64, 80)
 

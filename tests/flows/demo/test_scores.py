@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
-from small_datasets import write_dataset
 
 from flows.demo.scores import (
     precision_by_chance,
@@ -22,6 +21,7 @@ from storage.images.records import write_parquet
 from storage.shards.samples import ShardSamples
 from storage.shards.writing import Sample
 from tasks.stage.layout import RETRIEVAL, RETRIEVED_IMAGES
+from tests.support.files.small_datasets import write_dataset
 
 
 def box(left, right, size=(20, 30)):

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builds import build_here, contents
-from ray_fakes import GO
 
 from flows.execution import ray_cluster
 from flows.execution.executors import LocalExecutor
@@ -34,6 +32,8 @@ from storage.errors.exceptions import ConfigError, CorpusError
 from tasks.indexing import scan
 from tasks.retrieval import search_index
 from tasks.stage.contract import plan_parts
+from tests.support.runs.builds import build_here, contents
+from tests.support.runs.ray_fakes import GO
 
 ROOT = Path(__file__).parents[3]
 
@@ -107,7 +107,7 @@ def start_node(environment: dict[str, str], *options: str) -> subprocess.Popen[b
 @contextmanager
 def running_cluster(traces: Path, port: int, folder: Path) -> Iterator[Cluster]:
     environment = os.environ | {
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}",
+        "PYTHONPATH": str(ROOT),
         "ZUTIS_TEST_TRACES": str(traces),
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
@@ -148,7 +148,7 @@ def join(cluster: Cluster) -> None:
         try:
             ray.init(
                 address=cluster.address,
-                runtime_env={"worker_process_setup_hook": "ray_fakes.install"},
+                runtime_env={"worker_process_setup_hook": "tests.support.runs.ray_fakes.install"},
                 log_to_driver=False,
                 logging_level="ERROR",
             )
@@ -294,7 +294,7 @@ def test_two_nodes_that_make_the_same_part_publish_one(
     store = ArtifactStore(settings.store)
     plan = run_on_cluster(scan_call(two_nodes, settings.corpus[0], settings.store), None)
     assert plan is not None
-    from builds import clip
+    from tests.support.runs.builds import clip
 
     config, part = embed_images.Config(clip=clip()), PartOfPlan(plan, 0)
     ref = embed_images.locate(config, part, store)

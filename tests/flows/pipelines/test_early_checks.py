@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from bad_images import tar_bytes, write
-from builds import build_here, clip, settings_of, write_vocabulary
-from coloured_images import write_corpus
-from fakes import FakeClip, FakeSelfMask
-from stages import Stages
 
 from flows.pipelines import early_checks
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ConfigError, VocabularyError, WeightsError
+from tests.support.files.bad_images import tar_bytes, write
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import build_here, clip, settings_of, write_vocabulary
+from tests.support.runs.stages import Stages
 
 
 @pytest.fixture

@@ -15,16 +15,22 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from builds import CLIP, artifacts_by_stage, build_here, small_training, train_here
-from coloured_images import coloured_image
-from evaluation_layouts import annotation, box, write_coco
-from fakes import FakeClip, FakeSelfMask
 
 from flows.execution.executors import LocalExecutor
 from flows.pipelines.training import evaluate_model, trained_model
 from flows.settings.build import BuildSettings
 from flows.settings.evaluation import EvaluationSettings
 from storage.artifacts.store import ArtifactStore
+from tests.support.files.coloured_images import coloured_image
+from tests.support.files.evaluation_layouts import annotation, box, write_coco
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import (
+    CLIP,
+    artifacts_by_stage,
+    build_here,
+    small_training,
+    train_here,
+)
 
 CORPUS = "memory://keys/images"
 KEYS = {

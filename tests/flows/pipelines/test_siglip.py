@@ -10,11 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builds import build_cached, build_here, rows_of
-from coloured_images import write_corpus
-from fakes import FakeSelfMask
 from safetensors.torch import load_file, save_file
-from siglip import siglip_config, write_siglip
 
 from flows.commands import build, search
 from flows.commands.predict import _segmenter
@@ -33,6 +29,10 @@ from tasks.prediction.segmenter import InstanceSettings, zutis_segmenter
 from tasks.saliency_training.patch_features import load_patch_features
 from tasks.stage.layout import EMBEDDINGS, RETRIEVAL
 from tasks.stage.models import load_clip_model, resolve_clip
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeSelfMask
+from tests.support.networks.siglip import siglip_config, write_siglip
+from tests.support.runs.builds import build_cached, build_here, rows_of
 
 
 @pytest.fixture(scope="module")

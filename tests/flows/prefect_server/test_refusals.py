@@ -8,8 +8,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from loopback import answering, unreachable_url
-from nursery import run_zutis
 from rich.console import Console
 
 from flows.cli import exit_code_of
@@ -17,6 +15,8 @@ from flows.commands import build, evaluate, train
 from flows.prefect_server import start
 from flows.prefect_server.refusals import refusal_of_server, require_configured_server
 from storage.errors.exceptions import ConfigError
+from tests.support.processes.nursery import run_zutis
+from tests.support.servers.loopback import answering, unreachable_url
 
 ROOT = Path(__file__).parents[3]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from coloured_images import write_corpus
-from nursery import ZUTIS, run_zutis
-from prefect_homes import prepared_home
 
 from flows.prefect_server.temporary import ServerEndedError, TemporaryServer
 from flows.processes.attached import start_attached, stop_attached
+from tests.support.files.coloured_images import write_corpus
+from tests.support.processes.nursery import ZUTIS, run_zutis
+from tests.support.servers.prefect_homes import prepared_home
 
 NOWHERE = "http://127.0.0.1:9"  # the port of `discard`, where nobody listens
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from nursery import run_zutis
 from pydantic import ValidationError
 
 from flows.prefect_server.values import refusal_of_value
 from storage.errors.exceptions import ConfigError
+from tests.support.processes.nursery import run_zutis
 
 ROOT = Path(__file__).parents[3]
 _ASK = (

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from builds import build_here, settings_of, small_training, train_here
-from coloured_images import write_corpus
-from prefect_homes import prepared_home
-from terminals import CTRL_C, Terminal
+
+from tests.support.files.coloured_images import write_corpus
+from tests.support.processes.terminals import CTRL_C, Terminal
+from tests.support.runs.builds import build_here, settings_of, small_training, train_here
+from tests.support.servers.prefect_homes import prepared_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

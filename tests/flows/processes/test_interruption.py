@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from terminals import CTRL_C, Terminal
 
 from flows.processes import interruption
+from tests.support.processes.terminals import CTRL_C, Terminal
 
 KEPT = "what is finished is kept, and the same command goes on from here."
 READY = "at work"

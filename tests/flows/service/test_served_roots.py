@@ -10,8 +10,6 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from builds import settings_of, write_vocabulary
-from coloured_images import write_corpus
 from rich.console import Console
 
 from flows.commands import serve
@@ -31,6 +29,8 @@ from storage.errors.exceptions import ConfigError
 from storage.files.user_files import MODEL_CONFIG, read_path
 from tasks.evaluation.evaluate import _model_folder
 from tasks.prediction.checkpoint import DESCRIPTION
+from tests.support.files.coloured_images import write_corpus
+from tests.support.runs.builds import settings_of, write_vocabulary
 
 
 @pytest.fixture

@@ -7,9 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from builds import build_here, settings_of, write_vocabulary
-from coloured_images import write_corpus
-from fakes import FakeClip, FakeSelfMask
 
 from flows.cli import exit_code_of
 from flows.settings import devices
@@ -17,6 +14,9 @@ from flows.settings.devices import choose_device, require_device
 from flows.settings.options import changed
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ConfigError
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import build_here, settings_of, write_vocabulary
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_layouts import write_coco
 
 from flows.pipelines.training import TrainedModel, _categories
 from flows.settings.evaluation import EvaluationSettings
@@ -14,6 +13,7 @@ from flows.settings.next_steps import NextSteps
 from flows.settings.training import TrainingSettings
 from storage.errors.exceptions import ConfigError
 from storage.evaluation_sets.opening import open_evaluation_set
+from tests.support.files.evaluation_layouts import write_coco
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
-from builds import CLIP, SELFMASK, write_vocabulary
-from fuzzing import damaged, few, harmless, near_json, numbers, odd_values, texts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +28,16 @@ from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ConfigError
 from storage.errors.numbers import check_named_numbers
 from tasks.prediction.segmenter import InstanceSettings
+from tests.support.files.fuzzing import (
+    damaged,
+    few,
+    harmless,
+    near_json,
+    numbers,
+    odd_values,
+    texts,
+)
+from tests.support.runs.builds import CLIP, SELFMASK, write_vocabulary
 
 
 def numeric(kind: type) -> list[str]:

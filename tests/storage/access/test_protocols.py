@@ -7,7 +7,6 @@ from pathlib import Path
 import fsspec
 import pyarrow as pa
 import pytest
-from bad_images import jpeg, write
 
 from storage.access.protocols import is_supported, protocol_of
 from storage.artifacts.store import ArtifactStore
@@ -20,6 +19,7 @@ from storage.files.filesystems import (
     read_range,
 )
 from storage.images.records import write_parquet
+from tests.support.files.bad_images import jpeg, write
 
 REFUSED = [
     "zip://a.jpg::file:///data/photos.zip",

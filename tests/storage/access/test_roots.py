@@ -11,8 +11,6 @@ from pathlib import Path
 import fsspec
 import pyarrow as pa
 import pytest
-from bad_images import jpeg, write
-from bad_server import BadServer, bad_server
 
 from storage.access import roots
 from storage.access.roots import ROOTS_VARIABLE, OutsideRootsError, as_setting
@@ -40,6 +38,8 @@ from storage.weights.files import digest_of
 from storage.weights.registry import parse_clip, parse_selfmask
 from storage.weights.resolving import check
 from storage.weights.resolving import resolve as resolve_weights
+from tests.support.files.bad_images import jpeg, write
+from tests.support.servers.bad_server import BadServer, bad_server
 
 
 class Places:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import write_image, write_map
 from numpy.testing import assert_array_equal
 
 from storage.annotations.label_maps import (
@@ -17,6 +16,7 @@ from storage.annotations.label_maps import (
     own_values,
 )
 from storage.errors.exceptions import ConfigError, CorpusError
+from tests.support.files.evaluation_layouts import write_image, write_map
 
 
 @pytest.fixture

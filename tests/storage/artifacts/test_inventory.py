@@ -8,7 +8,6 @@ import uuid
 from pathlib import Path
 
 import pytest
-from small_artifacts import CONTENT, REF, publish
 
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.inventory import read_manifests, take_inventory, total_size
@@ -16,6 +15,7 @@ from storage.artifacts.pins import pin, pinned, unpin
 from storage.artifacts.references import reachable
 from storage.artifacts.store import ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ArtifactError
+from tests.support.files.small_artifacts import CONTENT, REF, publish
 
 
 @pytest.fixture(params=["local", "memory"])

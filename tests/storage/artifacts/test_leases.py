@@ -10,7 +10,6 @@ import uuid
 from pathlib import Path
 
 import pytest
-from small_artifacts import publish
 
 from storage.artifacts.leases import (
     COLLECTING,
@@ -23,6 +22,7 @@ from storage.artifacts.leases import (
 )
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import StorageError
+from tests.support.files.small_artifacts import publish
 
 
 @pytest.fixture(params=["local", "memory"])

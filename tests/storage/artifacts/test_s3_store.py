@@ -12,11 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_images import jpeg, palette_png
-from builds import build_cached, build_here, contents, settings_of, write_vocabulary
-from coloured_images import coloured_image, write_corpus
-from fakes import FakeClip, FakeSelfMask
-from s3_server import PASSWORD, s3_server, url_of, using_s3
 
 from flows.execution.executors import NotCached
 from storage.artifacts.fingerprints import Recipe
@@ -33,6 +28,17 @@ from storage.files.filesystems import (
     read_range,
 )
 from tasks.packing.record_build import NAME as RECORD
+from tests.support.files.bad_images import jpeg, palette_png
+from tests.support.files.coloured_images import coloured_image, write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import (
+    build_cached,
+    build_here,
+    contents,
+    settings_of,
+    write_vocabulary,
+)
+from tests.support.servers.s3_server import PASSWORD, s3_server, url_of, using_s3
 
 COLOURS = ["red", "green", "blue"]
 
@@ -225,7 +231,7 @@ def test_an_object_that_changed_is_noticed(place: str):
 def test_a_server_that_is_down_is_not_a_missing_object(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ):
-    from loopback import unreachable_url
+    from tests.support.servers.loopback import unreachable_url
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", unreachable_url(""))
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")

@@ -17,7 +17,13 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from small_artifacts import (
+
+from storage.artifacts import store as artifacts
+from storage.artifacts.store import MANIFEST, Artifact, ArtifactRef, ArtifactStore
+from storage.artifacts.work_clock import working
+from storage.errors.exceptions import ArtifactError, ConfigError, StorageError
+from storage.files.filesystems import resolve
+from tests.support.files.small_artifacts import (
     CONTENT,
     RECIPE,
     REF,
@@ -25,12 +31,6 @@ from small_artifacts import (
     publish,
     publish_when_all_are_ready,
 )
-
-from storage.artifacts import store as artifacts
-from storage.artifacts.store import MANIFEST, Artifact, ArtifactRef, ArtifactStore
-from storage.artifacts.work_clock import working
-from storage.errors.exceptions import ArtifactError, ConfigError, StorageError
-from storage.files.filesystems import resolve
 
 
 @pytest.fixture

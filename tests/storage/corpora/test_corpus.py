@@ -12,7 +12,6 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bad_images import encoded, jpeg, noisy_image, palette_png, tar_bytes, write
 
 from storage.corpora.corpus import Source, list_corpus, list_source, open_sources
 from storage.corpora.listing import ENTRY_SCHEMA, REJECT_SCHEMA, Listing
@@ -20,6 +19,7 @@ from storage.corpora.selection import Selection
 from storage.errors.exceptions import CorpusError, StorageError
 from storage.errors.reject_reasons import REJECT_REASONS
 from storage.files.filesystems import local_path, read_bytes
+from tests.support.files.bad_images import encoded, jpeg, noisy_image, palette_png, tar_bytes, write
 
 
 def listing_of(

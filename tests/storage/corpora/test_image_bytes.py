@@ -8,15 +8,23 @@ from collections import Counter
 
 import fsspec
 import pytest
-from bad_images import HTML, encoded, jpeg, noisy_image, palette_png, tar_bytes, write
-from bad_server import bad_server, hurried
-from loopback import unreachable_url
 
 from storage.corpora import image_bytes
 from storage.corpora.image_bytes import ImageBytes, iter_entry, read_image_bytes
 from storage.errors.exceptions import ImageRejected, StorageError
 from storage.errors.reject_reasons import REJECT_REASONS
 from storage.web import requests
+from tests.support.files.bad_images import (
+    HTML,
+    encoded,
+    jpeg,
+    noisy_image,
+    palette_png,
+    tar_bytes,
+    write,
+)
+from tests.support.servers.bad_server import bad_server, hurried
+from tests.support.servers.loopback import unreachable_url
 
 MEMBERS = [("0001.jpg", jpeg(1)), ("0001.txt", b"a caption"), ("0001.json", b"{}"),
            ("0002.PNG", jpeg(2)), ("sub/0003.jpg", jpeg(3))]  # fmt: skip

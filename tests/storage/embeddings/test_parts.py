@@ -7,7 +7,6 @@ import uuid
 
 import numpy as np
 import pytest
-from small_artifacts import RECIPE, REF
 
 from storage.artifacts.store import Artifact, ArtifactStore
 from storage.embeddings.parts import (
@@ -17,6 +16,7 @@ from storage.embeddings.parts import (
     write_embeddings,
 )
 from storage.errors.exceptions import ArtifactError
+from tests.support.files.small_artifacts import RECIPE, REF
 
 ROWS = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float16)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import write_image, write_map
 from numpy.testing import assert_array_equal
 
 from storage.errors.exceptions import CorpusError
 from storage.evaluation_sets.coca import open_coca
+from tests.support.files.evaluation_layouts import write_image, write_map
 
 OBJECT = np.array([[0, 255, 255, 0], [127, 128, 0, 0], [0, 0, 0, 254]])
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_layouts import annotation, box, runs, write_coco, write_image
 from numpy.testing import assert_array_equal
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -17,6 +16,7 @@ from pycocotools import mask as coco_mask
 from storage.annotations.evaluation_set import EvaluationSet
 from storage.errors.exceptions import CorpusError
 from storage.evaluation_sets.coco import open_coco2017_val, open_coco_json
+from tests.support.files.evaluation_layouts import annotation, box, runs, write_coco, write_image
 
 PERSON, DOG, STOP_SIGN, TOOTHBRUSH = 1, 18, 13, 90
 NAMES = {1: "person", 13: "stop sign", 18: "dog", 90: "toothbrush"}

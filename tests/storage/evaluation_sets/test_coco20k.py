@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import annotation, box, write_coco
 from numpy.testing import assert_array_equal
 
 from storage.errors.exceptions import CorpusError
 from storage.evaluation_sets.coco20k import open_coco20k
+from tests.support.files.evaluation_layouts import annotation, box, write_coco
 
 NAMES = [f"COCO_train2014_{number:012}.jpg" for number in (1, 2, 3)]
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import write_image, write_map
 from numpy.testing import assert_array_equal
 
 from storage.errors.exceptions import CorpusError
 from storage.evaluation_sets.coco_stuff import open_coco_stuff
 from storage.evaluation_sets.opening import open_evaluation_set
+from tests.support.files.evaluation_layouts import write_image, write_map
 
 # person, bicycle, traffic light (10), stop sign (13: two ids after 11 name things that COCO left
 # out), toothbrush (90); the first stuff, the last; unlabelled.

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import write_image, write_map
 from numpy.testing import assert_array_equal
 
 from storage.errors.exceptions import CorpusError
 from storage.evaluation_sets.cub import open_cub200
+from tests.support.files.evaluation_layouts import write_image, write_map
 
 ALBATROSS, WREN = "001.Black_footed_Albatross", "002.House_Wren"
 SHARES = np.array([[0, 51, 102, 127], [128, 153, 204, 255]])  # of five annotators

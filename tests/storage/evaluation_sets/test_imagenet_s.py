@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import write_image, write_map
 from numpy.testing import assert_array_equal
 
 from storage.errors.exceptions import CorpusError
 from storage.evaluation_sets.imagenet_s import open_imagenet_s
+from tests.support.files.evaluation_layouts import write_image, write_map
 
 STEM = "n01443537/ILSVRC2012_val_00000236"
 LABELS = np.array([[0, 1, 1, 1000], [300, 919, 256, 1000]])

@@ -6,10 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import annotation, box, write_coco, write_image, write_map
 
 from storage.errors.exceptions import ConfigError, CorpusError
 from storage.evaluation_sets.opening import BENCHMARKS, EvaluationSet, open_evaluation_set
+from tests.support.files.evaluation_layouts import (
+    annotation,
+    box,
+    write_coco,
+    write_image,
+    write_map,
+)
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_layouts import write_image, write_map
 from numpy.testing import assert_array_equal
 
 from storage.errors.exceptions import CorpusError
 from storage.evaluation_sets.voc import open_voc2012_val
+from tests.support.files.evaluation_layouts import write_image, write_map
 
 LABELS = np.array([[0, 0, 255], [1, 20, 255]])
 

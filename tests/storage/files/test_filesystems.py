@@ -5,7 +5,6 @@ import os
 
 import fsspec
 import pytest
-from bad_images import write
 
 from storage.errors.exceptions import StorageError
 from storage.files import filesystems
@@ -26,6 +25,7 @@ from storage.files.filesystems import (
     translated_errors,
     utf8_place,
 )
+from tests.support.files.bad_images import write
 
 ODD_NAMES = [b"a b.jpg", b"two\nlines.jpg", b"a.b.c.jpg", b"100%.jpg", b"q?x#y.jpg", b"caf\xe9.jpg"]
 

@@ -18,14 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from evaluation_layouts import annotation, box, runs
-from fuzzing import as_bytes, as_lines, damaged, few, harmless, near_json, texts
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
-from small_artifacts import REF
-from small_datasets import stored_sample, write_dataset
 
 from storage.annotations.label_maps import (
     BinaryCoding,
@@ -57,6 +53,10 @@ from storage.weights.model_folders import open_model_folder
 from storage.weights.registry import parse_clip, parse_selfmask, published
 from storage.weights.resolving import check, read_record, resolve
 from storage.weights.state_dicts import load_state_dict
+from tests.support.files.evaluation_layouts import annotation, box, runs
+from tests.support.files.fuzzing import as_bytes, as_lines, damaged, few, harmless, near_json, texts
+from tests.support.files.small_artifacts import REF
+from tests.support.files.small_datasets import stored_sample, write_dataset
 
 
 @pytest.fixture(scope="module")

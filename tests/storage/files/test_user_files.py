@@ -8,7 +8,6 @@ from typing import Any
 
 import fsspec
 import pytest
-from special_files import SPECIAL, make_huge, make_pipe
 
 from storage.corpora.corpus import list_corpus
 from storage.errors.exceptions import StorageError, VocabularyError
@@ -18,6 +17,7 @@ from storage.files.json_files import load_json, parse_json
 from storage.files.regular_files import NotRegularError, open_regular
 from storage.files.user_files import Limit, TooLargeError, read_path, read_uri, user_path
 from storage.vocabularies.vocabulary import load_vocabulary
+from tests.support.files.special_files import SPECIAL, make_huge, make_pipe
 
 SMALL = Limit("a small thing", 10)
 

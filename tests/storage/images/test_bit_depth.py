@@ -8,12 +8,12 @@ import struct
 import numpy as np
 import pytest
 import tifffile
-from bad_images import encoded, png
 from PIL import Image
 
 from storage.errors.exceptions import ConfigError, ImageRejected
 from storage.images.bit_depth import check_bit_depth
 from storage.images.decoding import DecodedImage, decode
+from tests.support.files.bad_images import encoded, png
 
 SIDE = 20
 

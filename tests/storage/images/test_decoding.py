@@ -8,12 +8,20 @@ import warnings
 import numpy as np
 import pytest
 import tifffile
-from bad_images import HTML, animated_gif, encoded, jpeg, noisy_image, oriented, png
 from PIL import Image, ImageFile
 
 from storage.errors import reject_reasons
 from storage.errors.exceptions import ImageRejected
 from storage.images.decoding import HEAD_BYTES, REJECT_REASONS, decode, looks_like_image
+from tests.support.files.bad_images import (
+    HTML,
+    animated_gif,
+    encoded,
+    jpeg,
+    noisy_image,
+    oriented,
+    png,
+)
 
 
 def reason_of(data: bytes, **options: object) -> str:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_images import encoded, jpeg, noisy_image, oriented, palette_png, png
 from PIL import Image
 
 from storage.images import colours, decoding
 from storage.images.decoding import decode, decoded
 from storage.images.memory_budget import DECODING, MemoryBudget
+from tests.support.files.bad_images import encoded, jpeg, noisy_image, oriented, palette_png, png
 
 
 class Asked(MemoryBudget):

@@ -12,7 +12,6 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from bad_images import encoded, jpeg, noisy_image
 from PIL import Image, TiffImagePlugin
 
 from storage.errors.exceptions import ImageRejected
@@ -20,6 +19,7 @@ from storage.errors.reject_reasons import DAMAGED_METADATA, IMAGE_WARNINGS, ODD_
 from storage.images import libtiff_messages
 from storage.images.decoding import decode
 from storage.images.pillow_warnings import noted_warnings
+from tests.support.files.bad_images import encoded, jpeg, noisy_image
 
 
 def exif(entry: bytes) -> bytes:

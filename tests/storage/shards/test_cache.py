@@ -7,12 +7,12 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from small_datasets import stored_sample, write_dataset
 
 from storage.files.filesystems import MissingFileError
 from storage.shards import cache as shard_cache
 from storage.shards.cache import local_copy
 from storage.shards.samples import ShardSamples
+from tests.support.files.small_datasets import stored_sample, write_dataset
 
 
 @pytest.fixture(autouse=True)

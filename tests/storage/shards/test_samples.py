@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_datasets import stored_sample, write_dataset
 
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ArtifactError, ConfigError
 from storage.images.records import read_parquet, write_parquet
 from storage.shards.samples import ShardSamples
+from tests.support.files.small_datasets import stored_sample, write_dataset
 
 CATEGORIES = {1: "zebra", 2: "red kite", 3: "canoe"}
 STORED = [stored_sample(seed, label) for seed, label in enumerate([1, 1, 1, 3, 3, 3, 1])]

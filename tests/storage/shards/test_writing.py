@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from bad_images import jpeg
 from PIL import Image
 
 from storage.errors.exceptions import ConfigError
@@ -24,6 +23,7 @@ from storage.shards.writing import (
     encode_label_map,
     ignore_label,
 )
+from tests.support.files.bad_images import jpeg
 
 FACTS = {"uri": "/a b/ö.jpg", "label": 3, "score": 0.25, "categories": [{"name": "crêpe", "id": 3}]}
 

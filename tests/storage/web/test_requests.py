@@ -8,8 +8,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from bad_server import CUT, DRIP, HANG, REFUSE, RESET, bad_server, hurried
-from loopback import unreachable_url
 
 from storage.corpora.corpus import open_sources
 from storage.corpora.image_bytes import iter_entry
@@ -26,6 +24,8 @@ from storage.files.filesystems import (
     read_range,
 )
 from storage.web import requests, retries
+from tests.support.servers.bad_server import CUT, DRIP, HANG, REFUSE, RESET, bad_server, hurried
+from tests.support.servers.loopback import unreachable_url
 
 GOOD = b"some bytes of a file" * 100
 

@@ -9,11 +9,11 @@ import socket
 import threading
 
 import pytest
-from bad_server import CUT, DRIP, HANG, REFUSE, RESET, bad_server, hurried
-from loopback import unreachable_url
 
 from storage.web import transfers
 from storage.web.transfers import DownloadError, receive
+from tests.support.servers.bad_server import CUT, DRIP, HANG, REFUSE, RESET, bad_server, hurried
+from tests.support.servers.loopback import unreachable_url
 
 WHOLE = bytes(range(256)) * 4000  # a megabyte
 

@@ -11,8 +11,6 @@ from types import MappingProxyType
 
 import pytest
 import torch
-from bad_server import hurried
-from loopback import Server, serving, unreachable_url
 
 from storage.errors.exceptions import StorageError, WeightsError
 from storage.weights import registry
@@ -20,6 +18,8 @@ from storage.weights.download import fetch
 from storage.weights.registry import Download, PublishedWeights, parse_selfmask
 from storage.weights.resolving import cached_weights, check, resolve
 from storage.weights.state_dicts import load_state_dict
+from tests.support.servers.bad_server import hurried
+from tests.support.servers.loopback import Server, serving, unreachable_url
 
 TENSORS = {"a.weight": torch.arange(4.0), "b": torch.ones(2, 2, dtype=torch.float16)}
 

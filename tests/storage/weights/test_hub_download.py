@@ -9,11 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bad_server import hurried
-from loopback import Server, serving, unreachable_url
 from safetensors.torch import save
-from siglip import CONFIG as SIGLIP
-from siglip import siglip_config
 
 from storage.errors.exceptions import WeightsError
 from storage.weights.download import fetch
@@ -22,6 +18,10 @@ from storage.weights.hub_folders import hub_folder, is_hub_folder
 from storage.weights.model_folders import open_model_folder
 from storage.weights.registry import parse_clip
 from storage.weights.resolving import cached_weights, check, resolve
+from tests.support.networks.siglip import CONFIG as SIGLIP
+from tests.support.networks.siglip import siglip_config
+from tests.support.servers.bad_server import hurried
+from tests.support.servers.loopback import Server, serving, unreachable_url
 
 NAME = "hf-hub:someone/tiny"
 WEIGHTS = save({"a": torch.ones(2)})

@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from siglip import CONFIG as SIGLIP
-from siglip import siglip_config
 
 from storage.errors.exceptions import WeightsError
 from storage.weights.files import sha256_of
@@ -19,6 +17,8 @@ from storage.weights.model_folders import ModelFolder, open_model_folder, tokeni
 from storage.weights.open_clip_configs import architecture_config, architecture_of, has_patch_tokens
 from storage.weights.registry import ClipSpec, parse_clip
 from storage.weights.resolving import check, resolve
+from tests.support.networks.siglip import CONFIG as SIGLIP
+from tests.support.networks.siglip import siglip_config
 
 FILES = {
     "open_clip_config.json": json.dumps(SIGLIP).encode(),

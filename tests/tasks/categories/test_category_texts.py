@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fakes import FakeClip
 
 from storage.errors.exceptions import VocabularyError
 from storage.vocabularies.vocabulary import Category
 from tasks.categories.category_texts import as_categories, embed_categories, equal_prompts
+from tests.support.networks.fakes import FakeClip
 
 
 def test_names_and_categories_may_be_mixed_and_a_leading_background_is_dropped():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from siglip import write_siglip
 
 from tasks.categories.logits import Logits
+from tests.support.networks.siglip import write_siglip
 
 COSINES = np.array([[0.3, 0.1, -0.2], [0.0, 0.0, 0.0]])
 

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from builds import clip
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -32,6 +31,7 @@ from tasks.evaluation import evaluate
 from tasks.evaluation.evaluate import INSTANCES, METRICS, PER_CLASS, SHEET, Config, Inputs
 from tasks.prediction.segmenter import InstanceSettings, Segmentation
 from tasks.stage.contract import SilentProgress
+from tests.support.runs.builds import clip
 from zutis_model.zutis.instance_prediction import Instances
 
 GREY, RED, GREEN = (40, 40, 40), (240, 40, 40), (40, 240, 40)

@@ -10,21 +10,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from bad_images import jpeg, tar_bytes, write
-from bad_server import CUT, DRIP, HANG, RESET, BadServer, bad_server, hurried
-from builds import (
-    artifacts_by_stage,
-    build_cached,
-    build_here,
-    clip,
-    rows_of,
-    settings_of,
-    write_vocabulary,
-)
-from coloured_images import write_corpus
-from fakes import FakeClip, FakeSelfMask
 from PIL import Image
-from stages import Stages
 
 from flows.execution.executors import NotCached
 from flows.summaries.build import summarise
@@ -39,6 +25,20 @@ from storage.web.retries import forget_hosts
 from tasks.indexing import ask_again
 from tasks.stage.contract import PartOfPlan
 from tasks.stage.layout import EMBEDDINGS, RECORDS, REJECTS
+from tests.support.files.bad_images import jpeg, tar_bytes, write
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import (
+    artifacts_by_stage,
+    build_cached,
+    build_here,
+    clip,
+    rows_of,
+    settings_of,
+    write_vocabulary,
+)
+from tests.support.runs.stages import Stages
+from tests.support.servers.bad_server import CUT, DRIP, HANG, RESET, BadServer, bad_server, hurried
 
 
 @pytest.fixture

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_images import HTML, jpeg, write
-from builds import rows_of
-from coloured_images import coloured_image, write_corpus
-from fakes import FakeClip
-from stages import Stages
 
 from storage.artifacts.store import Artifact
 from storage.errors.exceptions import ConfigError, CorpusError
 from tasks.indexing.build_index import Config
 from tasks.indexing.index_rows import embedded_parts, load_index_rows
 from tasks.stage.layout import FAISS_FILE, INDEX_IMAGES, RECORDS
+from tests.support.files.bad_images import HTML, jpeg, write
+from tests.support.files.coloured_images import coloured_image, write_corpus
+from tests.support.networks.fakes import FakeClip
+from tests.support.runs.builds import rows_of
+from tests.support.runs.stages import Stages
 
 
 def names_of(index: Artifact, stages: Stages) -> list[str]:

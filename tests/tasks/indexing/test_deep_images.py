@@ -10,15 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from bad_images import encoded, write
-from builds import build_cached, build_here, rows_of, settings_of, write_vocabulary
-from coloured_images import coloured_image, write_corpus
-from fakes import FakeClip, FakeSelfMask
 from PIL import Image
 
 from flows.pipelines.build import Build
 from flows.summaries.build import summarise
 from tasks.stage.layout import RECORDS
+from tests.support.files.bad_images import encoded, write
+from tests.support.files.coloured_images import coloured_image, write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import (
+    build_cached,
+    build_here,
+    rows_of,
+    settings_of,
+    write_vocabulary,
+)
 from zutis.dataset import Dataset
 
 

@@ -8,19 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bad_images import encoded, write
-from builds import (
-    artifacts_by_stage,
-    build_cached,
-    build_here,
-    contents,
-    new_artifacts,
-    rows_of,
-    settings_of,
-    write_vocabulary,
-)
-from coloured_images import write_corpus
-from fakes import FakeClip, FakeSelfMask
 from PIL import Image
 
 from flows.pipelines.build import Build
@@ -31,6 +18,19 @@ from storage.embeddings.parts import open_embeddings
 from storage.errors.exceptions import ArtifactError
 from tasks.indexing.index_rows import load_index_rows
 from tasks.stage.layout import CROPS, EMBEDDINGS, NEIGHBOURS, RETRIEVAL, RETRIEVED_IMAGES
+from tests.support.files.bad_images import encoded, write
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import (
+    artifacts_by_stage,
+    build_cached,
+    build_here,
+    contents,
+    new_artifacts,
+    rows_of,
+    settings_of,
+    write_vocabulary,
+)
 
 
 def wide(place: float, seed: int, *, turned: bool = False) -> bytes:

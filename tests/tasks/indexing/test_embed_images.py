@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bad_images import (
+from PIL import Image
+
+from storage.artifacts.store import Artifact, ArtifactStore
+from storage.corpora.image_bytes import read_image_bytes
+from storage.embeddings.parts import open_embeddings
+from storage.errors.exceptions import ConfigError
+from tasks.indexing.embed_images import Config, locate
+from tasks.stage.contract import PartOfPlan
+from tasks.stage.layout import EMBEDDINGS, RECORDS, REJECTS
+from tests.support.files.bad_images import (
     HTML,
     animated_gif,
     encoded,
@@ -19,20 +28,11 @@ from bad_images import (
     tar_bytes,
     write,
 )
-from builds import rows_of
-from coloured_images import coloured_image as coloured
-from coloured_images import write_corpus
-from fakes import FakeClip
-from PIL import Image
-from stages import Stages
-
-from storage.artifacts.store import Artifact, ArtifactStore
-from storage.corpora.image_bytes import read_image_bytes
-from storage.embeddings.parts import open_embeddings
-from storage.errors.exceptions import ConfigError
-from tasks.indexing.embed_images import Config, locate
-from tasks.stage.contract import PartOfPlan
-from tasks.stage.layout import EMBEDDINGS, RECORDS, REJECTS
+from tests.support.files.coloured_images import coloured_image as coloured
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip
+from tests.support.runs.builds import rows_of
+from tests.support.runs.stages import Stages
 
 
 def rows(part: Artifact) -> np.ndarray:
@@ -189,7 +189,7 @@ def test_the_key_covers_the_settings_that_affect_the_rows_and_no_others(
 ) -> None:
     from dataclasses import replace
 
-    from builds import clip
+    from tests.support.runs.builds import clip
 
     write_corpus(corpus, ["red"], each=1)
     inputs = PartOfPlan(stages.scan(corpus).ref, 0)
@@ -221,7 +221,7 @@ def test_an_embedding_that_is_not_finite_stops_the_part_and_leaves_nothing(
 
 
 def test_unusual_images_must_be_known() -> None:
-    from builds import clip
+    from tests.support.runs.builds import clip
 
     with pytest.raises(ConfigError, match="unusual_images is 'keep'"):
         Config(clip=clip(), unusual_images="keep")  # type: ignore[arg-type]

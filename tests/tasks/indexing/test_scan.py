@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_images import jpeg, tar_bytes, write
-from builds import rows_of
 
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactStore
@@ -19,6 +17,8 @@ from storage.errors.exceptions import ArtifactError, ConfigError, CorpusError
 from tasks.indexing import embed_images, scan
 from tasks.stage.contract import SilentProgress, plan_parts
 from tasks.stage.layout import ENTRIES, REJECTS
+from tests.support.files.bad_images import jpeg, tar_bytes, write
+from tests.support.runs.builds import rows_of
 
 
 @pytest.fixture
@@ -274,9 +274,8 @@ def test_a_damaged_plan_is_not_continued(corpus: Path, store: ArtifactStore) -> 
 
 def test_a_part_is_identified_by_its_content(corpus: Path, store: ArtifactStore, fake_clip) -> None:
     """The embedding of an old part is there for the grown plan: same key."""
-    from builds import clip
-
     from tasks.stage.contract import PartOfPlan
+    from tests.support.runs.builds import clip
 
     config = embed_images.Config(clip=clip())
     write_files(corpus, "a.jpg", "b.jpg")

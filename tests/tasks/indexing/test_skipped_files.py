@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_images import palette_png, tar_bytes, write
-from builds import build_here, settings_of, write_vocabulary
-from coloured_images import coloured_image, write_corpus
 
 from flows.pipelines.build import Build
 from flows.summaries.build import summarise
 from storage.errors.exceptions import ConfigError, CorpusError
 from storage.shards.samples import ShardSamples
+from tests.support.files.bad_images import palette_png, tar_bytes, write
+from tests.support.files.coloured_images import coloured_image, write_corpus
+from tests.support.runs.builds import build_here, settings_of, write_vocabulary
 
 NAMES = ["red", "green"]
 

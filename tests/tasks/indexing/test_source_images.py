@@ -5,11 +5,11 @@ from __future__ import annotations
 from hashlib import sha256
 
 import pytest
-from bad_images import jpeg
-from bad_server import bad_server, hurried
 
 from storage.errors.exceptions import CorpusError, StorageError
 from tasks.indexing.source_images import read_source_image
+from tests.support.files.bad_images import jpeg
+from tests.support.servers.bad_server import bad_server, hurried
 
 
 def test_trouble_that_may_pass_is_not_taken_for_an_image_that_is_gone(monkeypatch):

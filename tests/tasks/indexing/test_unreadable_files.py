@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_artifacts import REF, publish
-from small_datasets import stored_sample, write_dataset
-from special_files import SPECIAL
 
 from flows.settings.named_values import read_values
 from storage.annotations.benchmark import read_list
@@ -33,6 +30,9 @@ from storage.weights.resolving import read_record, resolve
 from storage.weights.state_dicts import load_state_dict
 from tasks.prediction.checkpoint import open_checkpoint
 from tasks.stage.weights_check import describe_weights
+from tests.support.files.small_artifacts import REF, publish
+from tests.support.files.small_datasets import stored_sample, write_dataset
+from tests.support.files.special_files import SPECIAL
 
 pytestmark = pytest.mark.timeout(60)
 

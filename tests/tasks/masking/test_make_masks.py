@@ -12,13 +12,8 @@ import numpy as np
 import pytest
 import skimage
 import torch
-from bad_images import oriented, write
-from builds import rows_of
-from coloured_images import coloured_image, write_corpus
-from fakes import FakeClip, FakeSelfMask
 from PIL import Image
 from pycocotools.mask import decode as decode_rle
-from stages import Stages
 
 from flows.settings.build import selfmask_model
 from storage.artifacts.store import Artifact
@@ -27,6 +22,11 @@ from storage.images.decoding import decode
 from tasks.masking import make_masks
 from tasks.masking.make_masks import Config
 from tasks.stage.layout import MASK_PLAN, MASKS
+from tests.support.files.bad_images import oriented, write
+from tests.support.files.coloured_images import coloured_image, write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import rows_of
+from tests.support.runs.stages import Stages
 from zutis_model.layers.normalisation import denormalise, normalise
 from zutis_model.saliency.selfmask import load_selfmask
 

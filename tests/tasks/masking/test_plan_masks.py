@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from builds import rows_of
-from coloured_images import write_corpus
-from fakes import FakeClip, FakeSelfMask
-from stages import Stages
 
 from storage.artifacts.store import Artifact
 from storage.errors.exceptions import ArtifactError, ConfigError
 from tasks.masking import plan_masks
 from tasks.stage.contract import plan_parts
 from tasks.stage.layout import MASK_PLAN, MASKS
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import rows_of
+from tests.support.runs.stages import Stages
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from builds import build_here, settings_of, write_vocabulary
-from coloured_images import write_corpus
-from fakes import FakeClip, FakeSelfMask
 
 from flows.pipelines.build import Build
 from flows.summaries.build import summarise
 from tasks.packing.assemble_dataset import _cell, _depth_warning, decode_alike
 from tasks.stage.layout import CARD, VOCABULARY
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import build_here, settings_of, write_vocabulary
 
 NAMES = ["red", "green", "blue"]
 

@@ -6,10 +6,10 @@ import io
 
 import numpy as np
 from PIL import Image
-from small_datasets import stored_sample, write_dataset
 
 from storage.shards.samples import ShardSamples
 from tasks.packing.mask_sheet import draw_mask, draw_mask_sheet
+from tests.support.files.small_datasets import stored_sample, write_dataset
 
 
 def square(height=40, width=60, side=20):

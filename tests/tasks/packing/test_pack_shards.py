@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bad_images import encoded, oriented, tar_bytes, write
-from builds import CLIP, build_here, rows_of, settings_of, write_vocabulary
-from coloured_images import coloured_image, write_corpus
 from PIL import Image
 from pycocotools.mask import decode as decode_rle
 
@@ -21,6 +18,9 @@ from storage.errors.exceptions import CorpusError
 from storage.files.filesystems import read_range
 from storage.images.decoding import decode
 from tasks.stage.layout import SHARD_INDEX
+from tests.support.files.bad_images import encoded, oriented, tar_bytes, write
+from tests.support.files.coloured_images import coloured_image, write_corpus
+from tests.support.runs.builds import CLIP, build_here, rows_of, settings_of, write_vocabulary
 
 pytestmark = pytest.mark.usefixtures("fake_clip", "fake_selfmask")
 

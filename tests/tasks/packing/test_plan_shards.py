@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builds import build_here, rows_of, settings_of, write_vocabulary
-from coloured_images import write_corpus
-from fakes import FakeClip, FakeSelfMask
 from PIL import Image
 
 from flows.pipelines.build import Build
@@ -19,6 +16,9 @@ from flows.summaries.build import summarise
 from storage.errors.exceptions import ConfigError, CorpusError
 from tasks.packing.plan_shards import Category, Config, cut_shards
 from tasks.stage.layout import CARD, RETRIEVAL, SAMPLES
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import build_here, rows_of, settings_of, write_vocabulary
 
 
 def ids(count: int, seed: int) -> list[str]:

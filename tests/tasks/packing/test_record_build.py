@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builds import artifacts_by_stage, build_here, settings_of, write_vocabulary
-from coloured_images import write_corpus
-from fakes import FakeClip, FakeSelfMask
-
 from storage.artifacts.store import ArtifactRef
 from tasks.packing.record_build import used_artifacts
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.builds import artifacts_by_stage, build_here, settings_of, write_vocabulary
 
 
 def test_a_record_refers_to_everything_but_plans_of_masks(

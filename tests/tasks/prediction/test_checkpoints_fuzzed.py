@@ -9,13 +9,13 @@ from typing import Any
 import faiss  # noqa: F401 - first, as its threads and torch's don't mix otherwise
 import numpy as np
 import pytest
-from fuzzing import damaged, few, harmless, near_json, texts
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.embeddings import faiss_index
 from tasks.prediction import checkpoint as zutis_checkpoint
 from tasks.prediction.checkpoint import open_checkpoint
+from tests.support.files.fuzzing import damaged, few, harmless, near_json, texts
 
 DESCRIPTION = {
     "architecture": "made-ViT-8", "num_heads": 2, "num_queries": 3, "clip": "made-ViT-8:demo",

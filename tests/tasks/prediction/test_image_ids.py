@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_images import jpeg, write
 
 from storage.errors.exceptions import CorpusError
 from tasks.prediction.image_ids import ImageIds, ids_of_corpus, ids_of_file
 from tasks.prediction.predict import find_images
+from tests.support.files.bad_images import jpeg, write
 
 
 def coco(path: Path, images: dict[str, Any] | list[dict[str, Any]]) -> Path:

@@ -13,9 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from colour_network import ColourNetwork
-from coloured_images import coloured_image, write_corpus
-from fakes import FakeClip
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -35,6 +32,9 @@ from tasks.prediction.predict import (
     unused_ids,
 )
 from tasks.prediction.segmenter import ZutisSegmenter
+from tests.support.files.coloured_images import coloured_image, write_corpus
+from tests.support.networks.colour_network import ColourNetwork
+from tests.support.networks.fakes import FakeClip
 
 NAMES = ("red", "green", "blue")
 
@@ -310,8 +310,8 @@ _PREDICT_A_LARGE_IMAGE = """
 import sys
 from pathlib import Path
 import torch
-from fakes import FakeClip
-from colour_network import ColourNetwork
+from tests.support.networks.fakes import FakeClip
+from tests.support.networks.colour_network import ColourNetwork
 from storage.vocabularies.vocabulary import Category
 from tasks.categories.category_texts import embed_categories
 from tasks.prediction.predict import find_images, predict, prepare_folder

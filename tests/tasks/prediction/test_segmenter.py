@@ -7,9 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from colour_network import ColourNetwork
-from coloured_images import coloured_image
-from fakes import FakeClip
 
 from storage.errors.exceptions import ConfigError, VocabularyError, WeightsError
 from storage.vocabularies.vocabulary import Category
@@ -26,6 +23,9 @@ from tasks.prediction.segmenter import (
     zutis_segmenter,
 )
 from tasks.stage.models import ModelConfig
+from tests.support.files.coloured_images import coloured_image
+from tests.support.networks.colour_network import ColourNetwork
+from tests.support.networks.fakes import FakeClip
 
 SMALL_CLIP = "ViT-S-32-alt:random:0"
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from builds import clip, rows_of
-from fakes import COLOURS, FakeClip
-from stages import Stages
 
 from flows.execution.progress import StageProgress
 from storage.artifacts.store import Artifact
@@ -16,6 +13,9 @@ from tasks.retrieval.embed_text import Config, Inputs, Text
 from tasks.retrieval.text_rows import TextRow, load_text_rows
 from tasks.stage.contract import SilentProgress
 from tasks.stage.layout import EMBEDDINGS, TEXTS
+from tests.support.networks.fakes import COLOURS, FakeClip
+from tests.support.runs.builds import clip, rows_of
+from tests.support.runs.stages import Stages
 
 RED = Text(("a red one", "something red"))
 BLUE = Text(("a blue one", "a red and blue one"))

@@ -7,10 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builds import rows_of
-from coloured_images import write_corpus
-from fakes import FakeClip
-from stages import Stages
 
 from storage.artifacts.store import Artifact
 from storage.corpora.image_bytes import read_image_bytes
@@ -26,6 +22,10 @@ from tasks.retrieval.retrieve import (
 )
 from tasks.retrieval.text_rows import load_text_rows
 from tasks.stage.layout import RETRIEVAL, RETRIEVED_IMAGES
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip
+from tests.support.runs.builds import rows_of
+from tests.support.runs.stages import Stages
 
 # Two reds that differ little, so that they want the same images.
 NAMES = ["red", "red and grey", "blue"]

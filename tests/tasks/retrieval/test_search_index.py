@@ -7,10 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builds import rows_of
-from coloured_images import coloured_image, write_corpus
-from fakes import FakeClip
-from stages import Stages
 
 from storage.artifacts.store import Artifact
 from storage.errors.exceptions import ConfigError
@@ -18,6 +14,10 @@ from tasks.indexing.index_rows import load_index_rows
 from tasks.retrieval import search_index
 from tasks.retrieval.text_rows import TextRow, load_text_rows
 from tasks.stage.layout import NEIGHBOURS
+from tests.support.files.coloured_images import coloured_image, write_corpus
+from tests.support.networks.fakes import FakeClip
+from tests.support.runs.builds import rows_of
+from tests.support.runs.stages import Stages
 
 COLOURS = ["red", "green", "blue", "yellow"]
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from coloured_images import write_corpus
-from fakes import FakeClip, FakeSelfMask
-from stages import Stages
 
 from tasks.indexing import embed_images
 from tasks.masking import make_masks
 from tasks.retrieval import embed_text
 from tasks.stage.contract import SilentProgress, waiting
+from tests.support.files.coloured_images import write_corpus
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.runs.stages import Stages
 
 
 class Telling(SilentProgress):

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_samples import Numbers, as_list
 
 from storage.errors.exceptions import ArtifactError
 from tasks.training.batches import batches_from
 from tasks.training.processes import Processes
+from tests.support.runs.training_samples import Numbers, as_list
 
 
 def batches(workers: int, first_iteration: int = 0, rank: int = 0, size: int = 1) -> Any:
@@ -59,7 +59,6 @@ def test_closing_ends_the_workers() -> None:
 
 _KILLED_AT_ONCE = """
 import os, signal, sys
-sys.path.append("tests/support")
 sys.path.append("tests/tasks/training")
 from test_batches import batches
 

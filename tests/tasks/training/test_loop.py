@@ -11,11 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-import small_training
 import torch
-from nursery import run_zutis
-from small_training import REF, CountingProgress, batch_of, small_trainer, train
-from training_samples import Samples
 
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ArtifactError, ConfigError, ZutisError
@@ -23,6 +19,10 @@ from tasks.training.batches import batches_from
 from tasks.training.loop import LoopSettings
 from tasks.training.processes import Processes
 from tasks.training.state import TrainingStates
+from tests.support.processes.nursery import run_zutis
+from tests.support.runs import small_training
+from tests.support.runs.small_training import REF, CountingProgress, batch_of, small_trainer, train
+from tests.support.runs.training_samples import Samples
 
 
 def weights_of(trainer):
@@ -199,14 +199,14 @@ def test_checkpoints_have_an_interval():
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = Path(small_training.__file__)
-ENVIRONMENT = {"PYTHONPATH": f"{ROOT}{os.pathsep}{PROGRAM.parent}", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def run_process(folder: Path, *options: str) -> subprocess.CompletedProcess:
     folder.mkdir(exist_ok=True)
     return run_zutis(
         [str(folder), *options], ROOT, os.environ | ENVIRONMENT,
-        timeout=200, code="from small_training import main; main()",
+        timeout=200, code="from tests.support.runs.small_training import main; main()",
     )  # fmt: skip
 
 

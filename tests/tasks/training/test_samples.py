@@ -12,7 +12,6 @@ import pytest
 import torch
 from pycocotools import mask as coco
 from scipy import stats
-from small_datasets import stored_sample, write_dataset
 from torchvision.transforms import ColorJitter, RandomApply, RandomGrayscale
 
 from benchmarks.reference import training_samples
@@ -28,6 +27,7 @@ from tasks.training.samples import (
     TrainingSamples,
     collate,
 )
+from tests.support.files.small_datasets import stored_sample, write_dataset
 from zutis_model.layers.normalisation import normalise
 from zutis_model.training.photometric import ColourContext, jitter_colours, make_grey
 

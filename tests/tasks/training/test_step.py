@@ -6,14 +6,14 @@ import logging
 from functools import partial
 
 import pytest
-import small_training
 import torch
-from small_training import batch_of
-from training_samples import IGNORE, Batch
 
 from storage.errors.exceptions import ConfigError, ZutisError
 from tasks.training.processes import Processes
 from tasks.training.step import Optimisation, _optimisers
+from tests.support.runs import small_training
+from tests.support.runs.small_training import batch_of
+from tests.support.runs.training_samples import IGNORE, Batch
 from zutis_model.training.criterion import criterion
 
 # The small architecture's synthetic weights make gradients so steep that rounding shows in them.

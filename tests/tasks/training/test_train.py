@@ -11,9 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from builds import clip
 from PIL import Image
-from small_training import CountingProgress
 
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
@@ -30,6 +28,8 @@ from tasks.training.log import COLUMNS
 from tasks.training.samples import SampleRecipe
 from tasks.training.state import TrainingStates
 from tasks.training.step import Optimisation
+from tests.support.runs.builds import clip
+from tests.support.runs.small_training import CountingProgress
 from zutis_model.zutis.network import load_zutis
 
 CATEGORIES = ("cat", "dog", "red kite")

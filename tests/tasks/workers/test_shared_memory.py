@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from training_samples import Numbers, as_list
 
 from tasks.training.batches import batches_from
 from tasks.training.processes import Processes
 from tasks.workers import shared_memory
 from tasks.workers.shared_memory import free_shared_memory, shared_memory_holds
+from tests.support.runs.training_samples import Numbers, as_list
 
 MANY = 1 << 40
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from network_input import as_pixels
 
+from tests.support.networks.network_input import as_pixels
 from zutis_model.baselines.maskclip import maskclip_tokens
 from zutis_model.clip.dense import value_tokens
 from zutis_model.clip.towers import load_clip

@@ -12,8 +12,8 @@ import skimage.data
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from siglip import CONFIG, siglip_config, write_siglip
 
+from tests.support.networks.siglip import CONFIG, siglip_config, write_siglip
 from zutis_model.clip.dense import check_is_dense
 from zutis_model.clip.folders import load_clip_folder
 from zutis_model.clip.towers import Clip

@@ -3,8 +3,8 @@ import copy
 import pytest
 import timm
 import torch
-from network_input import as_input
 
+from tests.support.networks.network_input import as_input
 from zutis_model.encoders.dense_vit import ARCHITECTURES, load_dense_vit
 
 DISTILLED = "deit_small_distilled_patch16_224"

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from network_input import as_pixels
-from solver_targets import EDGE_CASES, edge_target
 
+from tests.support.networks.network_input import as_pixels
+from tests.support.networks.solver_targets import EDGE_CASES, edge_target
 from zutis_model.refinement.batched_bilateral_solver import refine_masks_batched
 from zutis_model.refinement.bilateral_solver import refine_mask
 

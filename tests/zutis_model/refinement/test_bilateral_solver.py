@@ -6,8 +6,8 @@ import pytest
 import skimage.data
 from scipy import sparse
 from scipy.sparse.linalg import cg
-from solver_targets import EDGE_CASES, edge_target, target_mask
 
+from tests.support.networks.solver_targets import EDGE_CASES, edge_target, target_mask
 from zutis_model.refinement import bilateral_grid, bilateral_solver
 from zutis_model.refinement.bilateral_grid import ColourGrid, build_grid
 from zutis_model.refinement.bilateral_solver import refine_mask

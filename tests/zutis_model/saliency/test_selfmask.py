@@ -4,10 +4,10 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from network_input import as_input
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tests.support.networks.network_input import as_input
 from zutis_model.layers.normalisation import denormalise
 from zutis_model.refinement.bilateral_solver import refine_mask
 from zutis_model.saliency.selfmask import load_selfmask

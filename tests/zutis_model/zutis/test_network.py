@@ -3,9 +3,9 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from network_input import as_input
 from safetensors.torch import load_file, save_file
 
+from tests.support.networks.network_input import as_input
 from zutis_model.clip.dense import patch_tokens
 from zutis_model.zutis.network import Zutis, load_zutis
 from zutis_model.zutis.semantic_prediction import semantic_labels, semantic_logits

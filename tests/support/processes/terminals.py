@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from nursery import ForkedCommand
-from process_table import alive_with
+from tests.support.processes.nursery import ForkedCommand
+from tests.support.processes.process_table import alive_with
 
 CTRL_C = "\x03"
 

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from shared_by_workers import leader, one_worker_at_a_time, shared_folder
+from tests.support.processes.shared_by_workers import leader, one_worker_at_a_time, shared_folder
 
 ZUTIS = "from flows.launcher import main; main()"
 """The program that `zutis` is."""

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from loopback import answering
+
+from tests.support.servers.loopback import answering
 
 HANG, DRIP, CUT, RESET, REFUSE = "hang", "drip", "cut", "reset", "refuse"
 """Nothing at all; a byte now and then; half of the body; a reset in mid-body; closed at once."""

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from training_samples import CATEGORIES, IGNORE, Batch, Samples, collate
 
 from storage.artifacts.store import ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ZutisError
@@ -28,6 +27,7 @@ from tasks.training.loop import LoopSettings, run_training
 from tasks.training.processes import Processes, joined_processes
 from tasks.training.state import TrainingStates
 from tasks.training.step import Optimisation, Trainer
+from tests.support.runs.training_samples import CATEGORIES, IGNORE, Batch, Samples, collate
 from zutis_model.clip.towers import Clip, load_clip
 from zutis_model.layers.precision import Precision
 from zutis_model.zutis.initialisation import initialise_zutis

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from builds import clip, selfmask
-
 from storage.artifacts.store import Artifact, ArtifactStore
 from storage.corpora.corpus import open_sources
 from tasks.indexing import ask_again, build_index, embed_images, scan
@@ -15,6 +13,7 @@ from tasks.masking import make_masks, plan_masks
 from tasks.retrieval import embed_text, retrieve, search_index
 from tasks.retrieval.text_rows import TextRow
 from tasks.stage.contract import PartOfPlan, SilentProgress, plan_parts
+from tests.support.runs.builds import clip, selfmask
 
 
 class Stages:

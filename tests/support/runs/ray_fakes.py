@@ -11,8 +11,9 @@ import time
 import uuid
 from pathlib import Path
 
-from fakes import FakeClip, FakeSelfMask
 from torch import Tensor
+
+from tests.support.networks.fakes import FakeClip, FakeSelfMask
 
 GO = "go"
 

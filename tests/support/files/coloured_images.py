@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from fakes import COLOURS
 from PIL import Image
+
+from tests.support.networks.fakes import COLOURS
 
 
 def coloured_image(colour: str, seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from shared_by_workers import one_worker_at_a_time, shared_folder
+from tests.support.processes.shared_by_workers import one_worker_at_a_time, shared_folder
 
 DATABASE = "prefect.db"
 _MAKE = """

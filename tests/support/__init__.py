@@ -1,0 +1,1 @@
+"""What tests share: a room for each kind of thing that they need."""

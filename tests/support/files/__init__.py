@@ -1,0 +1,1 @@
+"""Files that tests read: images, data sets and artifacts, sound and broken."""

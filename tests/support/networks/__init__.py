@@ -1,0 +1,1 @@
+"""Stand-ins for networks, with predictable outputs, and inputs for networks."""

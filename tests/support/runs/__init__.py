@@ -1,0 +1,1 @@
+"""Stages, builds, commands and trainings that run on the stand-ins."""

@@ -1,0 +1,1 @@
+"""Servers on loopback ports, and the database that Prefect's starts from."""
