@@ -55,7 +55,7 @@ def build_pseudolabels(**parameters: Any) -> list[Result]:
     and evaluate, if asked.
 
     Returns:
-        Where the data set is, and the model and its evaluations: `stage`, `key`, `location`.
+        The data set, the model and its evaluations: `stage`, `key` and `location` of each.
     """
     options = BuildOptions(**given_by(BuildOptions, parameters))
     settings, steps = part_of(BuildSettings, options), part_of(NextSteps, options)
@@ -97,7 +97,7 @@ def run_build(
 
 
 def call_build(settings: BuildSettings, steps: NextSteps, watcher: Watcher) -> Caller:
-    """As `run_build`; returns the results of all flows that ran.
+    """Like `run_build`, but returns the results of all flows that ran.
 
     `results` has a `Build`, an `Artifact` for the training and `Evaluated` for the evaluation, by
     the flow's names.

@@ -1,7 +1,7 @@
 """The command line: the registry of commands, and the entry point.
 
-No command is imported before it is called, and nothing heavy then before it is needed: a cached
-build answers without torch and without Prefect.
+A command is imported when it is called, and heavy libraries when they are needed: a cached build
+loads neither torch nor Prefect.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOOK = Group("Look around", sort_key=2)
 _SERVE = Group("Serve and keep", sort_key=3)
 _MORE = Group("More", sort_key=4)
 
-# Name, place of the function or the app, heading, and what `zutis --help` says of it.
+# Name, place of the function or the app, heading, and description in `zutis --help`.
 _COMMANDS: Final = (
     ("demo", "demo.command:demo_command", _STEPS, "Try all of it on a made world, in minutes."),
     (
@@ -119,11 +119,11 @@ app: Final = _app()
 
 
 def run_command_line(words: Sequence[str] | None = None) -> None:
-    """Run the command that the words say; those of this process by default.
+    """Run the command of these words; by default those of this process's command line.
 
     Raises:
         ZutisError: one sentence, for the user.
-        CycloptsError: the words make no command.
+        CycloptsError: the words are not a command.
     """
     with speaking_when_slow(sys.stderr):
         command, bound, _ = app.parse_args(
@@ -150,7 +150,7 @@ def exit_code_of(command: Callable[..., Any]) -> int:
     try:
         return _exit_code_of(command)
     except BaseException as error:
-        # Whatever it is: after a signal all kinds of things break.
+        # Any error: a signal interrupts code at places that don't expect it.
         if not interruption.interrupted() and not isinstance(error, KeyboardInterrupt):
             raise
         interruption.say(str(error) if isinstance(error, ZutisError) else "")
@@ -173,7 +173,7 @@ def _exit_code_of(command: Callable[..., Any]) -> int:
 
 
 def _sentence_for(error: Exception) -> str | None:
-    """What a user is told of an error; None for a mistake of ours."""
+    """The sentence that a user reads for an error; None for a bug of ours."""
     if isinstance(error, ZutisError):
         return str(error)
     if isinstance(error, CycloptsError):

@@ -39,7 +39,7 @@ def evaluate_zutis(**parameters: Any) -> list[Result]:
     """Score a model's labels and instances, and those of MaskCLIP beside it.
 
     Returns:
-        Where the evaluations are: `stage`, `key`, `location` of the model's and the baseline's.
+        The evaluations of the model and the baseline: `stage`, `key` and `location` of each.
     """
     options = EvaluateParameters(**parameters)
     evaluation, checkpoint = options.evaluation, options.checkpoint

@@ -1,4 +1,4 @@
-"""The entry point of `zutis`: shows a notice before it imports what takes long.
+"""The entry point of `zutis`: shows a notice before slow imports.
 
 The command line is some hundreds of modules, and a cold disk or a busy machine takes seconds to
 read them. Nothing but the standard library's smallest modules is imported here.

@@ -40,7 +40,7 @@ def train_zutis(**parameters: Any) -> list[Result]:
     """Train ZUTIS on a data set of pseudo-labels; a run that was stopped continues.
 
     Returns:
-        Where the model is: one row with `stage`, `key`, `location`.
+        The model: one row with `stage`, `key` and `location`.
     """
     options = TrainParameters(**parameters)
     training, dataset = options.training, options.dataset

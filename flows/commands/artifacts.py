@@ -152,7 +152,7 @@ def gc_command(
 
     Trainings and evaluations always stay, each with its data set.
     """
-    # It knows all stages, which take most of the time that this program's start takes.
+    # Imported here because it imports all stages, which takes longer than the rest of the start.
     from flows.upkeep.collect_garbage import find_garbage, freed_bytes
 
     check_named_numbers({"older_than_hours": older_than_hours, "keep_builds": keep_builds})

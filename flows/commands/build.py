@@ -44,7 +44,7 @@ def build_command(options: BuildOptions) -> None:
 
 
 def run(settings: BuildSettings, steps: NextSteps | None = None) -> None:
-    """Build, do what follows, and print the results; `steps` None: nothing follows.
+    """Build, train and evaluate as `steps` says, and print the results; None: only build.
 
     Raises:
         ZutisError: one sentence, for the user.
@@ -76,10 +76,10 @@ def obtain_outcome(settings: BuildSettings, steps: NextSteps | None, console: Co
 
 
 def find_outcome(settings: BuildSettings, steps: NextSteps | None = None) -> Outcome | None:
-    """What is there already, found without Prefect; None if something is to be done.
+    """The published results, found without Prefect; None if anything has to be computed.
 
-    Mistakes in the settings come to light here, before a server is started. Where a Prefect server
-    is configured the run belongs into its UI, cached or not.
+    Mistakes in the settings are reported here, before a server is started. Where a Prefect server
+    is configured, the run belongs in its UI, cached or not.
     """
     if steps is not None:
         steps.check()
@@ -96,10 +96,10 @@ def find_outcome(settings: BuildSettings, steps: NextSteps | None = None) -> Out
 
 
 def _find_next(outcome: Outcome, steps: NextSteps, executor: CachedExecutor) -> None:
-    """Find what follows the build, too.
+    """Find the training and the evaluation that follow the build.
 
     Raises:
-        NotCached: it is not there, or another machine would have to say.
+        NotCached: they are not published, or only another machine can tell.
     """
     from flows.pipelines.training import evaluate_model, train_model, trained_model
     from flows.settings.training import training_config

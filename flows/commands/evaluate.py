@@ -64,7 +64,7 @@ def print_scores(evaluated: Evaluated, console: Console) -> None:
 
 
 def _find(settings: EvaluationSettings, checkpoint: str, store: str) -> Evaluated | None:
-    """Scores that are there already, found without Prefect; None if something is to be done."""
+    """The published scores, found without Prefect; None if anything has to be computed."""
     artifacts = ArtifactStore(store)
     model = find_model(artifacts, checkpoint)
     try:

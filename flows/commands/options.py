@@ -26,14 +26,14 @@ def command_of(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a function that takes settings.
 
-    What is typed counts before what `--set` says, that before the file of `--config`, and that
-    before the defaults.
+    Options on the command line override `--set`, which overrides the file of `--config`, which
+    overrides the defaults.
 
     Args:
         kind: the settings; each of their fields is an option.
         positional: a field that is given without a flag.
-        takes_values: the function takes what `--set` says as its second argument; they are no
-            options of its own.
+        takes_values: the function takes the values of `--set` as its second argument, instead of
+            having them applied to its options.
 
     Returns:
         A decorator; the command has the function's documentation.
@@ -89,7 +89,7 @@ def _parameter(option: Option, positional: bool) -> inspect.Parameter:
 
 
 def _type_of(option: Option) -> Any:
-    """What cyclopts has to know: flags, choices, numbers, and what may be repeated."""
+    """The option's parameters for cyclopts: flags, choices, numbers of values, repetition."""
     kind = _bare(option.annotation)
     if _settings_class(kind) or _is_several(kind):
         return list[str]
@@ -119,7 +119,7 @@ def _shown(default: Any) -> str:
 
 
 def _chosen(option: Option) -> Callable[[Any, Sequence[Token]], str]:
-    """The word that was typed, which has to be one of the option's; cyclopts' own error is long."""
+    """The typed word if it is one of the option's choices; cyclopts' own error would be long."""
 
     def convert(_: Any, tokens: Sequence[Token]) -> str:
         word = tokens[-1].value
@@ -143,7 +143,7 @@ def _settings_class(kind: Any) -> type[Settings] | None:
 
 
 def _value(option: Option, typed: Any) -> Any:
-    """What was typed, as pydantic takes it."""
+    """The typed words in the form that pydantic takes."""
     kind = _bare(option.annotation)
     if _settings_class(kind):
         return read_values(typed)

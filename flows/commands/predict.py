@@ -38,7 +38,7 @@ def predict_command(options: PredictOptions) -> None:
 
 
 def predict(options: PredictOptions) -> None:
-    """Segment, and print what was found.
+    """Segment, and print a summary.
 
     Raises:
         ZutisError: one sentence, for the user.
@@ -89,7 +89,7 @@ def predict(options: PredictOptions) -> None:
 
 
 def _names(categories: str, vocabulary: str) -> tuple[str | Category, ...] | None:
-    """What the options name; None for the checkpoint's own categories."""
+    """The categories that the options name; None for the checkpoint's own."""
     if categories and vocabulary:
         raise VocabularyError("Both --categories and --vocabulary are given: give one of them.")
     if vocabulary:
@@ -101,7 +101,7 @@ def _names(categories: str, vocabulary: str) -> tuple[str | Category, ...] | Non
 
 
 def _image_ids(file: str, images: list[str], console: Console) -> ImageIds | None:
-    """The ids of the file that is given, else of the COCO files that the images are."""
+    """Image ids from the given COCO file, else from the COCO files among the images."""
     from tasks.prediction.image_ids import ids_of_corpus, ids_of_file
 
     if file:

@@ -41,7 +41,8 @@ def run(text: str, *, top: int, index: str, clip: str, device: str, store: str) 
     """Print the `top` nearest images.
 
     Raises:
-        ConfigError: no index, an index of another model, an empty text, or more than there are.
+        ConfigError: there is no index, it is of another model, the text is empty, or `top` exceeds
+            the number of images.
     """
     if not text.strip():
         raise ConfigError("The text to search for is empty.")
@@ -81,7 +82,7 @@ def _index_of(record: Artifact | None, store: str) -> Artifact:
 def _model(
     index: Artifact, clip: str, record: Artifact | None, device: str, store: ArtifactStore
 ) -> ModelConfig:
-    """The model of the index; an error that names both if `clip` is another one."""
+    """The model that made the index; an error that names both if `clip` is another one."""
     made_with = embedded_parts(index, store)[0].manifest
     spec = clip or (record.notes["clip"] if record else "")
     if not spec:

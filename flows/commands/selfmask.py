@@ -40,8 +40,8 @@ def run(settings: SelfMaskSettings) -> SelfMaskFigures:
 
     Raises:
         ConfigError: a setting can't work.
-        CorpusError: there are no images, or nothing stands out in any.
-        WeightsError: features or start are not there.
+        CorpusError: there are no images, or none has a salient object.
+        WeightsError: weights of the features or of the start are missing.
     """
     console, started = Console(), time.monotonic()
     device = require_device(settings.device)
@@ -157,7 +157,7 @@ def _voted(
     sample: CorpusSample,
     console: Console,
 ) -> list[Mask]:
-    """A mask for every image, empty where nothing was elected."""
+    """A mask for every image, empty where the vote elected none."""
     from tasks.saliency_training.votes import pseudo_masks
 
     started, images = time.monotonic(), [image.pixels for image in sample.images]
@@ -204,10 +204,10 @@ def _read(settings: SelfMaskSettings, console: Console) -> CorpusSample:
 
 
 def _truths(settings: SelfMaskSettings, sample: CorpusSample) -> list[Mask]:
-    """What is on each image, at its size; empty where nothing is, or no truth is given.
+    """The ground-truth mask of each image, at its size; empty without objects or without truth.
 
     Raises:
-        ConfigError: the file is no truth, or about none of the images.
+        ConfigError: the file holds no ground truth, or none of these images.
     """
     from made_world.corpus import read_ground_truth
 
@@ -257,7 +257,7 @@ def _reporting(
     """A bar on a terminal, and a line for every tenth of the training.
 
     Yields:
-        what hears of every step, and a list that holds the last one.
+        a function to call after every step, and a list that holds the last step.
     """
     last: list[SelfMaskStep] = []
     with showing_tenths(console, _bar(console)) as show:

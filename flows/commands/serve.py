@@ -53,8 +53,8 @@ def run(
         port: likewise.
         limit: runs at a time.
         defaults: parameters of build-pseudolabels that a run need not name.
-        allowed: folders and addresses outside of which runs read and write nothing; none for those
-            of `ZUTIS_ROOTS`, and without these for no limit.
+        allowed: the only folders and addresses that runs may read and write; if empty, those of
+            `ZUTIS_ROOTS`, or any where that is not set.
 
     Raises:
         ZutisError: one sentence, for the user.
@@ -101,7 +101,7 @@ def _serve(
 
 
 def _prepare_settings() -> None:
-    """As any of our commands, but the log of the runs goes to the terminal, too."""
+    """Prepare Prefect as other commands do, with the runs' log on the terminal as well."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
     from flows.prefect_server.settings import prepare_prefect
 
@@ -141,11 +141,11 @@ def _use(address: Address) -> None:
 
 
 def _check_access() -> None:
-    """Ask the server something that it tells only those who may use it.
+    """Send the server a request that needs the password.
 
     Raises:
-        PrefectHTTPStatusError: the server wants another password, or one at all; the command line
-            makes a sentence of it.
+        PrefectHTTPStatusError: the password is wrong or missing; the command line turns this into
+            a sentence.
     """
     from prefect.client.orchestration import get_client
 
@@ -155,11 +155,11 @@ def _check_access() -> None:
 
 @contextlib.contextmanager
 def _until_told_to_stop() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, in every phase, and neither is an error.
+    """SIGTERM and Ctrl-C both end the block without an error, in every phase.
 
-    The server is given its time; only a second Ctrl-C ends all of it at once.
+    The server has time to stop; a second Ctrl-C ends everything at once.
     """
-    interruption.listen()  # whoever has called us: what is started here has to be ended
+    interruption.listen()  # also when called from Python: our child processes must end
     try:
         with stopping.finishing():
             yield
@@ -205,5 +205,6 @@ def _roots() -> str:
 
 
 def _prefect() -> str:
-    """Prefect's command, as whoever has typed ours can type it."""
-    return "uv run prefect" if os.environ.get("UV") else "prefect"  # uv tells what it starts
+    """Prefect's command in a form that works where ours was typed."""
+    started_by_uv = os.environ.get("UV")
+    return "uv run prefect" if started_by_uv else "prefect"

@@ -1,6 +1,6 @@
 """`zutis status`: running and crashed builds, the latest results, disk use.
 
-One listing of the store tells nearly all of it. Prefect is asked only where a server answers.
+Nearly everything comes from one listing of the store. Prefect is queried only if a server answers.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _print_prefect(console: Console) -> None:
     try:
         runs = _flow_runs(api)
     except Exception as error:
-        # Whatever is wrong with the server, the store's part of the answer is still true.
+        # Any error of the server: the part of the status that comes from the store is still true.
         console.print(f"The Prefect server at {display(api)} refused: {_first_line(error)}",
                       style="yellow", markup=False)  # fmt: skip
         return
@@ -119,7 +119,7 @@ def _answers(api: str) -> bool:
 
     try:
         answer = httpx.get(f"{api.rstrip('/')}/health", timeout=2.0)
-    except Exception:  # what a user may write as an address, or as that of a proxy, has no end
+    except Exception:  # addresses of servers and proxies can be wrong in many ways
         return False
     return answer.is_success and answer.text.strip() == "true"
 

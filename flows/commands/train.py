@@ -86,10 +86,10 @@ def print_training(trained: Artifact, console: Console) -> None:
 
 
 def _find(settings: TrainingSettings, dataset: str, store: str) -> Artifact | None:
-    """The model if it is there already, found without Prefect; None if something is to be done.
+    """The published model, found without Prefect; None if anything has to be computed.
 
-    Mistakes in the settings come to light here, before a server is started; a data set that is not
-    there does before weights that are missing, which nobody would need then.
+    Mistakes in the settings are reported here, before a server is started, and a missing data set
+    before missing weights.
     """
     artifacts = ArtifactStore(store)
     chosen, config = find_dataset(artifacts, dataset), training_config(settings)
@@ -117,7 +117,7 @@ def _run_flow(settings: TrainingSettings, dataset: str, store: str, console: Con
 def _train_together(
     settings: TrainingSettings, dataset: str, store: str, console: Console
 ) -> Artifact:
-    """One of several processes that torchrun has started: no Prefect, which would run in each."""
+    """Train as one of torchrun's processes; without Prefect, which would run in each of them."""
     artifacts = ArtifactStore(store)
     require_device(settings.device)
     chosen, config = find_dataset(artifacts, dataset), training_config(settings)
@@ -130,7 +130,7 @@ def _train_together(
 
 @contextmanager
 def telling_iterations(console: Console) -> Iterator[None]:
-    """Where the output is a file and shows no bar, a line for each row of the training's table."""
+    """Print a line for each row of the training's table where the output can't show a bar."""
     if console.is_terminal:
         yield
         return

@@ -30,7 +30,7 @@ _STATUS_STYLES = {"ok": "green", "changed": "bold red", "missing": "yellow", "un
 
 @weights_app.command(name="list")
 def list_weights() -> None:
-    """Show the weights that have names, and which of them are on this machine."""
+    """Show the named weights, and which of them are on this machine."""
     cached = cached_weights()
     names = dict.fromkeys((*SHIPPED, *well_known(), *cached))
     whole = Column("name", no_wrap=True, min_width=max(map(len, names)))  # names are copied

@@ -1,4 +1,4 @@
-"""Facts on published weights: their model, and the use that they are good for."""
+"""Facts on published weights: their model, and the commands that use them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from storage.weights.shipped import SHIPPED
 
 @dataclass(frozen=True)
 class WeightsFacts:
-    """What a name stands for.
+    """Facts on one named file of weights.
 
     Attributes:
         model: CLIP, SigLIP, SelfMask or ZUTIS.
-        purposes: commands that it serves, and for which of them it is the default.
+        purposes: the commands that use it, and those whose default it is.
     """
 
     model: str
@@ -28,7 +28,7 @@ class WeightsFacts:
 
 
 def facts_of(name: str) -> WeightsFacts:
-    """Of a published or shipped name.
+    """The facts on a published or shipped name.
 
     Raises:
         WeightsError: a model of the hub that was fetched has lost its configuration.

@@ -65,7 +65,7 @@ def build_for(vocabulary: str, size: DemoSize, folder: Path, console: Console) -
 
 
 def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
-    """Everything, from the images to the page, whose path it returns.
+    """Run everything, from the images to the page; returns the page's path.
 
     Raises:
         ZutisError: one sentence, for the user.
@@ -143,8 +143,8 @@ def _say(console: Console, number: int, what: str) -> None:
 
 
 def _wall_time(world: DemoWorld, seconds: float) -> float | None:
-    """Of the run that made everything: this one, or the one that wrote it down; None if that was
-    interrupted."""
+    """Wall time of the run that made everything: this run, or an earlier one that recorded it; None
+    if that was interrupted."""
     path = world.folder / _WALL_TIME
     if world.made:
         path.write_text(json.dumps({"seconds": seconds}) + "\n", encoding="utf-8")

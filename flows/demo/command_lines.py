@@ -1,6 +1,6 @@
 """Command lines that reproduce the demonstration's figures.
 
-All of them are for the folder of the demonstration: its store is `store`, its scenes are `scenes`.
+They run in the demonstration's folder, which holds its store `store` and its scenes `scenes`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from flows.settings.evaluation import EvaluationSettings
 from flows.settings.training import TrainingSettings
 
 HERE: Final = Path()
-"""The folder of the demonstration, for whoever is in it."""
+"""The demonstration's folder as seen from inside it."""
 
 _STORE: Final = "store"
 _ANEW: Final = "again"
-_KEY: Final = 12  # digits of a key that tell it from all others
+_KEY: Final = 12  # digits of a key that are enough to identify it
 _TRAIN_OPTIONS: Final = frozenset(
     {"clip", "iterations", "batch_size", "learning_rate", "crop", "seed", "workers", "device",
      "precision"}
@@ -34,13 +34,13 @@ _EVALUATE_OPTIONS: Final = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class DemoCommands:
-    """What gives the figures again.
+    """The command lines that reproduce the figures.
 
     Attributes:
-        again: all of them, from what is in the store; writes the page again, too.
-        anew: everything from nothing, in a folder of its own.
+        again: all figures and the page, from the store.
+        anew: everything from scratch, in a new folder.
         build: the pseudo-labels.
-        train, train_partly: the network that knows all kinds, and the one that was not shown some.
+        train, train_partly: the network trained on all kinds, and the one trained without some.
         evaluate, evaluate_partly: their scores beside MaskCLIP's.
     """
 

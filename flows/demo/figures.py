@@ -21,16 +21,16 @@ _BASELINE: Final = "MaskCLIP"
 
 @dataclass(frozen=True, kw_only=True)
 class DemoScores:
-    """What was measured.
+    """The measurements of a run.
 
     Attributes:
         retrieved: every retrieved image.
         masks: every pseudo-mask of an image with objects.
-        evaluated: the network that was trained on all kinds, and MaskCLIP.
-        partly: the one that was trained without some, and MaskCLIP.
+        evaluated: evaluation of the network trained on all kinds, and of MaskCLIP.
+        partly: evaluation of the network trained without some kinds, and of MaskCLIP.
         chance: the precision of images that are taken at random, 0..1, mean over the kinds.
-        commands: what gives the figures again.
-        seconds: wall time of the run that made everything; None if none did it in one go.
+        commands: the command lines that reproduce the figures.
+        seconds: wall time of the run that made everything; None if that was interrupted.
     """
 
     retrieved: Sequence[Retrieved]
@@ -59,7 +59,7 @@ def _of_the_labels(scores: DemoScores, size: DemoSize) -> Iterator[Figure]:
         f"mean over {len(shares)} categories; lowest {shares[worst]:.1%}, {worst}",
     )
     ious = np.array([one.iou for one in scores.masks])
-    # With all of the image as the mask, the IoU is the share that the truth has of it.
+    # If the mask is the whole image, the IoU is the truth's share of the image.
     whole = float(np.mean([one.truth.mean() for one in scores.masks]))
     yield _share(
         "pseudo-mask IoU",
@@ -109,7 +109,7 @@ def _of_time(scores: DemoScores, size: DemoSize) -> Iterator[Figure]:
 
 
 def left_out(partly: Evaluated) -> tuple[str, ...]:
-    """The kinds that the second training was not shown."""
+    """The kinds left out of the second training."""
     rows = partly.model.read_json(METRICS)["classes"]
     return tuple(row["name"] for row in rows if row["group"] == "unseen")
 

@@ -49,10 +49,9 @@ class Figure:
     """One line of the headline table.
 
     Attributes:
-        baseline: what is reached without what the figure is about, and what that is; empty where
-            there is nothing to compare with.
+        baseline: value and name of the baseline; empty if there is none.
         reached: whether the value reaches the goal; None where this run has no goal for it.
-        command: the command line that gives the figure again.
+        command: the command line that reproduces the figure.
         note: small print below the name.
     """
 
@@ -70,10 +69,10 @@ class ScoreTable:
     """A table whose first column is text and whose others are numbers, aligned right.
 
     Attributes:
-        command: the command line that gives it again.
+        command: the command line that reproduces it.
 
     Raises:
-        ValueError: a row has not as many cells as there are columns.
+        ValueError: the number of a row's cells differs from the number of columns.
     """
 
     title: str
@@ -120,9 +119,9 @@ class ScenePanel:
     """A view of a scene.
 
     Attributes:
-        label: whose view it is.
+        label: the view's name, such as that of a model.
         image: a PNG or JPEG file.
-        alt: what is to be seen, in words.
+        alt: a description of the image.
     """
 
     label: str
@@ -144,7 +143,7 @@ class SceneSheet:
 
     Attributes:
         note: what is drawn, and how the scenes were chosen.
-        command: the command line that gives the predictions again.
+        command: the command line that reproduces the predictions.
     """
 
     note: str
@@ -157,15 +156,15 @@ class SceneSheet:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """All that the page shows. Parts that are empty get no heading.
+    """The content of the page. Empty parts get no heading.
 
     Attributes:
         lead: one paragraph below the title.
         facts: (label, value) pairs: corpus size, wall time, machine and the like.
-        again: the command line that gives the images again, and what stands below them.
-        commands: (what it does, the command line to type) pairs.
+        again: the command line that reproduces the images and their captions.
+        commands: (what it does, command line) pairs.
 
-    All command lines are for the folder that the page is in.
+    All command lines run in the page's folder.
     """
 
     title: str
@@ -213,7 +212,7 @@ def goals_in_words(figures: tuple[Figure, ...]) -> str:
 
 
 def letters(page: Page) -> dict[str, str]:
-    """A letter for each command line that gives figures again, in the order of the page."""
+    """A letter for each command line that reproduces figures, in the order of the page."""
     lines = [figure.command for figure in page.figures]
     lines += [table.command for table in page.tables]
     lines += [page.again, page.scenes.command]

@@ -20,7 +20,7 @@ from storage.artifacts.store import Artifact
 from tasks.evaluation.score_table import score_rows
 from tasks.training.train import TRAINING_TABLE
 
-# The small networks' scores reach 0.4 to 0.5, below what `predict` asks of published ones.
+# The small networks' scores reach 0.4 to 0.5, below the default threshold of `predict`.
 _MIN_SCORE = 0.2
 
 PAGE = "index.html"
@@ -52,7 +52,7 @@ def write_report(
     outcome: Outcome,
     partly_trained: Artifact,
 ) -> Path:
-    """Write the page into the folder of the demonstration; its path."""
+    """Write the page into the demonstration's folder; returns its path."""
     assert outcome.training is not None
     page = Page(
         title="zutis demo: segmentation without annotation, in miniature",
@@ -126,7 +126,7 @@ def _points(training: Artifact, column: str) -> tuple[tuple[float, float], ...]:
 
 
 def further_commands(size: DemoSize, commands: DemoCommands) -> tuple[tuple[str, str], ...]:
-    """Commands besides those of the figures, each with what it gives."""
+    """Further commands, each with a description of its result."""
     return (
         ("The pseudo-labels", commands.build),
         ("The training on all kinds: its loss and mean IoU at the end", commands.train),

@@ -2,7 +2,7 @@
 
 Dimensions:
     h, w  rows, columns of a scene
-    n     things that are shown of it
+    n     objects shown of it
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from tasks.prediction.overlays import draw_named_masks
 
 _SHOWN: Final = 6
 _FOUND: Final = 0.5
-"""IoU from which a thing counts as found, as in AP50."""
+"""IoU from which an object counts as found, as in AP50."""
 _FONT: Final = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """A thing of a scene, true or found.
+    """An object of a scene: from the ground truth, or predicted.
 
     Attributes:
         name: its kind.
-        label: of the kind, from 1.
+        label: the kind's label, from 1.
         rle: COCO's compressed run lengths.
-        score: of a found one, 0..1; None for a true one.
+        score: of a prediction, 0..1; None for ground truth.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True)
 class _Looked:
-    """A scene with what is on it and what both models see there, best first."""
+    """A scene with its ground truth and both models' predictions, best first."""
 
     number: int
     image: EvaluationImage
@@ -67,13 +67,13 @@ class _Looked:
 
 
 def side_by_side(evaluated: Evaluated, settings: EvaluationSettings) -> tuple[Scene, ...]:
-    """Some of the scenes, from the one that ZUTIS does best to the one that it does worst.
+    """Some of the scenes, from ZUTIS's best to its worst.
 
-    Of each model as many things are shown as there are, those of the highest scores: what a score
-    is worth differs between the models.
+    Of each model, as many predictions are shown as there are true objects, those with the highest
+    scores: scores are not comparable between the models.
 
     Raises:
-        ZutisError: the scenes have gone.
+        ZutisError: the scenes are missing.
     """
     assert evaluated.baseline is not None, "the demonstration asks for it"
     used = opened_set(settings)
@@ -86,22 +86,22 @@ def side_by_side(evaluated: Evaluated, settings: EvaluationSettings) -> tuple[Sc
 
 
 def spread(looked: Sequence[_Looked], most: int = _SHOWN) -> list[_Looked]:
-    """At most so many scenes, evenly from ZUTIS's best to its worst; of equal ones the first."""
+    """At most that many scenes, evenly from ZUTIS's best to its worst; the first of equal ones."""
     order = sorted(looked, key=lambda one: (-agreement(one.truth, one.model), one.number))
     places = np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(int)
     return [order[place] for place in places]
 
 
 def agreement(truth: Sequence[Thing], found: Sequence[Thing]) -> float:
-    """Of each true thing the IoU with the best found one of its kind, averaged, 0..1; 1 without
-    things."""
+    """Mean over the true objects of the IoU with the best prediction of their kind, 0..1; 1 without
+    objects."""
     best = _ious(truth, found).max(axis=1, initial=0.0)
     return float(best.mean()) if len(truth) else 1.0
 
 
 def number_found(truth: Sequence[Thing], found: Sequence[Thing]) -> int:
-    """How many true things are found: each found one, best first, stands for one true thing of its
-    kind at most, with which its IoU is 0.5 or more."""
+    """Number of true objects that are found: each prediction, best first, matches at most one true
+    object of its kind, with an IoU of 0.5 or more."""
     ious = _ious(truth, found)
     number = 0
     for column in range(len(found)):
@@ -113,7 +113,7 @@ def number_found(truth: Sequence[Thing], found: Sequence[Thing]) -> int:
 
 
 def _ious(truth: Sequence[Thing], found: Sequence[Thing]) -> NDArray[np.float64]:
-    """float64 [true, found]: 0 for things of different kinds."""
+    """IoU, float64 [true, found]: 0 for objects of different kinds."""
     if not truth or not found:
         return np.zeros((len(truth), len(found)))
     rles = [[dict(one.rle) for one in things] for things in (truth, found)]
@@ -123,7 +123,7 @@ def _ious(truth: Sequence[Thing], found: Sequence[Thing]) -> NDArray[np.float64]
 
 
 def _found(evaluation: Artifact, used: EvaluationSet) -> dict[int, list[Thing]]:
-    """What a model found in each image, best first."""
+    """A model's predictions in each image, best first."""
     labels = {used.own_id(label): label for label in range(1, len(used.categories) + 1)}
     by_image: dict[int, list[Thing]] = {}
     for row in sorted(evaluation.read_json(INSTANCES), key=lambda row: -row["score"]):
@@ -190,7 +190,7 @@ def _panel(label: str, pixels: NDArray[np.uint8], things: Sequence[Thing]) -> Sc
 
 
 def _plain(pixels: NDArray[np.uint8]) -> bytes:
-    """The image as large as those with outlines are drawn."""
+    """The image at the size of those with outlines."""
     return as_jpeg(
         draw_named_masks(pixels, np.zeros((0, *pixels.shape[:2]), dtype=np.bool_), [], [])
     )

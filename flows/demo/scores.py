@@ -26,7 +26,7 @@ Truth = Mapping[str, Sequence[tuple[str, Mask]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieved:
-    """An image that was retrieved for a name.
+    """An image that was retrieved for a kind.
 
     Attributes:
         kind: the name.
@@ -45,14 +45,14 @@ class Retrieved:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoredMask:
-    """A pseudo-mask and what it should have been.
+    """A pseudo-mask and its ground truth.
 
     Attributes:
         kind: its label.
         rank: of the image among those retrieved for the kind.
         jpeg: the image.
-        mask, truth: bool [h, w]; the truth is all objects of the image, which is what a saliency
-            model is asked for.
+        mask, truth: bool [h, w]; the truth is the union of all objects in the image, which a
+            saliency model is to predict.
         iou: of the two, 0..1.
         right: the image shows the kind.
     """
@@ -69,7 +69,7 @@ class ScoredMask:
 def retrieved_images(retrieval: Artifact, truth: Truth) -> list[Retrieved]:
     """Everything that was retrieved for the kinds of the world, by kind and rank.
 
-    Names that the world has no kind of are left out: nobody knows what is right for them.
+    Categories that are not kinds of the world are left out, as they have no ground truth.
     """
     with retrieval.open(RETRIEVED_IMAGES) as file:
         images = read_parquet(file, ["image_id", "uri"]).to_pylist()
@@ -100,8 +100,8 @@ def precisions(retrieved: Sequence[Retrieved]) -> dict[str, float]:
 
 
 def precision_by_chance(truth: Truth, kinds: Iterable[str]) -> float:
-    """The share of all images that show a kind, 0..1, mean over the kinds: what taking images
-    at random would come to."""
+    """The share of all images that show a kind, 0..1, mean over the kinds: the precision of images
+    chosen at random."""
     shown = [{kind for kind, _ in objects} for objects in truth.values()]
     return float(np.mean([[kind in one for one in shown] for kind in kinds]))
 

@@ -17,19 +17,19 @@ CLIP: Final = "made-ViT-8:demo"
 SELFMASK: Final = "demo"
 
 MASK_SIZE: Final = 168
-"""Pixels of the shorter side that SelfMask sees."""
+"""Shorter side of SelfMask's input, pixels."""
 
 LEFT_OUT: Final = ("arrow", "tree", "gear", "mushroom")
-"""Kinds that the second training is not shown; chosen before anything was measured."""
+"""Kinds left out of the second training; chosen before anything was measured."""
 
 VOCABULARY_FILE: Final = "vocabulary.txt"
-"""Of the demonstration's folder: the kinds' names, one a line."""
+"""File in the demonstration's folder with the kinds' names, one a line."""
 
 LONGER_VOCABULARY_FILE: Final = "one-more.txt"
-"""The same and one name more."""
+"""File with the same names and one more."""
 
 _IMAGE_SIZE: Final = 128
-"""Longer side that networks see in evaluations, ZUTIS and MaskCLIP alike: the CLIP's own."""
+"""Longer side of the input of ZUTIS and MaskCLIP in evaluations, pixels: the CLIP's own."""
 
 _CORPUS_SEED, _SCENE_SEED = 7, 500
 """No model has seen either: see `flows.demo_training.clip`."""
@@ -53,8 +53,8 @@ class DemoOptions(DeviceOption):
 
 @dataclass(frozen=True, kw_only=True)
 class Goals:
-    """What the figures have to reach: shares 0..1 (None: there is no goal), and ratios, of
-    which the least is to be no worse than the baseline."""
+    """Goals of the figures: least shares 0..1 (None: no goal), least ratios to the baseline, and
+    the longest wall time in minutes."""
 
     precision: float
     mask_iou: float
@@ -75,9 +75,9 @@ class DemoSize:
         images: files of the corpus.
         scenes: images to evaluate on.
         per_category: images retrieved for a kind.
-        training: settings of both trainings that differ from the pipeline's own.
-        partly: of them, those that differ in the training that is not shown all kinds.
-        goals: see there.
+        training: settings of both trainings that differ from the pipeline's defaults.
+        partly: settings of the training on a part of the kinds that differ from `training`.
+        goals: of the figures.
         device: auto, cpu, cuda or cuda:N, of everything that is computed.
     """
 
@@ -132,10 +132,9 @@ def _fast_precision() -> Precision:
     return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
 
 
-# The images are small, and so is the network: the paper's recipe with what follows from that.
-# Crops hold fewer objects than a photograph, 20 masks are enough for them, and what learns for
-# minutes learns at high rates, in many small steps, without changes of colour that only a longer
-# training profits from, and from cosines as sharp as those that the CLIP has learned with.
+# The paper's recipe, adapted to small images and a small network. Crops hold fewer objects than a
+# photograph, so 20 masks are enough. A training of minutes needs high rates and many small steps,
+# no colour jitter (which helps only longer trainings), and the logit scale of the small CLIP.
 _TRAINING: dict[str, Any] = {
     "batch_size": 4,
     "learning_rate": 1e-3,
@@ -172,7 +171,7 @@ DEFAULT: Final = DemoSize(
         unseen_ratio=1.2, minutes=6.0,
     ),
 )  # fmt: skip
-"""For people."""
+"""The size that users run."""
 
 QUICK: Final = DemoSize(
     name="quick",
@@ -186,4 +185,4 @@ QUICK: Final = DemoSize(
         ap50_ratio=1.0, unseen_ratio=1.0, minutes=1.5,
     ),
 )  # fmt: skip
-"""For tests: the same in little, with looser goals."""
+"""The same at a smaller size with looser goals, for tests."""

@@ -20,13 +20,13 @@ _WORST: Final = 24
 def galleries(
     retrieved: Sequence[Retrieved], masks: Sequence[ScoredMask]
 ) -> tuple[CategoryGallery, ...]:
-    """For each kind, the masks of some images that it got, from the first rank to the last."""
+    """For each kind, the masks of some retrieved images, from the first rank to the last."""
     shares = precisions(retrieved)
     return tuple(_gallery(kind, share, masks) for kind, share in shares.items())
 
 
 def worst(masks: Sequence[ScoredMask]) -> tuple[Thumbnail, ...]:
-    """The masks that agree least with the truth, whose outline they show, too."""
+    """The masks with the lowest IoU, with the outline of the ground truth."""
     lowest = sorted(masks, key=lambda one: one.iou)[:_WORST]
     return tuple(_thumbnail(one, f"{one.kind}, IoU {one.iou:.2f}", truth=True) for one in lowest)
 

@@ -14,18 +14,18 @@ from made_world.things.kinds import KINDS
 from storage.errors.exceptions import ConfigError
 
 ONE_MORE: Final = "red heart"
-"""A name that the corpus knows only as a part of another: what CLIP adds to a list of kinds."""
+"""A category that is not a kind of its own but a part of one, which CLIP can retrieve as well."""
 
 _RECORD: Final = "world.json"
 
 
 @dataclass(frozen=True)
 class DemoWorld:
-    """A folder with everything that the demonstration starts from.
+    """A folder with the demonstration's input.
 
     Attributes:
         folder: of the world.
-        made: it was written by this run, not found.
+        made: this run wrote it; otherwise an earlier one did.
     """
 
     folder: Path
@@ -38,7 +38,7 @@ class DemoWorld:
 
     @property
     def longer_vocabulary(self) -> Path:
-        """The same and one name more."""
+        """The same names and one more."""
         return self.folder / LONGER_VOCABULARY_FILE
 
     def truth(self) -> dict[str, list[tuple[str, Mask]]]:
@@ -47,7 +47,7 @@ class DemoWorld:
 
 
 def make_world(folder: Path, size: DemoSize) -> DemoWorld:
-    """Write the world, or find it as it was written before.
+    """Write the world, unless an earlier run has written it.
 
     Raises:
         ConfigError: the folder has a world of another size, or can't be written.

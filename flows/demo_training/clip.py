@@ -1,8 +1,7 @@
 """`zutis demo-train clip`: train the small CLIP of the demonstration on made images.
 
-Images and captions come from `made_world`, with seeds that no demonstration uses: those of
-training count from 1000, those that are held out lie between 900 and 999; the demonstration's are
-below 100 and 500 to 599.
+Images and captions come from `made_world`, with seeds that no demonstration uses: training uses
+seeds from 1000 on, held-out images 900 to 999, and the demonstration 0 to 99 and 500 to 599.
 """
 
 from __future__ import annotations
@@ -58,12 +57,12 @@ _CHUNK: Final = 100
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFigures:
-    """How good a model is on images that it has not seen; all but the counts are 0..1.
+    """Scores of a model on held-out images; all but the counts are 0..1.
 
     Attributes:
         accuracy: zero-shot, of images with one kind of thing.
         precision: of retrieval, averaged over the kinds.
-        worst: the kind with the lowest precision, and that.
+        worst: the kind with the lowest precision, and that precision.
         maskclip_iou: mean IoU of MaskCLIP on scenes.
         at: images retrieved for a kind.
         corpus, scenes: numbers of images.
@@ -98,19 +97,19 @@ def train_clip(
     phases: Sequence[Phase] = PHASES,
     device: str = "auto",
 ) -> ClipFigures:
-    """Train a CLIP on made images, write its weights, measure it, and print all that.
+    """Train a CLIP on made images, write its weights, measure it, and print the results.
 
     Args:
         out: the safetensors file; weights are float16.
         seed: of the images, the initial weights, and all random changes.
-        images: made before the training, a mixture of single things and scenes.
-        minutes: the training itself (without making images) takes at most that long; 0: as long
-            as its steps take. What ends by the clock depends on the machine's speed.
+        images: number of images made before the training, single things and scenes.
+        minutes: limit of the training's time, without making the images; 0: no limit. A training
+            that reaches the limit gives weights that depend on the machine's speed.
         workers: processes that make images; 0: as many as there are cores.
         precision: of the training, `float32` or `bfloat16`.
-        architecture: of open_clip's or ours.
+        architecture: one of open_clip's or ours.
         phases: parts of the training.
-        device: auto, cpu, cuda or cuda:N. On a GPU the weights are other ones.
+        device: auto, cpu, cuda or cuda:N. Weights trained on a GPU differ from those on a CPU.
 
     Raises:
         ConfigError: a setting can't work, or the device can't be used.
@@ -182,11 +181,11 @@ def measure_clip(
 
 
 def made_images(seed: int, count: int, workers: int = 0) -> Iterator[CaptionedImage]:
-    """Images of the made world as a training needs them, made by several processes, in order.
+    """Training images of the made world, made by several processes, in order.
 
     Args:
-        seed: 0 or more; each has images of its own.
-        count: how many; three of ten are scenes.
+        seed: 0 or more; different seeds give different images.
+        count: number of images; three of ten are scenes.
         workers: processes; 0: as many as there are cores.
     """
     chunks = [(_FIRST_SEED + seed, at, min(at + _CHUNK, count)) for at in range(0, count, _CHUNK)]
@@ -208,7 +207,7 @@ def _captioned(seed: int, number: int) -> CaptionedImage:
     centres = [np.argwhere(one.mask).mean(axis=0) for one in image.objects]
     return CaptionedImage(
         pixels=_as_jpeg(image),
-        # Each number gives a caption of its own.
+        # Each number gives a different caption.
         captions=tuple(
             caption(image, seed, number * _CAPTIONS + which) for which in range(_CAPTIONS)
         ),
@@ -217,7 +216,7 @@ def _captioned(seed: int, number: int) -> CaptionedImage:
 
 
 def _as_jpeg(image: MadeImage) -> NDArray[np.uint8]:
-    """The pixels with the traces of compression that a corpus's files have."""
+    """The pixels with JPEG artefacts as in a corpus's files."""
     file = io.BytesIO()
     Image.fromarray(image.pixels).save(file, "JPEG", quality=_QUALITY)
     return np.asarray(Image.open(file))

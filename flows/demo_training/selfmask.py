@@ -1,6 +1,6 @@
 """`zutis demo-train selfmask`: train the small SelfMask of the demonstration, without labels.
 
-It is `zutis selfmask train` on a corpus of made images. Seeds are apart from those of the
+This is `zutis selfmask train` on a corpus of made images. Its seeds differ from those of the
 demonstration, as in `flows.demo_training.clip`.
 """
 
@@ -46,17 +46,17 @@ def train_selfmask(
     held_out: int = 300,
     device: str = "auto",
 ) -> SelfMaskFigures:
-    """Train a SelfMask on made images, write its weights, measure it, and print all that.
+    """Train a SelfMask on made images, write its weights, measure it, and print the results.
 
-    The truth about the images is used for the figures and for nothing else.
+    The ground truth is used for the scores only.
 
     Args:
         out: the safetensors file; weights are float16.
         seed: of the images, the initial weights, and all random changes.
-        images: of the corpus that is made.
-        steps: batches.
-        held_out: other images to measure on.
-        device: auto, cpu, cuda or cuda:N. On a GPU the weights are other ones.
+        images: number of images of the corpus.
+        steps: number of batches.
+        held_out: number of held-out images to measure on.
+        device: auto, cpu, cuda or cuda:N. Weights trained on a GPU differ from those on a CPU.
 
     Raises:
         ConfigError: a setting can't work, or the device can't be used.
@@ -93,11 +93,11 @@ def train_selfmask(
 def measure_selfmask(
     weights: Path, *, images: int = 300, device: str = "cpu"
 ) -> tuple[float, float]:
-    """Mean IoU, 0..1, with all things on held-out images: of the masks, and of the refined ones.
+    """Mean IoU, 0..1, with the union of all objects on held-out images: of masks and refined masks.
 
     Args:
-        weights: a SelfMask's.
-        images: how many.
+        weights: file of a SelfMask's weights.
+        images: number of images.
         device: cpu, cuda or cuda:N.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a flow in this process hands to its caller beyond what Prefect's server can carry."""
+"""Results and progress that a flow hands to its caller in this process, bypassing Prefect."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from flows.processes.attached import end_with_announced_parent
 
 @dataclass
 class Caller:
-    """A flow's parameters and result are for the server, and can hold neither a terminal nor a
-    build.
+    """The caller of a flow. A flow's parameters and result go through Prefect's server, which can
+    carry neither a terminal nor a build.
 
     Attributes:
         watcher: where to show progress, besides the UI.
@@ -36,7 +36,7 @@ _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
 def current_caller() -> Caller:
-    """The one that runs this flow; a silent one for a flow that a server runs."""
+    """The caller that runs this flow; a silent one for a flow that a server runs."""
     return _caller.get() or Caller()
 
 

@@ -1,8 +1,8 @@
 """Flow runs that another flow triggers, in a work pool or in this process.
 
 A child that runs elsewhere shares nothing with its parent but the Prefect server and the artifact
-store. It tells its result as an artifact of its run, for which the parent asks the server.
-Prefect's own results would need a storage that both can see.
+store. It publishes its result as an artifact of its run, which the parent reads from the server.
+Prefect's own results would need a storage that both can read.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _RESULT_KEY = "result"
 
 
 Result = dict[str, str]
-"""Where an artifact is: `stage`, `key`, `location`."""
+"""An artifact's `stage`, `key` and `location`."""
 
 
 def publish_result(*artifacts: Artifact) -> list[Result]:
-    """Hand the results to the flow run that triggered this one; returns the same."""
+    """Hand the results to the flow run that triggered this one, and return them."""
     rows = [
         {"stage": artifact.ref.stage, "key": artifact.key, "location": artifact.location}
         for artifact in artifacts
@@ -55,7 +55,7 @@ def run_in_pool(flow: str, pool: str, parameters: dict[str, Any]) -> list[Result
         parameters: of the flow, as JSON has them.
 
     Returns:
-        What the flow has passed to `publish_result`.
+        The rows that the flow passed to `publish_result`.
 
     Raises:
         ConfigError: no deployment of the flow is in that pool.

@@ -18,7 +18,7 @@ from storage.artifacts.work_clock import working
 from tasks.stage.contract import Progress, SilentProgress
 
 LOOKING: Final = "Looking for what is there already"
-"""What a command does with a `CachedExecutor`, before anything runs."""
+"""The notice while a command looks for published artifacts with a `CachedExecutor`."""
 
 
 class NotCached(Exception):  # noqa: N818 - an answer, not a failure
@@ -26,18 +26,18 @@ class NotCached(Exception):  # noqa: N818 - an answer, not a failure
 
 
 class Executor(Protocol):
-    """What a flow's wiring needs.
+    """The interface that a flow's wiring uses.
 
-    `look` runs a stage that looks at what is there now (a corpus, the store) and has therefore no
-    key before it runs, `look_all` one of several parts; `one` and `many` return a stage's
-    artifacts, computed where missing; `made` are those of `many` that were missing.
+    `look` runs a stage that reads the current state of a corpus or the store, and therefore has no
+    key before it runs; `look_all` does so for several parts. `one` and `many` return a stage's
+    artifacts and compute missing ones; `made` holds those that `many` computed.
     """
 
     store: ArtifactStore
     made: set[ArtifactRef]
 
     def warn(self, sentence: str) -> None:
-        """What a user has to know before the work goes on; told with the next stage."""
+        """Show users a warning, together with the next stage."""
 
     def look(self, stage: str, config: Any, inputs: Any) -> Artifact | None: ...
 
@@ -58,7 +58,7 @@ class LocalExecutor:
 
     Attributes:
         store: where artifacts are.
-        made: what `many` found missing, and had made.
+        made: the artifacts that `many` computed.
         reports: progress of every stage that was asked for, in order; stages asked for twice
             appear twice.
     """
@@ -122,7 +122,7 @@ class LocalExecutor:
         self._watcher.begin(progress)
 
     def _ref(self, stage: str, config: Any, inputs: Any) -> ArtifactRef | None:
-        """The name of what a stage will make; None for a stage that looks at what is there."""
+        """The reference of a stage's output; None for a stage that has no key before it runs."""
         locate = getattr(STAGES[stage], "locate", None)
         return locate(config, inputs, self.store) if locate else None
 
@@ -152,7 +152,7 @@ class LocalExecutor:
 
 
 class CachedExecutor(LocalExecutor):
-    """Finds artifacts and makes none; looks at the corpus, since that is never cached.
+    """Finds published artifacts and computes none; lists the corpus, as that is never cached.
 
     Raises:
         NotCached: at the first stage that would have to run.

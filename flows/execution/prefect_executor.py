@@ -33,8 +33,7 @@ class PrefectExecutor(LocalExecutor):
     Args:
         store: where artifacts are.
         watcher: where to show progress, besides the UI.
-        workers: parts in flight at a time, whatever the task runner would take; at least as many
-            as a cluster can run.
+        workers: number of parts in flight at a time, or more if the cluster can run more.
         cluster: address of the Ray cluster that runs the parts; empty for this process.
     """
 
@@ -55,7 +54,7 @@ class PrefectExecutor(LocalExecutor):
         return artifacts
 
     def _check_device(self, config: Any) -> None:
-        if not self._cluster:  # else the machines of the cluster have it, or say so
+        if not self._cluster:  # the machines of the cluster check their own devices
             super()._check_device(config)
 
     def _show_cached(self, stage: str, config: Any, inputs: Sequence[Any]) -> None:
@@ -109,8 +108,8 @@ class PrefectExecutor(LocalExecutor):
         failed = threading.Event()
 
         def part_ended(future: PrefectFuture[Any]) -> None:
-            # It has ended, but asks the server for its state unless waited for. One that a signal
-            # met is cancelled, or has given up, which nobody has to hear of.
+            # The run has ended; without `wait`, `state` would query the server. A run that a
+            # signal interrupted is cancelled or has stopped, which is not an error.
             is_completed = False
             with contextlib.suppress(asyncio.CancelledError, Stopped):
                 future.wait()
@@ -126,7 +125,7 @@ class PrefectExecutor(LocalExecutor):
                 break
             futures.append(stage_task(stage).submit(call))
             futures[-1].add_done_callback(part_ended)
-        for future in futures:  # whoever is in flight ends before an error is raised
+        for future in futures:  # parts in flight end before an error is raised
             future.wait()
         return [self._artifact(future) for future in futures]
 
@@ -139,7 +138,7 @@ class PrefectExecutor(LocalExecutor):
         return self.store.get(ArtifactRef(reference["stage"], reference["key"]))
 
 
-# Stages that take long enough to be watched; the others would only crowd the page.
+# Stages that take long enough to be watched; others would only clutter the page.
 _WATCHED_STAGES = {
     "scan",
     "embed_images",

@@ -27,8 +27,8 @@ from flows.execution.stages import UNITS
 from flows.terminal.waiting import repeating, shows_bars, waiting_for
 from tasks.stage import stopping
 
-# Seconds after which a stage is first spoken of where no bar shows it, and between such lines:
-# a log of hours needs fewer of them than a test run of a minute.
+# Seconds until a stage's first line where there is no bar, and between its lines: a log of hours
+# needs fewer of them than a test run of a minute.
 _FIRST_LINE: Final = 1.0
 _SHORTEST_PAUSE: Final = 10.0
 _LONGEST_PAUSE: Final = 60.0
@@ -40,11 +40,11 @@ class StageProgress:
 
     Attributes:
         stage: its name.
-        total: items expected, 0 where nobody knows; a guess that done may overtake (tars).
-        parts: parts in all; cached_parts: those that were there already.
+        total: items expected; 0 if unknown. For tars an estimate, which `done` may exceed.
+        parts: number of parts; cached_parts: those that were published already.
         done: items finished; counts: named counters; rejects: items rejected, by reason.
-        remark: what the stage tells of itself right now.
-        warnings: what users have to know, in order.
+        remark: the stage's current message.
+        warnings: warnings for users, in order.
     """
 
     stage: str
@@ -61,7 +61,7 @@ class StageProgress:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def advance(self, amount: int = 1, *, rejected: str = "", **counts: int) -> None:
-        """Count what is done, and give up here if this process is to stop."""
+        """Count finished items; raises `Stopped` if this process is to stop."""
         stopping.check()
         with self._lock:
             self.done += amount
@@ -158,8 +158,8 @@ class TerminalWatcher:
 
     Args:
         console: where.
-        awaiting: what passes before the first stage begins, such as the start of a server; said
-            until then. Empty if that is nothing.
+        awaiting: notice that is shown until the first stage begins, such as the start of a server;
+            empty for none.
     """
 
     def __init__(self, console: Console, awaiting: str = "") -> None:

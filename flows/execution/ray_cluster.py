@@ -27,10 +27,10 @@ from tasks.stage.contract import Progress
 if TYPE_CHECKING:
     from flows.execution.stage_call import StageCall
 
-# How often Ray begins a part again whose worker or machine has died.
+# How often Ray restarts a part whose worker or machine has died.
 _LIVES = 5
-# Parts submitted for every place of the cluster, so that a place never waits for the next part,
-# and a cluster that grows by demand sees some.
+# Parts submitted for each place of the cluster, so that no place waits for the next part, and an
+# autoscaling cluster sees demand.
 _QUEUED_A_PLACE = 2
 _connecting = threading.Lock()
 
@@ -41,7 +41,7 @@ class ClusterError(ZutisError):
 
 @dataclass(frozen=True)
 class _Told:
-    """What a part has reported, on its way back from the worker."""
+    """A part's progress, on its way back from the worker."""
 
     done: int
     rejects: dict[str, int]
@@ -77,10 +77,10 @@ def parts_in_flight(config: Any) -> int:
     """How many parts of a stage to submit at a time.
 
     Args:
-        config: the stage's; what it computes on decides which of the cluster's places it can take.
+        config: the stage's configuration; its device decides which machines can run it.
 
     Raises:
-        ConfigError: the cluster has no place for the stage, which would wait for ever.
+        ConfigError: no machine of the cluster can run the stage, which would wait for ever.
     """
     kind = "GPU" if _needs_gpu(config) else "CPU"
     places = int(_ray().cluster_resources().get(kind, 0))
@@ -97,18 +97,18 @@ def run_on_cluster(call: StageCall, progress: Progress | None) -> ArtifactRef | 
 
     Args:
         call: the part.
-        progress: told at the part's end what the part has reported.
+        progress: receives the part's progress when the part has ended.
 
     Raises:
-        ZutisError: what the stage raised.
-        ClusterError: its workers died, again and again.
+        ZutisError: the stage's own error.
+        ClusterError: its workers died repeatedly.
     """
     connect(call.cluster)
     ray = _ray()
     options: dict[str, Any] = {"name": call.label, "max_retries": _LIVES}
     if _needs_gpu(call.config):
-        # Ray ends such a worker after its part: a process that has once used a GPU stays on it,
-        # whichever it is lent next.
+        # Ray ends such a worker after its part: a process that has used a GPU stays on that GPU,
+        # even if Ray assigns it another one later.
         options["num_gpus"] = 1
     part = ray.remote(_run_part).options(**options)
     try:
@@ -134,9 +134,9 @@ def run_on_cluster(call: StageCall, progress: Progress | None) -> ArtifactRef | 
 def _run_part(
     stage: str, config: Any, inputs: Any, store: str, ref: ArtifactRef | None, allowed: str
 ) -> tuple[ArtifactRef | None, _Told]:
-    """On the worker. A part that a worker published before it died is found, not made again.
+    """Run one part, on the worker. A part that a worker published before it died is not made again.
 
-    `allowed` are the roots of the flow's process, if it has any: a worker is of one job.
+    `allowed` are the roots of the flow's process, if it has any: a worker belongs to one job.
     """
     if allowed:
         os.environ[ROOTS_VARIABLE] = allowed
@@ -172,7 +172,7 @@ def _needs_gpu(config: Any) -> bool:
     """Whether a stage's configuration, or a model in it, names a GPU.
 
     Raises:
-        ConfigError: it names a certain one, which is for Ray to choose.
+        ConfigError: it names a specific GPU, which only Ray may choose.
     """
     devices = set(devices_of(config))
     if numbered := sorted(device for device in devices if ":" in device):
@@ -183,7 +183,7 @@ def _needs_gpu(config: Any) -> bool:
 
 
 def _cause(error: Any, call: StageCall) -> Exception:
-    """What was raised on the worker, as if it had been raised here."""
+    """The worker's error for users, or a RuntimeError that names the part."""
     cause = error.cause
     if isinstance(cause, ZutisError):
         return cause

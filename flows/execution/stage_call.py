@@ -16,8 +16,8 @@ class StageCall:
         stage: the stage's name.
         config, inputs: the stage's own dataclasses.
         store: root of the artifact store.
-        ref: the artifact that will come of it; None for a stage that looks at what is there.
-        label: what the task run is called in the UI.
+        ref: the artifact that it publishes; None for a stage that has no key before it runs.
+        label: the task run's name in the UI.
         cluster: address of the Ray cluster to run on; empty for this process.
     """
 

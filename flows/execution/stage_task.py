@@ -1,8 +1,8 @@
-"""The one wrapper that turns a stage into a Prefect task.
+"""The wrapper that turns a stage into a Prefect task.
 
-It gives a stage its cache key (our own fingerprint, whatever the inputs look like), its retries,
-and a result that is a reference. The artifact store stays the truth: a result whose artifact is
-gone is a miss, and a task that finds its artifact there does nothing.
+It gives a stage its cache key (our own fingerprint), its retries, and a result that is a reference.
+The artifact store is the source of truth: a result whose artifact is gone is a cache miss, and a
+task whose artifact is published does nothing.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _RETRY_SECONDS = [5.0, 30.0]
 
 
 class ArtifactSerializer(Serializer):  # Prefect dispatches on the bare class
-    """Writes a reference; refuses to read one whose artifact is not there any more.
+    """Writes a reference; refuses to read one whose artifact is gone.
 
-    Prefect takes a result that can't be read for a cache miss.
+    Prefect treats a result that can't be read as a cache miss.
     """
 
     type: Literal["zutis-artifact"] = "zutis-artifact"
@@ -115,7 +115,7 @@ def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str | Non
 
 
 def _worth_retrying(task: Any, task_run: TaskRun, state: State[Any]) -> bool:
-    """A user's mistake stays one, and so does a full disk; a network or a machine may recover."""
+    """Whether to retry: networks and machines may recover, users' mistakes and full disks don't."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, StorageError):
         return not isinstance(error, RefusedError)

@@ -11,7 +11,7 @@ from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_bui
 from tasks.retrieval import embed_text, retrieve, search_index
 from tasks.training import train
 
-# In this order each reads what those before it have made.
+# In order: each stage reads only the output of stages before it.
 STAGES: dict[str, ModuleType] = {
     module.NAME: module
     for module in (
@@ -34,7 +34,7 @@ STAGES: dict[str, ModuleType] = {
     )
 }
 
-# What a stage's progress counts.
+# The unit of each stage's progress.
 UNITS = {
     "scan": "files",
     "embed_images": "images",

@@ -1,4 +1,4 @@
-"""The wiring: which stage reads what. Knows nothing of how stages are run, and no Prefect.
+"""The wiring: which stage reads which artifacts. It is independent of executors and of Prefect.
 
 May import `execution` (the interface of executors), `upkeep`, `settings`. Front doors: `build`,
 `training`.

@@ -1,4 +1,4 @@
-"""The wiring of a build: which stage reads what."""
+"""The wiring of a build: which stage reads which artifacts."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from tasks.stage.coverage import covered_items
 from tasks.stage.layout import MASKS, NEIGHBOURS, RETRIEVED_IMAGES, TEXTS
 from tasks.stage.models import ModelConfig
 
-# Names whose prompts go through the text tower as one part: seconds on a GPU, a minute on a CPU.
+# Names whose prompts are embedded as one part: seconds on a GPU, a minute on a CPU.
 _NAMES_A_PART = 64
-# Images a forward pass. On a CPU more gain nothing; a GPU in bfloat16 wants to be filled.
+# Images a forward pass. Larger batches are no faster on a CPU, but fill a GPU in bfloat16.
 _EMBED_BATCH = {"float32": 32, "bfloat16": 256}
 _MASK_BATCH = {"float32": 1, "bfloat16": 8}
 
@@ -167,8 +167,8 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
 
 
 def _roots(settings: BuildSettings, sources: Sequence[Source]) -> tuple[str, ...]:
-    """The corpus's local folders; of a table, a JSON file or tars the ones that they lie in, of
-    images that a pattern matches the one that it begins in."""
+    """The corpus's local folders: for a table, a JSON file or tars the folders that hold them, for
+    a pattern the folder that it begins with."""
     if settings.absolute_paths:
         return ()
     folders = [folder for source in sources for folder in _folders_of(source) if is_local(folder)]
@@ -203,8 +203,8 @@ def _parts(plans: Sequence[Artifact]) -> list[PartOfPlan]:
 def _index(
     settings: BuildSettings, configs: _Configs, plans: Sequence[Artifact], executor: Executor
 ) -> tuple[list[Artifact], list[ArtifactRef], Artifact]:
-    """The embedded parts; artifacts beside them, more crops of them or what they continue; and the
-    index of them all."""
+    """The embedded parts; related artifacts (their extra crops, and parts that they continue); and
+    the index of all."""
     parts = _parts(plans)
     sizes = [part["items"] for plan in plans for part in plan_parts(plan)]
     embedded, continued = embed_parts(
@@ -228,8 +228,8 @@ def _check_before_reading(
     plans: Sequence[Artifact],
     executor: Executor,
 ) -> None:
-    """Look for what would stop the build later, unless all is embedded already: it takes seconds,
-    and what comes after embedding finds the same by itself."""
+    """Check for errors that would stop the build later. If everything is embedded already, skip
+    these seconds: the next stages find the same errors at once."""
     store, last = executor.store, _parts(plans)[-1]
     if store.find(embed_images.locate(configs.embed_images, last, store)) is None:
         clip, selfmask = configs.models
@@ -241,7 +241,7 @@ def _check_before_reading(
 def _embed_crops(
     settings: BuildSettings, configs: _Configs, embedded: Sequence[Artifact], executor: Executor
 ) -> dict[ArtifactRef, ArtifactRef]:
-    """Embed more crops of the elongated images, and say where, by the part that they belong to."""
+    """Embed extra crops of the elongated images; returns the crops' artifacts by part."""
     if settings.crops == "central":
         return {}
     sizes = {part.ref: len(embed_crops.elongated_images(part)) for part in embedded}
@@ -275,7 +275,7 @@ def _scan_config(settings: BuildSettings, source: Source) -> scan.Config:
 def _texts(
     config: embed_text.Config, vocabulary: Vocabulary, executor: Executor
 ) -> list[tuple[str, TextRow]]:
-    """The categories' names and where the rows of their texts are, in the vocabulary's order."""
+    """The categories' names and the places of their texts' rows, in the vocabulary's order."""
     texts = [embed_text.Text(category_prompts(c, TEMPLATES)) for c in vocabulary.categories]
     rows = _text_rows(config, texts, executor)
     return [
@@ -311,7 +311,7 @@ def _retrieve(
 def _text_rows(
     config: embed_text.Config, texts: Sequence[embed_text.Text], executor: Executor
 ) -> dict[str, TextRow]:
-    """Where every text's row is, by text_id, after embedding those that are not there."""
+    """The place of each text's row, by text_id; embeds missing texts."""
     wanted = {text.text_id: text for text in texts}
 
     def known() -> dict[str, str]:
@@ -334,7 +334,7 @@ def _text_rows(
 def _searches(
     config: search_index.Config, index: Artifact, rows: Sequence[TextRow], executor: Executor
 ) -> dict[str, str]:
-    """The artifact with each text's neighbours, by text_id, after searching for the rest."""
+    """The artifact with each text's neighbours, by text_id; searches for missing ones."""
     prefix = search_index.recipe(config, index.ref).prefix
 
     def known() -> dict[str, str]:
@@ -344,7 +344,7 @@ def _searches(
 
     there = known()
     new = tuple(row for row in rows if row.text_id not in there)
-    if new:  # all at once: the time of an exact search is that of reading the embeddings
+    if new:  # all at once: an exact search takes as long as reading the embeddings
         executor.many(search_index.NAME, config, [search_index.Inputs(index.ref, new)], [len(new)])
         there = known()
     return {row.text_id: there[row.text_id] for row in rows}
@@ -353,8 +353,8 @@ def _searches(
 def _mask(
     settings: BuildSettings, configs: _Configs, retrieval: Artifact, executor: Executor
 ) -> tuple[ArtifactRef, ...]:
-    """Mask what has no mask yet; images of more than 8 bits by a recipe of their own, in whose
-    key stands how they are read."""
+    """Mask the images without a mask. Images of more than 8 bits have a recipe of their own, whose
+    key includes their bit depth."""
     with retrieval.open(RETRIEVED_IMAGES) as file:
         images = read_parquet(file, columns=["image_id", "conversion"]).to_pydict()
     of_depth: dict[bool, list[str]] = {}
@@ -375,7 +375,7 @@ def _mask_owners(
     retrieval: Artifact,
     executor: Executor,
 ) -> dict[str, str]:
-    """The artifact that has the mask, by image_id, once all images of the retrieval have one."""
+    """The artifact that holds each retrieved image's mask, by image_id."""
     prefix = config.recipe.prefix
     plan = executor.look(
         plan_masks.NAME,

@@ -1,4 +1,4 @@
-"""Checks that find, before the first image is read, what would stop a build hours later."""
+"""Checks before the first image is read, for errors that would stop a build hours later."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tasks.stage.models import ModelConfig, check_selfmask_weights, clip_dimensi
 
 
 def check_prompts(vocabulary: Vocabulary) -> None:
-    """Whether CLIP is asked for every category with other words.
+    """Check that the prompts of all categories differ.
 
     Raises:
-        VocabularyError: it isn't.
+        VocabularyError: two categories have the same prompts.
     """
     if equal := equal_prompts(vocabulary.categories, TEMPLATES):
         names = " and ".join(map(repr, equal))
@@ -32,13 +32,13 @@ def check_prompts(vocabulary: Vocabulary) -> None:
 
 
 def check_texts(categories: Sequence[tuple[str, TextRow]], store: ArtifactStore) -> None:
-    """Whether CLIP tells all categories' texts apart.
+    """Check that CLIP's embeddings of all categories differ.
 
     Args:
-        categories: names, and where the rows of their texts are.
+        categories: names, and the places of their texts' rows.
 
     Raises:
-        VocabularyError: it reads two as one.
+        VocabularyError: two categories have the same embedding.
     """
     rows, _ = load_text_rows([row for _, row in categories], store)
     refuse_equal_texts([(name, row.text_id) for name, row in categories], rows)
@@ -47,12 +47,12 @@ def check_texts(categories: Sequence[tuple[str, TextRow]], store: ArtifactStore)
 def check_index(
     index: str, index_search: str, clip: ModelConfig, plans: Sequence[Artifact]
 ) -> None:
-    """Whether FAISS can build and search an index such as the one asked for.
+    """Check that FAISS can build and search an index of this kind.
 
     Args:
         index: `exact`, or a FAISS factory string; index_search: its search parameters.
-        clip: whose embeddings it is to hold.
-        plans: of the corpus's sources, which say how many images there can be, tars apart.
+        clip: the model of the embeddings.
+        plans: of the corpus's sources, which give the number of images, except in tars.
 
     Raises:
         ConfigError: it can't.
@@ -67,20 +67,20 @@ def check_index(
 
 
 def check_selfmask(selfmask: str, model: ModelConfig) -> None:
-    """Whether a user's own file holds a SelfMask; published ones are known by their digests.
+    """Check that a user's own file holds a SelfMask; published files are known by their digests.
 
     Raises:
-        WeightsError: it doesn't.
+        WeightsError: it holds none.
     """
     if is_path(selfmask):
         check_selfmask_weights(model)
 
 
 def all_are_taken(per_category: int, plans: Sequence[Artifact]) -> str:
-    """A sentence where every category is offered every image, so that they can only differ in
-    their thresholds; empty otherwise."""
+    """A warning if every category retrieves every image, so that categories differ only by
+    thresholds; empty otherwise."""
     listed = _listed(plans)
-    if listed >= per_category or any(map(_has_tars, plans)):  # plans are read where they matter
+    if listed >= per_category or any(map(_has_tars, plans)):  # reads the plans
         return ""
     return (
         f"per_category is {per_category:,} and the corpus lists {listed:,} images: every"
@@ -90,8 +90,7 @@ def all_are_taken(per_category: int, plans: Sequence[Artifact]) -> str:
 
 
 def at_most(plans: Sequence[Artifact]) -> int | None:
-    """How many images the sources list; None where some of them are tars, which are listed as one
-    entry each."""
+    """Number of images that the sources list; None with tars, each of which is listed as one."""
     if any(map(_has_tars, plans)):
         return None
     return _listed(plans)

@@ -1,4 +1,4 @@
-"""Embedding the parts of a corpus: each once, and again where the result would differ."""
+"""Embedding the parts of a corpus: each once, and again only if the result would differ."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def embed_parts(
     sizes: Sequence[int],
     executor: Executor,
 ) -> tuple[list[Artifact], list[ArtifactRef]]:
-    """The embedded parts, and those that some of them continue, which have to be kept with them.
+    """The embedded parts, and parts that these continue, which must be kept with them.
 
     Args:
         config: of the embedding, with no bit depth.
         bit_depth: of images of more than 8 bits; 0 for what each uses.
-        parts: of all plans, and how many entries each has.
-        sizes: likewise.
-        executor: runs what is missing, and asks again for images that could not be had.
+        parts: of all plans.
+        sizes: number of entries of each part.
+        executor: embeds missing parts, and retries images that could not be read.
 
     Raises:
         ZutisError: one sentence, for the user.
@@ -44,7 +44,7 @@ def _embed(
     sizes: Sequence[int],
     executor: Executor,
 ) -> list[Artifact]:
-    """Embed all parts, and those again whose images of many bits have to be read differently."""
+    """Embed all parts; embed a part again if its deep images were scaled by another bit depth."""
     embedded = executor.many(embed_images.NAME, config, parts, sizes)
     wrong = [n for n, part in enumerate(embedded)
              if embed_images.reads_depth_wrongly(part, bit_depth)]  # fmt: skip
@@ -66,8 +66,8 @@ def _ask_again(
     embedded: Sequence[Artifact],
     executor: Executor,
 ) -> list[Artifact]:
-    """The parts with what can be had by now of images whose servers had trouble in an earlier run;
-    this one has tried what it could."""
+    """The parts, after a retry of images that failed temporarily in an earlier run; failures of
+    this run are not retried."""
     latest = [ask_again.latest(config, part, executor.store) for part in embedded]
     lacking = {
         number: lack

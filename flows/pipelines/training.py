@@ -1,4 +1,4 @@
-"""The wiring of training and evaluation: which stage reads what."""
+"""The wiring of training and evaluation: which stage reads which artifacts."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class TrainedModel:
     """A ZUTIS network to evaluate.
 
     Attributes:
-        clip: ARCHITECTURE:WEIGHTS whose text tower speaks with it; empty if nothing says.
-        label: for people.
-        training: what published it; None for a checkpoint from elsewhere.
+        clip: ARCHITECTURE:WEIGHTS of the CLIP that it was trained from; empty if unknown.
+        label: name for display.
+        training: the training that published it; None for a checkpoint from elsewhere.
         checkpoint: what `tasks.prediction.checkpoint.open_checkpoint` takes; empty with a training.
         digest: of the checkpoint's weights.
-        left_out: categories that training did not know though its data set had them.
-        learned: the categories of training, with the sentences that stood for them.
+        left_out: categories of the data set that were left out of training.
+        learned: the categories of training, with their prompts.
     """
 
     clip: str
@@ -59,11 +59,11 @@ class Evaluated:
 
     @property
     def all(self) -> list[Artifact]:
-        """What is compared, the baseline first."""
+        """All evaluations, the baseline's first."""
         return [artifact for artifact in (self.baseline, self.model) if artifact is not None]
 
     def metrics(self) -> list[dict[str, Any]]:
-        """What `metrics.json` says of each, in the order of `all`."""
+        """The content of each `metrics.json`, in the order of `all`."""
         return [artifact.read_json(evaluate.METRICS) for artifact in self.all]
 
 
@@ -131,8 +131,8 @@ def checkpoint_place(name: str | Path, store: str) -> str:
 
 
 def _latest_training(store: ArtifactStore) -> Artifact:
-    """The latest model that knows all of its data set's categories: one that left some out is an
-    experiment, and nobody's idea of the model."""
+    """The latest model that was trained on all of its data set's categories: a training that left
+    some out is an experiment."""
     trainings = newest_first(store, train.NAME)
     for training in trainings:
         if not training.read_json(train.MODEL_CARD)["config"]["leave_out"]:
@@ -150,7 +150,7 @@ def _latest_training(store: ArtifactStore) -> Artifact:
 
 
 def trained_model(training: Artifact) -> TrainedModel:
-    """What training published."""
+    """The model that a training published."""
     card: dict[str, Any] = training.read_json(train.MODEL_CARD)
     return TrainedModel(
         clip=card["clip"].removesuffix(" (untrained)"),
@@ -199,7 +199,7 @@ def _checkpoint(name: str) -> TrainedModel:
 
 
 def _digest(name: str) -> str:
-    """Of a checkpoint's weights, which `open_checkpoint` has found."""
+    """Digest of the weights of a checkpoint that `open_checkpoint` has found."""
     if ":random" in name:
         seed = seed_of(parse_clip(name).weights)
         return f"random:{seed}"
@@ -244,7 +244,7 @@ def _baseline_config(
 def _common(
     settings: EvaluationSettings, used: EvaluationSet, model: TrainedModel
 ) -> dict[str, Any]:
-    """What the model and the baseline are evaluated alike with."""
+    """The settings that the evaluations of the model and the baseline share."""
     return {
         "evaluation_set": settings.on,
         "evaluation_digest": used.digest(),
@@ -263,7 +263,7 @@ def _common(
 def _categories(
     settings: EvaluationSettings, used: EvaluationSet, model: TrainedModel
 ) -> tuple[Category, ...]:
-    """What is asked for, as training has learned it; empty for the set's own bare names."""
+    """The evaluated categories with their prompts from training; empty for the set's bare names."""
     if settings.vocabulary:
         return with_learned_prompts(asked_categories(settings, used), model.learned)
     bare = tuple(Category(name=name) for name in used.categories)
@@ -274,7 +274,7 @@ def _categories(
 def _seen(
     settings: EvaluationSettings, used: EvaluationSet, model: TrainedModel
 ) -> tuple[str, ...]:
-    """Categories that training knew; empty where there are no others to tell apart."""
+    """Categories seen in training; empty if there are no unseen ones to score separately."""
     if settings.seen is not None:
         return settings.seen
     if settings.collapse_to or not set(model.left_out) & set(used.categories):

@@ -26,12 +26,12 @@ def prefect_home() -> Path:
 
 
 def choose_prefect_home() -> None:
-    """Point Prefect to a folder that can be written, and say so if it is not its own.
+    """Point Prefect to a writable folder, and tell the user if it is not Prefect's own.
 
-    The user's profile is read where it is.
+    The user's profile is still read from its place.
 
     Raises:
-        ConfigError: there is no such folder.
+        ConfigError: there is no writable folder.
     """
     home = prefect_home()
     try:
@@ -50,7 +50,7 @@ def choose_prefect_home() -> None:
 
 @functools.cache
 def temporary_home() -> Path:
-    """A folder of this process, which goes when it ends.
+    """A folder of this process, which is removed when the process ends.
 
     Raises:
         ConfigError: there is no folder for temporary files.
@@ -69,6 +69,6 @@ def temporary_home() -> Path:
 
 
 def note(sentence: str) -> None:
-    """Tell something that the user may want to know, beside the output."""
+    """Print a notice to standard error."""
     console = Console(stderr=True, soft_wrap=True, style="yellow")
     console.print(f"Note: {sentence}", highlight=False, markup=False)

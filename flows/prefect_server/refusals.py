@@ -1,7 +1,7 @@
 """Errors of the configured Prefect server, as sentences, and whether it can be reached.
 
-Neither Prefect nor its http client is imported to make a sentence of an error: one of theirs comes
-from where they have been.
+Neither Prefect nor its HTTP client is imported to recognise their errors: where such an error was
+raised, they have been imported already.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _ADVICE: Final = (
     "start it there, correct PREFECT_API_URL (or Prefect's profile), or unset it to work without "
     "a server"
 )
-# Prefect's RuntimeError for whatever it met while it asked for the server's version.
+# Prefect's RuntimeError for any error of its request for the server's version.
 _FAILED: Final = re.compile(r"Failed to reach API at (\S+?)/?$")
 
 
 def require_configured_server() -> None:
-    """Make sure that the Prefect server is there that the user has named, if one is named.
+    """Check that the Prefect server answers, if the user has configured one.
 
-    Prefect itself waits for minutes for one that accepts connections and says nothing.
+    Prefect itself waits for minutes if a server accepts connections but sends nothing.
 
     Raises:
-        ConfigError: its address is none, or nobody answers there.
+        ConfigError: the address is invalid, or no server answers there.
     """
     from flows.prefect_server.settings import server_is_configured
 
@@ -67,8 +67,7 @@ def require_configured_server() -> None:
 
 
 def refusal_of_server(error: BaseException) -> str | None:
-    """A sentence for an error of Prefect's client, or for what it was raised from; None for other
-    errors."""
+    """A sentence for an error of Prefect's client or for its causes; None for other errors."""
     if sentence := _of_causes(error):
         return sentence
     failed = _FAILED.match(str(error))
@@ -83,7 +82,7 @@ def refusal_of_server(error: BaseException) -> str | None:
 
 
 def _of_causes(error: BaseException) -> str | None:
-    """A sentence for what says by itself what is wrong."""
+    """A sentence for the error or the first of its causes that has one; None for others."""
     sentences = map(_refusal, _causes(error))
     return next((sentence for sentence in sentences if sentence), None)
 
@@ -120,7 +119,7 @@ def _unreachable(api_url: str, error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it was raised from, and so on."""
+    """The error and its chain of causes."""
     seen: BaseException | None = error
     while seen is not None:
         yield seen
@@ -128,7 +127,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_of_prefect(error: BaseException) -> bool:
-    """Whether it was Prefect that asked for what its http client could not get."""
+    """Whether the failed request was Prefect's."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in
                traceback.walk_tb(error.__traceback__)]  # fmt: skip
     askers = [name for name in modules if name.partition(".")[0] not in _CLIENTS]

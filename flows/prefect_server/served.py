@@ -32,11 +32,11 @@ _ALL_INTERFACES = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognis
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server's API is to be found.
+    """The address of a server's API.
 
     Attributes:
         api_url: such as http://127.0.0.1:4200/api.
-        host: to listen on, if the server is to be started here; empty if it is elsewhere.
+        host: to listen on, if the server can be started here; empty if it is elsewhere.
         port: likewise.
     """
 
@@ -54,7 +54,7 @@ class Address:
 
 
 def choose_address(host: str | None, port: int | None, configured: str | None) -> Address:
-    """The address that was asked for, else the configured one, else the default.
+    """The requested address, else the configured one, else the default.
 
     Args:
         host: to listen on; None if not given.
@@ -62,8 +62,7 @@ def choose_address(host: str | None, port: int | None, configured: str | None) -
         configured: Prefect's own setting of the API's URL, if there is one.
 
     Raises:
-        ConfigError: the configured URL is none, the host is no name and no address, or there is no
-            such port.
+        ConfigError: the configured URL, the host or the port is invalid.
     """
     if configured and host is None and port is None:
         return _configured_address(configured.rstrip("/"))
@@ -87,7 +86,7 @@ def _check_listener(host: str, port: int) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
+    """Whether the host is a loopback address, which only this machine can reach."""
     if host == "localhost":
         return True
     try:
@@ -97,10 +96,10 @@ def is_loopback(host: str) -> bool:
 
 
 def answers(address: Address) -> bool:
-    """Whether a Prefect server is there and well.
+    """Whether a healthy Prefect server answers.
 
     Raises:
-        ConfigError: what answers is no Prefect server.
+        ConfigError: another program answers.
     """
     import httpx  # here, since every command would wait for it
 
@@ -120,16 +119,16 @@ def answers(address: Address) -> bool:
 
 @contextlib.contextmanager
 def running_server(address: Address, log: Path) -> Iterator[bool]:
-    """A server at the address while the block runs; yields whether it was started here.
+    """Have a server at the address while the block runs; yields whether it was started here.
 
-    A server that was there before stays.
+    A server that was running before keeps running.
 
     Args:
-        address: where.
-        log: file that the server's output is added to.
+        address: of the server.
+        log: file that the server's output is appended to.
 
     Raises:
-        ConfigError: the server is elsewhere and does not answer, or another program is there.
+        ConfigError: a server elsewhere does not answer, or another program does.
         ZutisError: it could not be started.
     """
     if answers(address):
@@ -154,9 +153,9 @@ def running_server(address: Address, log: Path) -> Iterator[bool]:
 
 
 class _Child:
-    """The server that was started here, started again if it ends before it is told to.
+    """A server that was started here, and is restarted if it ends unexpectedly.
 
-    Runs in progress wait for it: Prefect's client asks again for some minutes.
+    Runs in progress wait for the restart: Prefect's client retries for some minutes.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], address: Address, log: Path) -> None:
@@ -200,7 +199,8 @@ def _configured_address(api_url: str) -> Address:
 
 
 def _start(address: Address, log: Path) -> subprocess.Popen[bytes]:
-    """In a session of its own: a Ctrl-C is for us, and the server has to outlive our last calls."""
+    """Start the server in a session of its own: Ctrl-C must reach only us, since our last requests
+    need the server."""
     arguments = ["server", "start", "--host", address.host, "--port", str(address.port)]
     arguments += ["--log-level", "WARNING"]
     try:

@@ -11,16 +11,16 @@ from flows.prefect_server.temporary import is_ours
 from flows.prefect_server.values import import_prefect, may_be_refused
 
 TAG: Final = "zutis"
-"""Of all our runs: the automation of `zutis serve` looks after these and no others."""
+"""Tag of all our runs: the automation of `zutis serve` handles only runs with this tag."""
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 STARTING_PREFECT: Final = "Starting Prefect"
-"""What is waited for until a flow's first stage begins."""
+"""The notice that is shown until a flow's first stage begins."""
 
 
 def server_is_configured() -> bool:
-    """Whether runs belong into the UI of a server that the user has named."""
+    """Whether the user has configured a server, in whose UI runs belong."""
     if os.environ.get("PREFECT_API_URL"):
         return True
     if not _has_prefect_profile():
@@ -33,7 +33,7 @@ def server_is_configured() -> bool:
 
 
 def _has_prefect_profile() -> bool:
-    """Whether a file could name a server; importing Prefect to ask takes two seconds."""
+    """Whether a settings file could name a server; importing Prefect to see takes two seconds."""
     files = (prefect_home() / "profiles.toml", Path("prefect.toml"))
     return any(os.access(path, os.R_OK) for path in files)
 
@@ -41,7 +41,7 @@ def _has_prefect_profile() -> bool:
 def prepare_prefect() -> None:
     """Choose settings of an embedded Prefect, unless the user has chosen others.
 
-    Its log goes to its API; the terminal has our own progress and one line for an error.
+    Prefect's log goes to its API; the terminal shows our own progress, and one line for an error.
 
     Raises:
         ConfigError: no folder can be written for Prefect's files.
@@ -54,8 +54,7 @@ def prepare_prefect() -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-        # A run whose process has died is marked as crashed by the automation of `zutis serve`,
-        # which waits for these signs of life.
+        # The automation of `zutis serve` marks a run as crashed when these heartbeats stop.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     }
     for name, value in defaults.items():
@@ -65,7 +64,7 @@ def prepare_prefect() -> None:
 
 
 def keep_loopback_from_proxies() -> None:
-    """Requests to this machine itself go to no proxy, which could not pass them on."""
+    """Exempt this machine from proxies, which could not forward requests to it."""
     for name in ("NO_PROXY", "no_proxy"):
         known = [one.strip() for one in os.environ.get(name, "").split(",") if one.strip()]
         if "*" not in known:

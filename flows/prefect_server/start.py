@@ -10,12 +10,12 @@ from flows.prefect_server.temporary import await_server, start_server
 
 
 def begin_prefect() -> None:
-    """Prepare Prefect, and begin to start a server where there is none.
+    """Prepare Prefect, and begin to start a temporary server if none is configured.
 
-    It answers after seconds, in which the flow's own modules can be imported.
+    The start takes seconds, in which the flow's own modules can be imported.
 
     Raises:
-        ZutisError: the server that the user has named is not there, or none can be started.
+        ZutisError: the configured server does not answer, or no server can be started.
     """
     prepare_prefect()
     require_configured_server()
@@ -24,10 +24,10 @@ def begin_prefect() -> None:
 
 
 def await_prefect() -> None:
-    """Wait for the server, if it is one of ours; it is started if it has not been.
+    """Wait for the temporary server if this process uses one; start it if necessary.
 
     Raises:
-        ZutisError: it can't be started, ends, or does not answer.
+        ZutisError: the server can't be started, ends, or does not answer.
     """
     if not _knows_a_server():
         start_server()
@@ -35,7 +35,7 @@ def await_prefect() -> None:
 
 
 def _knows_a_server() -> bool:
-    """Whether Prefect would find a server, be it one that nobody but this process knows."""
+    """Whether Prefect would find a server, including the temporary one of this process."""
     if server_is_configured():
         return True
     if "prefect" not in sys.modules:

@@ -1,7 +1,7 @@
 """The temporary Prefect server of a command: started for it, and ended with it.
 
-Prefect would start one by itself. That one shares our terminal's signals, outlives a killed
-command, chooses its port by chance and is waited for through whatever proxy is set.
+Prefect would start one by itself. But that server would receive our terminal's signals, outlive a
+killed command and choose a random port, and Prefect would wait for it through the user's proxy.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class ServerEndedError(ZutisError):
 class TemporaryServer:
     """A Prefect server without its UI, on a free port.
 
-    It begins to start at once; meanwhile its user can import what the flow needs.
+    It starts in the background; meanwhile the caller can import the flow's modules.
 
     Args:
         environment: variables besides this process's.
 
     Attributes:
-        api_url: of its API, such as http://127.0.0.1:41234/api.
+        api_url: URL of its API, such as http://127.0.0.1:41234/api.
 
     Raises:
-        ZutisError: it can't be started.
+        ZutisError: the server can't be started.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
@@ -54,10 +54,10 @@ class TemporaryServer:
             self._process = self._start(listener.fileno())
 
     def wait(self) -> None:
-        """Wait until it answers.
+        """Wait until the server answers.
 
         Raises:
-            ZutisError: it has ended, or does not answer within minutes.
+            ZutisError: the server has ended, or does not answer within minutes.
         """
         import httpx  # here, since every command would wait for it
 
@@ -81,7 +81,7 @@ class TemporaryServer:
         )
 
     def stop(self) -> None:
-        """End it."""
+        """End the server."""
         stop_attached(self._process, _STOP_SECONDS)
 
     def _start(self, listener: int) -> subprocess.Popen[bytes]:
@@ -105,7 +105,7 @@ class TemporaryServer:
             raise ZutisError(f"A Prefect server can't be started: {error}.") from error
 
     def last_words(self) -> str:
-        """What it said of its end: the last error of its output, or the last line."""
+        """Why the server ended: the last error in its output, or the last line."""
         if isinstance(self._output, int):
             return "its output could not be kept, since there is no folder for temporary files."
         self._output.seek(0)
@@ -125,23 +125,23 @@ _servers: list[TemporaryServer] = []  # one, or a second in place of one that di
 
 
 def start_server() -> None:
-    """Start the one server of this process, unless it has been; Prefect uses it from then on.
+    """Start the server of this process unless it is running; Prefect uses it from then on.
 
     Raises:
-        ZutisError: it can't be started.
+        ZutisError: the server can't be started.
     """
     if not _servers:
         _start_one({})
 
 
 def await_server() -> None:
-    """Wait until it answers, if there is one.
+    """Wait until the server of this process answers, if there is one.
 
-    One that ends instead, most likely over Prefect's database, is replaced by one with a database
-    of its own.
+    A server that ends instead, most likely because of Prefect's database, is replaced by one with
+    a new database.
 
     Raises:
-        ZutisError: that one has ended, too, or it does not answer within minutes.
+        ZutisError: the second server has ended, too, or none answers within minutes.
     """
     if not _servers:
         return
@@ -169,8 +169,8 @@ def _start_one(environment: Mapping[str, str]) -> None:
 def _use(api_url: str) -> None:
     """Point Prefect in this process to the server.
 
-    It takes the address from the environment, which other programs that we start inherit: for them
-    it would be a server that the user has chosen.
+    Prefect takes the address from an environment variable, which is removed again: programs that
+    we start would inherit it, and take the server for one that the user has configured.
     """
     from prefect.context import refresh_global_settings_context
 
@@ -180,5 +180,5 @@ def _use(api_url: str) -> None:
 
 
 def is_ours(api_url: str) -> bool:
-    """Whether that is the temporary server of this process, of which no user knows."""
+    """Whether the address is that of this process's temporary server, which users don't know."""
     return any(server.api_url == api_url for server in _servers)

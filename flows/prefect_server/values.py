@@ -17,10 +17,10 @@ _ANY_TEXT = frozenset(
 
 
 def refusal_of_value(error: Exception) -> str | None:
-    """What an error of Prefect's about a value of its settings means; None for other errors.
+    """A sentence for Prefect's error on a value of its settings; None for other errors.
 
-    Prefect reads them when it is imported, and ends that with pydantic's error. pydantic is not
-    imported for it: an error of its comes from where it has been.
+    Prefect reads its settings on import, which then fails with pydantic's error. pydantic is not
+    imported to recognise it: where the error was raised, it has been imported already.
     """
     pydantic = sys.modules.get("pydantic_core")
     models = sys.modules.get("prefect.settings.base")
@@ -44,10 +44,10 @@ def refusal_of_value(error: Exception) -> str | None:
 
 
 def _variable(name: str, value: Any) -> str | None:
-    """The environment variable that gives a setting its value, if one does."""
+    """The environment variable that sets a setting, if one does."""
     ending = f"_{name.upper()}"
     named = [key for key in sorted(os.environ) if key.startswith(_PREFIX) and key.endswith(ending)]
-    # Prefect brings some into upper case before it looks at them.
+    # Prefect converts some values to upper case before it checks them.
     equal = [key for key in named if os.environ[key].casefold() == str(value).casefold()]
     return next(iter(equal), None)
 
@@ -58,14 +58,14 @@ def _subclasses(kind: Any) -> set[Any]:
 
 
 def may_be_refused() -> bool:
-    """Whether somebody has set a variable of Prefect's for which not every text will do."""
+    """Whether the environment sets a variable of Prefect's that does not accept every text."""
     return any(key.startswith(_PREFIX) and key not in _ANY_TEXT for key in os.environ)
 
 
 def import_prefect() -> None:
-    """Import Prefect; where it can't use its settings, raise that error and print nothing.
+    """Import Prefect; if its settings are invalid, raise the error and print nothing.
 
-    By itself Prefect prints what pydantic says of them, several lines, and goes on to fail later.
+    By itself, Prefect prints several lines of pydantic's error, and fails later.
 
     Raises:
         pydantic.ValidationError: see `refusal_of_value`.

@@ -1,8 +1,7 @@
 """`python -m flows.processes.attached MODULE …`: run a program that ends with its parent.
 
-However that one ends, by SIGKILL too: its end of the pipe that is this process's standard input
-closes then. A process that was copied from it may hold the pipe open, so that the parent's number
-is looked at as well.
+It ends however the parent ends, also by SIGKILL: the pipe to this process's standard input then
+closes. A fork of the parent may hold the pipe open, so the parent's process id is checked as well.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ def start_attached(
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a module as a program that ends with this process, and that a terminal's Ctrl-C does
-    not reach: it is in a session of its own.
+    """Start a module as a program that ends with this process. It runs in a session of its own, so
+    that a terminal's Ctrl-C does not reach it.
 
     Args:
         module: such as `uvicorn`.
@@ -45,7 +44,7 @@ def start_attached(
         pass_fds: descriptors that it inherits.
 
     Raises:
-        OSError: it can't be started.
+        OSError: the program can't be started.
     """
     process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
         [sys.executable, "-P", "-m", __name__, module, *arguments],
@@ -61,8 +60,8 @@ def start_attached(
 
 
 def comes_up(process: subprocess.Popen[bytes], is_up: Callable[[], bool], patience: float) -> bool:
-    """Wait until a server that is an attached program is up; whether it is, and has not ended
-    before or let `patience` seconds pass."""
+    """Wait until an attached server is up; False if it has ended, or is not up after `patience`
+    seconds."""
     until = time.monotonic() + patience
     while process.poll() is None and time.monotonic() < until:
         if is_up():
@@ -72,7 +71,7 @@ def comes_up(process: subprocess.Popen[bytes], is_up: Callable[[], bool], patien
 
 
 def stop_attached(process: subprocess.Popen[bytes], patience: float) -> None:
-    """End it: by SIGTERM, and after `patience` seconds by SIGKILL."""
+    """End the program by SIGTERM, and after `patience` seconds by SIGKILL."""
     process.terminate()
     try:
         process.wait(patience)
@@ -82,24 +81,24 @@ def stop_attached(process: subprocess.Popen[bytes], patience: float) -> None:
 
 
 def end_with(parent: int, pipe: int | None = None) -> None:
-    """End this process once that parent has ended; from a thread of its own.
+    """Start a thread that ends this process once its parent has ended.
 
     Args:
-        parent: number of the process.
-        pipe: descriptor of a pipe of which the parent holds the other end, if there is one.
+        parent: process id of the parent.
+        pipe: descriptor of a pipe whose other end the parent holds, if there is one.
     """
     threading.Thread(target=_watch, args=(parent, pipe), name="parent", daemon=True).start()
 
 
 def announce_to_children() -> None:
-    """Let programs that this process starts know it, whoever starts them for it."""
+    """Tell this process's id to all programs that it starts, directly or through libraries."""
     os.environ[_PARENT] = str(os.getpid())
 
 
 def end_with_announced_parent() -> None:
-    """End this process with the one that started it, if that one has announced itself.
+    """End this process with its parent, if the parent has announced itself.
 
-    Flow runs do so: nobody would take notice of what those of a killed `zutis serve` do.
+    Flow runs do so, as the runs of a killed `zutis serve` would go on unsupervised.
     """
     parent = os.environ.get(_PARENT, "")
     if parent.isdecimal() and int(parent) != os.getpid():

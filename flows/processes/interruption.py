@@ -1,12 +1,12 @@
 """Ctrl-C, SIGTERM and SIGHUP end a command with one line and an exit code.
 
-The first signal stops the main thread by an exception, and whatever works in threads by
-`tasks.stage.stopping`. What has not ended after the time of grace is left as a kill would leave it,
-which the store survives; a second Ctrl-C does so at once. A thread hears the signals themselves,
-since the main one may be in a library that lets no Python run for minutes.
+The first signal stops the main thread by an exception, and work in other threads by
+`tasks.stage.stopping`. Work that has not ended after the time of grace is killed, which the store
+survives; a second Ctrl-C kills it at once. A separate thread receives the signals, since the main
+one may be in a library that runs no Python code for minutes.
 
-Only the standard library's small modules are imported here: the launcher comes by before anything
-else is loaded.
+Only the standard library's small modules are imported here, as the launcher uses this module before
+anything else is loaded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GRACE: Final = 2.0
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ONE_KEY_PRESS: Final = 0.3
-"""Seconds in which a second signal is the first: whoever has started us may pass it on, too."""
+"""Seconds in which a second signal counts as the first, which our parent process may repeat."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -36,7 +36,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _Heard:
-    """The signal that ends this process, and what is done in the end."""
+    """The signal that ends this process, and the functions to call at the end."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -55,7 +55,7 @@ _heard = _Heard()
 def listen() -> None:
     """From here on signals end this process as described above. Main thread only.
 
-    A signal that is ignored stays so: `nohup` has its way.
+    Signals that are ignored stay ignored, as under `nohup`.
     """
     if _heard.listening:
         return
@@ -76,25 +76,25 @@ def interrupted() -> bool:
 
 
 def exit_code() -> int:
-    """What a shell gives for the signal that came: 130, 143 or 129."""
+    """The shell's exit code for the signal that came: 130, 143 or 129."""
     return 128 + (_heard.first or signal.SIGINT)
 
 
 def ended_well() -> None:
-    """The command has ended all the same: only a second Ctrl-C cuts its last moments short."""
+    """Note that the command has ended in time: only a second Ctrl-C interrupts its last steps."""
     _heard.ended_well = True
 
 
 def finally_do(act: Callable[[], object]) -> None:
-    """Have something done as the last thing of a process that is ended by a signal, quickly."""
+    """Call a function at the end of a process that a signal ends; it must be quick."""
     _heard.last_acts.append(act)
 
 
 def say(sentence: str = "") -> None:
-    """Tell that it was a signal, once.
+    """Print once that a signal ended the command.
 
     Args:
-        sentence: of whoever knows better than this module what was kept.
+        sentence: replaces the default sentence, such as one on what was kept.
     """
     with _heard.lock:
         if _heard.said:
@@ -103,7 +103,7 @@ def say(sentence: str = "") -> None:
     number = _heard.first or signal.SIGINT
     cause = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
     kept = sentence or "what is finished is kept, and the same command goes on from here."
-    # Not by Python's own streams: the main thread may hold their locks.
+    # Not through Python's streams: the main thread may hold their locks.
     _write(2, f"\r\x1b[K{cause}: {kept}\n" if os.isatty(2) else f"{cause}: {kept}\n")
     for stream in (1, 2):
         if os.isatty(stream):
@@ -111,7 +111,7 @@ def say(sentence: str = "") -> None:
 
 
 def end() -> NoReturn:
-    """End this process at once, and whatever it has started."""
+    """End this process and its children at once."""
     for act in _heard.last_acts:
         with contextlib.suppress(Exception):
             act()
@@ -120,7 +120,7 @@ def end() -> NoReturn:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    """In the main thread, as soon as it runs Python again."""
+    """Called in the main thread as soon as it runs Python code again."""
     _note_first(number)
     if not _heard.raised:
         _heard.raised = True
@@ -128,7 +128,7 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 def _hear(reading: int) -> None:
-    """In a thread of its own, at once."""
+    """Runs in a thread of its own, which receives signals at once."""
     while byte := os.read(reading, 1):
         number = byte[0]
         if number not in _SIGNALS or _note_first(number):
@@ -139,7 +139,7 @@ def _hear(reading: int) -> None:
 
 
 def _note_first(number: int) -> bool:
-    """Take note of a signal; whether it is the first."""
+    """Record a signal; returns whether it is the first."""
     with _heard.lock:
         if _heard.first is not None:
             return False
@@ -150,7 +150,7 @@ def _note_first(number: int) -> bool:
 
 
 def _has_companions() -> bool:
-    """Whether torchrun has started this process, and passes on to it what it got itself."""
+    """Whether torchrun has started this process, and forwards its own signals to it."""
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
@@ -163,12 +163,12 @@ def _end_after_grace() -> None:
 
 
 def _write(stream: int, text: str) -> None:
-    with contextlib.suppress(OSError):  # whoever read it has gone
+    with contextlib.suppress(OSError):  # the reader is gone
         os.write(stream, text.encode())
 
 
 def _silence_threads() -> None:
-    """What breaks in threads because the process ends is nothing to tell."""
+    """Silence errors in threads that fail because the process ends."""
     tell, tell_unraisable = threading.excepthook, sys.unraisablehook
 
     def threads(given: threading.ExceptHookArgs) -> None:

@@ -30,7 +30,7 @@ HEARTBEAT_SECONDS = 30
 
 AUTOMATION = "zutis: crash runs without a heartbeat"
 
-# Twice the heartbeat and a margin: a busy machine delays one, and must not lose a run for it.
+# Twice the heartbeat and a margin: a busy machine may delay one, and must not lose a run for it.
 _SILENT_SECONDS = 90
 # Prefect asks every 10 s; a cached build takes less than that altogether.
 _POLL_SECONDS = 2.0
@@ -41,8 +41,8 @@ _FLOWS: tuple[Flow[..., Any], ...] = (build_pseudolabels, train_zutis, evaluate_
 def make_deployments(defaults: Mapping[str, Any]) -> list[RunnerDeployment]:
     """A deployment of each flow, under the flow's own name.
 
-    Their entry points are modules of this package, so that runs start in whatever folder the
-    serving process is in, and relative paths are taken from there.
+    Their entry points are modules of this package, so that runs start in the serving process's
+    folder, and relative paths are relative to it.
 
     Args:
         defaults: parameters of build-pseudolabels that a run need not name.
@@ -55,9 +55,9 @@ def make_deployments(defaults: Mapping[str, Any]) -> list[RunnerDeployment]:
 
 
 def make_runner(limit: int) -> Runner:
-    """What looks for runs and starts a process for each.
+    """The runner, which polls for runs and starts a process for each.
 
-    Schedules go on when it stops: what has become due is started when it is there again.
+    Schedules continue while it is stopped: it starts runs that became due when it is back.
 
     Args:
         limit: runs at a time.
@@ -72,10 +72,10 @@ def make_runner(limit: int) -> Runner:
 
 
 def run_until_stopped(runner: Runner) -> None:
-    """Start what is due until Ctrl-C or SIGTERM, which ends the runs in progress as crashed.
+    """Start runs that are due until Ctrl-C or SIGTERM, which ends the runs in progress as crashed.
 
-    Their processes are sent SIGTERM and have 30 s to publish what they are at. A second signal
-    gives them no time.
+    Their processes receive SIGTERM and have 30 s to publish finished work. A second signal ends
+    them at once.
     """
     with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
         asyncio.run(_run_until_stopped(runner))
@@ -83,7 +83,7 @@ def run_until_stopped(runner: Runner) -> None:
 
 async def _run_until_stopped(runner: Runner) -> None:
     running = asyncio.create_task(runner.start())
-    await asyncio.sleep(0)  # the runner sets a handler of its own, which kills what is under way
+    await asyncio.sleep(0)  # the runner sets a handler of its own, which kills its runs
     stopping: list[asyncio.Task[None]] = []
 
     def stop() -> None:
@@ -100,7 +100,7 @@ async def _run_until_stopped(runner: Runner) -> None:
 
 
 async def _stop(runner: Runner) -> None:
-    """The runner's own stop() would show its runs as cancelled, as if a person had chosen that."""
+    """Stop the runner; its own stop() would show its runs as cancelled, as if by a user."""
     processes = getattr(runner, "_process_manager", None)
     try:
         if processes is not None:  # private, so it may go; the runs are then shown as cancelled
@@ -112,10 +112,9 @@ async def _stop(runner: Runner) -> None:
 
 
 def install_automation() -> None:
-    """Have the server mark our runs as crashed that have not been heard of; they can be retried.
+    """Have the server mark our runs as crashed when their heartbeats stop; they can be retried.
 
-    One that is there already is left as it is, so that whoever has changed or disabled it keeps
-    what they chose.
+    An existing automation is left as it is, so that users' changes to it are kept.
     """
     with get_client(sync_client=True) as client:
         if not client.read_automations_by_name(AUTOMATION):
@@ -131,7 +130,7 @@ def _make(flow: Flow[..., Any], defaults: Mapping[str, Any]) -> RunnerDeployment
         tags=[TAG],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    # What is set is written to the server, and would undo what people have chosen in the UI.
+    # Any value that is set here is written to the server, and would undo users' choices in the UI.
     theirs = {"schedules", "paused", "concurrency_limit", "concurrency_options"}
     deployment.model_fields_set.difference_update(theirs if defaults else {*theirs, "parameters"})
     deployment.work_pool_name = deployment.work_queue_name = None  # runs are started here

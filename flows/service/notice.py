@@ -1,6 +1,6 @@
 """The file in which a running `zutis serve` leaves the server's address for `prefect`.
 
-It lies in Prefect's own home folder, and holds a URL of this machine and nothing secret.
+It lies in Prefect's own home folder, and holds a URL of this machine and no secret.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CONNECT_SECONDS = 0.5
 
 @contextlib.contextmanager
 def notice(api_url: str) -> Iterator[None]:
-    """Tell the address while the block runs."""
+    """Keep the address in the file while the block runs."""
     path = prefect_home() / _NAME
     path.write_text(api_url, encoding="utf-8")
     try:
@@ -33,7 +33,7 @@ def notice(api_url: str) -> Iterator[None]:
 def read_notice() -> str | None:
     """The API's URL of a `zutis serve` that runs on this machine; None if there is none.
 
-    A note that a killed process left behind counts for nothing: something has to listen there.
+    A file that a killed process left behind is ignored: a server has to listen at the address.
     """
     api_url = _text(prefect_home() / _NAME)
     try:

@@ -4,11 +4,11 @@ Prefect loads it as an entry point of the group `prefect.plugins`, where plugins
 this project's folder (`[tool.prefect.plugins]` of pyproject.toml), elsewhere by
 PREFECT_PLUGINS_ENABLED=1. It does two things:
 
-- A deployment's name without the flow's is resolved where one deployment alone has it. Prefect's
-  own form, FLOW/DEPLOYMENT, works as ever, and is to be used where the plugin is off.
+- A deployment's name without the flow's is resolved if only one deployment has it. Prefect's own
+  form, FLOW/DEPLOYMENT, works as before, and is to be used where the plugin is off.
 - Where no server is configured, that of a running `zutis serve` is used.
 
-It is imported while Prefect itself is, so it imports what it needs of Prefect in functions.
+It is imported while Prefect itself is being imported, so it imports Prefect in functions only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> SetupResult | None:
-    """Prefect's hook, called once a process before anything else is done."""
+    """Prefect's hook, called once a process before anything else."""
     from prefect.client.orchestration import PrefectClient
 
     _resolve_bare_names(PrefectClient)
@@ -45,7 +45,7 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
 def _resolve_bare_names(client: type[PrefectClient]) -> None:
     """Wrap the look-up that the command line and `run_deployment` share.
 
-    Where Prefect has changed it, it is left alone: the form with a slash goes on working.
+    If Prefect has changed the look-up, it is left alone: the form with a slash still works.
     """
     lookup: Any = getattr(client, "read_deployment_by_name", None)
     if lookup is None or hasattr(lookup, "__wrapped__") or not inspect.iscoroutinefunction(lookup):
@@ -62,10 +62,10 @@ def _resolving(lookup: Lookup) -> Lookup:
 
 
 async def _full_name(client: PrefectClient, name: str) -> str:
-    """FLOW/DEPLOYMENT of the one deployment of that name; the name as it is if there is none.
+    """FLOW/DEPLOYMENT of the only deployment with that name; the name itself if there is none.
 
     Raises:
-        ValueError: several have it. Prefect's command line prints the sentence.
+        ValueError: several deployments have it. Prefect's command line prints the sentence.
     """
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 

@@ -35,8 +35,8 @@ class Summary:
         categories: category_id, name, retrieved, kept, dropped, masked; a row a category.
         rejects: images left out, by reason: while listing, reading and masking.
         facts: label and value, for everything else.
-        not_found: names whose best scores do not rise above the corpus's own.
-        warning: what must be said of the weights; empty for trained ones.
+        not_found: categories whose best scores do not stand out from those of the corpus.
+        warning: warning on untrained weights; empty for trained ones.
     """
 
     categories: list[dict[str, Any]]
@@ -105,14 +105,14 @@ def _elongated(index: Mapping[str, Any], embedded: Sequence[Artifact]) -> str:
 
 
 def _are_squashed(embedded: Sequence[Artifact]) -> bool:
-    """Whether the model that embedded images squashes them, as SigLIP does."""
+    """Whether the model that embedded the images distorts them to a square, as SigLIP does."""
     return any(
         part.notes.get("preprocessing", {}).get("resize_mode") == "squash" for part in embedded
     )
 
 
 def _odd_images(embedded: Sequence[Artifact]) -> dict[str, str]:
-    """What the images' values say of them that a reader of the labels should know."""
+    """Notes on the images that matter to users of the labels."""
     facts = {}
     depths: Counter[int] = Counter()
     few = 0
@@ -168,7 +168,7 @@ def print_summary(summary: Summary, console: Console) -> None:
 
 
 def markdown(summary: Summary) -> str:
-    """The summary without the table of categories, which the UI gets as a table of its own."""
+    """The summary without the table of categories, which is a separate table in the UI."""
     lines = [f"**{summary.warning}**\n"] if summary.warning else []
     lines += ["| build | |", "|---|---|"]
     lines += [f"| {label} | {value} |" for label, value in summary.facts.items()]
@@ -193,7 +193,7 @@ def _rejects(build: Build) -> dict[str, int]:
 
 
 def _ignored(build: Build) -> Counter[str]:
-    """Files of the corpus, and members of its tars, that are no images, by kind."""
+    """Files of the corpus, and members of its tars, that are not images, by kind."""
     ignored = Counter[str]()
     for plan in build.plans:
         ignored.update(plan.counts["ignored"])
@@ -203,7 +203,7 @@ def _ignored(build: Build) -> Counter[str]:
 
 
 def _cost(reports: Sequence[StageProgress]) -> str:
-    """Seconds of the stages that ran, and how much was there already."""
+    """Seconds of the stages that ran, and the number of cached parts."""
     seconds: dict[str, float] = {}
     for report in reports:
         seconds[report.stage] = seconds.get(report.stage, 0.0) + report.seconds

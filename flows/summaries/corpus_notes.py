@@ -1,4 +1,4 @@
-"""Notes on a corpus: files that are no images, and warnings on images that are used."""
+"""Notes on a corpus: files that are not images, and warnings on images that are used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.errors.sentences import counted_kinds
 
 
 def tell_other_files(console: Console, ignored: Mapping[str, int]) -> None:
-    """Print what of a corpus is no image, or is left out by its name; nothing where all is."""
+    """Print how many files are not images or are left out by name; nothing if there are none."""
     if ignored:
         console.print(
             f"Other files: {counted_kinds(ignored)}.", highlight=False, markup=False, soft_wrap=True
@@ -19,7 +19,7 @@ def tell_other_files(console: Console, ignored: Mapping[str, int]) -> None:
 
 
 def tell_warnings(console: Console, warnings: Mapping[str, int]) -> None:
-    """Print how many images are used although something is odd about their files."""
+    """Print how many images are used in spite of a warning."""
     for word, number in warnings.items():
         console.print(
             f"{number:,} used, {word}: {IMAGE_WARNINGS[word]}.",

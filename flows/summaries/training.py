@@ -7,7 +7,7 @@ from tasks.training.train import MODEL_CARD
 
 
 def training_facts(trained: Artifact) -> dict[str, str]:
-    """Label and value of what is worth knowing of a training."""
+    """The main facts on a training, by label."""
     notes, card = trained.notes, trained.read_json(MODEL_CARD)
     last = notes["last"]
     facts = {

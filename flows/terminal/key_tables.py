@@ -15,7 +15,7 @@ def add_whole_column(table: Table, header: str) -> None:
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """Print a table with its whole columns whole: wider than the terminal, where it has to be."""
+    """Print a table without cutting its keys, even if it is wider than the terminal."""
     options = console.options.update(width=_ANY_WIDTH)
     console.width = max(console.width, Measurement.get(console, options, table).minimum)
     console.print(table)

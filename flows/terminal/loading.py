@@ -14,11 +14,11 @@ _LOADING: Final = "Loading the program …"
 
 @contextmanager
 def speaking_when_slow(stream: TextIO, patience: float = _PATIENCE) -> Iterator[None]:
-    """Say that the program is loading, should the block take longer than `patience` seconds.
+    """Show that the program is loading if the block takes longer than `patience` seconds.
 
-    A terminal forgets it in the end; anything else gets a line. Of several processes that work
-    together the first one alone speaks. It goes where errors go: what a command writes for other
-    programs stays whole.
+    A terminal shows a notice that is erased in the end; other outputs get a line. Of several
+    processes that train together, only the first prints it. It goes to standard error, to keep
+    standard output clean for other programs.
     """
     if os.environ.get("RANK", "0") != "0":
         yield

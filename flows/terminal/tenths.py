@@ -1,6 +1,6 @@
 """Progress of a training on the terminal: a bar, and a line for every tenth.
 
-Where no bar can be shown, a line says at once that it trains, and others how far it is.
+Without a bar, a line says at once that the training runs, and further lines show its progress.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Show = Callable[[float, str, str], None]
 
 @contextmanager
 def showing_tenths(console: Console, bars: Progress) -> Iterator[Show]:
-    """Show how far a training is while the block runs.
+    """Show a training's progress while the block runs.
 
     Yields:
-        to be called after each batch with how much is done (0..1), what the bar is called, and the
-        line that is printed if another tenth is reached.
+        a function to call after each batch with the fraction that is done (0..1), the bar's title,
+        and the line that is printed if another tenth is reached.
     """
     lines = 0
     said = nullcontext() if shows_bars(console) else waiting_for(console, "training", patience=0)

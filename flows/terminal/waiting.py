@@ -1,8 +1,8 @@
-"""Notices of what a command waits for: a counter on a terminal, lines elsewhere.
+"""Notices while a command waits: a counter on a terminal, lines elsewhere.
 
-Whoever reads the output of a pipe or the log of a CI run sees no bar and no spinner. There a line
-says what is being waited for, and one every ten seconds how long it has been, so that work and
-hanging can be told apart.
+Pipes and logs of CI runs show no bar and no spinner. They get a line that names what the command
+waits for, and a line with the elapsed time every ten seconds, so that a wait doesn't look like a
+hang.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from rich.progress import (
 from tasks.stage.contract import SilentProgress
 
 PATIENCE: Final = 1.0
-"""Seconds after which something that is mostly quick is spoken of."""
+"""Seconds until the first notice of a step that is usually quick."""
 
 _EVERY: Final = 10.0
 
 
 class Wait:
-    """Something that takes a while. Thread-safe.
+    """A wait with its progress. Thread-safe.
 
     Attributes:
-        what: for people, such as `reading images`.
-        total: how many steps it has; 0 where nobody knows.
+        what: description, such as `reading images`.
+        total: number of steps; 0 if unknown.
     """
 
     def __init__(self, what: str, total: int = 0) -> None:
@@ -49,7 +49,7 @@ class Wait:
 
     @property
     def done(self) -> int:
-        """Steps that are over."""
+        """Number of finished steps."""
         return self._done
 
     def advance(self, amount: int = 1) -> None:
@@ -57,7 +57,7 @@ class Wait:
             self._done += amount
 
     def describe(self) -> str:
-        """One line: what is waited for, how far it is, and since when."""
+        """One line: description, progress and elapsed time."""
         seconds = int(time.monotonic() - self._started)
         facts = [f"{self._done:,} of {self.total:,}"] if self.total and self._done else []
         facts += [f"{seconds:,} s"] if seconds else []
@@ -65,7 +65,7 @@ class Wait:
 
 
 class CountedProgress(SilentProgress):
-    """What tasks tell of their progress, as the steps of a wait."""
+    """The progress of tasks as the steps of a wait."""
 
     def __init__(self, wait: Wait) -> None:
         self._wait = wait
@@ -83,14 +83,14 @@ def waiting_for(
     patience: float = PATIENCE,
     every: float = _EVERY,
 ) -> Iterator[Wait]:
-    """Say what is being waited for while the block runs.
+    """Show what the command waits for while the block runs.
 
     Args:
-        console: where. A terminal shows a spinner and the time at once, and forgets them in the
-            end; anything else gets lines that stay.
-        what: for people; no markup.
-        total: steps, of which the block tells with `Wait.advance`; 0 where nobody knows.
-        patience: seconds before the first line; 0 for what is known to take long.
+        console: where to. A terminal shows a spinner and the time at once, and erases them in the
+            end; other outputs get lines that stay.
+        what: description, without markup.
+        total: number of steps, which the block counts by `Wait.advance`; 0 if unknown.
+        patience: seconds before the first line; 0 for steps that always take long.
         every: seconds between lines.
     """
     wait = Wait(what, total)
@@ -103,7 +103,7 @@ def waiting_for(
 
 
 def shows_bars(console: Console) -> bool:
-    """Whether what is drawn there can be drawn over."""
+    """Whether the console can overwrite its output."""
     return console.is_terminal and not console.is_dumb_terminal
 
 

@@ -1,4 +1,4 @@
-"""Garbage collection: what crashes left behind, and artifacts that nothing refers to."""
+"""Garbage collection: left-overs of crashes, and artifacts that nothing refers to."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tasks.indexing import build_index, scan
 from tasks.packing import record_build
 from tasks.training import state, train
 
-# What may go, and in which order: whatever refers goes before what it refers to, so that a
-# collector that dies leaves nobody with half of what it needs. Trainings and evaluations are what
-# all else was made for, and what another version of this program wrote is not ours to judge.
+# The stages that are collected, in order: an artifact is removed before those that it refers to, so
+# that a collector that dies leaves no artifact with missing inputs. Trainings and evaluations are
+# the final results and stay, and so do stages of other versions of this program.
 _COLLECTED = tuple(name for name in reversed(STAGES) if name not in (train.NAME, evaluate.NAME))
-# What these name is part of them. All else can be read without what it was made from: a data set
-# holds its shards, and so keeps no masks.
+# These need their inputs to be read. All others can be read without: a data set holds its shards,
+# and so keeps no masks.
 _WHOLE_ONLY_WITH_INPUTS = {record_build.NAME, build_index.NAME, train.NAME, evaluate.NAME}
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something to remove: an attempt if one is named, else a whole artifact."""
+    """An attempt to remove, or a whole artifact if no attempt is named."""
 
     ref: ArtifactRef
     attempt: str = ""
@@ -43,7 +43,7 @@ class Garbage:
         return f"{self.kind} {self.ref}" + (f"/{self.attempt}" if self.attempt else "")
 
     def remove(self, store: ArtifactStore) -> None:
-        """Remove it, unless it has been published in the meantime.
+        """Remove the files, unless they have been published in the meantime.
 
         Raises:
             StorageError: the store refuses.
@@ -62,19 +62,18 @@ def find_garbage(
     keep_builds: int = KEEP_BUILDS,
     holdings: Sequence[Holding] | None = None,
 ) -> Iterator[Garbage]:
-    """Look through the store; in the order in which it is to be removed.
+    """The garbage in a store, in the order of its removal.
 
     Args:
         store: the store.
-        before: seconds since the epoch; whatever is younger is left, since somebody may want to go
-            on with it.
+        before: seconds since the epoch; newer artifacts stay, as a later build may continue them.
         unreferenced: also artifacts that no training, evaluation or pin and none of the latest
-            builds refers to. While a build runs, nobody can tell what it will refer to.
+            builds refers to. Not while a build runs: it may refer to any of them.
         keep_builds: how many of the latest builds of every vocabulary stay.
-        holdings: what is in the store, if that is known already.
+        holdings: the content of the store, if it is known already.
 
     Raises:
-        ArtifactError: a record of what is used can't be read, so that nobody can tell.
+        ArtifactError: a record of what is used can't be read, so that its references are unknown.
         StorageError: the store can't be read.
     """
     holdings = take_inventory(store) if holdings is None else holdings
@@ -89,7 +88,7 @@ def find_garbage(
 
 
 def freed_bytes(holdings: Iterable[Holding], garbage: Iterable[Garbage]) -> int:
-    """Bytes that removing the garbage gives back: files that others know by another name stay."""
+    """Bytes that removing the garbage frees; files with further hard links free nothing."""
     going = {id(stored) for item in garbage for stored in item.stored}
     everything = [stored for holding in holdings for stored in holding.stored]
     staying = [stored for stored in everything if id(stored) not in going]
@@ -99,19 +98,20 @@ def freed_bytes(holdings: Iterable[Holding], garbage: Iterable[Garbage]) -> int:
 def _used(
     store: ArtifactStore, holdings: Sequence[Holding], before: float, keep_builds: int
 ) -> set[ArtifactRef]:
-    """What must stay, and what it can't be read without."""
+    """Artifacts that must stay, and those that they can't be read without."""
     known = [holding.ref for holding in holdings if holding.published is not None]
     made = [ref for stage in (train.NAME, evaluate.NAME) for ref in _published(store, stage)]
     kept = [*made, *_latest_builds(store, keep_builds), *pinned(store)]
     used = reachable(store, known, kept, lambda ref: ref.stage in _WHOLE_ONLY_WITH_INPUTS)
-    # A build that was stopped lately may go on, with what it had made and all that this came of.
+    # A build that was stopped recently may be resumed: it needs its artifacts and their inputs.
     young = [h.ref for h in holdings if h.published is not None and h.published >= before]
     used |= reachable(store, known, young)
     return used | _later_plans(store, used)
 
 
 def _published(store: ArtifactStore, stage: str) -> list[ArtifactRef]:
-    """Asked for strictly: a listing that leaves one out would leave out what it refers to."""
+    """Published artifacts of a stage, from a strict listing: if it left out an artifact, whatever
+    that refers to would be removed."""
     return [ArtifactRef(stage, key) for key in store.keys(stage)]
 
 
@@ -128,7 +128,7 @@ def _latest_builds(store: ArtifactStore, keep: int) -> list[ArtifactRef]:
 
 
 def _later_plans(store: ArtifactStore, used: set[ArtifactRef]) -> set[ArtifactRef]:
-    """Plans that continue a used one: without them, it would pass for its corpus's latest."""
+    """Plans that continue a used plan: without them, that one would be its corpus's latest."""
     plans = read_manifests(store, _published(store, scan.NAME))
     by_key = {plan.key: plan.ref for plan in plans}
     continuing: dict[ArtifactRef, list[ArtifactRef]] = {}
@@ -153,7 +153,7 @@ def _in_order(holdings: Iterable[Holding]) -> list[Holding]:
 
 
 def _unfinished(store: ArtifactStore, holding: Holding, before: float) -> Iterator[Garbage]:
-    """Attempts that did not become the artifact, and the state of a training that has ended."""
+    """Attempts that were never published, and training states of finished trainings."""
     old = {name: stored for name, stored in holding.children.items() if stored.newest < before}
     attempts = [name for name in old if not name.startswith(".")]
     if holding.published is not None and state.FOLDER in old:
@@ -173,8 +173,8 @@ def _unfinished(store: ArtifactStore, holding: Holding, before: float) -> Iterat
 
 
 def _is_whole(holding: Holding) -> bool:
-    """Whether there is one attempt, with files: the artifact's own. Its manifest need not be read,
-    which makes up most of the time on a store of many artifacts."""
+    """Whether the only attempt is the artifact's own. Then its manifest need not be read, which
+    would take most of the time on a store of many artifacts."""
     [name, *others] = holding.children
     is_folder = not name.startswith(".") and not name.endswith(".json")
     return not others and is_folder and bool(holding.children[name].sizes)

@@ -9,7 +9,7 @@ from storage.artifacts.store import Artifact, ArtifactStore
 from storage.errors.exceptions import ArtifactError
 
 LATEST = "latest"
-"""What users write for it in place of a key."""
+"""The word for the latest artifact, in place of a key."""
 
 _KEY = re.compile(r"[0-9a-f]{4,}(-[0-9a-f]*)?")
 
@@ -20,12 +20,12 @@ def is_key(name: str) -> bool:
 
 
 def find_by_key(store: ArtifactStore, key: str, stages: Sequence[str] = ()) -> Artifact:
-    """The one artifact whose key begins so.
+    """The only artifact whose key begins with `key`.
 
     Args:
-        store: where to look.
-        key: enough of the key's beginning; `stage/key` and a path that ends in it will do.
-        stages: to look among; empty for all.
+        store: the store.
+        key: the beginning of the key; `stage/key` and a path that ends in it will do, too.
+        stages: the stages to search; empty for all.
 
     Raises:
         ArtifactError: there is none, or several.
@@ -53,7 +53,7 @@ def latest(store: ArtifactStore, stage: str) -> Artifact | None:
 
 
 def newest_first(store: ArtifactStore, stage: str) -> list[Artifact]:
-    """The stage's artifacts, those that were published last coming first."""
+    """The stage's artifacts, the latest first."""
     return sorted(
         store.published(stage),
         key=lambda artifact: (artifact.manifest["created"], artifact.key),
@@ -62,7 +62,7 @@ def newest_first(store: ArtifactStore, stage: str) -> list[Artifact]:
 
 
 def counts_line(artifact: Artifact) -> str:
-    """An artifact's counts for a table: numbers alone, with four digits behind the point."""
+    """An artifact's counts for a table: numbers only, with four decimals."""
     numbers = {k: v for k, v in artifact.counts.items() if isinstance(v, int | float)}
     return ", ".join(
         f"{name} {round(value, 4) if isinstance(value, float) else value:,}"

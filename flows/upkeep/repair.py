@@ -11,7 +11,7 @@ from storage.errors.exceptions import ArtifactError
 def repair_store(store: ArtifactStore) -> Iterator[str]:
     """Remove every damaged artifact; yields a line for each.
 
-    What is rebuilt has the same key and the same bytes, so whatever was made from it stays valid.
+    A rebuilt artifact has the same key and the same bytes, so artifacts made from it stay valid.
     """
     for stage in store.stages():
         for key in store.keys(stage):
@@ -23,7 +23,7 @@ def repair_store(store: ArtifactStore) -> Iterator[str]:
 
 
 def find_problems(store: ArtifactStore, ref: ArtifactRef) -> list[str]:
-    """What is wrong with an artifact, its manifest included; an attempt is no artifact."""
+    """The damage to an artifact or its manifest; attempts don't count as artifacts."""
     try:
         artifact = store.find(ref)
     except ArtifactError as error:
