@@ -34,11 +34,11 @@ TRAINING = {
 }  # fmt: skip
 # Seconds for one build on a busy machine.
 DEADLINE = 900.0
-# These look at what is there, so that they run each time and have no key before.
+# Stages that read the current state of the corpus or the store: they run every time.
 LOOKING = {"scan", "plan_masks"}
 
 Process = subprocess.Popen[bytes] | fault_nursery.ForkedProcess
-# All runs, so that none outlives the test that has started it.
+# All runs, so that none outlives the test that started it.
 STARTED: list[Run] = []
 
 
@@ -91,7 +91,7 @@ class Build:
 
     @property
     def name(self) -> str:
-        """Of its diaries and outputs."""
+        """Name of its event logs and outputs."""
         return self.label or self.store.rstrip("/").rsplit("/", 1)[-1]
 
     def arguments(self) -> list[str]:

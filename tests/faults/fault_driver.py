@@ -38,7 +38,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 class Diary:
-    """Counts events by stage, writes them down and, at the chosen one, ends everything."""
+    """Counts and logs events by stage and, at the chosen one, kills the process group."""
 
     def __init__(self, path: str, kill: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -50,7 +50,7 @@ class Diary:
     def note(
         self, kind: str, what: str, *, amount: int = 1, dying: Callable[[], Any] = lambda: None
     ) -> None:
-        """An event that is about to happen; `dying` does half of it before the end."""
+        """Log an event that is about to happen; `dying` does half of it before the kill."""
         stage = getattr(self._stage, "name", "")
         with self._lock:
             self._counts[stage, kind] += 1
@@ -62,7 +62,7 @@ class Diary:
                 os.killpg(0, signal.SIGKILL)
 
     def inside(self, stage: str, key: str, run: Callable[[], Any]) -> Any:
-        """Run a stage with its events on its account."""
+        """Run a stage, and count events as its own."""
         before = getattr(self._stage, "name", "")
         self._stage.name = stage
         try:
@@ -75,7 +75,7 @@ class Diary:
 
 
 def watch_files(diary: Diary, store: str) -> None:
-    """Note whatever this process is about to do to files of the store."""
+    """Log every operation on files of the store before it happens."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -84,7 +84,7 @@ def watch_files(diary: Diary, store: str) -> None:
                 return
             kind = "open"
         elif event in _FILE_EVENTS:
-            # The new name of a link or rename is what matters, and comes second.
+            # The new name of a link or rename matters; it comes second.
             path = arguments[1 if event in ("os.link", "os.rename") else 0]
             kind = _FILE_EVENTS[event]
         else:
@@ -98,7 +98,7 @@ def watch_files(diary: Diary, store: str) -> None:
 
 
 def watch_writes(diary: Diary) -> None:
-    """Note writes and syncs; a death in a write leaves half of it in the file."""
+    """Log writes and syncs; a kill in a write leaves half of it in the file."""
     from storage.files.hashing_writer import HashingWriter
 
     write, sync = HashingWriter.write, os.fsync
@@ -121,7 +121,7 @@ def watch_writes(diary: Diary) -> None:
 
 
 def watch_stages(diary: Diary) -> None:
-    """Note when stages run and what they finish."""
+    """Log when stages run and what they finish."""
     from flows.execution import executors
     from flows.execution.progress import StageProgress
 
@@ -137,7 +137,7 @@ def watch_stages(diary: Diary) -> None:
         advance(self, amount, **others)
 
     for module in ("flows.execution.executors", "flows.execution.stage_task"):
-        if module in sys.modules:  # whoever is imported later finds the noted one
+        if module in sys.modules:  # modules that are imported later get the wrapped function
             vars(sys.modules[module])["run_stage"] = noted_run
     StageProgress.advance = noted_advance  # type: ignore[method-assign]
 

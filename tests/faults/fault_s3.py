@@ -23,16 +23,16 @@ _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"
 
 
 class Proxy(http.server.ThreadingHTTPServer):
-    """On a loopback port, before a server on another one.
+    """A proxy on a loopback port, before a server on another one.
 
     Args:
         url: the server's.
-        seed: of the requests that mischief is done to.
+        seed: of the choice of requests that fail.
 
     Attributes:
         mischief: `fails`: a third of all requests are answered with 503 or 500, or not at all;
             `is slow`: each waits up to a quarter of a second; `is short`: a third of all bodies
-            end in the middle, though their length was told.
+            end in the middle, though their length was announced.
         done: how many requests passed, and how many didn't.
     """
 

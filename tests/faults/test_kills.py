@@ -17,7 +17,7 @@ from fault_servers import PrefectServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
-# Of all kills: those at a moment of the clock, and those of a process with a Prefect of its own.
+# Shares of all kills: those at a moment of the clock, and those with a Prefect server of their own.
 AT_RANDOM_TIMES = 0.25
 EMBEDDED = 0.15
 
@@ -27,8 +27,8 @@ class Campaign:
     """Builds that are killed until the required number of kills is reached.
 
     Attributes:
-        killed: where: stages, or `clock` for those at a moment of the clock.
-        rounds: how many builds were brought to their end.
+        killed: number of kills by stage, and under `clock` those at a moment of the clock.
+        rounds: number of builds that ran to the end.
     """
 
     workshop: Path
@@ -48,7 +48,7 @@ class Campaign:
             self._one_build(min(kills - self.killed.total(), self.dice.randint(3, 6)))
 
     def _one_build(self, kills: int) -> None:
-        """Kill a build so often, stage after stage, and then run it to the end."""
+        """Kill one build that often, in the order of its stages, and then let it run to the end."""
         self.rounds += 1
         store = self.workshop / f"killed-{self.rounds}"
         build = Build(self.workshop, str(store), workers=self.dice.choice([1, 2]))

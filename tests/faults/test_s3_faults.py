@@ -1,7 +1,7 @@
 """An S3 store whose server fails a third of all requests, is slow, or truncates responses.
 
-The server is moto's, on loopback, and a proxy before it makes the faults. Whole builds take minutes
-with it, so that by default only single artifacts are tested.
+The server is moto's, on loopback, and a proxy before it injects the faults. Whole builds take
+minutes with it, so only single artifacts are tested by default.
 """
 
 from __future__ import annotations

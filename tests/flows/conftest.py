@@ -1,4 +1,4 @@
-"""Builds for the tests of the flows: coloured images, and networks that see colours."""
+"""Builds for tests of the flows: coloured images, and networks that recognise colours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.servers.prefect_homes import prepared_home
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever asks a Prefect server is slow: one is started for it."""
+    """Mark tests that need a Prefect server as slow, since one is started for them."""
     for item in items:
         if "prefect_api" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
@@ -38,7 +38,7 @@ def vocabulary(tmp_path: Path) -> Path:
 def settings(
     tmp_path: Path, corpus: Path, vocabulary: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ) -> BuildSettings:
-    """A build of the images, answered by the fakes."""
+    """A build of the images with the fakes."""
     return BuildSettings(
         corpus=(str(corpus),),
         vocabulary=str(vocabulary),
@@ -59,6 +59,8 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     home = prepared_home(tmp_path_factory.mktemp("prefect-api"), "prefect-test.db")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(utilities, "mkdtemp", lambda: str(home))  # where the database is looked for
+        patch.setattr(
+            utilities, "mkdtemp", lambda: str(home)
+        )  # Prefect looks for its database here
         with utilities.prefect_test_harness(server_startup_timeout=120):
             yield

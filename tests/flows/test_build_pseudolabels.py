@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries at once."""
+    """Retry without delay."""
     stage_task.stage_task.cache_clear()
     monkeypatch.setattr(stage_task, "_RETRY_SECONDS", [0.0, 0.0])
     yield
@@ -37,7 +37,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def last_run() -> tuple[Any, list[Any]]:
-    """The latest flow run and its task runs, as the server tells them."""
+    """The latest flow run and its task runs, from the server."""
     with get_client(sync_client=True) as client:
         [run] = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
         chosen = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: mistakes are one sentence and exit code 2."""
+"""The command line for users: mistakes give one sentence and exit code 2."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run(*arguments: str) -> int:
 
 
 def sentence(capsys: pytest.CaptureFixture[str]) -> str:
-    """What was said on standard error: one line, no traceback."""
+    """The text on standard error: one line, no traceback."""
     error = capsys.readouterr().err
     assert error.startswith("Error: ")
     assert error.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Whoever starts `zutis` hears of it before the command line's own modules are there."""
+"""`zutis` shows that it is loading before the command line's modules are imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Output(io.StringIO):
-    """A terminal or none; `reached` is set by the first thing that is written."""
+    """A terminal or a pipe; the first output sets `reached`."""
 
     def __init__(self, *, terminal: bool = False) -> None:
         super().__init__()

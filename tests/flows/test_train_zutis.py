@@ -1,4 +1,4 @@
-"""Training and evaluation after a build, on a real Prefect API: what is triggered, and what not."""
+"""Training and evaluation after a build, on a real Prefect API: which flows are triggered."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def store(settings: BuildSettings) -> ArtifactStore:
 
 
 def files_of(store: ArtifactStore) -> dict[str, object]:
-    """Files by artifact; without plans of what was still to be masked, which come and go."""
+    """Files by artifact; without plans of masks, which depend on the masks at their time."""
     stages = [stage for stage in store.stages() if stage != "plan_masks"]
     return {str(a.ref): a.files for stage in stages for a in store.published(stage)}
 
@@ -86,14 +86,14 @@ def test_damage_is_named_and_repaired_to_the_same_bytes(store, settings, stage, 
 
 
 def make_old(store: ArtifactStore, days: float = 30) -> None:
-    """As if all of the store had lain there for so long."""
+    """Set the times of all files of the store back by so many days."""
     then = time.time() - days * 24 * 3600
     for path in Path(store.root).rglob("*"):
         os.utime(path, (then, then))
 
 
 def crash(store: ArtifactStore, ref: ArtifactRef) -> Path:
-    """What a killed process leaves of an artifact; returns its folder."""
+    """Leave an unfinished attempt, as a killed process does; returns its folder."""
     left = Path(store.location(ref), f"attempt-{len(list(Path(store.root).rglob('*'))):012x}")
     left.mkdir(parents=True)
     (left / "masks.parquet").write_bytes(b"half")
@@ -143,7 +143,7 @@ def test_gc_sweeps_what_a_loser_left_beside_the_artifact(store):
 
 
 def test_gc_keeps_what_any_latest_build_refers_to(store, settings, corpus, capsys):
-    """After the corpus has grown, both builds' artifacts stay; what neither used goes."""
+    """After the corpus has grown, both builds' artifacts stay; those that neither used go."""
     write_corpus(corpus, ["red"], each=2, first_seed=70)
     build(settings, LocalExecutor(store))
     whole = files_of(store)
@@ -159,9 +159,9 @@ def test_gc_keeps_what_any_latest_build_refers_to(store, settings, corpus, capsy
 
 
 def build_twice(store: ArtifactStore, settings: BuildSettings) -> tuple[str, str]:
-    """Another build of the vocabulary after that of the fixture; both data sets' keys."""
+    """Build the fixture's vocabulary once more; returns both data sets' keys."""
     [first] = dataset_of(store)
-    for record in store.published("record_build"):  # dates are told in seconds
+    for record in store.published("record_build"):  # dates have a resolution of a second
         rewrite_created(record.ref, store, "2020-01-01T00:00:00+00:00")
     build(changed(settings, per_category=2), LocalExecutor(store))
     [second] = dataset_of(store) - {first}
@@ -239,7 +239,7 @@ def publish_one(store: ArtifactStore, stage: str, inputs: dict[str, str]) -> str
 
 
 def test_a_stopped_build_finds_all_it_needs_within_the_grace_period(store, settings, capsys):
-    """Its young parts stay, and so does the old plan that they are parts of."""
+    """Its new parts stay, and so does the old plan that they belong to."""
     for record in store.published("record_build"):
         store.delete(record.ref)
     make_old(store)
@@ -267,7 +267,7 @@ def test_old_plans_go_and_the_next_scan_goes_on_from_the_latest(store, settings,
 
 
 def test_a_plan_stays_while_it_continues_one_that_is_used(store, settings, corpus):
-    """Else the older one would pass for the corpus's latest."""
+    """Otherwise the older plan would become the corpus's latest."""
     write_corpus(corpus, ["red"], each=2, first_seed=70)
     build(settings, LocalExecutor(store))
     plans = {plan.key for plan in store.published("scan")}

@@ -1,4 +1,4 @@
-"""`zutis benchmark list`: what it says about data sets that are there, in part, or not."""
+"""`zutis benchmark list`: complete, incomplete and missing data sets."""
 
 from __future__ import annotations
 

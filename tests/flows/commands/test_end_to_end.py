@@ -24,7 +24,7 @@ DEADLINE = 240.0
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures, a vocabulary, and the stores of this module's builds."""
+    """Images, a vocabulary, and the stores of this module's builds."""
     folder = tmp_path_factory.mktemp("end-to-end")
     write_corpus(folder / "pictures", ["red", "green", "blue"], each=4)
     (folder / "colours.txt").write_text("red\ngreen\nblue\n")
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(folder: Path) -> dict[str, str]:
-    """A user without any Prefect settings."""
+    """The environment of a user without Prefect settings."""
     ours = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     return {
         **ours,
@@ -58,7 +58,7 @@ def run(command: list[str], environment: dict[str, str]) -> subprocess.Completed
 
 @pytest.fixture(scope="module")
 def whole(folder: Path, environment: dict[str, str]) -> ArtifactStore:
-    """The store of a build that nothing interrupted."""
+    """The store of a build without interruption."""
     build = run(build_command(folder, "whole"), environment)
     assert build.returncode == 0, build.stderr
     assert "untrained" in build.stdout

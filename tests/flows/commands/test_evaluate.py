@@ -1,4 +1,4 @@
-"""`zutis evaluate`: what it prints of scores that are there."""
+"""`zutis evaluate`: the output for published scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An option is declared in one place: a made-up one is on the command line, in files and flows."""
+"""Options are declared in one place: a made-up option appears in commands, files and flows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MadeOptions(BuildOptions):
 
 @dataclass(frozen=True)
 class StageConfig:
-    """Of a stage that reads the option."""
+    """The configuration of a stage that reads the option."""
 
     overlap: str
     made_up: int
@@ -45,7 +45,7 @@ NEEDED = ["--corpus", "photos", "--vocabulary", "coco"]
 
 
 def heard(words: Sequence[str], kind: type[BuildOptions] = MadeOptions) -> Any:
-    """What a command of these settings is called with."""
+    """The settings that a command is called with."""
     calls: list[Any] = []
     app = App(name="made", result_action="return_value")
     app.default(command_of(kind)(calls.append))

@@ -42,7 +42,7 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture
 def colours(monkeypatch) -> None:
-    """Checkpoints and CLIPs see colours."""
+    """Checkpoints and CLIPs load as networks that recognise colours."""
     monkeypatch.setattr(
         "tasks.prediction.segmenter.load_network", lambda *args, **kwargs: ColourNetwork()
     )

@@ -1,4 +1,4 @@
-"""The commands of docs/reproduction.md, read by the real command line: they say what they need."""
+"""The commands of docs/reproduction.md, parsed by the real command line: complete and valid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "reproduction.md"
 
 
 class Read(NamedTuple):
-    """What a command was understood as."""
+    """The settings that a command was parsed to."""
 
     line: str
     build: BuildSettings | None = None
@@ -36,7 +36,7 @@ def commands() -> list[str]:
 
 
 def read(line: str, monkeypatch: pytest.MonkeyPatch) -> Read:
-    """Give the command to the parser; build and evaluate go as far as their settings."""
+    """Parse the command; build and evaluate stop after their settings."""
     heard: list[Read] = []
     monkeypatch.setattr(
         "flows.commands.build.run",
@@ -55,7 +55,7 @@ def read(line: str, monkeypatch: pytest.MonkeyPatch) -> Read:
 
 
 def evaluations(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
-    """Every evaluation of the page, by itself or after a build."""
+    """Every evaluation on the page, alone or after a build."""
     found = []
     for line in commands():
         one = read(line, monkeypatch)

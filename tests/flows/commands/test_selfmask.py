@@ -120,7 +120,7 @@ def test_the_command(world, tmp_path):
 
 
 def test_nothing_stands_out(tmp_path, monkeypatch):
-    """Said by a vote that elects nobody: clusters of a plain picture are decided by rounding."""
+    """Tested with a vote that elects no mask: rounding decides the clusters of a uniform image."""
     monkeypatch.setattr("zutis_model.saliency.voting.elect_salient", lambda candidates: None)
     (tmp_path / "plain").mkdir()
     for number in range(2):
@@ -180,7 +180,7 @@ def test_bad_names_and_truths(world, tmp_path):
 
 
 def test_the_rate_follows_the_start(tmp_path):
-    """From trained weights the paper's 6e-6; 1e-3 only where a network starts from nothing."""
+    """The paper's 6e-6 from trained weights; 1e-3 only for a network that starts from scratch."""
     given = {"corpus": ("pictures",), "out": tmp_path / "s.safetensors"}
     assert _training(SelfMaskSettings(**given)).learning_rate == 1e-3
     assert _training(SelfMaskSettings(**given, start="nq20")).learning_rate == 6e-6
@@ -198,7 +198,7 @@ def test_the_command_leaves_the_rate_to_the_start(tmp_path, monkeypatch):
 
 
 def test_the_papers_recipe(tmp_path, monkeypatch):
-    """configs/duts-dino-k234-nq20-224-swav-mocov2-dino-p16-sr10100.yaml of its authors."""
+    """The authors' configs/duts-dino-k234-nq20-224-swav-mocov2-dino-p16-sr10100.yaml."""
     heard = []
     monkeypatch.setattr("flows.commands.selfmask.run", heard.append)
     words = ["--corpus", "p", "--out", str(tmp_path / "s.safetensors"), "--start", "nq20"]
@@ -208,7 +208,7 @@ def test_the_papers_recipe(tmp_path, monkeypatch):
     config = _training(paper, learned=100)
     assert (config.learning_rate, config.weight_decay, config.schedule) == (6e-6, 0.01, "poly")
     assert (config.batch_size, config.image_size, config.views) == (8, 224, "scaled")
-    assert (config.steps, config.warmup_steps) == (12 * 13, 0)  # a round is 13 batches
+    assert (config.steps, config.warmup_steps) == (12 * 13, 0)  # an epoch has 13 batches
     assert (config.cross_entropy_weight, config.ranking_weight) == (0, 1)
     assert paper.max_images == 0
     assert _training(other, learned=100).steps == 12 * 25

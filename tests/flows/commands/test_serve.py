@@ -48,7 +48,7 @@ def free_port() -> int:
 
 
 def poll(condition: Callable[[], Any], seconds: float) -> Any:
-    """What the condition comes to, once it comes to anything."""
+    """The condition's first true value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
@@ -122,7 +122,7 @@ def test_the_next_command_is_told_as_it_can_be_typed(
 
 @pytest.fixture
 def health() -> Iterator[dict[str, Any]]:
-    """An HTTP server that answers as the test says: `status`, `body`; `port` is its."""
+    """An HTTP server that answers with `status` and `body`, on `port`."""
     answer: dict[str, Any] = {"status": 200, "body": b"true"}
 
     class Handler(BaseHTTPRequestHandler):
@@ -183,7 +183,7 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(
 
 @pytest.fixture
 def fake_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """In place of Prefect's: answers at once, and leaves its process id in the file returned."""
+    """A stand-in for Prefect's server that answers at once; the file with its process id."""
     pid = tmp_path / "pid"
     script = tmp_path / "server"
     script.write_text(
@@ -246,7 +246,7 @@ def test_the_notice_holds_while_something_listens(
     assert read_notice() is None
     with notice(f"http://127.0.0.1:{free_port()}/api"):
         assert read_notice() is None
-    with notice("http://192.0.2.1:4200/api"):  # not this machine: not even tried
+    with notice("http://192.0.2.1:4200/api"):  # not on this machine: no attempt to start it
         assert read_notice() is None
 
 
@@ -261,7 +261,7 @@ class Served:
 
     @property
     def environment(self) -> dict[str, str]:
-        """As in the project's folder: no address, and the plugin."""
+        """The environment in the project's folder: no address, and the plugin."""
         return {
             **os.environ,
             "PREFECT_HOME": str(self.folder / "prefect"),
@@ -343,7 +343,7 @@ def test_the_plugin_is_an_entry_point_of_the_package():
 
 @pytest.mark.slow
 def test_the_literal_command_runs_to_its_end(served: Served):
-    """`prefect deployment run build-pseudolabels`: no flow's name, no address, no parameter."""
+    """`prefect deployment run build-pseudolabels`, without a flow's name, address or parameter."""
     done = served.prefect("deployment", "run", "build-pseudolabels")
     assert done.returncode == 0, done.stdout + done.stderr
     assert poll(served.ended_runs, 400) == ["Completed"], served.log.read_text()

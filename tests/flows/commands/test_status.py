@@ -1,4 +1,4 @@
-"""`zutis status`: what runs, what crashed, what there is."""
+"""`zutis status`: running and crashed builds, and published artifacts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def shown(store: ArtifactStore, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def rows(text: str, word: str) -> list[list[str]]:
-    """Cells of the tables' rows that hold the word."""
+    """Cells of the table rows that contain the word."""
     lines = [line for line in text.splitlines() if line.startswith("│") and word in line]
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
 
@@ -145,7 +145,7 @@ def test_prefects_runs_are_shown_where_a_server_answers(
     @flow(name="something-else")
     def other() -> None: ...
 
-    lost = f"lost, told by {told_by}"  # the server is the session's
+    lost = f"lost, told by {told_by}"  # the server is shared by the session
     with get_client(sync_client=True) as client:
         client.create_flow_run(build, name=lost, state=Crashed(message="the machine died"))
         client.create_flow_run(build, name="good-run", state=Completed())

@@ -138,7 +138,7 @@ def test_check(folder):
 
 @pytest.fixture(scope="module")
 def selfmask_file(tmp_path_factory) -> Path:
-    """A checkpoint as published, with the weights of the synthetic recipe."""
+    """A checkpoint in the published format, with synthetic weights."""
     path = tmp_path_factory.mktemp("weights") / "selfmask.pt"
     torch.save(load_selfmask().state_dict(), path)
     return path

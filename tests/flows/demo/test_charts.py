@@ -1,4 +1,4 @@
-"""Line charts: round ticks, every series told apart, nothing lost that could be seen."""
+"""Line charts: round ticks, distinguishable series, and no visible loss by thinning."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def words(svg: ElementTree.Element, kind: str | None = None) -> list[str]:
 
 
 def lines(svg: ElementTree.Element) -> list[str]:
-    """Paths of the series, without the legend's samples."""
+    """Paths of the series, without those of the legend."""
     return [path.get("d", "") for path in svg.iter("path") if "h" not in path.get("d", "")]
 
 

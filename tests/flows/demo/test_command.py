@@ -1,4 +1,4 @@
-"""The demonstration as users run it, the small one: the science in numbers, and what it leaves."""
+"""The small demonstration, run as a command: its figures and its files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def figures(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder and the terminal's text of a first run."""
+    """The folder and the terminal output of a first run."""
     folder = tmp_path_factory.mktemp("demo")
     prepared_home(folder / "prefect")
     done = zutis(folder)
@@ -58,16 +58,16 @@ def test_the_goals_are_reached(demo):
     missed = {
         one["name"]: (one["value"], one["goal"])
         for one in figures(demo[0])
-        # How fast this machine is says nothing about the code.
+        # The wall time depends on the machine, not on the code.
         if one["reached"] is False and one["name"] != "wall time"
     }
-    # Thirty seconds of training are too few for these, and the page says so.
+    # Thirty seconds of training are too short for these, and the page says so.
     behind = {"instance AP50, times MaskCLIP's", "mean IoU of kinds left out, times MaskCLIP's"}
     assert missed.keys() <= behind
 
 
 def as_printed(line: str, folder: Path) -> str:
-    """What a command line of the page prints, run in the folder that the page is in."""
+    """The output of a command line of the page, run in the page's folder."""
     [program, *words] = shlex.split(line)
     assert program == "zutis"
     where = folder / "zutis-demo-quick"
@@ -77,7 +77,7 @@ def as_printed(line: str, folder: Path) -> str:
 
 
 def lines(folder: Path) -> list[str]:
-    """The page's command lines, as they are copied from it."""
+    """The page's command lines, as users copy them."""
     page = (folder / "zutis-demo-quick" / "index.html").read_text(encoding="utf-8")
     found = re.findall("<code>(.*?)</code>", page)
     return [html.unescape(re.sub("<[^>]*>", "", one)) for one in found]

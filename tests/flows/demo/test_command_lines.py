@@ -1,4 +1,4 @@
-"""Commands that give the demonstration's figures again: the parser reads what the run was told."""
+"""Commands that reproduce the demonstration's figures: they parse to the settings of the run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KEYS = {"dataset": "0123456789abcdef", "training": "1123456789abcdef", "partly":
 
 
 def heard(line: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ...]:
-    """What a command would run with."""
+    """The settings that a command would run with."""
     [program, *words] = shlex.split(line)
     assert program == "zutis"
     calls: list[tuple[Any, ...]] = []
@@ -47,7 +47,7 @@ def heard(line: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ...]:
 
 
 def parse(line: str) -> None:
-    """Ends with a usage error at what the real parser does not know; runs nothing."""
+    """Exits with a usage error for arguments that the real parser rejects; runs nothing."""
     [program, *words] = shlex.split(line)
     assert program == "zutis"
     app.parse_args(words, exit_on_error=False, print_error=False)
@@ -103,7 +103,7 @@ def test_words_with_spaces_are_quoted() -> None:
 
 
 class Publishing(LocalExecutor):
-    """Publishes made-up scores under the names that evaluations have."""
+    """Publishes made-up scores under the keys of the evaluations."""
 
     def _run(self, progress: StageProgress, config: Any, inputs: Any) -> list[Any]:
         recipe = evaluate._recipe(config, inputs[0])
@@ -139,7 +139,7 @@ def metrics_of(method: str) -> dict[str, Any]:
 
 
 def test_a_printed_command_gives_the_figures_digits(tmp_path, monkeypatch, capsys) -> None:
-    """As a user runs it, in the folder of the demonstration; the scores are made up."""
+    """The command runs in the demonstration's folder, as for users; the scores are made up."""
     monkeypatch.chdir(tmp_path)
     things = [annotation(1, 1, box(5, 5, 30, 30), area=625.0)]
     scenes = Path("scenes")

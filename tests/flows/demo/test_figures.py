@@ -1,4 +1,4 @@
-"""Figures beside their goals: which are reached, and what they are computed from."""
+"""Figures and their goals: which goals are reached, and how figures are computed."""
 
 from __future__ import annotations
 

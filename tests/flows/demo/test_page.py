@@ -1,4 +1,4 @@
-"""The demonstration's page: complete, closed in itself, and safe whatever the texts hold."""
+"""The demonstration's page: complete, self-contained, and safe with any text."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ EMPTY = Page(
 
 
 class Reader(HTMLParser):
-    """Reads a page and refuses tags that are not closed in their order."""
+    """Parses a page and refuses tags that are not closed in order."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ def test_every_text_that_was_handed_in_is_on_the_page():
 
 
 def lines(html: str) -> list[str]:
-    """All command lines of a page, as they are copied from it."""
+    """All command lines of a page, as users copy them."""
     return [unescape(re.sub("<[^>]*>", "", one)) for one in re.findall("<code>(.*?)</code>", html)]
 
 

@@ -1,4 +1,4 @@
-"""Scenes side by side: which are shown, what is drawn, and what is counted as found."""
+"""Scenes side by side: the choice of scenes, the drawing, and the count of found objects."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_agreement_is_the_mean_over_what_is_there():
 
 
 def test_scenes_go_from_the_best_to_the_worst_and_are_chosen_by_no_one(settings):
-    # The network is the better the lower the scene's number, and the first three are alike.
+    # The lower a scene's number, the better the network; the first three are equal.
     model = evaluation(
         *((image, 7, (5, 5, 25, 35 - 3 * max(0, image - 3)), 0.9) for image in range(1, 10))
     )
@@ -103,7 +103,7 @@ def test_each_row_is_one_scene_in_four_views(settings):
         ("image", "scene 1"),
         ("truth", "truth, outlined: star, heart"),
         ("MaskCLIP (baseline)", "MaskCLIP (baseline), outlined: star 0.50"),
-        # As many as there are, by score.
+        # As many as there are true objects, by score.
         ("ZUTIS", "ZUTIS, outlined: star 0.75, heart 0.25"),
     ]
     pictures = [np.asarray(Image.open(io.BytesIO(one.image))) for one in scene.panels]

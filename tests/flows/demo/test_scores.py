@@ -1,4 +1,4 @@
-"""Retrieval and pseudo-masks against the truth about a corpus."""
+"""Retrieval and pseudo-masks against a corpus's ground truth."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_masks_are_compared_with_all_that_is_on_the_picture(retrieval, tmp_path)
     stored = [
         sample("A", 1, box(5, 20)),
         sample("B", 2, box(5, 25)),
-        sample("C", 1, box(5, 25)),  # there is nothing on it
+        sample("C", 1, box(5, 25)),  # it shows no object
     ]
     samples = ShardSamples.open(write_dataset(tmp_path / "data", stored, {1: "bell", 2: "key"}))
     found = scored_masks(samples, retrieved_images(retrieval, TRUTH), TRUTH)

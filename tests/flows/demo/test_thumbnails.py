@@ -1,4 +1,4 @@
-"""Pictures of the demonstration's page: from the first rank to the last, and the worst ones."""
+"""Thumbnails of the demonstration's page: from the first rank to the last, and the worst."""
 
 from __future__ import annotations
 

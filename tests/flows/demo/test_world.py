@@ -1,4 +1,4 @@
-"""The demonstration's images on disk: written once, found again."""
+"""The demonstration's images on disk: written once, then reused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shipped SelfMask: what its card says of objectness is so."""
+"""The shipped SelfMask: its objectness is as its card says."""
 
 from __future__ import annotations
 

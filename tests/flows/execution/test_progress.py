@@ -1,4 +1,4 @@
-"""Progress: one account of a stage, whoever shows it."""
+"""Progress: one state of a stage for all watchers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def progress(**values: object) -> StageProgress:
 
 
 def waiting() -> bool:
-    """Whether a thread still tells what is waited for."""
+    """Whether a thread still prints notices of a wait."""
     return any(thread.name == "waiting" for thread in threading.enumerate())
 
 

@@ -53,7 +53,7 @@ def descendants(pid: int) -> list[int]:
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
-            continue  # it has just ended
+            continue  # the process has just ended
         children.setdefault(parent, []).append(int(folder.name))
     found = [pid]
     for process in found:
@@ -93,7 +93,7 @@ def start_node(environment: dict[str, str], *options: str) -> subprocess.Popen[b
         str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats",
         "--node-ip-address", "127.0.0.1", "--object-store-memory", "100000000",
         "--num-cpus", "1", "--include-log-monitor", "false",
-        "--dashboard-agent-listen-port", "0",  # two nodes on one machine would take the same
+        "--dashboard-agent-listen-port", "0",  # two nodes on one machine would take the same port
     ]  # fmt: skip
     return subprocess.Popen(
         [*command, *options],
@@ -111,7 +111,7 @@ def running_cluster(traces: Path, port: int, folder: Path) -> Iterator[Cluster]:
         "ZUTIS_TEST_TRACES": str(traces),
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
-        # Ray takes what is slow to start for dead; a busy machine is slow.
+        # Ray takes slow starts for dead processes, and a busy machine is slow.
         "RAY_agent_register_timeout_ms": "180000",
         "RAY_worker_register_timeout_seconds": "180",
         "RAY_raylet_start_wait_time_s": "180",
@@ -196,7 +196,7 @@ def cluster(traces: Path, token: None) -> Iterator[Cluster]:
 
 @pytest.fixture
 def two_nodes(cluster: Cluster, traces: Path) -> Cluster:
-    """Two living nodes, and no leave to go on yet."""
+    """Two living nodes, and no signal to go on yet."""
     for trace in traces.iterdir():
         trace.unlink()
     cluster.have_two_nodes()
@@ -208,7 +208,7 @@ def embedding_processes(traces: Path) -> set[int]:
 
 
 class OnCluster(LocalExecutor):
-    """Every part on the cluster, and Prefect left out."""
+    """Runs every part on the cluster, without Prefect."""
 
     cluster = ""
 
@@ -306,20 +306,20 @@ def test_two_nodes_that_make_the_same_part_publish_one(
         assert [future.result(timeout=90) for future in both] == [ref, ref]
     artifact = store.get(ref)
     assert artifact.problems(deep=True) == []
-    # That who comes second sweeps is tested with the store. On a busy machine Ray may also give a
-    # worker up and begin its part anew, which leaves an attempt for gc.
+    # Tests of the store check that the second publisher removes its attempt. On a busy machine,
+    # Ray may also give up a worker and restart its part, which leaves an attempt for gc.
     assert artifact.manifest["attempt"] in store.attempts(ref)
     assert plan_parts(store.get(plan))[0]["items"] == artifact.counts["images"]
 
 
 @pytest.mark.slow
 def test_under_uv_run_the_workers_keep_their_own_environment(two_nodes: Cluster, tmp_path: Path):
-    """Else Ray copies the project's folder to them, and has uv install it there."""
+    """Otherwise Ray copies the project's folder to them, and has uv install it there."""
     program = (
         "import sys; from flows.execution.ray_cluster import connect; connect(sys.argv[1]); "
         "import ray; print(dict(ray.get_runtime_context().runtime_env))"
     )
-    # What Ray looks for is an ancestor with the command line `uv run …`.
+    # Ray looks for an ancestor with the command line `uv run …`.
     (tmp_path / "run").write_text('"$1" -c "$2" "$3"\nexit $?\n')
     ours = {name: value for name, value in os.environ.items() if "UV_RUN" not in name}
     done = subprocess.run(

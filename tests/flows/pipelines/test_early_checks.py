@@ -1,4 +1,4 @@
-"""Whatever can be known is said before the first image is read."""
+"""Errors that can be known early are raised before the first image is read."""
 
 from __future__ import annotations
 

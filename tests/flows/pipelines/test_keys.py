@@ -1,9 +1,9 @@
 """The keys of a small build, training and evaluation, as they have always been.
 
-A key that moves makes everybody's artifacts be computed anew: whoever moves one on purpose raises
-the stage's version, and writes the new keys here. The corpus has an address and times that are the
-same everywhere, and the networks see colours, so that nothing here depends on the machine. (The
-bytes of shards do: masks come from floating-point arithmetic.)
+A changed key invalidates the artifacts in users' stores. An intended change raises the stage's
+version, and its new keys go into the table here. The corpus has a fixed address and fixed times,
+and the networks are fakes, so that no key depends on the machine. (The bytes of shards do: masks
+come from floating-point arithmetic.)
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ KEYS = {
 
 @pytest.fixture
 def corpus() -> Iterator[str]:
-    """Twelve images in memory, all from the same second, whose bytes no compression decides."""
+    """Twelve images in memory with equal times, in a format without compression."""
     remote = fsspec.filesystem("memory")
     for number, colour in enumerate(["red", "green", "blue"] * 4):
         content = BytesIO()

@@ -1,4 +1,4 @@
-"""SigLIP through the commands: a build from a local folder without a network, and what it can't."""
+"""SigLIP in commands: a build from a local folder without a network, and refused uses."""
 
 from __future__ import annotations
 

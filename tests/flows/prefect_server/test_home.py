@@ -1,4 +1,4 @@
-"""Where Prefect's files go when its home can't be written, and what never goes to a proxy."""
+"""Prefect's files if its home can't be written, and addresses that never use a proxy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage.errors.exceptions import ConfigError
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Changes that are made to the environment go with the test; nothing is kept between tests."""
+    """Undo changes to the environment after each test, and start without cached values."""
     monkeypatch.setattr(os, "environ", dict(os.environ))
     for name in ("PREFECT_HOME", "PREFECT_PROFILES_PATH", "PREFECT_API_URL"):
         os.environ.pop(name, None)
@@ -26,7 +26,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def unwritable(tmp_path: Path) -> Path:
-    """A home folder that nobody can make, whoever they are: a file is in its way."""
+    """A home folder that not even root can make: a file is in its place."""
     (tmp_path / "file").write_text("")
     return tmp_path / "file" / "home"
 
@@ -80,7 +80,7 @@ def test_no_folder_at_all_is_one_sentence(unwritable, monkeypatch):
 def test_a_user_without_a_home_gets_no_folder_of_that_name(monkeypatch, tmp_path, capsys):
     """A container's user without an entry in the table of users, and no HOME."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it is for them
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it is for such users
     assert not server_is_configured()
     prefect_home.choose_prefect_home()
     assert Path(os.environ["PREFECT_HOME"]).is_absolute()

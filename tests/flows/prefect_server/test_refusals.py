@@ -1,4 +1,4 @@
-"""A configured Prefect server that is not there is one sentence, with exit code 2."""
+"""A configured Prefect server that can't be reached gives one sentence and exit code 2."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ sys.exit(exit_code_of(refusals.require_configured_server))
 
 
 def said(code: str, tmp_path, **environment: str) -> str:
-    """What a process says on standard error, which is one sentence."""
+    """A process's standard error, which is one sentence."""
     clean = {name: value for name, value in os.environ.items() if "PROXY" not in name.upper()}
     clean |= {"PREFECT_HOME": str(tmp_path), **environment}
     done = run_zutis([], ROOT, clean, timeout=200, code=code)

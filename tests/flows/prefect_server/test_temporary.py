@@ -1,4 +1,4 @@
-"""The Prefect server of a command that finds none, on machines that make it hard."""
+"""The temporary Prefect server of a command, on difficult machines."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.support.files.coloured_images import write_corpus
 from tests.support.processes.nursery import ZUTIS, run_zutis
 from tests.support.servers.prefect_homes import prepared_home
 
-NOWHERE = "http://127.0.0.1:9"  # the port of `discard`, where nobody listens
+NOWHERE = "http://127.0.0.1:9"  # the port of `discard`, where no server listens
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """A user without any Prefect settings."""
+    """The environment of a user without Prefect settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return {
         **kept,
@@ -30,7 +30,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def build(folder: Path, environment: dict[str, str], files: int = 0) -> str:
-    """Build a small data set in the folder, perhaps with a limit on open files; what was said."""
+    """Build a small data set in the folder, with an optional limit on open files; the output."""
     write_corpus(folder / "pictures", ["red", "green", "blue"], each=2)
     (folder / "colours.txt").write_text("red\ngreen\nblue\n")
     command = [

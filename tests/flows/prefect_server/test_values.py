@@ -1,4 +1,4 @@
-"""Values that Prefect refuses are one sentence: it reads them when it is imported."""
+"""Settings that Prefect refuses give one sentence, although it fails on import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real commands that a signal ends: one line, its code, and no process of theirs lives on."""
+"""Signals to real commands: one line, the exit code, and no surviving process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SERVER = "flows.processes.attached"
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A user without any Prefect settings."""
+    """The environment of a user without Prefect settings."""
     return {
         **{name: os.environ[name] for name in os.environ if not name.startswith("PREFECT_")},
         "PREFECT_HOME": str(prepared_home(tmp_path_factory.mktemp("prefect"))),

@@ -1,4 +1,4 @@
-"""What a signal does to a command: one line, its exit code, in time, and nobody is left."""
+"""Signals to a command: one line, the exit code, a quick end, and no surviving process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.processes.terminals import CTRL_C, Terminal
 KEPT = "what is finished is kept, and the same command goes on from here."
 READY = "at work"
 
-# What commands are at when a signal comes. None ends by itself.
+# The work of a command when a signal comes. None ends by itself.
 WAITING = "print('at work', flush=True); time.sleep(600)"
 IN_A_THREAD = """
 def work():
@@ -62,7 +62,7 @@ with stopping.finishing():
 
 @pytest.fixture
 def start(tmp_path: Path):
-    """Start the command line with this work instead of a command's."""
+    """Start the command line with this work in place of a command."""
     started: list[Terminal] = []
 
     def begin(work: str, *prefix: str) -> Terminal:
@@ -131,7 +131,7 @@ def test_a_second_ctrl_c_ends_it_at_once(start):
     terminal.wait_for(READY)
     terminal.press(CTRL_C)
     terminal.wait_for("keeping a checkpoint")
-    time.sleep(2 * interruption.ONE_KEY_PRESS)  # what comes with the first counts as the same
+    time.sleep(2 * interruption.ONE_KEY_PRESS)  # a signal right after the first counts as the same
     terminal.press(CTRL_C)
     assert terminal.wait() == 130
     lines = terminal.text.replace("^C", "").splitlines()

@@ -1,4 +1,4 @@
-"""A user's own `tasks.py` in the working folder is not run in place of ours."""
+"""A user's `tasks.py` in the working folder does not shadow our package."""
 
 from __future__ import annotations
 

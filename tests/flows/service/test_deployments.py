@@ -33,7 +33,7 @@ NAMES = ["build-pseudolabels", "train-zutis", "evaluate-zutis"]
 
 
 def of_form(flow: Any, *path: str) -> dict[str, Any]:
-    """What the run form knows of a parameter, or of a field of it."""
+    """The run form's schema of a parameter, or of one of its fields."""
     schema = flow.parameters.model_dump()
     found = schema["properties"][path[0]]
     if len(path) > 1:

@@ -1,4 +1,4 @@
-"""Runs of a serving process with roots: of what they name outside, nothing is used."""
+"""Runs of a serving process with roots: they use nothing outside."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.support.runs.builds import settings_of, write_vocabulary
 
 @pytest.fixture
 def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only root; beside it, a folder with all that a build needs."""
+    """The only root; beside it lies a folder with everything that a build needs."""
     for name in ("inside", "outside"):
         folder = tmp_path / name
         write_corpus(folder / "pictures", ["red", "green"], each=3)
@@ -48,7 +48,7 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def untouched(tmp_path: Path) -> Iterator[None]:
-    """The folder outside is, to the byte, what it was."""
+    """The folder outside is unchanged to the byte."""
 
     def content() -> dict[str, str]:
         files = (path for path in (tmp_path / "outside").rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""A GPU that can't be used is one sentence, before any work, in every command."""
+"""A GPU that can't be used gives one sentence before any work, in every command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation is asked with, from its settings and the data set's own names."""
+"""The categories of an evaluation, from its settings and the data set's own names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NAME=VALUE on the command line: values as they are meant, mistakes as one sentence."""
+"""NAME=VALUE on the command line: values of the right types, mistakes as one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every number and name that a user gives: an error for users of one sentence, or settings."""
+"""Odd numbers and names from users give settings, or an error of one sentence."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def numeric(kind: type) -> list[str]:
 
 
 def changes(kind: type) -> st.SearchStrategy[dict[str, Any]]:
-    """One or two numbers of a dataclass, odd ones."""
+    """Odd values for one or two numeric fields of a dataclass."""
     return st.dictionaries(st.sampled_from(numeric(kind)), numbers, min_size=1, max_size=2)
 
 
@@ -142,7 +142,7 @@ PREDICTING = {
 def test_numbers_of_a_prediction(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
 ) -> None:
-    """Up to where images are looked for, of which there are none."""
+    """Run a command on a corpus without images, as far as the search for images."""
     folder = tmp_path_factory.getbasetemp()
     given_numbers = {**PREDICTING, **values}
     settings = harmless(

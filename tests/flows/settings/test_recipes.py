@@ -1,4 +1,4 @@
-"""Named recipes: the published settings, and what is given beside them."""
+"""Named recipes: the published settings, and settings that override them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_imagenet_s_trains_80_000_iterations_and_the_others_20_000() -> None:
 def test_a_recipe_has_every_setting_that_decides_a_result(name: str) -> None:
     recipe = published_recipe(name)
     assert recipe.training.keys() == TrainingSettings.model_fields.keys() - NOT_PUBLISHED
-    # A new option belongs into the recipes, or here: one that no published setting speaks of.
+    # A new option belongs in the recipes, or here if no published setting corresponds to it.
     assert recipe.build.keys() == BuildSettings.model_fields.keys() - NOT_IN_A_BUILD
     assert recipe.evaluation.keys() == EvaluationSettings.model_fields.keys() - NOT_IN_A_SCORE
     for part in (recipe.build, recipe.training, recipe.evaluation):
@@ -87,7 +87,7 @@ def test_an_unknown_recipe_is_one_sentence() -> None:
 
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the commands would have run with."""
+    """The settings that the commands would have run with."""
     calls: list[Any] = []
     for command in ("build", "train", "evaluate"):
         monkeypatch.setattr(

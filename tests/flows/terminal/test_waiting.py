@@ -1,4 +1,4 @@
-"""What is said while something is waited for, on a terminal and where there is none."""
+"""Notices while a command waits, on a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows.terminal.waiting import CountedProgress, Wait, shows_bars, waiting_fo
 
 
 class Lines(io.StringIO):
-    """Sets `reached` when so many lines were written."""
+    """Sets `reached` once that many lines were written."""
 
     def __init__(self, number: int) -> None:
         super().__init__()

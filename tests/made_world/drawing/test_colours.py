@@ -1,4 +1,4 @@
-"""Colour conversion, the names' ranges, and palettes that stand out."""
+"""Colour conversion, the ranges of colour names, and contrasting palettes."""
 
 from __future__ import annotations
 

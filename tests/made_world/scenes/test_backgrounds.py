@@ -1,4 +1,4 @@
-"""Backgrounds are muted, textured, and all sorts of them occur."""
+"""Backgrounds are muted and textured, and all sorts occur."""
 
 from __future__ import annotations
 

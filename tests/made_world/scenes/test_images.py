@@ -135,7 +135,7 @@ def test_all_kinds_are_about_equally_frequent(corpus_sample, scene_sample):
 
 @pytest.mark.parametrize("sample", ["corpus_sample", "scene_sample"])
 def test_objects_stand_out_from_their_surroundings(sample, request):
-    """Most pixels differ from the ring around the object by what anyone can see (CIE76 of 15)."""
+    """Most pixels differ visibly from the ring around the object (CIE76 of 15)."""
     shares = []
     for image in request.getfixturevalue(sample):
         lab = lab_from_rgb(image.pixels / 255)

@@ -42,7 +42,7 @@ REFUSED = [
 
 @pytest.fixture(autouse=True)
 def nothing_is_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsspec is asked for what is allowed and for nothing else."""
+    """Only allowed protocols reach fsspec."""
     ask = fsspec.get_filesystem_class
 
     def asked(protocol: str) -> type:

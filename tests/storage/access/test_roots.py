@@ -43,7 +43,7 @@ from tests.support.servers.bad_server import BadServer, bad_server
 
 
 class Places:
-    """A root, and beside it a folder of a longer name that no run may use."""
+    """A root, and beside it a folder with a longer name that runs must not use."""
 
     def __init__(self, folder: Path) -> None:
         self.root, self.outside = folder / "data", folder / "data-of-others"
@@ -241,7 +241,7 @@ def test_places_outside_are_refused_before_anything_is_read(
     assert opened == []
 
 
-@pytest.mark.parametrize("name", sorted(NAMED.keys() - {"web", "bucket"}))  # they ask a network
+@pytest.mark.parametrize("name", sorted(NAMED.keys() - {"web", "bucket"}))  # these need a network
 def test_without_roots_nothing_is_outside(
     name: str, places: Places, monkeypatch: pytest.MonkeyPatch
 ):

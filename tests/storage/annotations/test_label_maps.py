@@ -1,4 +1,4 @@
-"""Own images with label maps."""
+"""Users' own images with label maps."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ def test_order_of_items_matters():
 
 
 def test_key_is_pinned():
-    """It depends on nothing but the recipe: no clock, host, path, process or worker. A store made
-    on another machine, at another time, is found again."""
+    """The key depends on the recipe only: on no clock, host, path, process or worker. Artifacts
+    made on another machine, at another time, are found again."""
     assert BASE.key(["a"]) == "9751858d3ee1817982c2-0eb5b8d6f81bc677da8a"
 
 

@@ -38,7 +38,7 @@ def local(tmp_path: Path) -> ArtifactStore:
 
 
 def leave_behind(store: ArtifactStore, folder: str, title: str = "", age: float = 0.0) -> Path:
-    """The file of a process that was killed so many seconds after its last sign of life."""
+    """The lease of a killed process, whose last heartbeat is that many seconds ago."""
     path = Path(store.root, folder, f"{uuid.uuid4().hex}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     fields = {"what": "build", "title": title, "host": "gone", "pid": 1, "started": "2020"}
@@ -137,7 +137,7 @@ def test_a_file_that_can_not_be_read_counts_as_a_run(local):
 
 
 def test_ages_are_measured_by_the_stores_clock(local, monkeypatch):
-    """A machine whose clock is a day ahead doesn't take a running build for a dead one."""
+    """A machine whose clock is a day ahead doesn't take a running build for dead."""
     leave_behind(local, RUNNING, "coco")
     ahead = time.time() + 24 * 3600
     monkeypatch.setattr("storage.artifacts.leases.time.time", lambda: ahead)

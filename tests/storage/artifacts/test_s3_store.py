@@ -1,5 +1,5 @@
-"""Corpus and store on a real S3 API: moto's server on a loopback port, with keys that only the
-environment has."""
+"""Corpus and store on a real S3 API: moto's server on a loopback port, with credentials from the
+environment only."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Bucket:
     Attributes:
         uri: of the bucket.
         requests: method and path of each, in order.
-        ranges: the byte ranges that were asked for, by path.
+        ranges: the requested byte ranges, by path.
     """
 
     def __init__(self, uri: str) -> None:
@@ -67,7 +67,7 @@ class Bucket:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Bucket]:
-    """An empty bucket; s3fs learns address and keys from the environment."""
+    """An empty bucket; s3fs reads address and credentials from the environment."""
     with s3_server() as server, using_s3(url_of(server)):
         import fsspec
 
@@ -126,7 +126,7 @@ def test_ranges_of_objects(place: str, bucket: Bucket):
     assert read_range(uri, 2, 3) == b"234"
     assert bucket.ranges[-1][1] == "bytes=2-4"
     assert exists(uri)
-    for offset in (8, 10, 50):  # a server sends what there is, or refuses if there is nothing
+    for offset in (8, 10, 50):  # a server sends the bytes that exist, or refuses if there are none
         with pytest.raises(ShortReadError, match=r"the file ends"):
             read_range(uri, offset, 5)
     with pytest.raises(MissingFileError):
@@ -208,7 +208,7 @@ def test_of_many_that_publish_at_once_one_wins_and_the_others_leave_nothing(plac
 
 
 def test_the_server_itself_refuses_a_second_manifest(place: str):
-    """Between machines no lock of ours helps: the write must be conditional."""
+    """Locks don't work between machines: the write must be conditional."""
     import fsspec
 
     file_system, path = fsspec.core.url_to_fs(f"{place}/manifest.json")
@@ -295,7 +295,7 @@ def test_a_build_from_tars_on_s3_to_a_store_on_s3(
 def test_artifacts_do_not_depend_on_the_place_of_store_and_corpus(
     place: str, tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ):
-    """From the same folder of images: here, and on s3, the same bytes."""
+    """A folder of images gives the same bytes from a local disk and from S3."""
     write_corpus(tmp_path / "images", COLOURS, each=3)
     vocabulary = write_vocabulary(tmp_path / "colours.txt", COLOURS)
     here = settings_of(tmp_path / "images", vocabulary, tmp_path / "store")
@@ -330,7 +330,7 @@ def test_a_build_that_lost_a_part_goes_on(
 def test_requests_of_a_part_and_an_image(
     place: str, bucket: Bucket, tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ):
-    """What `benchmarks.scale_model` counts with."""
+    """The numbers that `benchmarks.scale_model` calculates with."""
     from benchmarks.scale_model import (
         CACHED_REQUESTS_A_PART,
         REQUESTS_A_PART,
@@ -342,7 +342,7 @@ def test_requests_of_a_part_and_an_image(
     vocabulary = write_vocabulary(tmp_path / "colours.txt", COLOURS)
 
     def requests(name: str, part_images: int, mask_part_images: int) -> tuple[int, int, int]:
-        """Of a build, of its cached repetition, and those of the build for images."""
+        """Requests of a build, of its cached repetition, and of the build for images."""
         settings = settings_of(
             f"{place}/corpus", vocabulary, f"{place}/{name}", part_images=part_images,
             mask_part_images=mask_part_images, shard_mb=100,

@@ -170,7 +170,7 @@ def test_race_without_hard_links(root, monkeypatch):
     race(store, 4)
     artifact = store.get(REF)
     assert artifact.problems(deep=True) == []
-    assert race(store, 2)[0].manifest == artifact.manifest  # what stands is not replaced
+    assert race(store, 2)[0].manifest == artifact.manifest  # a published artifact is not replaced
 
 
 def test_racing_processes_publish_one_artifact(root):
@@ -216,7 +216,7 @@ def test_manifest_comes_after_every_file(root, monkeypatch):
 def test_damage_is_found_when_the_file_is_opened(root, damage, says):
     store = ArtifactStore(root)
     artifact = publish(store)
-    artifact.open("rows.bin").close()  # verified once: that must not hide the damage
+    artifact.open("rows.bin").close()  # verified before the damage: that must not hide it
     uri = artifact.uri("rows.bin")
     if damage is None:
         filesystem, path = resolve(uri)
@@ -241,7 +241,7 @@ def test_quick_look_notices_a_touched_file(root):
     assert len(artifact.problems()) == 1
     path.write_bytes(CONTENT)
     os.utime(path, (published + 9, published + 9))
-    assert artifact.problems() == []  # ... and reads what was merely touched
+    assert artifact.problems() == []  # ... and reads files whose times have changed
 
 
 def test_unknown_file_name(root):
@@ -310,7 +310,7 @@ def test_adopting_a_lost_file_names_it(root):
 
 
 def test_adopted_file_cannot_be_overwritten(root):
-    """It would be written in place, and change the artifact that it was taken from."""
+    """It would be written in place, and change the artifact whose file it links to."""
     store = ArtifactStore(root)
     source = publish(store)
     with store.attempt(ArtifactRef("other", "key")) as attempt:
@@ -427,7 +427,7 @@ def test_delete_removes_the_manifest_first(root, monkeypatch):
     store.delete(REF)
     assert found == [None]
     assert files_under(root) == []
-    store.delete(REF)  # nothing there: nothing to do
+    store.delete(REF)  # nothing to delete: no error
 
 
 @both

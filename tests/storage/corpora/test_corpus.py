@@ -73,7 +73,7 @@ class TestFolders:
         assert listing.rejects.num_rows == 0
 
     def test_hidden_files_and_folders_are_left_out_and_counted(self, tmp_path):
-        corpus = tmp_path / ".data"  # what the user names is meant, hidden or not
+        corpus = tmp_path / ".data"  # a file that the user names is used, hidden or not
         good = write(corpus / "x/a.jpg", b"1")
         for name in (".thumbnails/a.jpg", "x/@eaDir/a.jpg", "__MACOSX/x/b.jpg", "x/._a.jpg"):
             write(corpus / name, b"1")
@@ -90,7 +90,7 @@ class TestFolders:
 
     @pytest.mark.parametrize("place", ["local", "remote"])
     def test_label_maps_are_left_out_and_counted(self, tmp_path, memory, place):
-        corpus = tmp_path / "SegmentationClass"  # what the user names is meant
+        corpus = tmp_path / "SegmentationClass"  # a file that the user names is used
         good = ["a.jpg", "alone.mask.png", "b.png", "c/d.PNG", "root.png"]
         bad = ["a.mask.png", "b.mask.png", "c/d.mask.png", "VOC/SegmentationObject/a.png"]
         for name in (*good, *bad):
@@ -136,7 +136,7 @@ class TestFolders:
             memory.put(root, "/c", recursive=True)
             root = "memory:///c"
         else:
-            os.mkfifo(corpus / "pipe")  # must not be waited for
+            os.mkfifo(corpus / "pipe")  # must not block
             (corpus / "link").symlink_to(corpus / "none")
         listing = listing_of(root)
         assert uris(listing) == [f"{root}/x/3f2a"]
@@ -336,7 +336,7 @@ class TestTables:
             lines = ["caption,uri,size,etag".replace(",", separator)]
             lines += [separator.join(["x", f'"{u}"', str(s), e]) for u, s, e in rows]
             table.write_text("\ufeff" + "\n".join(lines) + "\n")
-        # The check that the address can be read is not what is tested here.
+        # This test is not about the check that the address can be read.
         monkeypatch.setattr(fsspec, "get_filesystem_class", lambda protocol: type(memory))
         listing = listing_of(table)
         odd_uri = f"file://{tmp_path}/caf%E9.jpg"

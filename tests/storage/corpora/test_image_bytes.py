@@ -134,7 +134,7 @@ def test_tars_that_are_written_end_to_end_are_read_to_the_last(tmp_path, place, 
     assert [item.member for item in items[::2]] == ["0.jpg", "1.jpg", "2.jpg"]
     assert [item.data for item in items] == [jpeg(n + of) for n in range(3) for of in (0, 10)]
     assert others == {"txt": 3}
-    for item in items:  # also by their places
+    for item in items:  # also by their offsets
         assert read_image_bytes(uri, item.offset, item.length) == item.data
 
 
@@ -266,7 +266,7 @@ def test_bad_members_are_rejected_and_the_others_kept(tmp_path):
         None,
         *["duplicate_member"] * 2,
         "empty_file",
-        "hidden_member",  # and not unsafe: it leads nowhere
+        "hidden_member",  # and not unsafe: its target does not exist
     ]
     assert items[3].data == jpeg()
     assert items[0].member == "/etc/a.jpg"
@@ -299,7 +299,7 @@ def test_a_tar_cut_between_or_within_headers(tmp_path):
     for end in (second, second + 100, second + 512):
         items = in_tar(tmp_path / f"{end}.tar", data[:end])
         assert reasons(items) == [None, "truncated_tar"]
-    # The end mark alone is missing: everything is there, and the doubt is recorded.
+    # Only the end mark is missing: all images are read, and a warning is recorded.
     whole_members = second + 512 + (len(jpeg(2)) + 511) // 512 * 512
     items = in_tar(tmp_path / "unmarked.tar", data[:whole_members])
     assert reasons(items) == [None, None, "truncated_tar"]
@@ -339,7 +339,7 @@ def test_sizes_that_would_loop_or_fill_the_memory(tmp_path):
     ]:
         items = in_tar(tmp_path / "t.tar", first + header(size, kind) + bytes(2048))
         assert reasons(items) == [None, "truncated_tar"]
-    # An image that claims more than there is: it is too large, and nothing comes after it.
+    # An image whose stated size exceeds the file: it is too large, and no image follows.
     petabyte = b"\x80" + (2**50).to_bytes(11, "big")
     items = in_tar(tmp_path / "t.tar", first + header(petabyte, b"0") + bytes(2048))
     assert reasons(items) == [None, "file_too_large", "truncated_tar"]
@@ -457,7 +457,7 @@ def test_a_failing_web_server_ends_a_tar_after_the_images_read(monkeypatch):
         items = list(iter_entry(server.url("/t.tar"), "tar"))
         assert 0 < len(items) < 20
         assert reasons(items) == [None] * (len(items) - 1) + ["server_error"]
-        server.scripts["/t.tar"] = [data, 503, data]  # and that passes
+        server.scripts["/t.tar"] = [data, 503, data]  # which is temporary
         again = list(iter_entry(server.url("/t.tar"), "tar"))
     assert [(item.member, item.data) for item in again] == members
 

@@ -1,4 +1,4 @@
-"""The two corpora of real photographs, where they are at hand."""
+"""The two corpora of real photographs, if they are available."""
 
 from __future__ import annotations
 

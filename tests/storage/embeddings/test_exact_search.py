@@ -15,7 +15,7 @@ from storage.embeddings.parts import Block
 
 
 def cut(rows: np.ndarray, *sizes: int) -> Iterator[Block]:
-    """The rows in blocks of these sizes in turn, over and over."""
+    """The rows in blocks of these sizes, repeated in turn."""
     start = number = 0
     while start < len(rows):
         size = sizes[number % len(sizes)]
@@ -122,7 +122,7 @@ def test_memory_mapped_rows_give_no_warning(tmp_path):
 
 
 def test_other_rows_than_float16_are_refused():
-    """Rounding them on the way would lose the guarantee."""
+    """Rounding in between would break the guarantee."""
     with pytest.raises(TypeError):
         search(np.ones((3, 2), np.float32), np.ones((1, 2), np.float32), 1, 3)
 

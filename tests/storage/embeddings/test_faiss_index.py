@@ -1,4 +1,4 @@
-"""FAISS indices: results equal to exact search where due, and clear errors."""
+"""FAISS indices: equal results to exact search where that is guaranteed, and clear errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embedding files: refused content, and ways of opening them."""
+"""Embedding files: refused content, and the ways to open them."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_compressed_run_lengths_and_a_missing_area(tmp_path):
 
 
 def test_polygons_without_area_are_dropped(tmp_path):
-    line = [[1.0, 1.0, 5.0, 5.0]]  # pycocotools would paint a box
+    line = [[1.0, 1.0, 5.0, 5.0]]  # pycocotools would fill a box
     write(tmp_path, [annotation(1, PERSON, line + box(0, 0, 1, 1))])
     opened = open_coco2017_val(tmp_path)
     assert [int(coco_mask.area(each.rle)) for each in opened.images[0].instances()] == [1]
@@ -147,7 +147,7 @@ def test_an_image_of_another_size_is_named_with_both_sizes(opened, tmp_path):
 @pytest.mark.parametrize("stored", [SIZE, (SIZE[1], SIZE[0])])
 def test_a_turned_image_is_read_in_the_frame_of_its_annotations(opened, tmp_path, stored):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
+    exif[0x0112] = 6  # EXIF: turn by 90 degrees
     write_image(tmp_path / "val2017/a.jpg", stored, exif=exif)
     raw = np.asarray(Image.open(tmp_path / "val2017/a.jpg"))
     expected = raw if stored == SIZE else np.rot90(raw, -1)

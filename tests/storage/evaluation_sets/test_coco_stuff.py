@@ -13,8 +13,8 @@ from storage.evaluation_sets.coco_stuff import open_coco_stuff
 from storage.evaluation_sets.opening import open_evaluation_set
 from tests.support.files.evaluation_layouts import write_image, write_map
 
-# person, bicycle, traffic light (10), stop sign (13: two ids after 11 name things that COCO left
-# out), toothbrush (90); the first stuff, the last; unlabelled.
+# person, bicycle, traffic light (10), stop sign (13, as COCO left out some ids), toothbrush (90);
+# the first and the last stuff category; unlabelled.
 VALUES = np.array([[0, 1, 9, 12], [89, 91, 181, 255]])
 LABELS = [[1, 2, 10, 12], [80, 0, 0, 65_535]]
 
@@ -55,7 +55,7 @@ def test_maps_may_lie_where_others_unpack_them(folder: Path, place: str) -> None
 
 
 def test_values_that_are_no_id_are_refused(folder: Path) -> None:
-    # 12 is "street sign", which no release annotates: such a map has ids that are not less one.
+    # 12 is "street sign", which no release annotates: in such a map, ids are not reduced by one.
     write_map(folder / "stuffthingmaps/val2017/000000000139.png", np.array([[11, 0, 0, 182]] * 2))
     image = open_coco_stuff(folder).images[0]
     with pytest.raises(CorpusError, match=r"no id of COCO-Stuff less one \(11, 182\)"):

@@ -20,7 +20,7 @@ from tests.support.files.evaluation_layouts import (
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder of data with a tiny CoCA and own data in COCO's format."""
+    """A data folder with a tiny CoCA and a data set in COCO's format."""
     write_image(tmp_path / "coca/image/key/a.jpg", (4, 6))
     write_map(tmp_path / "coca/binary/key/a.png", np.full((4, 6), 255))
     write_coco(

@@ -61,13 +61,13 @@ from tests.support.files.small_datasets import stored_sample, write_dataset
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Examples write their files over one another."""
+    """A folder in which each example overwrites the files of the last."""
     return tmp_path_factory.mktemp("fuzzed")
 
 
 @pytest.fixture(autouse=True)
 def own_weights(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Records and digests are looked for where examples write."""
+    """Use the examples' folder as the cache of records and digests."""
     monkeypatch.setenv("ZUTIS_WEIGHTS", str(folder))
 
 
@@ -165,7 +165,7 @@ COLUMNS = [
     pa.array([{"a": 1}, None]), pa.array(["a\0b", "memory://\0"]), pa.array(["s3://", "zip://a::b"]),
     pa.array([0, 2**64 - 1], pa.uint64()), pa.array([True, False]),
     pa.array(["http://[", "http://a:b"]), pa.array(["~x/y", "file:///%ff%00"]),
-    # Half a pair of surrogates is no UTF-8, and Arrow looks at no byte of it.
+    # A lone surrogate is not valid UTF-8, and Arrow does not check.
     pa.StringArray.from_buffers(
         2, pa.py_buffer(np.array([0, 3, 3], np.int32)), pa.py_buffer(b"\xed\xa0\x80")
     ),
@@ -200,7 +200,7 @@ def test_parquet_that_is_damaged(folder: Path, data: st.DataObject) -> None:
 
 @pytest.fixture(scope="module")
 def coco(folder: Path) -> dict[str, Any]:
-    """A whole file, whose images are there."""
+    """A valid file, whose images exist."""
     for name in ("a.png", "b.png"):
         Image.new("RGB", (8, 6)).save(folder / name)
     mask = np.zeros((6, 8), dtype=bool)

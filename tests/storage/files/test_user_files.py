@@ -23,7 +23,7 @@ SMALL = Limit("a small thing", 10)
 
 
 class CountedReads:
-    """Stands in for a stream, and counts the bytes that are taken from it."""
+    """A stand-in for a stream that counts the bytes that are read."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""YAML that users write, and YAML that is written against them."""
+"""YAML from users, and malicious YAML."""
 
 from __future__ import annotations
 

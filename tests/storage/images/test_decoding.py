@@ -73,7 +73,7 @@ def test_mpo_of_phones_is_a_plain_jpeg():
     assert (decoded.format, decoded.conversion) == ("JPEG", "")
 
 
-# Where the black quarter of the stored top left belongs: (bottom?, right?), and whether it turns.
+# The right place of the quarter that is stored at the top left: (bottom?, right?), transposed?
 UPRIGHT = {
     1: (False, False, False),
     2: (False, True, False),
@@ -97,7 +97,7 @@ def test_exif_orientation_is_applied_once(orientation, file_format):
     assert grey[y, x] < 60
     assert grey[-1 - y, x] > 200
     assert grey[y, -1 - x] > 200
-    # No metadata is left that could turn it again.
+    # No metadata is left by which a reader could turn the image again.
     assert 0x0112 not in decoded.image.getexif()
     assert decoded.image.info == {}
 
@@ -303,7 +303,7 @@ def test_random_damage_never_raises_anything_else(file_format):
         data = bytearray(whole)
         if rng.random() < 0.3:
             del data[rng.randrange(len(data)) :]
-        # Headers are where the odd cases are.
+        # Most odd cases are in headers.
         reach = rng.choice([64, len(data)])
         for _ in range(rng.randrange(1, 12)):
             if data:

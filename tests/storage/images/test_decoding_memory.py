@@ -20,7 +20,7 @@ from tests.support.files.bad_images import encoded, jpeg, noisy_image, oriented,
 
 
 class Asked(MemoryBudget):
-    """Remembers what was asked for, and the most that was held."""
+    """Records the requested amounts, and the maximum held at a time."""
 
     def __init__(self, total: int) -> None:
         super().__init__(total)
@@ -113,7 +113,7 @@ def test_no_step_needs_numbers_of_the_whole_image(colour_type, bits):
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
     values = noise(channels, bits, size=1500).astype(">u2")
     data = deep_png(values, colour_type)
-    tracemalloc.start()  # of NumPy's arrays, and not of Pillow's
+    tracemalloc.start()  # NumPy's arrays, without Pillow's
     try:
         image = decode(data)
         _, peak = tracemalloc.get_traced_memory()

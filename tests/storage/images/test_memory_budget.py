@@ -12,11 +12,11 @@ import pytest
 
 from storage.images.memory_budget import READING, MemoryBudget, hold_for_file
 
-PATIENCE = 20.0  # seconds, of tests that would else hang
+PATIENCE = 20.0  # seconds; otherwise a failing test would hang
 
 
 class Watched(MemoryBudget):
-    """Remembers the most that was held, by how many."""
+    """Records the maximum held at a time, and the number of holders."""
 
     most = most_holders = 0
 
@@ -29,7 +29,7 @@ class Watched(MemoryBudget):
 
 
 def waiting(budget: MemoryBudget, count: int) -> bool:
-    """Whether so many threads wait, as soon as they do."""
+    """Wait until that many threads are waiting; whether they are."""
     for _ in range(int(PATIENCE / 0.01)):
         if len(budget._waiting) == count:
             return True
@@ -63,7 +63,7 @@ def test_an_amount_above_the_total_waits_for_the_others_and_passes_alone():
         with budget.hold(10):
             large = pool.submit(hold, 500)
             assert waiting(budget, 1)
-            small = pool.submit(hold, 20)  # would fit, and doesn't overtake
+            small = pool.submit(hold, 20)  # would fit, but must not overtake
             assert waiting(budget, 2)
             assert order == []
         large.result(PATIENCE)

@@ -30,7 +30,7 @@ OUTSIDE = exif(struct.pack("<HHII", 0x9286, 2, 5000, 60_000))
 
 
 def odd_png() -> bytes:
-    """Which says that it is an animation of no frames."""
+    """A file whose header states an animation without frames."""
     content = struct.pack(">II", 0, 0)
     chunk = (
         struct.pack(">I", 8) + b"acTL" + content + struct.pack(">I", zlib.crc32(b"acTL" + content))
@@ -41,7 +41,7 @@ def odd_png() -> bytes:
 
 
 def damaged_fax() -> bytes:
-    """Which libtiff reads as far as it can."""
+    """A damaged file, which libtiff reads in part."""
     data = bytearray(encoded(noisy_image().convert("1"), "TIFF", compression="group4"))
     for place in range(20, 300, 7):
         data[place] ^= 0x5A
@@ -81,7 +81,7 @@ def test_an_odd_file_is_read_noted_and_nothing_is_printed(name, capfd):
     data = make()
     capfd.readouterr()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # nor is it a reason to leave the image out
+        warnings.simplefilter("error")  # nor is the image rejected
         decoded = decode(data)
     assert decoded.warnings == (word,)
     assert decoded.image.size == (48, 32)

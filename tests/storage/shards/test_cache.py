@@ -1,4 +1,4 @@
-"""Local copies of remote shards: whole, made once, and never required."""
+"""Local copies of remote shards: complete, made once, and optional."""
 
 from __future__ import annotations
 

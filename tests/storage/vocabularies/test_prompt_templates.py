@@ -1,4 +1,4 @@
-"""The templates are the reference's, to the letter and in its order."""
+"""The templates equal the reference's, in the same order."""
 
 from __future__ import annotations
 

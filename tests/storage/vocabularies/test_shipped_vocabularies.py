@@ -1,4 +1,4 @@
-"""The shipped vocabularies equal the papers' lists, to the letter."""
+"""The shipped vocabularies equal the papers' lists exactly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_nothing_else_is_shipped():
 
 @pytest.mark.parametrize("name", _PINNED)
 def test_count_and_spelling(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # so that the shipped folder is found from anywhere
+    monkeypatch.chdir(tmp_path)  # the shipped folder must be found from any folder
     vocabulary = load_vocabulary(name)
     joined = "\n".join(vocabulary.names).encode()
     assert (len(vocabulary.names), hashlib.sha256(joined).hexdigest()) == _PINNED[name]

@@ -104,7 +104,7 @@ def test_a_hanging_server_is_asked_twice_if_the_read_timeout_comes_first(
 def test_no_server(clock):
     assert reason_of(lambda: read_bytes(unreachable_url("/a"))) == "connection_lost"
     assert reason_of(lambda: read_bytes("http://no-such-host.invalid/a")) == "connection_lost"
-    assert clock.pauses == [1.0, 4.0, 15.0]  # a name that is none is not asked for again
+    assert clock.pauses == [1.0, 4.0, 15.0]  # an invalid host name is not retried
 
 
 @pytest.mark.parametrize("status", [404, 410])
@@ -125,7 +125,7 @@ def test_refusals_are_not_transient(server, clock, refusal):
         read_bytes(server.url("/a"))
     assert not isinstance(caught.value, TransientError | MissingFileError)
     assert clock.pauses == []
-    assert len(server.asked) <= 11  # of a redirection that leads to itself
+    assert len(server.asked) <= 11  # a redirection to itself
 
 
 @pytest.mark.parametrize("uri", ["http://", "http://[::1", "http://host:99999/a", "http://a..b/c"])
@@ -143,7 +143,7 @@ def test_retry_after_may_be_a_date_and_holds_for_the_whole_host(server, clock):
     assert reason_of(lambda: read_bytes(server.url("/a"))) == "server_error"
     asked = len(server.asked)
     assert reason_of(lambda: read_bytes(server.url("/b"))) == "server_error"
-    assert len(server.asked) == asked  # within the hour
+    assert len(server.asked) == asked  # less than an hour later
     clock.now += 3600
     assert read_bytes(server.url("/b")) == GOOD
 

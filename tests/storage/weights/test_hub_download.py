@@ -1,4 +1,4 @@
-"""Models of the hub over loopback: fetched, pinned, and then used without a network."""
+"""Models of the hub over loopback: downloaded, pinned, and then used without a network."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def publish(server: Server, repository: str, files: dict[str, bytes], revision: str = "r1") -> None:
-    """As the hub lists and serves a repository: large files with their sha256."""
+    """Serve a repository as the hub does: large files are listed with their sha256."""
     siblings = [
         {"rfilename": name, "blobId": "…"}
         | ({"lfs": {"sha256": hashlib.sha256(content).hexdigest()}} if "model" in name else {})

@@ -292,7 +292,7 @@ def test_default_folder(monkeypatch, tmp_path):
 
 @pytest.fixture
 def shipped_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the demonstration's CLIP is, in place of the package; nothing is there yet."""
+    """A path in place of the package's for the demonstration's CLIP; no file is there yet."""
     path = tmp_path / "made-ViT-8.safetensors"
     moved = {name: replace(part, path=path) for name, part in SHIPPED.items()}
     monkeypatch.setattr("storage.weights.shipped.SHIPPED", moved)

@@ -1,4 +1,4 @@
-"""Small image files and tars, good and bad, made from nothing. Shared by tests of storage."""
+"""Small generated image files and tars, valid and broken."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HTML = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"
 
 
 def noisy_image(width: int = 48, height: int = 32, seed: int = 0) -> Image.Image:
-    """Smooth colours with some noise: no codec reduces it to nothing."""
+    """Smooth colours with some noise, which no codec compresses to nothing."""
     y, x = np.mgrid[0:height, 0:width]
     noise = np.random.default_rng(seed).integers(0, 24, (height, width, 3))
     base = np.stack([x * 255 // width, y * 255 // height, (x + y) % 200], axis=-1)
@@ -33,7 +33,7 @@ def jpeg(seed: int = 0) -> bytes:
 
 
 def palette_png(seed: int = 0) -> bytes:
-    """As label maps are saved: the numbers of categories, and a palette to look at them."""
+    """A label map as it is usually saved: category numbers with a palette for display."""
     labels = np.random.default_rng(seed).integers(0, 5, (32, 48), dtype=np.uint8)
     image = Image.fromarray(labels)
     image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128])
@@ -51,7 +51,7 @@ def oriented(orientation: int, file_format: str = "JPEG") -> bytes:
 
 
 def png(width: int, height: int, bit_depth: int, colour_type: int, pixels: bytes) -> bytes:
-    """A PNG of any header, also one that its pixels don't fill (a decompression bomb)."""
+    """A PNG with any header, also one that states more pixels than follow (as in a bomb)."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return (

@@ -1,4 +1,4 @@
-"""Small images with a known object, for tests of the stages."""
+"""Small images with one object of a known colour, for tests of the stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny copies of the layouts of evaluation data."""
+"""Tiny data sets in the layouts of published evaluation data sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def write_image(path: Path, size: tuple[int, int], seed: int = 0, **options: Any) -> None:
-    """An image (height, width) of noise; a PNG keeps its pixels, a JPEG only about."""
+    """An image (height, width) of noise; a PNG keeps its pixels, a JPEG only approximately."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)

@@ -1,7 +1,7 @@
-"""Nearly valid files and values, as mistakes, broken disks and malice make them.
+"""Nearly valid files and values, as from mistakes, broken disks and attackers.
 
-`harmless` is the property of everything that reads what a user gives: a result, or an error for
-users of one sentence, and nothing else.
+`harmless` checks the property of all code that reads users' input: it gives a result, or an error
+of one sentence for users, and never fails in another way.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from storage.errors.exceptions import ImageRejected, ZutisError
 
 
 def few(examples: int) -> Any:
-    """Settings of a test: the same examples each time, and none remembered.
+    """Settings of a test: the same examples each time, without a database of failures.
 
-    With the environment variable ZUTIS_FUZZ=20, twenty times as many, chosen at random.
+    The environment variable ZUTIS_FUZZ=20 gives twenty times as many, chosen at random.
     """
     factor = int(os.environ.get("ZUTIS_FUZZ", "0"))
     return settings(
@@ -30,10 +30,10 @@ def few(examples: int) -> Any:
 
 
 def harmless(call: Callable[[], Any]) -> Any:
-    """What is called gives, or None where it raised an error for users.
+    """The result of the call, or None if it raised an error for users.
 
     Raises:
-        AssertionError: that is not one line, or can't be written to a terminal.
+        AssertionError: the error is not one line, or can't be written to a terminal.
         Exception: any other error, which fails the test.
     """
     try:
@@ -52,7 +52,7 @@ def harmless(call: Callable[[], Any]) -> Any:
 
 
 class Raw(str):
-    """A text that stands in JSON or YAML without quotes, such as a number of 5,000 digits."""
+    """A text that is written to JSON or YAML without quotes, such as a number of 5,000 digits."""
 
     __slots__ = ()
 
@@ -82,7 +82,7 @@ odd_values = leaves | st.recursive(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where something is in a document, the document itself first."""
+    """The paths to all values in a document, that of the document itself first."""
     found = [path]
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -121,7 +121,7 @@ def near(draw: st.DrawFn, document: Any) -> Any:
 
 
 def as_json(document: Any) -> bytes:
-    """The JSON of a document; what is `Raw` stands in it as it is, and surrogates escaped."""
+    """The JSON of a document; `Raw` values are written as they are, surrogates escaped."""
     raws: list[str] = []
 
     def marked(value: Any) -> Any:
@@ -139,7 +139,7 @@ def as_json(document: Any) -> bytes:
 
 
 def as_bytes(text: str) -> bytes:
-    """A text in UTF-8, half pairs of surrogates in what would be it."""
+    """A text in UTF-8; lone surrogates are encoded like other characters, which is invalid."""
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -149,7 +149,7 @@ def as_lines(lines: list[str]) -> bytes:
 
 
 def near_json(document: Any) -> st.SearchStrategy[bytes]:
-    """JSON files: of documents nearly right, deep ones, and damaged bytes."""
+    """JSON files: nearly valid documents, deeply nested ones, and damaged bytes."""
     deep = st.sampled_from([b"[" * 60_000, b'{"a":' * 60_000, b"[" * 500 + b"]" * 500])
     return near(document).map(as_json) | damaged(as_json(document)) | deep
 

@@ -22,7 +22,7 @@ def publish(store: ArtifactStore, ref: ArtifactRef = REF, name: str = "rows.bin"
 
 
 def die_while_writing(root: str) -> None:
-    """Write a file and a half, and be killed."""
+    """Write one and a half files, and then die by SIGKILL."""
     with ArtifactStore(root).attempt(REF) as attempt:
         attempt.create_json("done.json", [1])
         with attempt.create("rows.bin") as file:
@@ -31,7 +31,7 @@ def die_while_writing(root: str) -> None:
 
 
 def publish_when_all_are_ready(root: str, ready: Any, results: Any) -> None:
-    """Write, wait at the barrier, publish, and put the published attempt's name into the queue."""
+    """Write, wait at the barrier, publish, and put the published attempt's name in the queue."""
     store = ArtifactStore(root)
     with store.attempt(REF) as attempt:
         with attempt.create("rows.bin") as file:

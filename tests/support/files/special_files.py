@@ -12,12 +12,12 @@ HUGE = 100 << 30
 
 
 def make_pipe(path: Path) -> None:
-    """A pipe without a writer: opening it waits for ever."""
+    """A pipe without a writer: opening it blocks for ever."""
     os.mkfifo(path)
 
 
 def make_socket(path: Path) -> None:
-    """A socket; the name of one may have some hundred bytes only."""
+    """A socket; its path may have only some hundred bytes."""
     here = Path.cwd()
     os.chdir(path.parent)
     try:

@@ -15,7 +15,7 @@ _CELL = 8  # pixels along a token
 
 
 class ColourNetwork(torch.nn.Module):
-    """One query each for red, green and blue. `batches` lists the shapes that it was given."""
+    """One query each for red, green and blue. `batches` lists the shapes of the inputs."""
 
     def __init__(self) -> None:
         super().__init__()

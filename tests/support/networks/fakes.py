@@ -25,7 +25,7 @@ COLOURS = {
 
 
 class FakeClip:
-    """Embeds in colour space: float32 [n, 4]. `calls` counts what was asked of it."""
+    """Embeds in colour space: float32 [n, 4]. `calls` counts images and texts."""
 
     embedding_dim = 4
     image_size = (8, 8)
@@ -55,7 +55,7 @@ class FakeClip:
         return _with_constant(torch.tensor(np.stack(rows), dtype=torch.float32))
 
     def cut_off(self, prompt: str) -> str:
-        """This tower reads ten words."""
+        """The words beyond this tower's context length of ten words."""
         return " ".join(prompt.split()[10:])
 
     @staticmethod
@@ -79,7 +79,7 @@ class FakeSelfMask(torch.nn.Module):
 
 
 def _some_grey(text: str) -> np.ndarray:
-    """Of words without a colour: nearly the same for all, and not quite."""
+    """Embedding of words without a colour: nearly the same for all, but not quite."""
     return 0.3 + np.frombuffer(hashlib.sha256(text.encode()).digest()[:3], np.uint8) * 1e-6
 
 

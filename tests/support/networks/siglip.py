@@ -1,4 +1,4 @@
-"""A tiny SigLIP: open_clip's folder of one, with random weights and a tokenizer of its own."""
+"""A tiny SigLIP in open_clip's folder format, with random weights and its own tokenizer."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ _TEXTS = ["a photo of the red green blue yellow bird", "a drawing of many things
 
 
 def siglip_config(change: Callable[[dict[str, Any]], object] = lambda _: None) -> dict[str, Any]:
-    """`open_clip_config.json`'s content, changed in place by `change`."""
+    """The content of `open_clip_config.json`, changed in place by `change`."""
     config: dict[str, Any] = json.loads(json.dumps(CONFIG))
     change(config)
     return config
 
 
 def write_siglip(folder: Path, config: dict[str, Any] | None = None, seed: int = 5) -> Path:
-    """Write the whole model as open_clip's `local-dir:` takes it; returns the folder.
+    """Write the model for open_clip's `local-dir:`; returns the folder.
 
     With the default seed, coloured images have cosines above 0 with some words.
     """

@@ -1,4 +1,4 @@
-"""What Python compiles is kept from here on, whatever the environment says.
+"""Importing this module lets Python write compiled modules, even if the environment forbids it.
 
 Tests start hundreds of processes that import the same thousands of modules.
 """

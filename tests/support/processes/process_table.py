@@ -1,4 +1,4 @@
-"""Look-ups in this machine's process table."""
+"""Queries of this machine's process table."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def alive_with(variable: str, value: str, session: int = 0) -> list[int]:
-    """Processes that have this in their environment, which is kept also after leaving a session,
-    and those of a session. Unreadable ones have ended, or are another user's."""
+    """Processes with this variable in their environment, which they keep when they leave a session,
+    and the processes of a session. Unreadable ones have ended or belong to another user."""
     mark = f"{variable}={value}\0".encode()
     found = []
     for place in Path("/proc").glob("[0-9]*"):

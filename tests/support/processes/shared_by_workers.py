@@ -1,4 +1,4 @@
-"""What the workers of one test run make once and use together."""
+"""Resources that the workers of a test run make once and share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def leader() -> int:
-    """Number of the process that leads the test run: this one, or the one whose worker it is."""
+    """Id of the process that leads the test run: this one, or the one that started this worker."""
     return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
 
 
@@ -24,13 +24,13 @@ def shared_folder() -> Path:
 
 
 def remove_shared_folder() -> None:
-    """At the end of the process that leads the test run."""
+    """Remove the folder; called at the end of the leading process."""
     shutil.rmtree(_folder_of(os.getpid()), ignore_errors=True)
 
 
 @contextmanager
 def one_worker_at_a_time(what: str) -> Iterator[None]:
-    """Hold others back who come here for the same thing."""
+    """Lock out other workers that enter with the same name."""
     with (shared_folder() / f"{what}-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

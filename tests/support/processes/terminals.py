@@ -1,4 +1,4 @@
-"""Programs on a pseudo-terminal: their output, keys that are pressed, and processes they leave."""
+"""Programs on a pseudo-terminal: their output, key presses, and surviving processes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Terminal:
         command: program and arguments.
         environment: its variables, instead of this process's.
         folder: where it runs.
-        forked: the program is `PYTHON -c CODE`, and goes on from imports that are done; see
-            `nursery`.
+        forked: the program is `PYTHON -c CODE`, and is forked from a process that has imported
+            the libraries; see `nursery`.
     """
 
     def __init__(
@@ -86,18 +86,18 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """All that it has written, without what moves the cursor and gives colours."""
+        """All output so far, without control sequences for cursor and colours."""
         return _CONTROLS.sub("", self._written.decode(errors="replace")).replace("\r", "\n")
 
     def wait_for(self, text: str) -> None:
-        """Wait until it has written that."""
+        """Wait until the program has written the text."""
         until = time.monotonic() + _PATIENCE
         while text not in self.text:
             assert self._read(), f"it ended without {text!r}: {self.text}"
             assert time.monotonic() < until, f"no {text!r} in: {self.text}"
 
     def wait_for_child(self, part_of_command: str) -> int:
-        """Wait until a process that it has started has this in its command line; its number."""
+        """Wait until the program has a child with this in its command line; the child's id."""
         until = time.monotonic() + _PATIENCE
         while time.monotonic() < until:
             for process in self._processes():
@@ -111,11 +111,11 @@ class Terminal:
         os.write(self._terminal, keys.encode())
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the program, not to what it has started."""
+        """Send a signal to the program, not to its children."""
         os.kill(self.process, number)
 
     def wait(self) -> int:
-        """Wait for its end; its exit code, less than 0 for a signal that has killed it."""
+        """Wait for the program's end; its exit code, negative for the signal that killed it."""
         while self._read():
             pass
         if self._code is None and self._forked:
@@ -125,14 +125,14 @@ class Terminal:
         return self._code
 
     def survivors(self, seconds: float = 10.0) -> list[str]:
-        """Command lines of processes that it has started and that have not ended soon after it."""
+        """Command lines of its descendants that have not ended within `seconds`."""
         until = time.monotonic() + seconds
         while (found := self._processes()) and time.monotonic() < until:
             time.sleep(0.05)
         return [Path(f"/proc/{process}/cmdline").read_text() for process in found]
 
     def _read(self, seconds: float = 0.1) -> bool:
-        """Take what is there; whether more can come."""
+        """Read available output; returns whether more can come."""
         if not select.select([self._terminal], [], [], seconds)[0]:
             return True
         try:

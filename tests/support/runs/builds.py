@@ -1,4 +1,4 @@
-"""Whole builds and single stages on the fakes, and the artifacts that they leave."""
+"""Whole builds and single stages with the fakes, and their artifacts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.images.records import read_parquet
 from tasks.stage.models import ModelConfig
 
-# Weights that are only named: the fakes answer in their place.
+# Names of weights only: the fakes are used in their place.
 CLIP = "made-ViT-8:random:0"
 SELFMASK = "random:0"
 
@@ -38,7 +38,7 @@ def write_vocabulary(path: Path, names: Sequence[str]) -> Path:
 def settings_of(
     corpus: Path | str, vocabulary: Path, store: Path | str, **changes: Any
 ) -> BuildSettings:
-    """Settings of a build in which every stage has several parts and several shards come out."""
+    """Settings of a build with several parts in every stage, and several shards."""
     defaults: dict[str, Any] = {
         "per_category": 4,
         "clip": CLIP,
@@ -80,7 +80,7 @@ def train_here(store: Path | str, settings: TrainingSettings) -> Artifact:
 
 
 class ThreadedExecutor(LocalExecutor):
-    """Runs parts in threads, the last first: another order than that of other executors."""
+    """Runs parts in threads, the last part first, unlike other executors."""
 
     def __init__(self, store: ArtifactStore, workers: int) -> None:
         super().__init__(store)
@@ -112,7 +112,7 @@ def artifacts_by_stage(store: Path | str) -> dict[str, set[str]]:
 
 
 def new_artifacts(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, int]:
-    """How many artifacts of each stage came to be, without the stages that made none."""
+    """Number of new artifacts of each stage, without stages that made none."""
     counts = {stage: len(keys - before.get(stage, set())) for stage, keys in after.items()}
     return {stage: count for stage, count in counts.items() if count}
 
@@ -124,7 +124,7 @@ def rows_of(artifact: Artifact, name: str) -> list[dict[str, Any]]:
 
 
 def unfinished_attempts(store: Path | str) -> list[str]:
-    """Attempts that no manifest names."""
+    """Attempts that were never published."""
     there = ArtifactStore(str(store))
     published = {a.location for s in there.stages() for a in there.published(s)}
     return [

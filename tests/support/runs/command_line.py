@@ -1,4 +1,4 @@
-"""Commands of `zutis` in this process: what they print, or the error that a user would be told."""
+"""`zutis` commands in this process: their output, or the error that a user would see."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flows.cli import run_command_line
 
 
 def said(*words: object) -> str:
-    """What a command writes to standard output.
+    """A command's standard output.
 
     Raises:
         ZutisError, CycloptsError: as the command does.

@@ -1,7 +1,7 @@
-"""The fakes in a Ray worker, whose embedding reports its process and waits for a signal.
+"""The fakes in a Ray worker, with an embedding that records its process and waits for a signal.
 
-`ZUTIS_TEST_TRACES` names a folder: every part that begins to embed leaves a file there, named
-after its process, and goes on only when there is a file `go`.
+`ZUTIS_TEST_TRACES` names a folder: every part that begins to embed creates a file there, named
+after its process, and continues once there is a file `go`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Single stages on the fakes, each with the output of the stages before it."""
+"""Single stages with the fakes, each on the output of the stages before it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.support.runs.builds import clip, selfmask
 
 
 class Stages:
-    """Runs stages in one store. Nothing is looked up: every call computes.
+    """Runs stages in one store. Every call computes, without looking for published artifacts.
 
     Attributes:
-        store: where to.
+        store: the store.
     """
 
     def __init__(self, store: ArtifactStore) -> None:
@@ -36,7 +36,7 @@ class Stages:
         return embed_images.run(config, PartOfPlan(plan.ref, part), self.store, SilentProgress())
 
     def ask_again(self, plan: Artifact, first: Artifact, part: int = 0) -> Artifact | None:
-        """What asking again for a part makes of what is known of it, by the stage's own look-up."""
+        """Retry a part's failed images, from the latest artifact that the stage itself finds."""
         config = ask_again.Config(clip=clip())
         known = ask_again.latest(config, first, self.store)
         inputs = ask_again.Inputs(PartOfPlan(plan.ref, part), first.ref, known.ref)

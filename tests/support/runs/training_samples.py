@@ -1,5 +1,5 @@
-"""Made-up training samples, and nothing that takes long to import: worker processes that make them
-import this module, and a network's libraries would take each of them seconds."""
+"""Synthetic training samples, without slow imports: worker processes import this module, and the
+libraries of networks would take each of them seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A web server that fails as real ones do, each path by a script of its own."""
+"""A web server that fails as real ones do, by a script for each path."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ import pytest
 from tests.support.servers.loopback import answering
 
 HANG, DRIP, CUT, RESET, REFUSE = "hang", "drip", "cut", "reset", "refuse"
-"""Nothing at all; a byte now and then; half of the body; a reset in mid-body; closed at once."""
+"""No answer; a byte at intervals; half of the body; a reset in mid-body; closed at once."""
 
 
 class BadServer(http.server.ThreadingHTTPServer):
-    """Answers each path by the first item of its script, which is taken off while others follow.
+    """Answers each path by the first item of its script, which is removed unless it is the last.
 
     An item is a body (bytes), a status, a pair of a status and headers, `("retag", etag, body)`, or
     one of the words above; the words about bodies send `body`.
 
     Attributes:
-        scripts: what is done, by path; what has none is not there (404).
+        scripts: the script of each path; paths without one give 404.
         asked: paths, in the order of the requests.
-        most: how many requests were answered at a time, at most.
-        ranges: whether parts of files are sent.
-        body: what is sent by halves.
+        most: the maximum number of requests that were answered at a time.
+        ranges: whether range requests are supported.
+        body: the body for the words above.
         etag: the version of all files; empty for none.
-        sent: bytes of the bodies that were sent on purpose.
+        sent: number of bytes of bodies that were sent intentionally.
     """
 
     daemon_threads = True
@@ -58,7 +58,7 @@ class BadServer(http.server.ThreadingHTTPServer):
 
     @property
     def times(self) -> Counter[str]:
-        """How often each path was asked for."""
+        """Number of requests of each path."""
         return Counter(self.asked)
 
     def next(self, path: str) -> Any:
@@ -195,7 +195,7 @@ class Clock:
 
 @contextmanager
 def hurried(monkeypatch: pytest.MonkeyPatch, transfer: float = 20.0) -> Iterator[Clock]:
-    """Sleeps return at once, transfers may take `transfer` seconds, no server's state is kept."""
+    """Let sleeps return at once and transfers take `transfer` seconds; forget servers' states."""
     from fsspec.implementations.http import HTTPFileSystem
 
     from storage.web import retries

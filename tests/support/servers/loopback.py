@@ -1,4 +1,4 @@
-"""A web server on a loopback port, which tests fill with files."""
+"""A web server on a loopback port, with files from the tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `files` on a loopback port and keeps the paths that were asked for."""
+    """Serves `files` on a loopback port and records the requested paths."""
 
     daemon_threads = True
 
@@ -52,7 +52,7 @@ def serving() -> Iterator[Server]:
 
 @contextmanager
 def answering(server: socketserver.BaseServer) -> Iterator[None]:
-    """The server answers, in a thread, until the block ends."""
+    """Run the server in a thread until the block ends."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""Homes of Prefect whose database is there already: making one takes as long as a small build."""
+"""Prefect homes with an existing database, since making one takes as long as a small build."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ asyncio.run(make())
 
 
 def prepared_home(home: Path, name: str = DATABASE) -> Path:
-    """Make a home in which Prefect finds an empty database of its version; the home."""
+    """Make a home with an empty database of Prefect's version; returns the home."""
     home.mkdir(parents=True, exist_ok=True)
     shutil.copy(_database(), home / name)
     return home
 
 
 def _database() -> Path:
-    """The one that all are copies of."""
+    """The database that all homes are copies of."""
     whole = shared_folder() / DATABASE
     with one_worker_at_a_time("database"):
         if not whole.exists():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 PASSWORD = "made-up-secret-key"
-"""A secret that must turn up nowhere."""
+"""A secret that must not appear anywhere."""
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def s3_server() -> Iterator[Any]:
 
 
 def s3_environment(url: str) -> dict[str, str]:
-    """What a process has to know to use the server at `url`, and no other."""
+    """The environment of a process that uses the server at `url`, and no other."""
     return {
         "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": "tester",
@@ -38,7 +38,7 @@ def s3_environment(url: str) -> dict[str, str]:
 
 @contextmanager
 def using_s3(url: str) -> Iterator[None]:
-    """This process asks the server at `url` until the block ends."""
+    """Let this process use the server at `url` until the block ends."""
     import s3fs
 
     with pytest.MonkeyPatch.context() as environment:
@@ -46,7 +46,7 @@ def using_s3(url: str) -> Iterator[None]:
             environment.setenv(name, value)
         for variable in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "HTTP_PROXY", "http_proxy"):
             environment.delenv(variable, raising=False)
-        s3fs.S3FileSystem.clear_instance_cache()  # they are kept with the address of before
+        s3fs.S3FileSystem.clear_instance_cache()  # cached ones have the earlier address
         yield
         s3fs.S3FileSystem.clear_instance_cache()
 
