@@ -20,6 +20,7 @@ from fault_servers import PrefectServer
 
 from storage.artifacts.store import ArtifactRef, ArtifactStore
 from tests.support.files.coloured_images import write_corpus
+from tests.support.processes.nursery import ForkedCommand
 from tests.support.processes.process_table import alive_with
 
 REPOSITORY = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ DEADLINE = 900.0
 # Stages that read the current state of the corpus or the store: they run every time.
 LOOKING = {"scan", "plan_masks"}
 
-Process = subprocess.Popen[bytes] | fault_nursery.ForkedProcess
+Process = subprocess.Popen[bytes] | fault_nursery.ForkedProcess | ForkedCommand
 # All runs, so that none outlives the test that started it.
 STARTED: list[Run] = []
 
@@ -73,7 +74,9 @@ class Build:
         server: the Prefect server to use; None: each process starts its own.
         environment: variables in addition to the user's.
         home: its PREFECT_HOME; None: the workshop's.
-        forked: started by forking, with the session's server; see `fault_nursery`.
+        forked: all of its imports are done, with the session's server; see `fault_nursery`.
+        fresh: started as a program, for what has to be there before any import; otherwise, as all
+            that is not `forked`, it goes on from the libraries' imports; see `nursery`.
         label: name of its event logs; empty: the store's name.
         runs: number of starts.
     """
@@ -86,6 +89,7 @@ class Build:
     environment: Mapping[str, str] = field(default_factory=dict)
     home: Path | None = None
     forked: bool = False
+    fresh: bool = False
     label: str = ""
     runs: int = 0
 
@@ -125,6 +129,8 @@ class Build:
         if self.forked:
             process = fault_nursery.fork(self.arguments(), environment, output)
             return self._started(process, diary, output)
+        if not self.fresh:
+            return self._started(self._copied(environment, output), diary, output)
         with output.open("wb") as file:
             command = subprocess.Popen(
                 [sys.executable, str(DRIVER), *self.arguments()],
@@ -135,6 +141,14 @@ class Build:
                 start_new_session=True,
             )
         return self._started(command, diary, output)
+
+    def _copied(self, environment: Mapping[str, str], output: Path) -> ForkedCommand:
+        code = f"import runpy; runpy.run_path({str(DRIVER)!r}, run_name='__main__')"
+        with output.open("wb") as file, Path(os.devnull).open("rb") as nothing:
+            streams = (nothing.fileno(), file.fileno(), file.fileno())
+            return ForkedCommand(
+                code, self.arguments(), self.folder, environment, streams, session=True
+            )
 
     def _started(self, process: Process, diary: Path, output: Path) -> Run:
         run = Run(process, diary, output)

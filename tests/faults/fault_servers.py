@@ -12,6 +12,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from tests.support.servers.prefect_homes import DATABASE, prepared_home
+
 START_SECONDS = 400.0
 
 
@@ -36,8 +38,9 @@ class PrefectServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it is healthy."""
-        self.home.mkdir(parents=True, exist_ok=True)
+        """Start it, with an empty database unless it has one, and wait until it is healthy."""
+        if not (self.home / DATABASE).exists():
+            prepared_home(self.home)
         ours = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
         environment = {
             **ours,

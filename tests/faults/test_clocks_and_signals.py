@@ -70,7 +70,9 @@ def test_a_clock_that_jumps_during_a_build_changes_no_byte(
     workshop: Path, prefect_server: PrefectServer, undisturbed: Undisturbed
 ):
     jumping = {"FAULT_CLOCK": "1"}
-    build = Build(workshop, str(workshop / "jumps"), server=prefect_server, environment=jumping)
+    build = Build(
+        workshop, str(workshop / "jumps"), server=prefect_server, environment=jumping, fresh=True
+    )
     run = build.finish()
     assert published(build.store) == undisturbed.content
     check_nothing_done_twice([run], workers=1)
@@ -92,6 +94,7 @@ def test_the_system_s_clock_jumps_as_each_stage_begins(
         workshop,
         str(workshop / "faked"),
         server=prefect_server,
+        fresh=True,
         environment={
             "LD_PRELOAD": library,
             "FAKETIME_TIMESTAMP_FILE": str(offset),

@@ -19,26 +19,43 @@ from fault_builds import (
 )
 from fault_servers import PrefectServer
 
+from tests.support.servers.prefect_homes import DATABASE, prepared_home
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def states_of_runs(home: Path) -> list[str]:
+    """Of all runs of flows that Prefect's database there knows."""
+    with closing(sqlite3.connect(home / DATABASE)) as database:
+        return [state for (state,) in database.execute("select state_name from flow_run")]
+
+
+def forget(home: Path) -> None:
+    """Put an empty database in the place of Prefect's own."""
+    shutil.rmtree(home)
+    prepared_home(home)
+    assert states_of_runs(home) == []
 
 
 def test_prefect_s_database_deleted_between_runs_costs_nothing(
     workshop: Path, undisturbed: Undisturbed
 ):
     """Each run has its own Prefect API, as for a user without a server."""
-    home = workshop / "forgetful"
+    home = prepared_home(workshop / "forgetful")
     build = Build(workshop, str(workshop / "forgotten"), train=False, home=home)
     first = build.start("make_masks:step:4")
     assert first.wait() == -signal.SIGKILL, first.text()
-    assert list(home.glob("*.db*")), "Prefect kept no database"
-    shutil.rmtree(home)
+    assert first.survivors() == []
+    assert states_of_runs(home), "Prefect kept nothing"
+    forget(home)
 
     second = build.finish()
     assert published(build.store) == undisturbed.built
     check_nothing_done_twice([first, second], workers=1)
     assert "embed_images: cached, 5 parts" in second.text()
 
-    shutil.rmtree(home)
+    assert second.survivors() == []
+    forget(home)
     third = build.finish()
     assert parts_of(third.events(), "begin") == []
     assert published(build.store) == undisturbed.built
@@ -66,6 +83,4 @@ def test_a_server_that_is_killed_and_started_again_loses_no_build(
     assert run.wait() == 0, run.text()
     assert published(build.store) == undisturbed.content
     check_nothing_done_twice([run], workers=1)
-    with closing(sqlite3.connect(mortal_server.home / "prefect.db")) as database:
-        states = database.execute("select state_name from flow_run").fetchall()
-    assert ("Completed",) in states
+    assert "Completed" in states_of_runs(mortal_server.home)

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -51,6 +52,7 @@ class ForkedCommand:
         environment: all of its variables.
         streams: descriptors that become its standard input, output and error.
         terminal: whether they are a terminal, which the command is to lead a session on.
+        session: whether it leads a session, without a terminal.
 
     Attributes:
         pid: its number.
@@ -66,19 +68,24 @@ class ForkedCommand:
         streams: tuple[int, int, int],
         *,
         terminal: bool = False,
+        session: bool = False,
     ) -> None:
         self.returncode: int | None = None
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(_nursery())
         request = {
             "code": code, "arguments": list(arguments), "folder": str(folder),
-            "environment": dict(environment), "terminal": terminal,
+            "environment": dict(environment), "terminal": terminal, "session": session or terminal,
         }  # fmt: skip
         socket.send_fds(self._connection, [b"?"], list(streams))
-        self._answers = self._connection.makefile("rw")
-        self._answers.write(json.dumps(request) + "\n")
-        self._answers.flush()
-        self.pid = int(self._answers.readline())
+        self._connection.sendall(json.dumps(request).encode() + b"\n")
+        self.pid = self._answer()
+
+    def poll(self) -> int | None:
+        """The exit code as `wait` gives it, or None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code; negative: the signal.
@@ -87,12 +94,9 @@ class ForkedCommand:
             subprocess.TimeoutExpired: it is still running.
         """
         if self.returncode is None:
-            self._connection.settimeout(timeout)
-            try:
-                self.returncode = int(self._answers.readline())
-            except TimeoutError:
-                raise subprocess.TimeoutExpired("a forked command", timeout or 0.0) from None
-            self._answers.close()
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("a forked command", timeout or 0.0)
+            self.returncode = self._answer()
             self._connection.close()
         return self.returncode
 
@@ -100,6 +104,15 @@ class ForkedCommand:
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+
+    def _answer(self) -> int:
+        """A line, without what comes after it: `select` has to see that."""
+        line = b""
+        while not line.endswith(b"\n"):
+            piece = self._connection.recv(1)
+            assert piece, "the process that forks has ended"
+            line += piece
+        return int(line)
 
 
 def run_zutis(
@@ -233,8 +246,9 @@ def _fork(connection: socket.socket, others: Sequence[socket.socket]) -> int:
 def _become(request: Mapping[str, Any], streams: Sequence[int]) -> None:
     """Go on as the command: nothing that was read from this process's environment is kept but what
     the libraries have taken."""
-    if request["terminal"]:
+    if request["session"]:
         os.setsid()
+    if request["terminal"]:
         fcntl.ioctl(streams[0], _controlling_terminal(), 0)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
