@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -75,6 +76,7 @@ MOST_MODULES = 14
 """Of a room; where there are more, two nouns hide in it."""
 
 
+@cache
 def modules(package: str) -> dict[str, Path]:
     """The package's modules by their dotted names."""
     paths = (ROOT / package).rglob("*.py")
@@ -93,13 +95,16 @@ def imports(source: str, module: str) -> Iterator[str]:
             yield from (f"{origin}.{alias.name}" for alias in node.names)
 
 
-def arrows(package: str) -> Iterator[tuple[str, str]]:
+@cache
+def arrows(package: str) -> Sequence[tuple[str, str]]:
     """(importer, imported) for every import of ours in a package."""
     ours = {name for other in ALLOWED for name in (other, *modules(other))}
-    for module, path in modules(package).items():
-        for name in imports(path.read_text(encoding="utf-8"), module):
-            if name in ours:
-                yield module, name
+    return [
+        (module, name)
+        for module, path in modules(package).items()
+        for name in imports(path.read_text(encoding="utf-8"), module)
+        if name in ours
+    ]
 
 
 def levels(package: str) -> dict[str, int]:
@@ -147,7 +152,7 @@ def test_packages_import_only_what_the_design_allows(package):
     allowed = ALLOWED[package] | {package}
     wrong = {arrow for arrow in arrows(package) if arrow[1].partition(".")[0] not in allowed}
     assert not wrong
-    assert list(arrows(package)), "no import was found at all: is the graph still read right?"
+    assert arrows(package), "no import was found at all: is the graph still read right?"
 
 
 @pytest.mark.parametrize("package", ROOMS)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -28,6 +26,7 @@ from tasks.training import train
 from tests.support.files.bad_images import HTML, jpeg, tar_bytes, write
 from tests.support.files.coloured_images import coloured_image, write_corpus
 from tests.support.networks.fakes import FakeClip, FakeSelfMask
+from tests.support.processes.nursery import run_zutis
 from tests.support.runs.builds import (
     ThreadedExecutor,
     artifacts_by_stage,
@@ -420,10 +419,8 @@ def test_a_process_that_is_killed_leaves_no_artifact_and_the_next_one_ends_it(
 ) -> None:
     build_here(settings_of(corpus, vocabulary, tmp_path / "whole"))
     repository = Path(__file__).parents[2]
-    died = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), "make_masks", "2", str(repository)],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    arguments = [str(tmp_path), "make_masks", "2", str(repository)]
+    died = run_zutis(arguments, tmp_path, os.environ, timeout=120, code=KILLED)
     assert died.returncode == 9, died.stderr
     [left] = unfinished_attempts(store)
     assert "/make_masks/" in left

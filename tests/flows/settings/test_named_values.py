@@ -117,7 +117,7 @@ def test_steps_that_can_not_be() -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["9" * 5_000, "2026-13-40", "&a [*a]", "[" * 5_000])
+@pytest.mark.parametrize("value", ["9" * 5_000, "2026-13-40", "&a [*a]", "[" * 2_000])
 def test_values_that_no_yaml_reader_can_make_are_one_sentence(value: str) -> None:
     with pytest.raises(ConfigError, match="There is a mistake in the value of iterations"):
         read_values([f"iterations={value}"])

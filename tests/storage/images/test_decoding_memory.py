@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from storage.images import colours, decoding
 from storage.images.decoding import decode, decoded
 from storage.images.memory_budget import DECODING, MemoryBudget
 from tests.support.files.bad_images import encoded, jpeg, noisy_image, oriented, palette_png, png
+from tests.support.processes.nursery import run_zutis
 
 
 class Asked(MemoryBudget):
@@ -107,6 +107,7 @@ def test_threads_decode_side_by_side_within_the_budget(budget):
     assert budget.most <= 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colour_type", [0, 2, 4, 6])
 @pytest.mark.parametrize("bits", [8, 10, 12, 16])
 def test_no_step_needs_numbers_of_the_whole_image(colour_type, bits):
@@ -171,12 +172,7 @@ def test_eight_threads_take_no_more_than_the_budget(mode, tmp_path):
     side = 6000
     path = tmp_path / "large.png"
     Image.new(mode, (side, side)).save(path, compress_level=1)
-    ended = subprocess.run(
-        [sys.executable, "-c", _DECODE_BY_EIGHT, str(path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = run_zutis([str(path)], tmp_path, environment, timeout=200, code=_DECODE_BY_EIGHT)
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout) < DECODING.total + 150 * 2**20 < 8 * 5 * side**2

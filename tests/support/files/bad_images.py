@@ -62,7 +62,7 @@ def png(width: int, height: int, bit_depth: int, colour_type: int, pixels: bytes
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(pixels))
+        + chunk(b"IDAT", zlib.compress(pixels, level=1))
         + chunk(b"IEND", b"")
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -35,6 +34,7 @@ from tasks.prediction.segmenter import ZutisSegmenter
 from tests.support.files.coloured_images import coloured_image, write_corpus
 from tests.support.networks.colour_network import ColourNetwork
 from tests.support.networks.fakes import FakeClip
+from tests.support.processes.nursery import run_zutis
 
 NAMES = ("red", "green", "blue")
 
@@ -349,13 +349,8 @@ def test_a_large_image_takes_memory_for_itself_and_not_for_all_its_proposals(tmp
     size = (4000, 3000)
     coloured_image("red", 0, (96, 64)).resize(size).save(tmp_path / "large.jpg")
     paths = [str(tmp_path / name) for name in ("small.jpg", "large.jpg", "out")]
-    ended = subprocess.run(
-        [sys.executable, "-c", _PREDICT_A_LARGE_IMAGE, *paths],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = run_zutis(paths, tmp_path, environment, timeout=200, code=_PREDICT_A_LARGE_IMAGE)
     assert ended.returncode == 0, ended.stderr
     # The image is 4 bytes a pixel; a bit of 100 proposals would be another 12, a byte 100.
     assert int(ended.stdout) < 25 * size[0] * size[1]

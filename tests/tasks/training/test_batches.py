@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from storage.errors.exceptions import ArtifactError
 from tasks.training.batches import batches_from
 from tasks.training.processes import Processes
+from tests.support.processes.nursery import ForkedCommand
 from tests.support.runs.training_samples import Numbers, as_list
 
 
@@ -58,8 +59,7 @@ def test_closing_ends_the_workers() -> None:
 
 
 _KILLED_AT_ONCE = """
-import os, signal, sys
-sys.path.append("tests/tasks/training")
+import os, signal
 from test_batches import batches
 
 made = batches(2)
@@ -71,11 +71,13 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.slow
 def test_the_workers_of_a_killed_process_end() -> None:
     # They have its standard output, which is at its end once the last of them has ended.
-    killed = subprocess.run(
-        [sys.executable, "-c", _KILLED_AT_ONCE],
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        timeout=200,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    output, written = os.pipe()
+    places = [str(Path(__file__).parent), *sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    with os.fdopen(output, "rb") as reading, Path(os.devnull).open("rb") as nothing:
+        killed = ForkedCommand(
+            _KILLED_AT_ONCE, [], Path.cwd(), environment, (nothing.fileno(), written, written)
+        )
+        os.close(written)
+        said = reading.read()
+    assert killed.wait(200) == -signal.SIGKILL, said

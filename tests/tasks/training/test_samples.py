@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from pycocotools import mask as coco
-from scipy import stats
 from torchvision.transforms import ColorJitter, RandomApply, RandomGrayscale
 
 from benchmarks.reference import training_samples
@@ -83,11 +83,11 @@ def assert_equal(a: TrainingBatch, b: TrainingBatch) -> None:
 
 
 def assert_uniform(values, low: float, high: float) -> None:
-    assert stats.kstest(values, stats.uniform(low, high - low).cdf).pvalue > UNLIKELY
+    assert scipy.stats.kstest(values, scipy.stats.uniform(low, high - low).cdf).pvalue > UNLIKELY
 
 
 def assert_share(count: int, total: int, probability: float) -> None:
-    assert stats.binomtest(count, total, probability).pvalue > UNLIKELY
+    assert scipy.stats.binomtest(count, total, probability).pvalue > UNLIKELY
 
 
 # Determinism and structure
@@ -227,7 +227,7 @@ def test_a_sample_number_out_of_range(shards):
 def test_numbers_of_objects(many_draws):
     counts = Counter(len(draws) for draws in many_draws)
     assert sorted(counts) == list(range(1, 11))
-    assert stats.chisquare([counts[n] for n in range(1, 11)]).pvalue > UNLIKELY
+    assert scipy.stats.chisquare([counts[n] for n in range(1, 11)]).pvalue > UNLIKELY
 
 
 def test_one_category_in_half_of_the_samples(many_draws):
@@ -243,17 +243,17 @@ def test_categories_are_alike_where_there_is_one_and_samples_where_there_are_sev
     one = TrainingSamples(shards, SampleRecipe(same_category_probability=1), 0, MANY)
     labels = Counter(one.draws(i)[0].label for i in range(MANY))
     assert sorted(labels) == [1, 3, 4]
-    assert stats.chisquare(list(labels.values())).pvalue > UNLIKELY
+    assert scipy.stats.chisquare(list(labels.values())).pvalue > UNLIKELY
     several = TrainingSamples(shards, SampleRecipe(same_category_probability=0), 0, MANY)
     indices = Counter(draw.index for i in range(MANY) for draw in several.draws(i))
     assert sorted(indices) == list(range(9))
-    assert stats.chisquare(list(indices.values())).pvalue > UNLIKELY
+    assert scipy.stats.chisquare(list(indices.values())).pvalue > UNLIKELY
 
 
 def test_all_samples_of_the_one_category_are_alike(shards):
     one = TrainingSamples(shards, SampleRecipe(same_category_probability=1), 0, MANY)
     drawn = [draw.index for i in range(MANY) for draw in one.draws(i) if draw.label == 1]
-    assert stats.chisquare(np.bincount(drawn, minlength=6)).pvalue > UNLIKELY
+    assert scipy.stats.chisquare(np.bincount(drawn, minlength=6)).pvalue > UNLIKELY
 
 
 def test_labels_are_those_of_the_samples(objects):
@@ -280,7 +280,7 @@ def test_corners_are_filled_as_unequally_as_in_the_reference(objects):
     counts = Counter(draw.fill_first for draw in objects)
     shares = {(True, True): 16, (False, True): 12, (True, False): 9, (False, False): 27}
     expected = np.array([shares[corner] for corner in counts]) / 64 * len(objects)
-    assert stats.chisquare(list(counts.values()), expected).pvalue > UNLIKELY
+    assert scipy.stats.chisquare(list(counts.values()), expected).pvalue > UNLIKELY
 
 
 def test_probabilities(objects):
@@ -299,7 +299,7 @@ def test_strengths_of_jitter_and_blur(objects):
     assert_uniform([jitter.hue for jitter in jitters], -0.2, 0.2)
     orders = Counter(jitter.order for jitter in jitters)
     assert len(orders) == 24
-    assert stats.chisquare(list(orders.values())).pvalue > UNLIKELY
+    assert scipy.stats.chisquare(list(orders.values())).pvalue > UNLIKELY
 
 
 def colour_statistics(pixels: np.ndarray) -> list[float]:
@@ -328,11 +328,11 @@ def test_colours_are_distributed_as_torchvisions(shards, objects, index):
     for _ in range(count):
         theirs.append(colour_statistics(np.asarray(grey(jitter(image))).transpose(2, 0, 1)))
     for a, b in zip(np.transpose(ours), np.transpose(theirs), strict=True):
-        assert stats.ks_2samp(a, b).pvalue > UNLIKELY
+        assert scipy.stats.ks_2samp(a, b).pvalue > UNLIKELY
         both = np.concatenate([a, b])
         error = both.std() * np.sqrt(2 / count)
         assert abs(a.mean() - b.mean()) < 4 * error
-        spread_error = np.sqrt(max(stats.moment(both, 4) - both.var() ** 2, 0) * 2 / count)
+        spread_error = np.sqrt(max(scipy.stats.moment(both, 4) - both.var() ** 2, 0) * 2 / count)
         assert abs(a.var() - b.var()) < 4 * spread_error
 
 
