@@ -19,6 +19,8 @@ from made_world.scenes.images import scene_image
 from made_world.things.kinds import KINDS
 from storage.evaluation_sets.opening import open_evaluation_set
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):

@@ -18,6 +18,13 @@ from zutis_model.saliency.selfmask import SelfMask, load_selfmask
 PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever asks for CLIP's ViT-B-32 is slow: making it takes seconds."""
+    for item in items:
+        if "clip_b32" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def parity_json() -> Callable[[str], Any]:
     """Reads `NAME.json`."""

@@ -144,6 +144,7 @@ def selfmask_file(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_check_of_a_file_tells_model_digest_and_what_it_does(selfmask_file):
     photograph = Path(skimage.__file__).parent / "data" / "rocket.jpg"
     output = run("check", str(selfmask_file), "--image", str(photograph))

@@ -90,6 +90,7 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvaluationSet
     return EvaluationSettings(on=f"coco:{file}", maskclip=CLIP, image_size=64)
 
 
+@pytest.mark.slow
 def test_keys_stay_as_they_are(
     corpus: str,
     vocabulary: Path,

@@ -13,6 +13,8 @@ import pytest
 from flows.processes import interruption
 from tests.support.processes.terminals import CTRL_C, Terminal
 
+pytestmark = pytest.mark.slow
+
 KEPT = "what is finished is kept, and the same command goes on from here."
 READY = "at work"
 

@@ -39,6 +39,8 @@ from tests.support.files.fuzzing import (
 )
 from tests.support.runs.builds import CLIP, SELFMASK, write_vocabulary
 
+pytestmark = pytest.mark.slow
+
 
 def numeric(kind: type) -> list[str]:
     """The fields of a settings class or a dataclass that hold numbers."""

@@ -40,6 +40,8 @@ from tests.support.runs.builds import (
 )
 from tests.support.servers.s3_server import PASSWORD, s3_server, url_of, using_s3
 
+pytestmark = pytest.mark.slow
+
 COLOURS = ["red", "green", "blue"]
 
 
@@ -257,7 +259,6 @@ def test_a_bucket_that_refuses_is_an_error_of_one_sentence(
     assert PASSWORD not in str(caught.value)
 
 
-@pytest.mark.slow
 def test_a_build_from_tars_on_s3_to_a_store_on_s3(
     place: str,
     bucket: Bucket,
@@ -291,7 +292,6 @@ def test_a_build_from_tars_on_s3_to_a_store_on_s3(
             assert PASSWORD not in str(artifact.manifest)
 
 
-@pytest.mark.slow
 def test_artifacts_do_not_depend_on_the_place_of_store_and_corpus(
     place: str, tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ):
@@ -305,7 +305,6 @@ def test_artifacts_do_not_depend_on_the_place_of_store_and_corpus(
     assert contents(there.store) == contents(here.store)
 
 
-@pytest.mark.slow
 def test_a_build_that_lost_a_part_goes_on(
     place: str, tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ):
@@ -326,7 +325,6 @@ def test_a_build_that_lost_a_part_goes_on(
     assert contents(settings.store) == before
 
 
-@pytest.mark.slow
 def test_requests_of_a_part_and_an_image(
     place: str, bucket: Bucket, tmp_path: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
 ):

@@ -58,6 +58,8 @@ from tests.support.files.fuzzing import as_bytes, as_lines, damaged, few, harmle
 from tests.support.files.small_artifacts import REF
 from tests.support.files.small_datasets import stored_sample, write_dataset
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -188,6 +188,7 @@ def test_wrong_text(tmp_path, content, expected):
     assert expected in failure(write(tmp_path, "v.txt", content))
 
 
+@pytest.mark.slow
 def test_too_many_categories(tmp_path):
     names = [f"n{number}" for number in range(MAX_CATEGORIES + 1)]
     assert len(load_vocabulary(write(tmp_path, "v.txt", "\n".join(names[:-1]))).names) == (

@@ -17,6 +17,8 @@ from tasks.prediction import checkpoint as zutis_checkpoint
 from tasks.prediction.checkpoint import open_checkpoint
 from tests.support.files.fuzzing import damaged, few, harmless, near_json, texts
 
+pytestmark = pytest.mark.slow
+
 DESCRIPTION = {
     "architecture": "made-ViT-8", "num_heads": 2, "num_queries": 3, "clip": "made-ViT-8:demo",
     "clip_digest": "0" * 64, "categories": ["owl", "kite"], "prompts": [["an owl"], ["a kite"]],

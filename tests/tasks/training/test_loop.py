@@ -24,6 +24,8 @@ from tests.support.runs import small_training
 from tests.support.runs.small_training import REF, CountingProgress, batch_of, small_trainer, train
 from tests.support.runs.training_samples import Samples
 
+pytestmark = pytest.mark.slow
+
 
 def weights_of(trainer):
     return {name: value.clone() for name, value in trainer.network.state_dict().items()}
@@ -52,7 +54,6 @@ def test_the_table_has_rows_of_scalars(undisturbed):
     assert float(rows[0]["learning_rate"]) == pytest.approx(5e-5 * 0.5**0.9, rel=1e-5)
 
 
-@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(store, undisturbed):
     trainer = small_trainer()
     training_log = train(store, trainer, workers=2)
@@ -113,7 +114,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(store):
     assert all(value.isfinite().all() for value in state["trainer"]["network"].values())
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_damaged_sample_is_named_and_nothing_is_lost(store, undisturbed, workers):
     with pytest.raises(ArtifactError) as caught:
         train(store, small_trainer(), Samples(damaged=7), workers=workers)
@@ -124,7 +125,6 @@ def test_a_damaged_sample_is_named_and_nothing_is_lost(store, undisturbed, worke
     assert_equal(weights_of(trainer), undisturbed[0])
 
 
-@pytest.mark.slow
 def test_a_killed_worker_is_one_sentence(store):
     with pytest.raises(ZutisError, match="that makes training samples has died") as one:
         train(store, small_trainer(), Samples(deadly=9), workers=1)
@@ -133,7 +133,6 @@ def test_a_killed_worker_is_one_sentence(store):
     )
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_killed_at_once_leaves_no_checkpoint_to_name(store):
     with pytest.raises(ZutisError, match=r"workers=0; there is no checkpoint yet\.$"):
         train(store, small_trainer(), Samples(deadly=1), workers=1)
@@ -182,7 +181,6 @@ def test_batches_have_the_samples_of_their_iteration():
     assert [[*a, *b, *c] for a, b, c in zip(*numbers[1:], strict=True)] == numbers[0]
 
 
-@pytest.mark.slow
 def test_torchs_random_state_does_not_tell_how_often_a_run_was_resumed(store):
     before = torch.get_rng_state()
     train(store, small_trainer(), workers=1)
@@ -228,7 +226,6 @@ def finished(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "kept"),
     [
@@ -248,7 +245,6 @@ def test_a_process_killed_and_run_again_ends_with_the_same_bytes(tmp_path, finis
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path, finished):
     done = run_processes(tmp_path, 2)
     assert done.returncode == 0, done.stderr

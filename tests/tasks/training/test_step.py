@@ -17,6 +17,8 @@ from tests.support.runs.training_samples import IGNORE, Batch
 from zutis_model.training.criterion import criterion
 
 # The small architecture's synthetic weights make gradients so steep that rounding shows in them.
+pytestmark = pytest.mark.slow
+
 small_trainer = partial(small_training.small_trainer, architecture="ViT-S-32-alt")
 
 
@@ -175,7 +177,6 @@ def test_every_weight_is_learned_by_one_optimiser():
     assert rates == [[pytest.approx(5e-6), 5e-5], [pytest.approx(1e-5), 1e-4]]
 
 
-@pytest.mark.slow
 def test_training_with_muon_goes_on_exactly():
     whole, first, second = (small_trainer(muon_factor=2.0, iterations=4) for _ in range(3))
     batches = [batch_of(i, i + 1) for i in range(4)]
@@ -228,7 +229,6 @@ def test_settings_that_cannot_work_are_named(name, value):
         Optimisation(**{name: value})
 
 
-@pytest.mark.slow
 def test_it_learns_a_batch_that_it_sees_again_and_again(batch):
     trainer = small_trainer(learning_rate=1e-3, iterations=40)
     losses = [trainer.step(batch).loss for _ in range(12)]

@@ -32,6 +32,8 @@ from tests.support.runs.builds import clip
 from tests.support.runs.small_training import CountingProgress
 from zutis_model.zutis.network import load_zutis
 
+pytestmark = pytest.mark.slow
+
 CATEGORIES = ("cat", "dog", "red kite")
 
 
