@@ -261,10 +261,11 @@ def _search(index: Artifact, texts: list[Any], k: int) -> Artifact:
 
 def _retrieve(index: Artifact, texts: list[Any], search: Artifact) -> Artifact:
     from tasks.retrieval import retrieve
+    from tasks.retrieval.category_queries import CategoryQuery
     from tasks.stage.contract import SilentProgress
 
     categories = tuple(
-        retrieve.CategoryQuery(number, f"thing {number}", text, search.key)
+        CategoryQuery(number, f"thing {number}", text, search.key)
         for number, text in enumerate(texts, start=1)
     )
     inputs = retrieve.Inputs(index.ref, categories)

@@ -8,7 +8,7 @@ from tasks.evaluation import evaluate
 from tasks.indexing import ask_again, build_index, embed_crops, embed_images, scan
 from tasks.masking import make_masks, plan_masks
 from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_build
-from tasks.retrieval import embed_text, retrieve, search_index
+from tasks.retrieval import embed_text, estimate_evidence, retrieve, search_index
 from tasks.training import train
 
 # In order: each stage reads only the output of stages before it.
@@ -22,6 +22,7 @@ STAGES: dict[str, ModuleType] = {
         build_index,
         embed_text,
         search_index,
+        estimate_evidence,
         retrieve,
         plan_masks,
         make_masks,
@@ -43,6 +44,7 @@ UNITS = {
     "build_index": "images",
     "embed_text": "categories",
     "search_index": "categories",
+    "estimate_evidence": "categories",
     "retrieve": "categories",
     "plan_masks": "images",
     "make_masks": "images",

@@ -30,7 +30,8 @@ from storage.vocabularies.vocabulary import Vocabulary, category_prompts, load_v
 from tasks.indexing import build_index, embed_crops, embed_images, scan
 from tasks.masking import make_masks, plan_masks
 from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_build
-from tasks.retrieval import embed_text, retrieve, search_index
+from tasks.retrieval import embed_text, estimate_evidence, retrieve, search_index
+from tasks.retrieval.category_queries import CategoryQuery
 from tasks.retrieval.text_rows import TextRow
 from tasks.stage.contract import PartOfPlan, plan_parts
 from tasks.stage.coverage import covered_items
@@ -50,13 +51,15 @@ class Build:
 
     Attributes:
         plans: the sources' plans; embedded: their embedding parts.
-        index, retrieval, shard_plan, dataset, record: artifacts of the stages of these names.
+        index, evidence, retrieval, shard_plan, dataset, record: artifacts of the stages of these
+            names.
         models: CLIP and SelfMask.
     """
 
     plans: list[Artifact]
     embedded: list[Artifact]
     index: Artifact
+    evidence: Artifact
     retrieval: Artifact
     shard_plan: Artifact
     dataset: Artifact
@@ -90,7 +93,9 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     categories = _texts(configs.embed_text, vocabulary, executor)
     _check_before_reading(settings, configs, categories, plans, executor)
     embedded, beside, index = _index(settings, configs, plans, executor)
-    retrieval, retrieval_inputs = _retrieve(settings, configs, categories, index, executor)
+    evidence, retrieval, retrieval_inputs = _retrieve(
+        settings, configs, categories, index, executor
+    )
     masks = _mask(settings, configs, retrieval, executor)
     shard_plan, shards, dataset = _pack(settings, configs, vocabulary, retrieval, masks, executor)
 
@@ -120,9 +125,11 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
             shard_plan=shard_plan.ref,
             dataset=dataset.ref,
             others=others,
+            beside=(evidence.ref,),
         ),
     )
-    return Build(plans, embedded, index, retrieval, shard_plan, dataset, record, (clip, selfmask))
+    models = (clip, selfmask)
+    return Build(plans, embedded, index, evidence, retrieval, shard_plan, dataset, record, models)
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,7 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
     scan.Config(source="", part_images=settings.part_images)
     Selection.of(settings.include, settings.exclude)
     plan_masks.Config(masks_prefix="", part_images=settings.mask_part_images)
-    search_index.Config(k=settings.per_category, texts_prefix="")
+    search_index.Config(k=settings.most_per_category, texts_prefix="")
     return _Configs(
         embed_images=embed_images.Config(
             clip=clip,
@@ -155,7 +162,9 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
         ),
         embed_text=embed_text.Config(clip=clip),
         index=build_index.Config(**values_for(build_index.Config, settings)),
-        retrieve=retrieve.Config(**values_for(retrieve.Config, settings)),
+        retrieve=retrieve.Config(
+            **values_for(retrieve.Config, settings), at_least=settings.least_per_category or 0
+        ),
         masks=make_masks.Config(
             selfmask=selfmask,
             mask_size=settings.mask_size,
@@ -189,8 +198,10 @@ def _scan(settings: BuildSettings, sources: Sequence[Source], executor: Executor
         cast(Artifact, executor.look(scan.NAME, _scan_config(settings, source), scan.Inputs()))
         for source in sources
     ]
-    if told := early_checks.all_are_taken(settings.per_category, plans):
-        executor.warn(told)
+    if settings.least_per_category is None:
+        told = early_checks.all_are_taken(settings.most_per_category, plans)
+        if told:
+            executor.warn(told)
     return plans
 
 
@@ -290,22 +301,33 @@ def _retrieve(
     categories: Sequence[tuple[str, TextRow]],
     index: Artifact,
     executor: Executor,
-) -> tuple[Artifact, list[ArtifactRef]]:
+) -> tuple[Artifact, Artifact, list[ArtifactRef]]:
+    """The evidence for the categories; the retrieval; and the artifacts that they are made from."""
     rows = list(dict.fromkeys(row for _, row in categories))
     config = search_index.Config(
-        k=settings.per_category,
+        k=settings.most_per_category,
         texts_prefix=configs.embed_text.recipe.prefix,
         device=configs.embed_images.clip.device,
     )
     searches = _searches(config, index, rows, executor)
     queries = tuple(
-        retrieve.CategoryQuery(number, name, row, searches[row.text_id])
+        CategoryQuery(number, name, row, searches[row.text_id])
         for number, (name, row) in enumerate(categories, start=1)
     )
-    retrieval = executor.one(retrieve.NAME, configs.retrieve, retrieve.Inputs(index.ref, queries))
+    evidence = executor.one(
+        estimate_evidence.NAME,
+        estimate_evidence.Config(),
+        estimate_evidence.Inputs(index.ref, queries),
+    )
+    decides = settings.least_per_category is not None
+    retrieval = executor.one(
+        retrieve.NAME,
+        configs.retrieve,
+        retrieve.Inputs(index.ref, queries, evidence.ref if decides else None),
+    )
     used = [ArtifactRef(embed_text.NAME, row.key) for row in rows]
     used += [ArtifactRef(search_index.NAME, key) for key in searches.values()]
-    return retrieval, list(dict.fromkeys(used))
+    return evidence, retrieval, list(dict.fromkeys(used))
 
 
 def _text_rows(

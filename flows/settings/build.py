@@ -16,10 +16,12 @@ from flows.settings.value_types import (
     Margin,
     MaskSize,
     NotNegative,
+    PerCategory,
     Positive,
     SelfMaskName,
     Share,
     VocabularyName,
+    auto_bounds,
 )
 from storage.access.credentials import refuse_secrets
 from storage.errors.exceptions import ConfigError
@@ -43,8 +45,9 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
 
     vocabulary: Annotated[VocabularyName, Group.MAIN]
     """Name or path of a vocabulary."""
-    per_category: Annotated[AtLeastOne, Group.MAIN] = 500
-    """Images retrieved a category."""
+    per_category: Annotated[PerCategory, Group.MAIN] = 500
+    """Images retrieved a category: a number; auto, as many as stand out from the corpus; or auto
+    with bounds, such as auto:20-500."""
     clip: Annotated[IndexClipName, Group.MAIN] = DEFAULT_CLIP
     """CLIP or SigLIP that indexes and retrieves: ARCHITECTURE:WEIGHTS, the weights a tag, a file or
     random:SEED; hf-hub:OWNER/NAME; or a folder that open_clip has saved."""
@@ -109,6 +112,18 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
                 "- and _ only."
             )
         return self
+
+    @property
+    def most_per_category(self) -> int:
+        """Images retrieved a category at most."""
+        bounds = auto_bounds(self.per_category)
+        return bounds[1] if bounds else int(self.per_category)
+
+    @property
+    def least_per_category(self) -> int | None:
+        """With `--per-category auto`, images retrieved a category at least; None of a number."""
+        bounds = auto_bounds(self.per_category)
+        return bounds[0] if bounds else None
 
     @property
     def cluster(self) -> str:

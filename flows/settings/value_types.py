@@ -6,9 +6,10 @@ the values themselves are plain strings, numbers and tuples.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
@@ -80,3 +81,42 @@ def _as_tuple(given: Any) -> Any:
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), _OneOrMany()]
 """Several texts; one alone may be written without a list."""
+
+
+AUTO_BOUNDS: Final = (1, 500)
+"""The least and the most images a category that `auto` alone retrieves."""
+_AUTO: Final = r"auto(?::([0-9]{1,10})-([0-9]{1,10}))?"
+
+
+def auto_bounds(per_category: int | str) -> tuple[int, int] | None:
+    """The least and the most images a category of `auto` or `auto:20-500`; None of all else."""
+    form = re.fullmatch(_AUTO, per_category) if isinstance(per_category, str) else None
+    if form is None:
+        return None
+    least, most = (int(form[1]), int(form[2])) if form[1] else AUTO_BOUNDS
+    return (least, most) if least <= most and 1 <= most <= LARGEST else None
+
+
+def _number_or_auto(given: Any) -> Any:
+    typed = isinstance(given, str) and re.fullmatch("[0-9]{1,10}", given)
+    value = int(given) if typed else given
+    counts = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
+    if not counts and auto_bounds(value) is None:
+        raise ValueError(
+            f"choose 1 to {LARGEST:,} images, auto, or auto with bounds, such as auto:20-500"
+        )
+    return value
+
+
+class _NumberOrAuto:
+    """In a run form, a number or a text."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        number = {"type": "integer", "title": "number", "minimum": 1, "maximum": LARGEST}
+        return {"anyOf": [number, {"type": "string", "title": "auto", "pattern": f"^{_AUTO}$"}]}
+
+
+PerCategory = Annotated[int | str, BeforeValidator(_number_or_auto), _NumberOrAuto()]
+"""A number of images a category, or `auto`, which may have bounds."""

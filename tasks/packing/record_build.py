@@ -36,13 +36,18 @@ class Config:
 
 @dataclass(frozen=True)
 class Inputs:
-    """All artifacts that the build used or made."""
+    """All artifacts that the build used or made.
+
+    Attributes:
+        beside: those that describe the build and decide nothing in it; not part of the key.
+    """
 
     index: ArtifactRef
     retrieval: ArtifactRef
     shard_plan: ArtifactRef
     dataset: ArtifactRef
     others: tuple[ArtifactRef, ...]
+    beside: tuple[ArtifactRef, ...] = ()
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
@@ -72,6 +77,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         return store.publish(
             attempt,
             _recipe(config, inputs),
+            inputs={"beside": sorted(str(ref) for ref in inputs.beside)},
             counts={"samples": counts["samples"], "categories": len(counts["categories"])},
             notes=dict(config.notes),
         )
@@ -87,4 +93,5 @@ def used_artifacts(record: Artifact) -> set[ArtifactRef]:
         ArtifactRef("plan_shards", inputs["shard_plan"]),
         ArtifactRef("assemble_dataset", inputs["dataset"]),
     }
-    return named | {ArtifactRef(*str(other).split("/", 1)) for other in inputs["others"]}
+    others = [*inputs["others"], *inputs.get("beside", ())]
+    return named | {ArtifactRef(*str(other).split("/", 1)) for other in others}

@@ -22,20 +22,20 @@ from storage.images.records import read_parquet, write_parquet
 from tasks.categories.category_texts import refuse_equal_texts
 from tasks.categories.logits import Logits
 from tasks.indexing.index_rows import IndexRows, load_index_rows, records_at
+from tasks.retrieval.category_queries import CategoryQuery, load_neighbours, sampled_positions
 from tasks.retrieval.score_background import exceeds_background
-from tasks.retrieval.text_rows import TextRow, load_text_rows
+from tasks.retrieval.text_rows import load_text_rows
 from tasks.stage.contract import Progress
-from tasks.stage.layout import NEIGHBOURS, RETRIEVAL, RETRIEVED_IMAGES
+from tasks.stage.layout import EVIDENCE, RETRIEVAL, RETRIEVED_IMAGES
 
 NAME = "retrieve"
 VERSION = 2
 POLICIES = ("best", "all", "last")
+_BEYOND = "beyond_evidence"
 _REASONS = {"best": "more_probable_elsewhere", "last": "taken_by_later_category"}
 # Each default is the lowest value, which lets everything pass.
 _THRESHOLDS = ("min_score", "min_probability", "min_margin")
 _ROWS_AT_ONCE = 16_384
-# Images that sample the distribution of scores; evenly spaced, so that no seed is needed.
-_SAMPLED = 4_096
 _LOCATION = ["uri", "member", "offset", "length", "height", "width", "format", "conversion"]
 
 
@@ -51,12 +51,15 @@ class Config:
         min_probability: lowest probability of the category, 0..1: a CLIP's softmax over the
             vocabulary, or a SigLIP's sigmoid, which is independent of the other categories.
         min_margin: lowest difference of that probability to the best other category's, -1..1.
+        at_least: where the evidence decides how many images a category gets: so many of its first
+            ones in any case.
     """
 
     overlap: str = "best"
     min_score: float = 0.0
     min_probability: float = 0.0
     min_margin: float = -1.0
+    at_least: int = 0
 
     def __post_init__(self) -> None:
         if self.overlap not in POLICIES:
@@ -69,32 +72,21 @@ class Config:
     @property
     def deciding(self) -> dict[str, Any]:
         """The settings in the key, without thresholds that let everything pass."""
-        return {"overlap": self.overlap, **unless_default(self, *_THRESHOLDS)}
-
-
-@dataclass(frozen=True)
-class CategoryQuery:
-    """A category with references to its text embedding and its search result.
-
-    Attributes:
-        category_id: its label, from 1.
-        name: as the vocabulary spells it.
-        text: its text row.
-        search: key of the `search_index` artifact that has its neighbours.
-    """
-
-    category_id: int
-    name: str
-    text: TextRow
-    search: str
+        return {"overlap": self.overlap, **unless_default(self, *_THRESHOLDS, "at_least")}
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """An index and the vocabulary's categories."""
+    """An index and the vocabulary's categories.
+
+    Attributes:
+        evidence: says how many images show a category, and the rest is dropped; None: all of the
+            neighbours may be kept.
+    """
 
     index: ArtifactRef
     categories: tuple[CategoryQuery, ...]
+    evidence: ArtifactRef | None = None
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
@@ -106,6 +98,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
             "index": inputs.index.key,
             "texts": sorted({category.text.key for category in inputs.categories}),
             "searches": sorted({category.search for category in inputs.categories}),
+            **({"evidence": inputs.evidence.key} if inputs.evidence else {}),
         },
     )
 
@@ -130,20 +123,23 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         CorpusError: no image passes the thresholds for any category.
         VocabularyError: CLIP reads the different prompts of two categories as one text.
     """
-    table = _neighbours(inputs, store)
+    table = load_neighbours(inputs.categories, store)
     index = store.get(inputs.index)
     rows, _ = load_index_rows(index, store)
     positions, which = np.unique(table["position"].to_numpy(), return_inverse=True)
     texts, logits = load_text_rows([category.text for category in inputs.categories], store)
     refuse_equal_texts([(each.name, each.text.text_id) for each in inputs.categories], texts)
     column = table["column"].to_numpy()
-    sampled = np.unique(np.linspace(0, len(rows) - 1, _SAMPLED).astype(np.int64))
+    sampled = sampled_positions(len(rows))
     read = np.union1d(positions, sampled)  # together: each part costs requests on object stores
     where = np.searchsorted(read, positions)[which]
     probability, margin, background = _probabilities(
         rows, read, texts, logits, where, column, np.isin(read, sampled)
     )
     failed = _failed_threshold(config, table["score"].to_numpy(), probability, margin)
+    if inputs.evidence:
+        most = _most_by_evidence(store.get(inputs.evidence), config.at_least)
+        failed[(failed == "") & (table["rank"].to_numpy() > most[column])] = _BEYOND
     images, place = np.unique(rows.image_of(positions), return_inverse=True)
     of_image = place[which]  # categories may have found different crops of one image
     keeper = _keepers(config, failed, of_image, column, table["rank"].to_numpy(), probability)
@@ -174,31 +170,6 @@ def _check_that_some_are_kept(ranked: pa.Table) -> None:
             f"No image passes min_score, min_probability and min_margin for any category (the "
             f"highest score is {best:.3f}): lower them, or give images that show the categories."
         )
-
-
-def _neighbours(inputs: Inputs, store: ArtifactStore) -> pa.Table:
-    """All categories' neighbours, with `column`: the category's index in the vocabulary."""
-    found: dict[str, dict[str, pa.Table]] = {}
-    tables = []
-    for column, category in enumerate(inputs.categories):
-        if category.search not in found:
-            found[category.search] = _by_text(
-                store.get(ArtifactRef("search_index", category.search))
-            )
-        table = found[category.search][category.text.text_id]
-        columns = pa.array(np.full(table.num_rows, column, dtype=np.int32))
-        tables.append(table.append_column("column", columns))
-    return pa.concat_tables(tables)
-
-
-def _by_text(search: Artifact) -> dict[str, pa.Table]:
-    with search.open(NEIGHBOURS) as file:
-        table = read_parquet(file)
-    ids = table["text_id"].to_numpy(zero_copy_only=False)
-    starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
-    ends = np.append(starts[1:], len(ids))
-    return {ids[start]: table.slice(start, end - start)
-            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)}  # fmt: skip
 
 
 def _probabilities(
@@ -260,6 +231,14 @@ def _failed_threshold(
              margin < config.min_margin]  # fmt: skip
     names = ["negative_score", "below_min_score", "below_min_probability", "below_min_margin"]
     return np.select(tests, names, default="")
+
+
+def _most_by_evidence(evidence: Artifact, at_least: int) -> np.ndarray:
+    """For every category, the rank of its last image that may be kept; infinite where the corpus
+    is too small for an estimate."""
+    with evidence.open(EVIDENCE) as file:
+        images = read_parquet(file, columns=["images"])["images"].to_pylist()
+    return np.array([np.inf if count is None else max(count, at_least) for count in images])
 
 
 def _keepers(

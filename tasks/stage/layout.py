@@ -17,6 +17,8 @@ INDEX_IMAGES = "images.parquet"
 FAISS_FILE = "index.faiss"
 # search_index
 NEIGHBOURS = "neighbours.parquet"
+# estimate_evidence
+EVIDENCE = "evidence.parquet"
 # retrieve
 RETRIEVAL = "retrieval.parquet"
 RETRIEVED_IMAGES = "images.parquet"

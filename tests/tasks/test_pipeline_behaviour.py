@@ -236,6 +236,7 @@ def test_one_more_category_costs_one_category(
     assert new == {
         "embed_text": 1,
         "search_index": 1,
+        "estimate_evidence": 1,
         "retrieve": 1,
         "plan_masks": 1,
         "make_masks": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -67,7 +68,9 @@ def test_known_values_are_offered_beside_any_other_text(
 
 
 def test_bounds_and_choices_reach_the_form():
-    assert of_form(build_pseudolabels, "per_category")["minimum"] == 1
+    number, text = of_form(build_pseudolabels, "per_category")["anyOf"]
+    assert (number["type"], number["minimum"]) == ("integer", 1)
+    assert re.fullmatch(text["pattern"], "auto:20-500")
     size = of_form(build_pseudolabels, "mask_size")
     assert (size["minimum"], size["maximum"]) == (32, 4096)
     assert of_form(build_pseudolabels, "precision")["enum"] == ["auto", "float32", "bfloat16"]

@@ -10,7 +10,8 @@ from storage.artifacts.store import Artifact, ArtifactStore
 from storage.corpora.corpus import open_sources
 from tasks.indexing import ask_again, build_index, embed_images, scan
 from tasks.masking import make_masks, plan_masks
-from tasks.retrieval import embed_text, retrieve, search_index
+from tasks.retrieval import embed_text, estimate_evidence, retrieve, search_index
+from tasks.retrieval.category_queries import CategoryQuery
 from tasks.retrieval.text_rows import TextRow
 from tasks.stage.contract import PartOfPlan, SilentProgress, plan_parts
 from tests.support.runs.builds import clip, selfmask
@@ -70,24 +71,38 @@ class Stages:
             config, search_index.Inputs(index.ref, unique), self.store, SilentProgress()
         )
 
+    def queries(self, index: Artifact, names: Sequence[str], k: int) -> tuple[CategoryQuery, ...]:
+        """A category a name, whose only prompt is the name, and its neighbours."""
+        rows = self.texts(names)
+        search = self.search(index, rows, k)
+        return tuple(
+            CategoryQuery(number, f"{name} ({number})", row, search.key)
+            for number, (name, row) in enumerate(zip(names, rows, strict=True), start=1)
+        )
+
+    def evidence(self, index: Artifact, names: Sequence[str], k: int) -> Artifact:
+        return estimate_evidence.run(
+            estimate_evidence.Config(),
+            estimate_evidence.Inputs(index.ref, self.queries(index, names, k)),
+            self.store,
+            SilentProgress(),
+        )
+
     def retrieve(
         self,
         index: Artifact,
         names: Sequence[str],
         k: int,
         overlap: str = "best",
-        **thresholds: float,
+        evidence: Artifact | None = None,
+        **settings: float,
     ) -> Artifact:
-        """A category a name, whose only prompt is the name."""
-        rows = self.texts(names)
-        search = self.search(index, rows, k)
-        categories = tuple(
-            retrieve.CategoryQuery(number, f"{name} ({number})", row, search.key)
-            for number, (name, row) in enumerate(zip(names, rows, strict=True), start=1)
-        )
+        """The images of the categories of `queries`."""
         return retrieve.run(
-            retrieve.Config(overlap=overlap, **thresholds),
-            retrieve.Inputs(index.ref, categories),
+            retrieve.Config(overlap=overlap, **settings),
+            retrieve.Inputs(
+                index.ref, self.queries(index, names, k), evidence.ref if evidence else None
+            ),
             self.store,
             SilentProgress(),
         )

@@ -1,0 +1,68 @@
+"""What is asked of an index for a vocabulary's categories, and what it answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from storage.images.records import read_parquet
+from tasks.retrieval.text_rows import TextRow
+from tasks.stage.layout import NEIGHBOURS
+
+# Images that sample the distribution of scores; evenly spaced, so that no seed is needed.
+_SAMPLED = 4_096
+
+
+@dataclass(frozen=True)
+class CategoryQuery:
+    """A category with references to its text embedding and its search result.
+
+    Attributes:
+        category_id: its label, from 1.
+        name: as the vocabulary spells it.
+        text: its text row.
+        search: key of the `search_index` artifact that has its neighbours.
+    """
+
+    category_id: int
+    name: str
+    text: TextRow
+    search: str
+
+
+def load_neighbours(categories: Sequence[CategoryQuery], store: ArtifactStore) -> pa.Table:
+    """All categories' neighbours, in order of the categories and then of rank.
+
+    Returns:
+        The columns of `search_index`, and `column`: int32, the category's index in `categories`.
+    """
+    found: dict[str, dict[str, pa.Table]] = {}
+    tables = []
+    for column, category in enumerate(categories):
+        if category.search not in found:
+            found[category.search] = _by_text(
+                store.get(ArtifactRef("search_index", category.search))
+            )
+        table = found[category.search][category.text.text_id]
+        columns = pa.array(np.full(table.num_rows, column, dtype=np.int32))
+        tables.append(table.append_column("column", columns))
+    return pa.concat_tables(tables)
+
+
+def sampled_positions(count: int) -> np.ndarray:
+    """int64 positions of an even sample of `count` rows: at most 4,096, in ascending order."""
+    return np.unique(np.linspace(0, count - 1, _SAMPLED).astype(np.int64))
+
+
+def _by_text(search: Artifact) -> dict[str, pa.Table]:
+    with search.open(NEIGHBOURS) as file:
+        table = read_parquet(file)
+    ids = table["text_id"].to_numpy(zero_copy_only=False)
+    starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+    ends = np.append(starts[1:], len(ids))
+    return {ids[start]: table.slice(start, end - start)
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)}  # fmt: skip
