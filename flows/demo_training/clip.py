@@ -27,7 +27,8 @@ from flows.settings.devices import require_device
 from flows.terminal.tenths import showing_tenths
 from flows.terminal.waiting import waiting_for
 from made_world.scenes.captions import caption
-from made_world.scenes.images import MadeImage, corpus_image, scene_image
+from made_world.scenes.composing import MadeImage
+from made_world.scenes.images import corpus_image, scene_image
 from made_world.things.kinds import KINDS
 from storage.errors.exceptions import ConfigError
 from storage.errors.numbers import check_named_numbers

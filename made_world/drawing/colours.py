@@ -61,8 +61,9 @@ _FROM_XYZ: Final = np.linalg.inv(_TO_XYZ)
 _GLASS: Final = ((82.0, -8.0, -14.0), (88.0, 0.0, 34.0), (32.0, 0.0, -12.0))
 
 _WEIGHTS: Final = np.array([1.25, 0.75, 0.75])
-# The least differences from the surroundings: of the main colour, of the others.
-_STANDS_OUT, _IS_SEEN = 36.0, 20.0
+STANDS_OUT: Final = 36.0
+"""Difference of an object's main colour from its surroundings that is sought, at least."""
+_IS_SEEN, _IS_MADE_OUT = 20.0, 12.0  # the same of other colours, and of what lies about
 
 
 def lab_from_rgb(rgb: ArrayLike) -> Colour:
@@ -112,7 +113,11 @@ def difference(colour: Colour, others: Colour) -> float:
 
 
 def palette(
-    rng: Rng, favourites: Sequence[str], around: Colour, neighbours: Sequence[Colour] = ()
+    rng: Rng,
+    favourites: Sequence[str],
+    around: Colour,
+    neighbours: Sequence[Colour] = (),
+    least: float = STANDS_OUT,
 ) -> tuple[str, Mapping[Role, Colour]]:
     """Colours for an object's parts that stand out from its surroundings.
 
@@ -121,16 +126,38 @@ def palette(
         favourites: names that its kind has more often than others.
         around: L*a*b* [n, 3] of its surroundings.
         neighbours: RGB of the main colours of objects beside it.
+        least: difference of the main colour that is sought.
 
     Returns:
         The name of the main colour, and RGB by role.
     """
     # As many of each as count in `difference`.
     others = [np.tile(lab_from_rgb(colour), (len(around), 1)) for colour in neighbours]
-    name, main = _unlike(rng, np.concatenate([around, *others]), favourites, _STANDS_OUT)
+    name, main = _unlike(rng, np.concatenate([around, *others]), favourites, least)
     _, second = _unlike(rng, np.concatenate([around, np.tile(main, (len(around), 1))]), (), 34)
     seen = np.stack([main, second])
     _, third = _unlike(rng, seen, (), 34)
+    return name, _by_role(rng, main, second, third, around)
+
+
+def muted_palette(rng: Rng, around: Colour) -> tuple[str, Mapping[Role, Colour]]:
+    """Colours for what lies about: a background's, which can be made out and no more.
+
+    Args and results as for `palette`.
+    """
+    for _ in range(8):
+        name = rng.one_of(BACKGROUND_COLOURS)
+        main = muted_colour(rng, name)
+        if difference(main, around) >= _IS_MADE_OUT:
+            break
+    second = muted_colour(rng, rng.one_of(BACKGROUND_COLOURS))
+    return name, _by_role(rng, main, second, second, around)
+
+
+def _by_role(
+    rng: Rng, main: Colour, second: Colour, third: Colour, around: Colour
+) -> Mapping[Role, Colour]:
+    """RGB by role, from L*a*b* of the three that were chosen."""
     step = rng.between(11, 17)
     lab: dict[Role, Colour] = {
         "main": main,
@@ -145,7 +172,7 @@ def palette(
     }
     for role in ("dark", "light", "wood", "second"):
         lab[role] = _kept_apart(lab[role], around)
-    return name, {role: rgb_from_lab(colour) for role, colour in lab.items()}
+    return {role: rgb_from_lab(colour) for role, colour in lab.items()}
 
 
 def _unlike(

@@ -23,26 +23,33 @@ class Background:
     colour: str
 
 
-def background(rng: Rng, height: int, width: int) -> Background:
-    """A texture in two shades of a colour, or in two colours of a similar lightness."""
+def background(rng: Rng, height: int, width: int, contrast: float = 1.0) -> Background:
+    """A texture in two shades of a colour, or in two colours of a similar lightness.
+
+    Args:
+        rng: the image's random choices.
+        height: pixels.
+        width: pixels.
+        contrast: factor of the differences in lightness.
+    """
     name = rng.one_of(BACKGROUND_COLOURS)
     base = muted_colour(rng, name)
     texture = rng.one_of(TEXTURES)
     share = _FIELDS[texture](rng, height, width)
-    other = _companion(rng, base, strong=texture in _CALM)
+    other = _companion(rng, base, texture in _CALM, contrast)
     ends = rgb_from_lab(np.stack([base, (base + other) / 2, other])).astype(np.float32)
     # By way of the mean in L*a*b*, as mixtures in RGB turn grey.
     lower, upper = np.clip(share * 2, 0, 1)[..., None], np.clip(share * 2 - 1, 0, 1)[..., None]
     rgb = ends[0] + lower * (ends[1] - ends[0]) + upper * (ends[2] - ends[1])
     unevenness = cloudy_noise(rng, height, width, cells=3, octaves=3) - 0.5
-    rgb *= 1 + (rng.between(0.03, 0.22) * unevenness)[..., None]
+    rgb *= 1 + (contrast * rng.between(0.03, 0.22) * unevenness)[..., None]
     return Background(np.clip(rgb, 0, 1), texture, name)
 
 
-def _companion(rng: Rng, base: Colour, strong: bool) -> Colour:
+def _companion(rng: Rng, base: Colour, strong: bool, contrast: float) -> Colour:
     """The other colour: mostly the same, lighter or darker; else a neighbour."""
     low, high = (12, 26) if strong else (7, 18)
-    step = rng.between(low, high) * (-1 if base[0] > rng.between(30, 80) else 1)
+    step = contrast * rng.between(low, high) * (-1 if base[0] > rng.between(30, 80) else 1)
     if rng.chance(0.65):
         return np.array([base[0] + step, *(rng.between(0.7, 1.3) * base[1:])])
     other = muted_colour(rng, rng.one_of(BACKGROUND_COLOURS))

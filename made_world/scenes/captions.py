@@ -1,7 +1,8 @@
 """Synthetic captions of the made world's images.
 
-Every object is named, with the words of `KINDS`; colours, sizes, textures and the background are
-mentioned now and then.
+Every object but clutter is named, with the word for its kind; colours, sizes, textures and the
+background are mentioned now and then. A kind that shares its word with another goes by its own
+name now and then.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from typing import Final
 import numpy as np
 
 from made_world.drawing.rng import Rng
-from made_world.scenes.images import MadeImage, MadeObject
+from made_world.scenes.composing import MadeImage, MadeObject
+from made_world.things.kinds import CLUTTER, word_for
 
 _STREAM: Final = 3
 _NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six")
-_PLURALS: Final = {"fish": "fish"}
+_PLURALS: Final = {
+    "fish": "fish", "leaf": "leaves", "starfish": "starfish", "jellyfish": "jellyfish",
+    "wrench": "wrenches", "ice cream": "ice creams",
+}  # fmt: skip
 
 _FRAMES: Final = (
     "{}", "{}", "{}", "{}", "a photo of {}", "a picture of {}", "a drawing of {}", "drawing of {}",
@@ -49,9 +54,10 @@ _NOTHING: Final = (
 def caption(image: MadeImage, seed: int, number: int) -> str:
     """A caption; the same for the same image, seed and number."""
     rng = Rng(seed, number, _STREAM)
-    if not image.objects:
+    named = [one for one in image.objects if one.kind not in CLUTTER]
+    if not named:
         return rng.one_of(_NOTHING).format(_ground(rng, image))
-    text = _things(rng, image.objects)
+    text = _things(rng, named)
     if rng.chance(0.35):
         text += f" {_behind(rng, image)}"
     return rng.one_of(_FRAMES).format(text)
@@ -79,7 +85,7 @@ def _group(rng: Rng, group: Sequence[MadeObject]) -> str:
         return _thing(rng, group[0])
     colours = {one.colour for one in group}
     colour = f"{colours.pop()} " if len(colours) == 1 and rng.chance(0.7) else ""
-    return f"{_NUMBERS[len(group)]} {colour}{plural(group[0].kind)}"
+    return f"{_NUMBERS[len(group)]} {colour}{plural(_name(rng, group[0].kind))}"
 
 
 def _thing(rng: Rng, one: MadeObject) -> str:
@@ -90,7 +96,13 @@ def _thing(rng: Rng, one: MadeObject) -> str:
         words.append(one.texture)
     if rng.chance(0.55):
         words.append(one.colour)
-    return _with_article(" ".join([*words, one.kind]))
+    return _with_article(" ".join([*words, _name(rng, one.kind)]))
+
+
+def _name(rng: Rng, kind: str) -> str:
+    """The word for a kind; of one that shares its word, its own name now and then."""
+    word = word_for(kind)
+    return word if word != kind and rng.chance(0.6) else kind
 
 
 def _pair(rng: Rng, first: MadeObject, second: MadeObject) -> str:

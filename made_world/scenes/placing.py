@@ -13,6 +13,7 @@ from made_world.drawing.rng import Rng
 Mask = NDArray[np.bool_]
 
 LEAST_VISIBLE, LEAST_PIXELS = 0.3, 60
+LEAST_INSIDE = 0.72
 _TRIES = 24
 
 
@@ -64,14 +65,24 @@ class Arrangement:
         centred: whether objects are nearer the middle than the edges, as people point cameras.
         visible: the visible pixels of each so far.
         whole: number of pixels of each, hidden and outside ones included.
+        lasting: of each, whether enough of it stays visible whatever comes in front.
     """
 
     size: tuple[int, int]
     centred: bool
     visible: list[Mask] = field(default_factory=list)
     whole: list[int] = field(default_factory=list)
+    lasting: list[bool] = field(default_factory=list)
 
-    def add(self, rng: Rng, mask: Mask, crowding: float, beyond: float) -> tuple[int, int] | None:
+    def add(
+        self,
+        rng: Rng,
+        mask: Mask,
+        crowding: float,
+        beyond: float,
+        inside: float = LEAST_INSIDE,
+        lasting: bool = True,
+    ) -> tuple[int, int] | None:
         """Put an object in front of the others; None if there is no room.
 
         Args:
@@ -79,6 +90,8 @@ class Arrangement:
             mask: of the object in its own box [h, w].
             crowding: in what share of tries it is put near another object.
             beyond: what share of its box may lie outside the image.
+            inside: what share of its pixels has to lie inside.
+            lasting: whether enough of it is to stay visible.
 
         Returns:
             (top, left) of the box.
@@ -91,16 +104,18 @@ class Arrangement:
             at = place(top, left, mask.shape, self.size)
             full = np.zeros(self.size, dtype=np.bool_)
             full[at.in_image] = mask[at.in_box]
-            if self._fits(full, int(mask.sum()), least):
+            if self._fits(full, inside * int(mask.sum()), least):
                 self.visible = [other & ~full for other in self.visible] + [full]
                 self.whole.append(int(mask.sum()))
+                self.lasting.append(lasting)
                 return top, left
         return None
 
     def _somewhere(
         self, rng: Rng, box: Sequence[int], crowding: float, beyond: float
     ) -> tuple[int, int]:
-        near = rng.one_of(self.visible) if self.visible and rng.chance(crowding) else None
+        seen = [mask for mask in self.visible if mask.any()]
+        near = rng.one_of(seen) if seen and rng.chance(crowding) else None
         corner = []
         for axis, (length, limit) in enumerate(zip(box, self.size, strict=True)):
             out = int(beyond * length)
@@ -116,10 +131,11 @@ class Arrangement:
             corner.append(at)
         return corner[0], corner[1]
 
-    def _fits(self, full: Mask, pixels: int, least: float) -> bool:
-        if full.sum() < max(0.72 * pixels, LEAST_PIXELS):
+    def _fits(self, full: Mask, inside: float, least: float) -> bool:
+        if full.sum() < max(inside, LEAST_PIXELS):
             return False
         return all(
             (other & ~full).sum() >= max(least * whole, LEAST_PIXELS)
-            for other, whole in zip(self.visible, self.whole, strict=True)
+            for other, whole, lasts in zip(self.visible, self.whole, self.lasting, strict=True)
+            if lasts
         )
