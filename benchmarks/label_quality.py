@@ -1,0 +1,221 @@
+"""How good pseudo-labels are where truth is known: on the hard made world, with shipped networks.
+
+Each seed gives a corpus of its own: several objects an image, look-alikes, clutter, occlusion,
+near-duplicates, images of no kind. The pipeline's own stages make labels for its vocabulary, as
+`zutis demo` does, and every label is compared with the truth:
+
+- a label's category is right if the image shows an object of that name;
+- its true IoU is that of its mask with the best-matching object of that name, 0 if there is none.
+
+Seeds below 100 are for tuning; the default ones were looked at by nobody who changed anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks.measuring import (
+    Figure,
+    Report,
+    Stopwatch,
+    argument_parser,
+    load_average,
+    publish,
+    use_cores,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from flows.pipelines.build import Build
+    from made_world.corpus import TrueObject
+
+    Mask = NDArray[np.bool_]
+
+TUNING_SEEDS: Final = (11, 12)
+HELD_OUT_SEEDS: Final = (301, 302)
+
+_FOUND: Final = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Label:
+    """A pseudo-label and what is true of it.
+
+    Attributes:
+        file: name of the image in the corpus.
+        category: its name.
+        rank: of the image among those retrieved for the category, from 1.
+        mask: bool [h, w].
+        right: the image shows the category.
+        iou: with the best-matching object of the category, 0..1.
+    """
+
+    file: str
+    category: str
+    rank: int
+    mask: Mask
+    right: bool
+    iou: float
+
+
+def category_is_right(category: str, things: Sequence[TrueObject]) -> bool:
+    """Whether an object goes by the category's name, or is of a kind of that name."""
+    return any(category in (one.word, one.kind) for one in things)
+
+
+def true_iou(category: str, mask: Mask, things: Sequence[TrueObject]) -> float:
+    """IoU of a mask, bool [h, w], with the best-matching object of the category, 0..1."""
+    from tasks.saliency_training.scores import iou
+
+    ious = [iou(mask, one.mask) for one in things if category in (one.word, one.kind)]
+    return max(ious, default=0.0)
+
+
+@contextmanager
+def labelled_world(
+    seed: int, images: int, per_category: int
+) -> Iterator[tuple[Build, dict[str, tuple[TrueObject, ...]]]]:
+    """A build on a hard world in a temporary folder, and the truth by file name."""
+    from flows.demo.settings import CLIP, MASK_SIZE, SELFMASK
+    from flows.execution.executors import LocalExecutor
+    from flows.pipelines.build import build
+    from flows.settings.build import BuildSettings
+    from made_world.corpus import read_corpus_ground_truth, write_corpus
+    from made_world.things.kinds import KINDS
+    from storage.artifacts.store import ArtifactStore
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_corpus(folder, seed, images, world="hard")
+        vocabulary = folder / "vocabulary.txt"
+        vocabulary.write_text("\n".join(KINDS) + "\n", encoding="utf-8")
+        settings = BuildSettings(
+            corpus=(str(folder / "pictures"),),
+            vocabulary=str(vocabulary),
+            per_category=per_category,
+            clip=CLIP,
+            selfmask=SELFMASK,
+            mask_size=MASK_SIZE,
+            device="cpu",
+            store=str(folder / "store"),
+        )
+        built = build(settings, LocalExecutor(ArtifactStore(settings.store)))
+        yield built, read_corpus_ground_truth(folder).things
+
+
+def labels_of(built: Build, truth: Mapping[str, Sequence[TrueObject]]) -> list[Label]:
+    """Every label of a build's data set, by category and rank."""
+    from storage.shards.samples import ShardSamples
+
+    places = _retrieved(built)
+    samples = ShardSamples.open(built.dataset)
+    labels = []
+    for at in range(len(samples)):
+        category = samples.categories[int(samples.labels[at])]
+        file, rank = places[category, samples.key(at)]
+        mask, things = samples.decode_object(at, samples.read(at)), truth[file]
+        labels.append(
+            Label(
+                file=file,
+                category=category,
+                rank=rank,
+                mask=mask,
+                right=category_is_right(category, things),
+                iou=true_iou(category, mask, things),
+            )
+        )
+    return sorted(labels, key=lambda one: (one.category, one.rank))
+
+
+def _retrieved(built: Build) -> dict[tuple[str, str], tuple[str, int]]:
+    """(file, rank) by (category, image_id)."""
+    from pathlib import PurePosixPath
+
+    from storage.images.records import read_parquet
+    from tasks.stage.layout import RETRIEVAL, RETRIEVED_IMAGES
+
+    with built.retrieval.open(RETRIEVED_IMAGES) as file:
+        images = read_parquet(file, ["image_id", "uri"]).to_pylist()
+    names = {row["image_id"]: PurePosixPath(row["uri"]).name for row in images}
+    with built.retrieval.open(RETRIEVAL) as file:
+        rows = read_parquet(file, ["category", "rank", "image_id"]).to_pylist()
+    return {
+        (row["category"], row["image_id"]): (names[row["image_id"]], row["rank"]) for row in rows
+    }
+
+
+def scores_of(labels: Sequence[Label]) -> dict[str, float]:
+    """What a set of labels is worth, by the names of the figures; shares 0..1."""
+    return {
+        "retrieval precision": mean(one.right for one in labels),
+        "mean true IoU": mean(one.iou for one in labels),
+        "mean true IoU where the category is right": mean(one.iou for one in labels if one.right),
+        f"true IoU of {_FOUND} or more": mean(one.iou >= _FOUND for one in labels),
+    }
+
+
+def by_category(labels: Sequence[Label]) -> dict[str, dict[str, float]]:
+    """Precision and mean true IoU of each category."""
+    found: dict[str, dict[str, float]] = {}
+    for category in dict.fromkeys(one.category for one in labels):
+        own = [one for one in labels if one.category == category]
+        found[category] = {
+            "precision": round(mean(one.right for one in own), 3),
+            "true IoU": round(mean(one.iou for one in own), 3),
+        }
+    return found
+
+
+def measure(seeds: Sequence[int], images: int, per_category: int) -> Report:
+    """Labels of each seed's world, and the mean of their scores."""
+    load = load_average()
+    scores: dict[str, list[float]] = {}
+    samples: dict[str, Any] = {}
+    for seed in seeds:
+        watch = Stopwatch()
+        with watch, labelled_world(seed, images, per_category) as (built, truth):
+            labels = labels_of(built, truth)
+        for name, value in scores_of(labels).items():
+            scores.setdefault(name, []).append(value)
+        samples[f"seed {seed}"] = {
+            "labels": len(labels),
+            "scores": {name: round(values[-1], 4) for name, values in scores.items()},
+            "categories": by_category(labels),
+            "seconds": watch.seconds(),
+        }
+    return Report(
+        benchmark="label_quality",
+        sizes={"images": images, "per_category": per_category, "seeds": list(seeds)},
+        figures=[Figure(name, mean(values), "0..1") for name, values in scores.items()],
+        samples=samples,
+        load=load,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argument_parser(__doc__)
+    parser.add_argument("--images", type=int, default=1500, help="(default: %(default)s)")
+    parser.add_argument("--per-category", type=int, default=60, help="(default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=list(HELD_OUT_SEEDS), help="(default: %(default)s)"
+    )
+    return parser
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    use_cores(options.threads)
+    publish(measure(options.seeds, options.images, options.per_category), options.out)
+
+
+if __name__ == "__main__":
+    main()

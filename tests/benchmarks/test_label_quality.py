@@ -1,0 +1,83 @@
+"""Labels against the truth: pure functions on planted masks, and a run at a tiny size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import label_quality
+from benchmarks.label_quality import (
+    HELD_OUT_SEEDS,
+    TUNING_SEEDS,
+    Label,
+    by_category,
+    category_is_right,
+    scores_of,
+    true_iou,
+)
+from made_world.corpus import TrueObject
+
+
+def mask(columns: slice) -> np.ndarray:
+    full = np.zeros((4, 10), dtype=np.bool_)
+    full[:, columns] = True
+    return full
+
+
+THINGS = (
+    TrueObject(kind="star", mask=mask(slice(0, 2))),
+    TrueObject(kind="star", mask=mask(slice(4, 8))),
+    TrueObject(kind="starfish", mask=mask(slice(8, 10))),
+    TrueObject(kind="bat animal", mask=mask(slice(2, 3))),
+)
+
+
+def label(category: str, iou: float, right: bool) -> Label:
+    return Label(
+        file="a.jpg", category=category, rank=1, mask=mask(slice(0, 1)), right=right, iou=iou
+    )
+
+
+def test_the_true_iou_is_that_with_the_best_object_of_the_category():
+    assert true_iou("star", mask(slice(4, 8)), THINGS) == 1.0
+    assert true_iou("star", mask(slice(4, 10)), THINGS) == pytest.approx(4 / 6)
+    assert true_iou("star", mask(slice(8, 10)), THINGS) == 0.0
+    assert true_iou("house", mask(slice(4, 8)), THINGS) == 0.0
+
+
+def test_a_category_is_right_if_an_object_goes_by_its_name():
+    assert category_is_right("star", THINGS)
+    assert category_is_right("bat", THINGS)
+    assert category_is_right("bat animal", THINGS)
+    assert not category_is_right("wooden bat", THINGS)
+    assert not category_is_right("house", THINGS)
+    assert true_iou("bat", mask(slice(2, 4)), THINGS) == 0.5
+
+
+def test_scores_count_labels_of_a_wrong_category_as_zero():
+    labels = [label("star", 0.9, True), label("star", 0.3, True), label("cup", 0.0, False)]
+    scores = scores_of(labels)
+    assert scores["retrieval precision"] == pytest.approx(2 / 3)
+    assert scores["mean true IoU"] == pytest.approx(0.4)
+    assert scores["mean true IoU where the category is right"] == pytest.approx(0.6)
+    assert scores["true IoU of 0.5 or more"] == pytest.approx(1 / 3)
+    assert by_category(labels)["cup"] == {"precision": 0.0, "true IoU": 0.0}
+
+
+def test_seeds_for_tuning_are_not_measured_by_default():
+    assert not set(TUNING_SEEDS) & set(HELD_OUT_SEEDS)
+
+
+@pytest.mark.slow
+def test_a_tiny_world_is_labelled_and_scored(tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    label_quality.measure([11], images=60, per_category=2).write(out)
+    result = json.loads(out.read_text())
+    assert result["figures"].keys() == scores_of([label("star", 0.5, True)]).keys()
+    sample = result["samples"]["seed 11"]
+    assert 24 <= sample["labels"] <= 32
+    assert len(sample["categories"]) == 16
+    assert "/tmp" not in out.read_text().partition('"command"')[0]
