@@ -8,7 +8,7 @@ from tasks.evaluation import evaluate
 from tasks.indexing import ask_again, build_index, embed_crops, embed_images, scan
 from tasks.masking import make_masks, plan_masks
 from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_build
-from tasks.retrieval import embed_text, estimate_evidence, retrieve, search_index
+from tasks.retrieval import embed_examples, embed_text, estimate_evidence, retrieve, search_index
 from tasks.training import train
 
 # In order: each stage reads only the output of stages before it.
@@ -21,6 +21,7 @@ STAGES: dict[str, ModuleType] = {
         embed_crops,
         build_index,
         embed_text,
+        embed_examples,
         search_index,
         estimate_evidence,
         retrieve,
@@ -43,6 +44,7 @@ UNITS = {
     "embed_crops": "images",
     "build_index": "images",
     "embed_text": "categories",
+    "embed_examples": "categories",
     "search_index": "categories",
     "estimate_evidence": "categories",
     "retrieve": "categories",

@@ -9,6 +9,7 @@ from typing import cast
 from flows.execution.executors import Executor
 from flows.pipelines import early_checks
 from flows.pipelines.embedding import embed_parts
+from flows.pipelines.retrieval import CategoryRows, retrieve_images, texts_of
 from flows.settings.build import (
     BuildSettings,
     clip_model,
@@ -25,17 +26,14 @@ from storage.errors.reject_reasons import SIXTEEN_BIT
 from storage.files.filesystems import is_local, parent_uri
 from storage.images.bit_depth import check_bit_depth
 from storage.images.records import read_parquet
-from storage.vocabularies.prompt_templates import TEMPLATES
-from storage.vocabularies.vocabulary import Vocabulary, category_prompts, load_vocabulary
+from storage.vocabularies.vocabulary import Vocabulary, load_vocabulary
 from tasks.indexing import build_index, embed_crops, embed_images, scan
 from tasks.masking import make_masks, plan_masks
 from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_build
-from tasks.retrieval import embed_text, estimate_evidence, retrieve, search_index
-from tasks.retrieval.category_queries import CategoryQuery
-from tasks.retrieval.text_rows import TextRow
+from tasks.retrieval import embed_text, retrieve, search_index
 from tasks.stage.contract import PartOfPlan, plan_parts
 from tasks.stage.coverage import covered_items
-from tasks.stage.layout import MASKS, NEIGHBOURS, RETRIEVED_IMAGES, TEXTS
+from tasks.stage.layout import MASKS, RETRIEVED_IMAGES
 from tasks.stage.models import ModelConfig
 
 # Names whose prompts are embedded as one part: seconds on a GPU, a minute on a CPU.
@@ -90,12 +88,18 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     )
 
     plans = _scan(settings, sources, executor)
-    categories = _texts(configs.embed_text, vocabulary, executor)
+    categories = texts_of(configs.embed_text, vocabulary, executor)
     _check_before_reading(settings, configs, categories, plans, executor)
     embedded, beside, index = _index(settings, configs, plans, executor)
-    evidence, retrieval, retrieval_inputs = _retrieve(
-        settings, configs, categories, index, executor
+    retrieved = retrieve_images(
+        configs.retrieve,
+        configs.search,
+        categories,
+        index,
+        executor,
+        by_evidence=settings.least_per_category is not None,
     )
+    retrieval = retrieved.retrieval
     masks = _mask(settings, configs, retrieval, executor)
     shard_plan, shards, dataset = _pack(settings, configs, vocabulary, retrieval, masks, executor)
 
@@ -103,7 +107,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
         *(a.ref for a in plans),
         *(a.ref for a in embedded),
         *beside,
-        *retrieval_inputs,
+        *retrieved.inputs,
         *masks,
         *shards,
     )
@@ -125,11 +129,13 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
             shard_plan=shard_plan.ref,
             dataset=dataset.ref,
             others=others,
-            beside=(evidence.ref,),
+            beside=(retrieved.evidence.ref,),
         ),
     )
     models = (clip, selfmask)
-    return Build(plans, embedded, index, evidence, retrieval, shard_plan, dataset, record, models)
+    return Build(
+        plans, embedded, index, retrieved.evidence, retrieval, shard_plan, dataset, record, models
+    )
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,7 @@ class _Configs:
 
     embed_images: embed_images.Config
     embed_text: embed_text.Config
+    search: search_index.Config
     index: build_index.Config
     retrieve: retrieve.Config
     masks: make_masks.Config
@@ -153,14 +160,19 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
     scan.Config(source="", part_images=settings.part_images)
     Selection.of(settings.include, settings.exclude)
     plan_masks.Config(masks_prefix="", part_images=settings.mask_part_images)
-    search_index.Config(k=settings.most_per_category, texts_prefix="")
+    text_config = embed_text.Config(clip=clip)
     return _Configs(
         embed_images=embed_images.Config(
             clip=clip,
             unusual_images=settings.unusual_images,
             batch_size=_EMBED_BATCH[clip.precision],
         ),
-        embed_text=embed_text.Config(clip=clip),
+        embed_text=text_config,
+        search=search_index.Config(
+            k=settings.most_per_category,
+            texts_prefix=text_config.recipe.prefix,
+            device=clip.device,
+        ),
         index=build_index.Config(**values_for(build_index.Config, settings)),
         retrieve=retrieve.Config(
             **values_for(retrieve.Config, settings), at_least=settings.least_per_category or 0
@@ -235,7 +247,7 @@ def _index(
 def _check_before_reading(
     settings: BuildSettings,
     configs: _Configs,
-    categories: Sequence[tuple[str, TextRow]],
+    categories: Sequence[CategoryRows],
     plans: Sequence[Artifact],
     executor: Executor,
 ) -> None:
@@ -244,7 +256,7 @@ def _check_before_reading(
     store, last = executor.store, _parts(plans)[-1]
     if store.find(embed_images.locate(configs.embed_images, last, store)) is None:
         clip, selfmask = configs.models
-        early_checks.check_texts(categories, store)
+        early_checks.check_texts([(each.name, each.searched) for each in categories], store)
         early_checks.check_index(settings.index, settings.index_search, clip, plans)
         early_checks.check_selfmask(settings.selfmask, selfmask)
 
@@ -281,95 +293,6 @@ def _scan_config(settings: BuildSettings, source: Source) -> scan.Config:
         exclude=selection.exclude,
         uri_column=settings.uri_column if source.kind == "table" else "",
     )
-
-
-def _texts(
-    config: embed_text.Config, vocabulary: Vocabulary, executor: Executor
-) -> list[tuple[str, TextRow]]:
-    """The categories' names and the places of their texts' rows, in the vocabulary's order."""
-    texts = [embed_text.Text(category_prompts(c, TEMPLATES)) for c in vocabulary.categories]
-    rows = _text_rows(config, texts, executor)
-    return [
-        (category.name, rows[text.text_id])
-        for category, text in zip(vocabulary.categories, texts, strict=True)
-    ]
-
-
-def _retrieve(
-    settings: BuildSettings,
-    configs: _Configs,
-    categories: Sequence[tuple[str, TextRow]],
-    index: Artifact,
-    executor: Executor,
-) -> tuple[Artifact, Artifact, list[ArtifactRef]]:
-    """The evidence for the categories; the retrieval; and the artifacts that they are made from."""
-    rows = list(dict.fromkeys(row for _, row in categories))
-    config = search_index.Config(
-        k=settings.most_per_category,
-        texts_prefix=configs.embed_text.recipe.prefix,
-        device=configs.embed_images.clip.device,
-    )
-    searches = _searches(config, index, rows, executor)
-    queries = tuple(
-        CategoryQuery(number, name, row, searches[row.text_id])
-        for number, (name, row) in enumerate(categories, start=1)
-    )
-    evidence = executor.one(
-        estimate_evidence.NAME,
-        estimate_evidence.Config(),
-        estimate_evidence.Inputs(index.ref, queries),
-    )
-    decides = settings.least_per_category is not None
-    retrieval = executor.one(
-        retrieve.NAME,
-        configs.retrieve,
-        retrieve.Inputs(index.ref, queries, evidence.ref if decides else None),
-    )
-    used = [ArtifactRef(embed_text.NAME, row.key) for row in rows]
-    used += [ArtifactRef(search_index.NAME, key) for key in searches.values()]
-    return evidence, retrieval, list(dict.fromkeys(used))
-
-
-def _text_rows(
-    config: embed_text.Config, texts: Sequence[embed_text.Text], executor: Executor
-) -> dict[str, TextRow]:
-    """The place of each text's row, by text_id; embeds missing texts."""
-    wanted = {text.text_id: text for text in texts}
-
-    def known() -> dict[str, str]:
-        return covered_items(
-            executor.store, embed_text.NAME, config.recipe.prefix, file=TEXTS, column="text_id"
-        )
-
-    there = known()
-    new = [text for text_id, text in wanted.items() if text_id not in there]
-    if new:
-        parts = [
-            embed_text.Inputs(tuple(new[start : start + _NAMES_A_PART]))
-            for start in range(0, len(new), _NAMES_A_PART)
-        ]
-        executor.many(embed_text.NAME, config, parts, [len(part.texts) for part in parts])
-        there = known()
-    return {text_id: TextRow(text_id, there[text_id]) for text_id in wanted}
-
-
-def _searches(
-    config: search_index.Config, index: Artifact, rows: Sequence[TextRow], executor: Executor
-) -> dict[str, str]:
-    """The artifact with each text's neighbours, by text_id; searches for missing ones."""
-    prefix = search_index.recipe(config, index.ref).prefix
-
-    def known() -> dict[str, str]:
-        return covered_items(
-            executor.store, search_index.NAME, prefix, file=NEIGHBOURS, column="text_id"
-        )
-
-    there = known()
-    new = tuple(row for row in rows if row.text_id not in there)
-    if new:  # all at once: an exact search takes as long as reading the embeddings
-        executor.many(search_index.NAME, config, [search_index.Inputs(index.ref, new)], [len(new)])
-        there = known()
-    return {row.text_id: there[row.text_id] for row in rows}
 
 
 def _mask(

@@ -23,7 +23,8 @@ def check_prompts(vocabulary: Vocabulary) -> None:
     Raises:
         VocabularyError: two categories have the same prompts.
     """
-    if equal := equal_prompts(vocabulary.categories, TEMPLATES):
+    by_name = [category for category in vocabulary.categories if not category.examples]
+    if equal := equal_prompts(by_name, TEMPLATES):
         names = " and ".join(map(repr, equal))
         raise VocabularyError(
             f"The categories {names} of the vocabulary {vocabulary.name} have the same prompts, so "

@@ -7,13 +7,9 @@ Label 0 is the background, which is never a category.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import os
-import re
-import string
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,10 +18,30 @@ import yaml
 
 from storage.access.roots import refuse_path
 from storage.errors.exceptions import VocabularyError
-from storage.files.json_files import is_text
 from storage.files.regular_files import UnsuitableFileError
 from storage.files.user_files import VOCABULARY, read_path, user_path
 from storage.files.yaml_files import compose_plain_yaml, load_plain_yaml
+from storage.vocabularies.category import Category, category_prompts
+from storage.vocabularies.entries import (
+    category_of,
+    check_keys,
+    checked_name,
+    compared_name,
+    kind_of,
+    nearest_words,
+    refuse_list,
+    require_text,
+)
+
+__all__ = [
+    "BACKGROUND",
+    "MAX_CATEGORIES",
+    "Category",
+    "Vocabulary",
+    "category_prompts",
+    "known_vocabularies",
+    "load_vocabulary",
+]
 
 BACKGROUND: Final = "background"
 
@@ -35,22 +51,6 @@ MAX_CATEGORIES: Final = 65_534
 _SUFFIXES: Final = (".yaml", ".yml", ".txt")
 _SHIPPED: Final = Path(__file__).resolve().parents[2] / "vocabularies"
 _FILE_KEYS: Final = ("categories", "name")
-_CATEGORY_KEYS: Final = ("id", "name", "prompts", "synonyms")
-_LIST_SIGNS: Final = re.compile("[,;]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Category:
-    """One category; `category_prompts` gives its prompts for CLIP."""
-
-    name: str
-    prompts: tuple[str, ...] = ()
-    """Sentences that replace the templates. `{}` takes the name and each synonym; a sentence
-    without `{}` is used as it stands. `{{` and `}}` are literal braces."""
-    synonyms: tuple[str, ...] = ()
-    """Other names of the category, whose embeddings are averaged with the first name's."""
-    external_id: str | int | None = None
-    """The category's id elsewhere, such as COCO's `category_id`. Never the label id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,57 +103,6 @@ def load_vocabulary(spec: str) -> Vocabulary:
     return _from_yaml(path, text)
 
 
-def category_prompts(category: Category, templates: Sequence[str]) -> tuple[str, ...]:
-    """The sentences whose CLIP embeddings are averaged for one category.
-
-    Args:
-        category: its prompts, where it has any, are used in place of `templates`.
-        templates: sentences with one `{}` or more, such as `prompt_templates.TEMPLATES`.
-
-    Returns:
-        Sentences ordered by name (the category's own first, then its synonyms), and within a name
-        as the templates are. A prompt without `{}` is the same for every name and comes once,
-        with the first.
-
-    Raises:
-        VocabularyError: a sentence has another field than `{}`, a lone brace, or, for a template,
-            no `{}` at all.
-    """
-    where = f"Category {category.name!r}"
-    if not category.prompts:
-        for template in templates:
-            if not _count_fields(template, where, "template"):
-                raise VocabularyError(
-                    f"{where}: the template {template!r} has no {{}} for the name; add one."
-                )
-    sentences = category.prompts or tuple(templates)
-    counts = [_count_fields(sentence, where, "prompt") for sentence in sentences]
-    return tuple(
-        sentence.format(*itertools.repeat(name, count))
-        for position, name in enumerate((category.name, *category.synonyms))
-        for sentence, count in zip(sentences, counts, strict=True)
-        if count or position == 0
-    )
-
-
-def _count_fields(sentence: str, where: str, kind: str) -> int:
-    """How often a prompt has `{}`; raises VocabularyError for fields other than that."""
-    remedy = "write {} where the name goes, and {{ or }} for a literal brace"
-    try:
-        fields = [part[1:] for part in string.Formatter().parse(sentence) if part[1] is not None]
-    except ValueError as error:
-        raise VocabularyError(
-            f"{where}: the {kind} {sentence!r} can't be filled ({error}); {remedy}."
-        ) from error
-    for field, spec, conversion in fields:
-        if field or spec or conversion:
-            raise VocabularyError(
-                f"{where}: the {kind} {sentence!r} has the field {{{field}}}, which nothing fills;"
-                f" {remedy}."
-            )
-    return len(fields)
-
-
 # --- finding and reading the file ---------------------------------------------------------------
 
 
@@ -172,7 +121,7 @@ def _locate(spec: str) -> Path:
     known = known_vocabularies()
     if spec in known:
         return known[spec]
-    listed = [*_near(path.stem, known), *known]
+    listed = [*nearest_words(path.stem, known), *known]
     names = ", ".join(dict.fromkeys(listed))
     if is_path:
         raise VocabularyError(
@@ -212,8 +161,8 @@ def _from_lines(path: Path, text: str) -> Vocabulary:
         (f"line {number}", name) for number, name in numbered if name and not name.startswith("#")
     ]
     for place, name in named:
-        _refuse_list(path, place, name)
-    entries = [(place, Category(name=_checked_name(path, place, name))) for place, name in named]
+        refuse_list(path, place, name)
+    entries = [(place, Category(name=checked_name(path, place, name))) for place, name in named]
     return _vocabulary(path, path.stem, entries)
 
 
@@ -221,20 +170,21 @@ def _from_yaml(path: Path, text: str) -> Vocabulary:
     document, nodes = _parse_yaml(path, text)
     if not isinstance(document, dict):
         raise VocabularyError(
-            f"Vocabulary {path} must be a mapping with the key `categories`, not {_kind(document)}."
+            f"Vocabulary {path} must be a mapping with the key `categories`, not"
+            f" {kind_of(document)}."
         )
-    _check_keys(path, "the file", document, _FILE_KEYS)
+    check_keys(path, "the file", document, _FILE_KEYS)
     name = document.get("name", path.stem)
     if not isinstance(name, str) or not name.strip():
         raise VocabularyError(
-            f"Vocabulary {path}: `name` must be a word or a quoted text, not {_kind(name)}."
+            f"Vocabulary {path}: `name` must be a word or a quoted text, not {kind_of(name)}."
         )
-    _require_text(path, "`name`", name)
+    require_text(path, "`name`", name)
     items = document.get("categories")
     if not isinstance(items, list):
         raise VocabularyError(
             f"Vocabulary {path}: `categories` must be a list of names or mappings, not"
-            f" {_kind(items)}."
+            f" {kind_of(items)}."
         )
     # A list that comes in by a merge key (`<<`) has no lines of its own.
     places = [
@@ -243,9 +193,9 @@ def _from_yaml(path: Path, text: str) -> Vocabulary:
     ]
     for place, node in zip(places, nodes, strict=False):
         if (written := _unquoted_name(node)) is not None:
-            _refuse_list(path, place, written)
+            refuse_list(path, place, written)
     entries = [
-        (place, _category(path, place, item)) for place, item in zip(places, items, strict=True)
+        (place, category_of(path, place, item)) for place, item in zip(places, items, strict=True)
     ]
     return _vocabulary(path, name.strip(), entries)
 
@@ -289,59 +239,12 @@ def _unquoted_name(item: yaml.Node) -> str | None:
     return next((str(name.value) for name in plain), None)
 
 
-def _category(path: Path, place: str, item: object) -> Category:
-    if not isinstance(item, dict):
-        return Category(name=_checked_name(path, place, item))
-    _check_keys(path, place, item, _CATEGORY_KEYS)
-    if "name" not in item:
-        raise VocabularyError(f"Vocabulary {path}, {place} has no `name`; add one.")
-    name = _checked_name(path, place, item["name"])
-    synonyms = tuple(
-        _checked_name(path, f"{place}, synonym {number}", synonym)
-        for number, synonym in enumerate(_list(path, place, item, "synonyms"), start=1)
-    )
-    _check_synonyms(path, place, name, synonyms)
-    prompts = tuple(_prompts(path, place, item))
-    external_id = item.get("id")
-    # `bool` is a kind of `int` in Python, but `id: yes` is a mistake.
-    if isinstance(external_id, bool) or not isinstance(external_id, str | int | None):
-        raise VocabularyError(
-            f"Vocabulary {path}, {place}: `id` must be a whole number or a text, not"
-            f" {_kind(external_id)}; write it in quotes."
-        )
-    _require_text(path, place, str(external_id))
-    return Category(name=name, prompts=prompts, synonyms=synonyms, external_id=external_id)
-
-
-def _prompts(path: Path, place: str, item: dict[object, object]) -> Iterable[str]:
-    for prompt in _list(path, place, item, "prompts"):
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise VocabularyError(
-                f"Vocabulary {path}, {place}: a prompt must be a text, not {_kind(prompt)}; write"
-                f" it in quotes."
-            )
-        _require_text(path, place, prompt)
-        _count_fields(prompt, f"Vocabulary {path}, {place}", "prompt")
-        yield prompt
-
-
-def _list(path: Path, place: str, item: dict[object, object], key: str) -> list[object]:
-    # A key that is left blank, `synonyms:`, reads as null and means an empty list.
-    values = item.get(key) or []
-    if not isinstance(values, list):
-        raise VocabularyError(
-            f"Vocabulary {path}, {place}: `{key}` must be a list, not {_kind(values)}; write"
-            f" `{key}: [...]`."
-        )
-    return values
-
-
 # --- checks -------------------------------------------------------------------------------------
 
 
 def _vocabulary(path: Path, name: str, entries: list[tuple[str, Category]]) -> Vocabulary:
     """Check what concerns the list as a whole; each category comes with its place in the file."""
-    if entries and _folded(entries[0][1].name) == BACKGROUND:
+    if entries and compared_name(entries[0][1].name) == BACKGROUND:
         entries = entries[1:]
     if not entries:
         raise VocabularyError(f"Vocabulary {path} has no categories; add at least one name.")
@@ -352,7 +255,7 @@ def _vocabulary(path: Path, name: str, entries: list[tuple[str, Category]]) -> V
         )
     seen: dict[str, tuple[str, str]] = {}
     for place, category in entries:
-        folded = _folded(category.name)
+        folded = compared_name(category.name)
         if folded == BACKGROUND:
             raise VocabularyError(
                 f"Vocabulary {path}, {place}: {category.name!r} is label 0 and can only stand"
@@ -366,93 +269,6 @@ def _vocabulary(path: Path, name: str, entries: list[tuple[str, Category]]) -> V
             )
         seen[folded] = (place, category.name)
     return Vocabulary(name=name, categories=tuple(category for _, category in entries))
-
-
-def _checked_name(path: Path, place: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise VocabularyError(
-            f"Vocabulary {path}, {place}: a name must be a text, and YAML reads this one as"
-            f" {_kind(value)}; write it in quotes."
-        )
-    name = value.strip()
-    if not name:
-        raise VocabularyError(f"Vocabulary {path}, {place} has an empty name; fill or delete it.")
-    _require_text(path, place, name)
-    if any(unicodedata.category(character) == "Cc" for character in name):
-        raise VocabularyError(
-            f"Vocabulary {path}, {place}: the name {name!r} has a line break, a tab or another"
-            f" control character inside; write it on one line."
-        )
-    return name
-
-
-def _require_text(path: Path, place: str, text: str) -> None:
-    if not is_text(text):
-        raise VocabularyError(
-            f"Vocabulary {path}, {place}: {text!r} has half a pair of surrogates, which no text"
-            " encoder can read; write the character itself."
-        )
-
-
-def _refuse_list(path: Path, place: str, text: str) -> None:
-    """Refuse a list such as `heart,star` as one category: CLIP would take it without complaint."""
-    first, *others = (part.strip() for part in _LIST_SIGNS.split(text))
-    if others:
-        raise VocabularyError(
-            f"Vocabulary {path}, {place}: {text!r} looks like a list; write each name on a line of"
-            " its own if these are several categories, or, for other names of one, in YAML"
-            f" `{{name: {first}, synonyms: [{', '.join(others)}]}}`; a name that really has this"
-            " sign is written in quotes, in YAML."
-        )
-
-
-def _check_synonyms(path: Path, place: str, name: str, synonyms: tuple[str, ...]) -> None:
-    # A synonym given twice would silently count twice in the average.
-    seen = {_folded(name)}
-    for synonym in synonyms:
-        if _folded(synonym) in seen:
-            raise VocabularyError(
-                f"Vocabulary {path}, {place}: the synonym {synonym!r} repeats the name or another"
-                f" synonym; delete it."
-            )
-        seen.add(_folded(synonym))
-
-
-def _check_keys(
-    path: Path, place: str, mapping: dict[object, object], valid: Sequence[str]
-) -> None:
-    for key in mapping:
-        if key in valid:
-            continue
-        near = _near(str(key), valid)
-        meant = f"; did you mean `{near[0]}`?" if near else "."
-        raise VocabularyError(
-            f"Vocabulary {path}, {place}: there is no key `{key}`, only {', '.join(valid)} (a name"
-            f" that contains a colon needs quotes){meant}"
-        )
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name.strip()).casefold()
-
-
-def _near(word: str, words: Iterable[str]) -> list[str]:
-    return difflib.get_close_matches(word.lower(), list(words), cutoff=0.5)
-
-
-def _kind(value: object) -> str:
-    """A value as its author would call it: YAML turns an unquoted `no` into false."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return f"the truth value {str(value).lower()}"
-    if isinstance(value, int | float):
-        return f"the number {value}"
-    if isinstance(value, str):
-        return f"the text {value!r}"
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "a mapping"
-    return f"a {type(value).__name__}"
 
 
 def _or(words: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,12 +27,42 @@ class CategoryQuery:
         name: as the vocabulary spells it.
         text: its text row.
         search: key of the `search_index` artifact that has its neighbours.
+        examples: the row that was searched for in place of the text; None: the text was.
+        not_these: text rows of what the category's name does not mean.
     """
 
     category_id: int
     name: str
     text: TextRow
     search: str
+    examples: TextRow | None = None
+    not_these: tuple[TextRow, ...] = ()
+
+    @property
+    def searched(self) -> TextRow:
+        """The row that the neighbours are those of."""
+        return self.examples or self.text
+
+    @property
+    def described(self) -> list[Any]:
+        """What stands in keys; of a category that has only a text, the text alone."""
+        more = {
+            "examples": self.examples and self.examples.text_id,
+            "not": [row.text_id for row in self.not_these],
+        }
+        given = {name: value for name, value in more.items() if value}
+        return [self.category_id, self.name, self.text.text_id, *([given] if given else [])]
+
+
+def artifacts_read(categories: Sequence[CategoryQuery]) -> dict[str, list[str]]:
+    """Keys of the artifacts that the categories' rows and neighbours are in, by name."""
+    texts = {row.key for each in categories for row in (each.text, *each.not_these)}
+    examples = {each.examples.key for each in categories if each.examples}
+    return {
+        "texts": sorted(texts),
+        "searches": sorted({each.search for each in categories}),
+        **({"examples": sorted(examples)} if examples else {}),
+    }
 
 
 def load_neighbours(categories: Sequence[CategoryQuery], store: ArtifactStore) -> pa.Table:
@@ -47,7 +78,7 @@ def load_neighbours(categories: Sequence[CategoryQuery], store: ArtifactStore) -
             found[category.search] = _by_text(
                 store.get(ArtifactRef("search_index", category.search))
             )
-        table = found[category.search][category.text.text_id]
+        table = found[category.search][category.searched.text_id]
         columns = pa.array(np.full(table.num_rows, column, dtype=np.int32))
         tables.append(table.append_column("column", columns))
     return pa.concat_tables(tables)

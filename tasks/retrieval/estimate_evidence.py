@@ -11,7 +11,12 @@ from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.images.records import write_parquet
 from tasks.indexing.index_rows import load_index_rows
-from tasks.retrieval.category_queries import CategoryQuery, load_neighbours, sampled_positions
+from tasks.retrieval.category_queries import (
+    CategoryQuery,
+    artifacts_read,
+    load_neighbours,
+    sampled_positions,
+)
 from tasks.retrieval.count_estimate import estimate_count
 from tasks.retrieval.text_rows import load_text_rows
 from tasks.stage.contract import Progress
@@ -44,15 +49,13 @@ def _recipe(inputs: Inputs) -> Recipe:
         config={},
         inputs={
             "index": inputs.index.key,
-            "texts": sorted({category.text.key for category in inputs.categories}),
-            "searches": sorted({category.search for category in inputs.categories}),
+            **artifacts_read(inputs.categories),
         },
     )
 
 
 def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
-    items = [[category.category_id, category.name, category.text.text_id]
-             for category in inputs.categories]  # fmt: skip
+    items = [category.described for category in inputs.categories]
     return ArtifactRef(NAME, _recipe(inputs).key(items))
 
 
@@ -63,15 +66,15 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     `tasks.retrieval.count_estimate`; null where the corpus has fewer than 20 images).
     """
     rows, _ = load_index_rows(store.get(inputs.index), store)
-    texts, _ = load_text_rows([category.text for category in inputs.categories], store)
+    searched, _ = load_text_rows([category.searched for category in inputs.categories], store)
     # Of an image with several crops the first row is the central one, as of all others.
     sample = rows.fetch(sampled_positions(rows.images)).astype(np.float64)
     neighbours = load_neighbours(inputs.categories, store)
     column, score = neighbours["column"].to_numpy(), neighbours["score"].to_numpy()
     counts = []
-    for number, text in enumerate(texts.astype(np.float64)):
+    for number, row in enumerate(searched.astype(np.float64)):
         # A sum of products, not a matrix product: BLAS may order its additions by shape.
-        cosines = (sample * text).sum(axis=1)
+        cosines = (sample * row).sum(axis=1)
         counts.append(estimate_count(cosines, score[column == number], rows.images))
         progress.advance(1)
     table = pa.table(

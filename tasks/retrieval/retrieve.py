@@ -22,8 +22,15 @@ from storage.images.records import read_parquet, write_parquet
 from tasks.categories.category_texts import refuse_equal_texts
 from tasks.categories.logits import Logits
 from tasks.indexing.index_rows import IndexRows, load_index_rows, records_at
-from tasks.retrieval.category_queries import CategoryQuery, load_neighbours, sampled_positions
+from tasks.retrieval.category_queries import (
+    CategoryQuery,
+    artifacts_read,
+    load_neighbours,
+    sampled_positions,
+)
+from tasks.retrieval.other_meanings import nearer_to_others
 from tasks.retrieval.score_background import exceeds_background
+from tasks.retrieval.score_scales import ScoreScales
 from tasks.retrieval.text_rows import load_text_rows
 from tasks.stage.contract import Progress
 from tasks.stage.layout import EVIDENCE, RETRIEVAL, RETRIEVED_IMAGES
@@ -31,6 +38,7 @@ from tasks.stage.layout import EVIDENCE, RETRIEVAL, RETRIEVED_IMAGES
 NAME = "retrieve"
 VERSION = 2
 POLICIES = ("best", "all", "last")
+_NEARER = "nearer_to_not"
 _BEYOND = "beyond_evidence"
 _REASONS = {"best": "more_probable_elsewhere", "last": "taken_by_later_category"}
 # Each default is the lowest value, which lets everything pass.
@@ -96,16 +104,14 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
         config=config.deciding,
         inputs={
             "index": inputs.index.key,
-            "texts": sorted({category.text.key for category in inputs.categories}),
-            "searches": sorted({category.search for category in inputs.categories}),
+            **artifacts_read(inputs.categories),
             **({"evidence": inputs.evidence.key} if inputs.evidence else {}),
         },
     )
 
 
 def locate(config: Config, inputs: Inputs, store: ArtifactStore) -> ArtifactRef:
-    items = [[category.category_id, category.name, category.text.text_id]
-             for category in inputs.categories]  # fmt: skip
+    items = [category.described for category in inputs.categories]
     return ArtifactRef(NAME, _recipe(config, inputs).key(items))
 
 
@@ -128,15 +134,25 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     rows, _ = load_index_rows(index, store)
     positions, which = np.unique(table["position"].to_numpy(), return_inverse=True)
     texts, logits = load_text_rows([category.text for category in inputs.categories], store)
-    refuse_equal_texts([(each.name, each.text.text_id) for each in inputs.categories], texts)
+    searched, _ = load_text_rows([category.searched for category in inputs.categories], store)
+    refuse_equal_texts([(each.name, each.searched.text_id) for each in inputs.categories], searched)
     column = table["column"].to_numpy()
     sampled = sampled_positions(len(rows))
+    scales = None
+    if any(category.examples for category in inputs.categories):
+        scales = ScoreScales.of(rows.fetch(sampled).astype(np.float64), searched, texts)
     read = np.union1d(positions, sampled)  # together: each part costs requests on object stores
     where = np.searchsorted(read, positions)[which]
     probability, margin, background = _probabilities(
-        rows, read, texts, logits, where, column, np.isin(read, sampled)
+        rows, read, searched, logits, scales, where, column, np.isin(read, sampled)
     )
-    failed = _failed_threshold(config, table["score"].to_numpy(), probability, margin)
+    score = table["score"].to_numpy()
+    failed = _failed_threshold(config, score, probability, margin)
+    nearer = nearer_to_others(
+        inputs.categories, rows, table["position"].to_numpy(), column,
+        scales.scores(score, column) if scales else score, store,
+    )  # fmt: skip
+    failed[(failed == "") & nearer] = _NEARER
     if inputs.evidence:
         most = _most_by_evidence(store.get(inputs.evidence), config.at_least)
         failed[(failed == "") & (table["rank"].to_numpy() > most[column])] = _BEYOND
@@ -177,12 +193,14 @@ def _probabilities(
     positions: np.ndarray,
     texts: np.ndarray,
     logits: Logits,
+    scales: ScoreScales | None,
     which: np.ndarray,
     column: np.ndarray,
     sampled: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probability and margin, float32 [n], of table rows (image `which`, category `column`); and
-    the cosines float64 [s, k] of the images marked in `sampled`, bool, one per position."""
+    """Probability and margin, float32 [n], of table rows (image `which`, category `column`), from
+    the cosines with `texts`, on the scale of texts if `scales` are given; and the cosines float64
+    [s, k] of the images marked in `sampled`, bool, one per position."""
     # A matrix product may round equal columns differently, so categories of equal text share one
     # column and tie.
     distinct, text_of = np.unique(texts.astype(np.float64), axis=0, return_inverse=True)
@@ -191,7 +209,8 @@ def _probabilities(
     cosines = []
     for start in range(0, len(positions), _ROWS_AT_ONCE):
         images = rows.fetch(positions[start : start + _ROWS_AT_ONCE]).astype(np.float64)
-        likely = logits.probabilities(logits(images, distinct)[:, text_of.reshape(-1)])
+        values = logits(images, distinct)[:, text_of.reshape(-1)]
+        likely = logits.probabilities(scales.logits(values, logits) if scales else values)
         here = np.flatnonzero((which >= start) & (which < start + len(images)))
         image, category = which[here] - start, column[here]
         own = likely[image, category]

@@ -1,4 +1,4 @@
-"""Text embeddings of categories, gathered from the artifacts that hold them."""
+"""Embeddings of categories, of texts or of example images, gathered from their artifacts."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ from tasks.stage.layout import EMBEDDINGS, TEXTS
 
 @dataclass(frozen=True)
 class TextRow:
-    """Reference to the embedding of one category's prompts.
+    """Reference to the embedding of one category's prompts, or of its examples.
 
     Attributes:
-        text_id: sha256 of the prompts.
-        key: of the `embed_text` artifact that has the row.
+        text_id: sha256 of the prompts, or of what the examples are.
+        key: of the artifact that has the row.
+        stage: that made the artifact: `embed_text` or `embed_examples`.
     """
 
     text_id: str
     key: str
+    stage: str = "embed_text"
+
+    @property
+    def artifact(self) -> ArtifactRef:
+        """The artifact that has the row."""
+        return ArtifactRef(self.stage, self.key)
 
 
 def load_text_rows(rows: Sequence[TextRow], store: ArtifactStore) -> tuple[np.ndarray, Logits]:
@@ -37,8 +44,8 @@ def load_text_rows(rows: Sequence[TextRow], store: ArtifactStore) -> tuple[np.nd
         float32 [len(rows), d] of unit length, and the model's logits.
     """
     found: dict[str, np.ndarray] = {}
-    for key in sorted({row.key for row in rows}):
-        artifact = store.get(ArtifactRef("embed_text", key))
+    for ref in sorted({row.artifact for row in rows}, key=str):
+        artifact = store.get(ref)
         with artifact.open(TEXTS) as file:
             ids = read_parquet(file, columns=["text_id"])["text_id"].to_pylist()
         embeddings = np.array(open_embeddings(artifact, EMBEDDINGS))

@@ -8,9 +8,9 @@ REJECTS = "rejects.parquet"
 RECORDS = "records.parquet"
 # embed_crops
 CROPS = "crops.parquet"
-# embed_images, embed_crops and embed_text
+# embed_images, embed_crops, embed_text and embed_examples
 EMBEDDINGS = "embeddings.npy"
-# embed_text
+# embed_text and embed_examples
 TEXTS = "texts.parquet"
 # build_index
 INDEX_IMAGES = "images.parquet"

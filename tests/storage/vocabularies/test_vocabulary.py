@@ -150,7 +150,10 @@ def test_folder(tmp_path):
         ("categories:\n  - ", "category 1 (line 2): a name must be a text"),
         ("categories: ['  ']", "has an empty name"),
         ('categories: ["a\\nb"]', "control character"),
-        ("categories:\n  - tv: x", "there is no key `tv`, only id, name, prompts, synonyms"),
+        (
+            "categories:\n  - tv: x",
+            "there is no key `tv`, only examples, id, name, name_weight, not, prompts, synonyms",
+        ),
         ("categories:\n  - {name: a, synonym: [b]}", "did you mean `synonyms`?"),
         ("categories:\n  - {id: 1}", "has no `name`"),
         ("categories:\n  - {name: a, synonyms: b}", "`synonyms` must be a list"),
@@ -257,3 +260,42 @@ def test_a_line_that_is_a_list_is_refused_with_both_meanings(tmp_path, file, con
 def test_a_name_with_a_comma_is_written_in_quotes(tmp_path):
     path = write(tmp_path, "own.yaml", "categories:\n  - \"vase, broken\"\n  - name: 'a; b'\n")
     assert load_vocabulary(path).names == ("vase, broken", "a; b")
+
+
+# --- what else a category says ------------------------------------------------------------------
+
+
+def test_what_a_name_does_not_mean_and_what_shows_it(tmp_path):
+    content = """
+        categories:
+          - name: crane
+            not: [construction crane, "{tower}"]
+            examples: [birds/a.jpg, /data/b.png, "s3://bucket/c.jpg"]
+          - name: bat
+            examples: [d.jpg]
+            name_weight: 0
+    """
+    crane, bat = load_vocabulary(write(tmp_path, "lists/v.yaml", content)).categories
+    assert crane.not_these == ("construction crane", "{tower}")
+    beside = tmp_path / "lists"
+    assert crane.examples == (str(beside / "birds" / "a.jpg"), "/data/b.png", "s3://bucket/c.jpg")
+    assert (crane.name_weight, bat.name_weight) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("{name: owl, not: [Owl]}", "'Owl' under `not` is a name of the category itself"),
+        ("{name: owl, synonyms: [owlet], not: [owlet]}", "'owlet' under `not` is a name of"),
+        ("{name: owl, not: [bat, Bat]}", "'Bat' is there twice under `not`"),
+        ("{name: owl, not: bat}", "`not` must be a list, not the text 'bat'"),
+        ("{name: owl, not: [7]}", "`not` 1: a name must be a text"),
+        ("{name: owl, examples: [7]}", "an example must be the path or the URI of an image"),
+        ("{name: owl, examples: a.jpg}", "`examples` must be a list"),
+        ("{name: owl, examples: [a.jpg], name_weight: 2}", "a number from 0, examples alone, to 1"),
+        ("{name: owl, examples: [a.jpg], name_weight: yes}", "not the truth value true"),
+        ("{name: owl, name_weight: 0.2}", "weighs the name against `examples`, and there are none"),
+    ],
+)
+def test_wrong_keys_beside_the_name(tmp_path, entry, expected):
+    assert expected in failure(write(tmp_path, "v.yaml", f"categories:\n  - {entry}\n"))
