@@ -19,9 +19,9 @@ PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever asks for CLIP's ViT-B-32 is slow: making it takes seconds."""
+    """Whatever asks for a network of published size is slow: it takes seconds."""
     for item in items:
-        if "clip_b32" in getattr(item, "fixturenames", ()):
+        if {"clip_b32", "selfmask"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

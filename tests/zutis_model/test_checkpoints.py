@@ -7,6 +7,8 @@ from zutis_model.clip.towers import load_clip
 from zutis_model.encoders.dense_vit import load_dense_vit
 from zutis_model.layers.synthetic_weights import synthetic_weight
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = {
     "selfmask": ("selfmask", "SelfMask (ViT-S/8, 20 queries)"),
     "zutis_vit_b_16": ("zutis", "ZUTIS (ViT-B-16-quickgelu, 100 queries)"),
@@ -46,7 +48,6 @@ def test_published_models_are_identified(name, weights):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-@pytest.mark.slow
 def test_published_models_load_strictly_and_save_back(name, weights, tmp_path):
     save_file(weights(name), tmp_path / "published.safetensors")
     model = load_checkpoint(load_file(tmp_path / "published.safetensors"))
@@ -102,7 +103,6 @@ def test_deit_is_dino_with_a_classifier():
         ("clip_vit_b_32", "ln_final.weight"),
     ],
 )
-@pytest.mark.slow
 def test_missing_and_unexpected_keys_are_named(name, key, weights):
     content = dict(weights(name))
     del content[key]

@@ -57,6 +57,7 @@ def composition(image_ids: list[str]) -> set[tuple[str, ...]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("categories", [1, 40])
 def test_samples_that_are_added_change_only_the_shards_around_them(categories: int) -> None:
     """Within one category of many samples as well as with many categories of few: samples come

@@ -7,6 +7,8 @@ import torch
 from tests.support.networks.network_input import as_input
 from zutis_model.encoders.dense_vit import ARCHITECTURES, load_dense_vit
 
+pytestmark = pytest.mark.slow
+
 DISTILLED = "deit_small_distilled_patch16_224"
 DINO_16 = "vit_small_patch16_224.dino"
 

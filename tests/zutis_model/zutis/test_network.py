@@ -10,6 +10,8 @@ from zutis_model.clip.dense import patch_tokens
 from zutis_model.zutis.network import Zutis, load_zutis
 from zutis_model.zutis.semantic_prediction import semantic_labels, semantic_logits
 
+pytestmark = pytest.mark.slow
+
 ARCHITECTURES = {"ViT-B/32": "ViT-B-32-quickgelu", "ViT-B/16": "ViT-B-16-quickgelu"}
 TAGS = tuple(
     f"vit_b_{patch}_{size}" for patch in (32, 16) for size in ("224x224", "256x352", "200x150")
@@ -118,7 +120,6 @@ def test_nan_is_refused_when_predicting(b32):
         b32(images)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stops", [True, False])
 def test_the_masks_gradient_reaches_the_encoder_only_by_choice(stops):
     network = load_zutis(architecture="ViT-B-32-quickgelu", num_decoder_layers=1, num_queries=3)
@@ -172,7 +173,6 @@ def test_bfloat16_is_close(b32, make_image):
     assert cosines.min() > 0.99
 
 
-@pytest.mark.slow
 def test_a_resnet_encodes_too():
     # The reference's ablation; batch norms keep their statistics while it trains.
     network = load_zutis(architecture="RN50-quickgelu", num_queries=3, num_decoder_layers=1).train()

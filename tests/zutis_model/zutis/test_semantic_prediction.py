@@ -161,6 +161,7 @@ def test_gpu_agrees(fixture):
     assert (labels.cpu() != fixture["semantic_full_labels"]).float().mean() <= 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(300, 257), (128, 1000), (640, 128)])
 @pytest.mark.parametrize("logits_at_once", [1, 5000, 50_000])
 def test_labels_of_large_images_are_found_in_strips(size, logits_at_once, monkeypatch):
