@@ -45,7 +45,7 @@ def build(tmp_path: Path, corpus: Path, vocabulary: Path):
         (["--per-categry", "5"], "Did you mean --per-category?"),
         (["--mask-size", "3"], "mask_size is 3"),
         (["--refine-input", "tensor"], "choose original or reference"),
-        (["--per-category", "0"], "per_category is 0"),
+        (["--per-category", "0"], "per_category is '0': choose 1 to"),
         (["--precision", "float8"], "float8"),
         (["--device", "tpu"], "tpu"),
         (["--index-search", "nprobe=2"], "exact index takes no search parameters"),
