@@ -9,7 +9,7 @@ from typing import cast
 from flows.execution.executors import Executor
 from flows.pipelines import early_checks
 from flows.pipelines.embedding import embed_parts
-from flows.pipelines.retrieval import CategoryRows, retrieve_images, texts_of
+from flows.pipelines.retrieval import CategoryRows, Retrieved, retrieve_images, texts_of
 from flows.settings.build import (
     BuildSettings,
     clip_model,
@@ -97,11 +97,12 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
         categories,
         index,
         executor,
-        by_evidence=settings.least_per_category is not None,
+        by_evidence=settings.goes_by_evidence,
+        thin=settings.thin,
     )
     retrieval = retrieved.retrieval
     masks = _mask(settings, configs, retrieval, executor)
-    shard_plan, shards, dataset = _pack(settings, configs, vocabulary, retrieval, masks, executor)
+    shard_plan, shards, dataset = _pack(settings, configs, vocabulary, retrieved, masks, executor)
 
     others = (
         *(a.ref for a in plans),
@@ -175,7 +176,9 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
         ),
         index=build_index.Config(**values_for(build_index.Config, settings)),
         retrieve=retrieve.Config(
-            **values_for(retrieve.Config, settings), at_least=settings.least_per_category or 0
+            **values_for(retrieve.Config, settings),
+            at_least=settings.least_per_category,
+            drop_thin=settings.thin == "drop",
         ),
         masks=make_masks.Config(
             selfmask=selfmask,
@@ -342,7 +345,7 @@ def _pack(
     settings: BuildSettings,
     configs: _Configs,
     vocabulary: Vocabulary,
-    retrieval: Artifact,
+    retrieved: Retrieved,
     masks: tuple[ArtifactRef, ...],
     executor: Executor,
 ) -> tuple[Artifact, list[ArtifactRef], Artifact]:
@@ -359,7 +362,7 @@ def _pack(
     plan = executor.one(
         plan_shards.NAME,
         configs.plan_shards,
-        plan_shards.Inputs(retrieval.ref, masks, categories),
+        plan_shards.Inputs(retrieved.retrieval.ref, masks, categories),
     )
     clip, selfmask = (identity(model) for model in configs.models)
     parts = plan_parts(plan)
@@ -382,6 +385,10 @@ def _pack(
             selfmask=selfmask,
             untrained=any(model.weights.untrained for model in configs.models),
         ),
-        assemble_dataset.Inputs(plan.ref, tuple(shard.ref for shard in shards)),
+        assemble_dataset.Inputs(
+            plan.ref,
+            tuple(shard.ref for shard in shards),
+            retrieved.evidence.ref if settings.goes_by_evidence else None,
+        ),
     )
     return plan, [shard.ref for shard in shards], dataset

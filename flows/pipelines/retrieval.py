@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flows.execution.executors import Executor
 from storage.artifacts.store import Artifact, ArtifactRef
+from storage.errors.exceptions import CorpusError
+from storage.errors.sentences import listed
+from storage.images.records import read_parquet
 from storage.vocabularies.prompt_templates import TEMPLATES
 from storage.vocabularies.vocabulary import Category, Vocabulary, category_prompts
 from tasks.retrieval import embed_examples, embed_text, estimate_evidence, retrieve, search_index
@@ -14,10 +18,11 @@ from tasks.retrieval.category_queries import CategoryQuery
 from tasks.retrieval.embed_examples import Examples
 from tasks.retrieval.text_rows import TextRow
 from tasks.stage.coverage import covered_items
-from tasks.stage.layout import NEIGHBOURS, TEXTS
+from tasks.stage.layout import EVIDENCE, NEIGHBOURS, TEXTS
 
 # Names whose prompts go through the text tower as one part: seconds on a GPU, a minute on a CPU.
 _NAMES_A_PART = 64
+_NAMED = 10  # categories in a sentence
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,18 @@ def retrieve_images(
     executor: Executor,
     *,
     by_evidence: bool,
+    thin: str,
 ) -> Retrieved:
     """Search for the categories, estimate how many images show each, and rank.
 
     Args:
         config: of the ranking; search: of the search.
         categories: of the vocabulary; index: to be searched.
-        by_evidence: a category's images end where the evidence does.
+        by_evidence: whether the evidence decides which images are retrieved.
+        thin: keep, drop, or stop where a category has too little evidence.
+
+    Raises:
+        CorpusError: a category has too little evidence for `stop`, or each has for `drop`.
     """
     rows = list(dict.fromkeys(each.searched for each in categories))
     searches = _searches(search, index, rows, executor)
@@ -101,6 +111,7 @@ def retrieve_images(
         estimate_evidence.Config(),
         estimate_evidence.Inputs(index.ref, queries),
     )
+    _check_thin(thin, evidence, len(categories))
     retrieval = executor.one(
         retrieve.NAME,
         config,
@@ -110,6 +121,29 @@ def retrieve_images(
             for row in (each.text, *each.not_these, each.searched)]  # fmt: skip
     used += [ArtifactRef(search_index.NAME, key) for key in searches.values()]
     return Retrieved(evidence, retrieval, list(dict.fromkeys(used)))
+
+
+def load_evidence(evidence: Artifact) -> list[dict[str, Any]]:
+    """The rows of `evidence.parquet`."""
+    with evidence.open(EVIDENCE) as file:
+        rows: list[dict[str, Any]] = read_parquet(file).to_pylist()
+    return rows
+
+
+def _check_thin(thin: str, evidence: Artifact, categories: int) -> None:
+    found = [row for row in load_evidence(evidence) if row["thin"]]
+    if thin == "stop" and found:
+        named = listed([f"{row['category']} ({row['images']:,})" for row in found], _NAMED)
+        raise CorpusError(
+            f"Fewer than 10 images are estimated to show each of {len(found):,} categories,"
+            f" {named}: add images that do, other names or examples, or leave these out of the"
+            " vocabulary; --thin keep builds all the same."
+        )
+    if thin == "drop" and len(found) == categories:
+        raise CorpusError(
+            "No category is estimated to be shown by 10 images or more, so that --thin drop"
+            " would leave none: give images that show the categories, or take --thin keep."
+        )
 
 
 def _other_meanings(category: Category) -> list[embed_text.Text]:

@@ -68,6 +68,9 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
     alone."""
     min_margin: Annotated[Margin, Group.RETRIEVAL] = -1.0
     """Least lead over the next category's probability."""
+    thin: Annotated[Literal["keep", "drop", "stop"], Group.RETRIEVAL] = "keep"
+    """What becomes of categories that fewer than 10 images are estimated to show: they are kept
+    and named, get no label, or stop the build."""
     crops: Annotated[Literal["central", "many"], Group.RETRIEVAL] = "central"
     """What CLIP sees of images beyond 1.5 : 1: their central square, or many squares along them, of
     which the best counts."""
@@ -124,6 +127,11 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
         """With `--per-category auto`, images retrieved a category at least; None of a number."""
         bounds = auto_bounds(self.per_category)
         return bounds[0] if bounds else None
+
+    @property
+    def goes_by_evidence(self) -> bool:
+        """Whether the evidence decides which images are retrieved."""
+        return self.least_per_category is not None or self.thin == "drop"
 
     @property
     def cluster(self) -> str:

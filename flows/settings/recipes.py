@@ -61,6 +61,7 @@ _BUILD: Final[Values] = MappingProxyType(
         "min_score": 0.0,
         "min_probability": 0.0,
         "min_margin": -1.0,
+        "thin": "keep",
         "index": "exact",
         "index_search": "",
         "precision": "float32",

@@ -13,9 +13,11 @@ from rich.table import Table
 
 from flows.execution.progress import StageProgress
 from flows.pipelines.build import Build
+from flows.pipelines.retrieval import load_evidence
 from storage.artifacts.store import Artifact
 from storage.errors.reject_reasons import IMAGE_WARNINGS, REJECT_REASONS, TRANSIENT
 from storage.errors.sentences import counted_kinds, listed
+from tasks.categories.evidence_notes import competing_pairs, senses_note, thin_note
 from tasks.stage.layout import CARD, SHARD_INDEX
 
 _MASK_REASONS = {
@@ -25,6 +27,7 @@ _MASK_REASONS = {
 }
 _MOST_ROWS = 100
 _MOST_NAMES = 10
+_MOST_NOTES = 3
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,25 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
             f"{listed(not_found, _MOST_NAMES)}: no image's score rises above those of the corpus "
             "as a whole"
         )
+    facts |= _evidence_facts(load_evidence(build.evidence))
     return Summary(counts["categories"], rejects, facts, untrained_warning(build), not_found)
+
+
+def _evidence_facts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Categories that few images show, that show two things, and that want the same images."""
+    facts = {}
+    if thin := [thin_note(row) for row in rows if row["thin"]]:
+        few, more = thin[:_MOST_NOTES], len(thin) - _MOST_NOTES
+        facts["few images"] = "; ".join(few) + (
+            f"; and {more:,} more categories" if more > 0 else ""
+        )
+    if senses := [note for row in rows if (note := senses_note(row))]:
+        facts["two senses (?)"] = (
+            f"{listed(senses, _MOST_NAMES)}: `not` or `examples` in the vocabulary chooses one"
+        )
+    if pairs := competing_pairs(rows):
+        facts["same images"] = f"{listed(pairs, _MOST_NAMES)} are wanted by both"
+    return facts
 
 
 def _elongated(index: Mapping[str, Any], embedded: Sequence[Artifact]) -> str:

@@ -17,8 +17,9 @@ from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.sentences import listed
 from storage.images.records import read_parquet, write_parquet
 from storage.shards.writing import EIGHT_BIT_IGNORE_LABEL, ignore_label
+from tasks.categories.evidence_notes import thin_note
 from tasks.stage.contract import Progress
-from tasks.stage.layout import CARD, SHARD, SHARD_INDEX, VOCABULARY
+from tasks.stage.layout import CARD, EVIDENCE, SHARD, SHARD_INDEX, VOCABULARY
 
 NAME = "assemble_dataset"
 VERSION = 2
@@ -43,10 +44,15 @@ class Config:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The plan of the shards, and the shards in the plan's order."""
+    """The plan of the shards, and the shards in the plan's order.
+
+    Attributes:
+        evidence: of the categories, for the card, where a setting of the build goes by it.
+    """
 
     plan: ArtifactRef
     shards: tuple[ArtifactRef, ...]
+    evidence: ArtifactRef | None = None
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
@@ -54,7 +60,11 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
         stage=NAME,
         version=VERSION,
         config={"name": config.name, "clip": config.clip, "selfmask": config.selfmask},
-        inputs={"plan": inputs.plan.key, "shards": [ref.key for ref in inputs.shards]},
+        inputs={
+            "plan": inputs.plan.key,
+            "shards": [ref.key for ref in inputs.shards],
+            **({"evidence": inputs.evidence.key} if inputs.evidence else {}),
+        },
     )
 
 
@@ -87,7 +97,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
             )
         attempt.create_json(VOCABULARY, categories)
         with attempt.create(CARD) as file:
-            file.write(_card(config, plan, len(inputs.shards)).encode())
+            thin = _thin_categories(inputs.evidence, store)
+            file.write(_card(config, plan, len(inputs.shards), thin).encode())
         return store.publish(
             attempt, _recipe(config, inputs),
             counts={"shards": len(inputs.shards), "samples": plan.counts["samples"]},
@@ -95,7 +106,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         )  # fmt: skip
 
 
-def _card(config: Config, plan: Artifact, shards: int) -> str:
+def _card(config: Config, plan: Artifact, shards: int, thin: str) -> str:
     categories: Sequence[dict[str, Any]] = plan.counts["categories"]
     largest = max(category["category_id"] for category in categories)
     last = f"{shards - 1:06d}"
@@ -140,7 +151,7 @@ scores; where the picture came from; keys of the artifacts that made it |
 `retrieve/{plan.manifest["inputs"]["retrieval"]}`. Shards are sorted by category: shuffle when
 you train.
 
-{_without_pixels(categories)}{_reading(config.name, last)}
+{_without_pixels(categories)}{thin}{_reading(config.name, last)}
 {_depth_warning(ignore_label(largest), alike)}## Licences
 
 The pictures belong to their authors. Each sample's JSON names the file that it came from; check the
@@ -159,6 +170,18 @@ def _without_pixels(categories: Sequence[Mapping[str, Any]]) -> str:
     if not absent:
         return ""
     return f"**Categories with no pixel in any label map: {_cell(', '.join(absent))}.**\n\n"
+
+
+def _thin_categories(evidence: ArtifactRef | None, store: ArtifactStore) -> str:
+    """The card's list of categories with too little evidence."""
+    if evidence is None:
+        return ""
+    with store.get(evidence).open(EVIDENCE) as file:
+        notes = [thin_note(row) for row in read_parquet(file).to_pylist() if row["thin"]]
+    if not notes:
+        return ""
+    rows = "\n".join(f"- {note}" for note in notes)
+    return f"**Categories that too few pictures are estimated to show:**\n\n{rows}\n\n"
 
 
 def decode_alike(names: Mapping[int, str]) -> list[str]:

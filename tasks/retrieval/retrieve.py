@@ -7,6 +7,7 @@ and every dropped row stays in the table with its reason.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 from storage.artifacts.fingerprints import Recipe, unless_default
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError, CorpusError
+from storage.errors.sentences import counted_kinds
 from storage.images.records import read_parquet, write_parquet
 from tasks.categories.category_texts import refuse_equal_texts
 from tasks.categories.logits import Logits
@@ -40,9 +42,11 @@ VERSION = 2
 POLICIES = ("best", "all", "last")
 _NEARER = "nearer_to_not"
 _BEYOND = "beyond_evidence"
+_THIN = "thin_category"
 _REASONS = {"best": "more_probable_elsewhere", "last": "taken_by_later_category"}
 # Each default is the lowest value, which lets everything pass.
 _THRESHOLDS = ("min_score", "min_probability", "min_margin")
+_BY_EVIDENCE = ("at_least", "drop_thin")
 _ROWS_AT_ONCE = 16_384
 _LOCATION = ["uri", "member", "offset", "length", "height", "width", "format", "conversion"]
 
@@ -59,15 +63,17 @@ class Config:
         min_probability: lowest probability of the category, 0..1: a CLIP's softmax over the
             vocabulary, or a SigLIP's sigmoid, which is independent of the other categories.
         min_margin: lowest difference of that probability to the best other category's, -1..1.
-        at_least: where the evidence decides how many images a category gets: so many of its first
-            ones in any case.
+        at_least: a category's images end where the evidence does, but not before so many; None:
+            the evidence ends nothing.
+        drop_thin: whether categories that the evidence calls thin get no image.
     """
 
     overlap: str = "best"
     min_score: float = 0.0
     min_probability: float = 0.0
     min_margin: float = -1.0
-    at_least: int = 0
+    at_least: int | None = None
+    drop_thin: bool = False
 
     def __post_init__(self) -> None:
         if self.overlap not in POLICIES:
@@ -80,7 +86,7 @@ class Config:
     @property
     def deciding(self) -> dict[str, Any]:
         """The settings in the key, without thresholds that let everything pass."""
-        return {"overlap": self.overlap, **unless_default(self, *_THRESHOLDS, "at_least")}
+        return {"overlap": self.overlap, **unless_default(self, *_THRESHOLDS, *_BY_EVIDENCE)}
 
 
 @dataclass(frozen=True)
@@ -88,8 +94,7 @@ class Inputs:
     """An index and the vocabulary's categories.
 
     Attributes:
-        evidence: says how many images show a category, and the rest is dropped; None: all of the
-            neighbours may be kept.
+        evidence: of the categories, where a setting goes by it.
     """
 
     index: ArtifactRef
@@ -154,8 +159,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     )  # fmt: skip
     failed[(failed == "") & nearer] = _NEARER
     if inputs.evidence:
-        most = _most_by_evidence(store.get(inputs.evidence), config.at_least)
-        failed[(failed == "") & (table["rank"].to_numpy() > most[column])] = _BEYOND
+        reason = _reasons_by_evidence(config, store.get(inputs.evidence), table)
+        failed = np.where(failed == "", reason, failed)
     images, place = np.unique(rows.image_of(positions), return_inverse=True)
     of_image = place[which]  # categories may have found different crops of one image
     keeper = _keepers(config, failed, of_image, column, table["rank"].to_numpy(), probability)
@@ -180,12 +185,20 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
 
 
 def _check_that_some_are_kept(ranked: pa.Table) -> None:
-    if not pc.any(ranked["kept"]).as_py():
-        best = pc.max(ranked["score"]).as_py()
+    if pc.any(ranked["kept"]).as_py():
+        return
+    reasons = Counter(ranked["reason"].to_pylist())
+    if others := {reason: reasons[reason] for reason in (_NEARER, _BEYOND) if reasons[reason]}:
         raise CorpusError(
-            f"No image passes min_score, min_probability and min_margin for any category (the "
-            f"highest score is {best:.3f}): lower them, or give images that show the categories."
+            f"No category keeps an image ({counted_kinds(others)}): write other texts under `not`"
+            " in the vocabulary, raise the lower bound of --per-category auto, or give images that"
+            " show the categories."
         )
+    best = pc.max(ranked["score"]).as_py()
+    raise CorpusError(
+        f"No image passes min_score, min_probability and min_margin for any category (the "
+        f"highest score is {best:.3f}): lower them, or give images that show the categories."
+    )
 
 
 def _probabilities(
@@ -252,12 +265,20 @@ def _failed_threshold(
     return np.select(tests, names, default="")
 
 
-def _most_by_evidence(evidence: Artifact, at_least: int) -> np.ndarray:
-    """For every category, the rank of its last image that may be kept; infinite where the corpus
-    is too small for an estimate."""
+def _reasons_by_evidence(config: Config, evidence: Artifact, table: pa.Table) -> np.ndarray:
+    """For every row, the reason why the evidence drops it; empty where it doesn't."""
     with evidence.open(EVIDENCE) as file:
-        images = read_parquet(file, columns=["images"])["images"].to_pylist()
-    return np.array([np.inf if count is None else max(count, at_least) for count in images])
+        found = read_parquet(file, columns=["images", "thin"]).to_pydict()
+    column = table["column"].to_numpy()
+    beyond = np.zeros(table.num_rows, dtype=bool)
+    if config.at_least is not None:
+        # Where the corpus is too small for an estimate, nothing is dropped.
+        most = [
+            np.inf if count is None else max(count, config.at_least) for count in found["images"]
+        ]
+        beyond = table["rank"].to_numpy() > np.array(most)[column]
+    thin = np.array(found["thin"])[column] & config.drop_thin
+    return np.select([thin, beyond], [_THIN, _BEYOND], default="")
 
 
 def _keepers(

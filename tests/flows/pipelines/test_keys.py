@@ -43,7 +43,7 @@ KEYS = {
     "build_index": ["2ce830f39da53aafa173-4f53cda18c2baa0c0354"],
     "embed_text": ["715ec2dade88f3ee9452-5263817e15a9f4a8a557"],
     "search_index": ["88c38331b2b0745090a3-6eec27d84ba177b12bd2"],
-    "estimate_evidence": ["697033757409f07f7b0e-9288074755850ee12f6d"],
+    "estimate_evidence": ["1b1f15056dbc24192032-9288074755850ee12f6d"],
     "retrieve": ["cb10fa8859e27408f4ca-9288074755850ee12f6d"],
     "plan_masks": ["b9b048d76ac96241b449-035a519a135cd7b15481"],
     "make_masks": [

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from flows.settings.build import BuildSettings
-from storage.errors.exceptions import VocabularyError
+from storage.errors.exceptions import CorpusError, VocabularyError
 from tasks.stage.layout import RETRIEVAL
 from tests.support.networks.fakes import COLOURS as COLOURS_OF_CLIP
 from tests.support.networks.fakes import FakeClip, FakeSelfMask
@@ -75,6 +75,11 @@ def test_images_nearer_to_what_a_name_does_not_mean_are_dropped(settings: BuildS
     dropped = [row for row in rows if not row["kept"]]
     assert {row["reason"] for row in dropped} == {"nearer_to_not"}
     assert len(dropped) == EACH
+
+
+def test_a_vocabulary_whose_not_leaves_nothing_is_told_so(settings: BuildSettings) -> None:
+    with pytest.raises(CorpusError, match=r"nearer_to_not.*: write other texts under `not`"):
+        build_for(settings, "{name: something, not: [red, green, blue]}")
 
 
 def test_examples_alone_are_found_whatever_the_name(settings: BuildSettings) -> None:

@@ -44,7 +44,15 @@ def test_the_images_of_each_category_are_counted_and_end_its_retrieval(
     shown = [row["images"] for row in found]
     assert shown[:2] == [pytest.approx(SHOWN[name], abs=2) for name in ("red", "green")]
 
-    table = rows_of(stages.retrieve(index, NAMES, 30, "all", evidence=evidence), RETRIEVAL)
+    assert [row["thin"] for row in found][:2] == [False, True]
+    green = found[1]
+    assert len(green["best"]) == 5
+    assert all(Path(image["uri"]).name.startswith("green") for image in green["best"])
+    assert [rival["category"] for rival in green["rivals"]] != []
+
+    table = rows_of(
+        stages.retrieve(index, NAMES, 30, "all", evidence=evidence, at_least=0), RETRIEVAL
+    )
     assert len(table) == 3 * 30
     for row in table:
         kept = row["rank"] <= shown[row["category_id"] - 1]
@@ -55,6 +63,11 @@ def test_the_images_of_each_category_are_counted_and_end_its_retrieval(
                   if row["category"] == "green (2)" and row["kept"]]  # fmt: skip
     assert kept_ranks == list(range(1, 10))
 
+    without_thin = stages.retrieve(index, NAMES, 30, "all", evidence=evidence, drop_thin=True)
+    for row in rows_of(without_thin, RETRIEVAL):
+        kept = not found[row["category_id"] - 1]["thin"]
+        assert (row["kept"], row["reason"]) == (kept, "" if kept else "thin_category")
+
 
 def test_a_corpus_too_small_for_an_estimate_ends_no_retrieval(
     stages: Stages, corpus: Path, fake_clip: FakeClip
@@ -63,5 +76,6 @@ def test_a_corpus_too_small_for_an_estimate_ends_no_retrieval(
     index = stages.index(stages.scan(corpus))
     evidence = stages.evidence(index, ["red"], k=8)
     assert [row["images"] for row in rows_of(evidence, EVIDENCE)] == [None]
-    table = rows_of(stages.retrieve(index, ["red"], 8, evidence=evidence), RETRIEVAL)
+    retrieval = stages.retrieve(index, ["red"], 8, evidence=evidence, at_least=0, drop_thin=True)
+    table = rows_of(retrieval, RETRIEVAL)
     assert all(row["kept"] for row in table)
