@@ -44,7 +44,7 @@ ROOMS = {
     "tasks": """
         categories  stage  workers
         indexing  prediction
-        retrieval  masking  packing  training  evaluation
+        retrieval  duplicates  masking  packing  training  evaluation
         clip_training  saliency_training
     """,
     "made_world": """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from tasks.duplicates import find_duplicates, find_leaks, import_duplicates
 from tasks.evaluation import evaluate
 from tasks.indexing import ask_again, build_index, embed_crops, embed_images, scan
 from tasks.masking import make_masks, plan_masks
@@ -25,6 +26,9 @@ STAGES: dict[str, ModuleType] = {
         search_index,
         estimate_evidence,
         retrieve,
+        find_duplicates,
+        import_duplicates,
+        find_leaks,
         plan_masks,
         make_masks,
         plan_shards,
@@ -48,6 +52,9 @@ UNITS = {
     "search_index": "categories",
     "estimate_evidence": "categories",
     "retrieve": "categories",
+    "find_duplicates": "images",
+    "import_duplicates": "images",
+    "find_leaks": "images",
     "plan_masks": "images",
     "make_masks": "images",
     "plan_shards": "samples",

@@ -9,7 +9,7 @@ from storage.files.filesystems import display
 
 # Its names at img2dataset, clip-retrieval, LAION and Hugging Face, in any case. `uri` comes first;
 # of the others a table may have one.
-_PLACE_COLUMNS = frozenset(
+PLACE_COLUMNS = frozenset(
     {"uri", "url", "image_url", "image_path", "file_path", "filepath", "file_name", "filename"}
 )
 
@@ -53,7 +53,7 @@ def _place_column(uri: str, names: Sequence[str], wanted: str) -> str:
             f"The table {display(uri)} has no column {wanted!r} ({have}): give --uri-column one of "
             "them."
         )
-    found = [name for name in names if name.casefold() in _PLACE_COLUMNS]
+    found = [name for name in names if name.casefold() in PLACE_COLUMNS]
     if "uri" in found:
         return "uri"
     if len(set(found)) == 1:
@@ -66,6 +66,6 @@ def _place_column(uri: str, names: Sequence[str], wanted: str) -> str:
         )
     raise CorpusError(
         f"The table {display(uri)} has no column `uri`, nor one of the names that other tools "
-        f"give it, {', '.join(sorted(_PLACE_COLUMNS - {'uri'}))} ({have}); say with --uri-column "
+        f"give it, {', '.join(sorted(PLACE_COLUMNS - {'uri'}))} ({have}); say with --uri-column "
         "which one has the images' paths or addresses."
     )

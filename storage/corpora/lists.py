@@ -45,7 +45,7 @@ def list_rows(uri: str, column: str = "") -> Iterator[Row]:
         CorpusError: it is no text, or a line of it is no JSON object; or as `place_column`.
         StorageError: it can't be read.
     """
-    lines = _lines(uri)
+    lines = numbered_lines(uri)
     if extension_of(uri) == "txt":
         for number, line in lines:
             if not line.startswith("#"):
@@ -53,7 +53,7 @@ def list_rows(uri: str, column: str = "") -> Iterator[Row]:
         return
     name = ""
     for number, line in lines:
-        row = _json_object(uri, number, line)
+        row = json_object(uri, number, line)
         name = name or place_column(uri, list(row), column)
         yield (
             f"line={number}",
@@ -63,8 +63,13 @@ def list_rows(uri: str, column: str = "") -> Iterator[Row]:
         )
 
 
-def _lines(uri: str) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of each line that is not empty."""
+def numbered_lines(uri: str) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of each line that is not empty.
+
+    Raises:
+        CorpusError: the file is no text.
+        StorageError: it can't be read.
+    """
     with open_binary(uri) as file, _text_errors(uri):
         text = io.TextIOWrapper(file, "utf-8-sig")
         number = 0
@@ -76,7 +81,12 @@ def _lines(uri: str) -> Iterator[tuple[int, str]]:
                 yield number, line
 
 
-def _json_object(uri: str, number: int, line: str) -> dict[str, Any]:
+def json_object(uri: str, number: int, line: str) -> dict[str, Any]:
+    """The object that a line of a `.jsonl` list holds.
+
+    Raises:
+        CorpusError: it holds none.
+    """
     try:
         row = parse_json(line)
     except ValueError as error:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import fsspec
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from storage.access.credentials import has_password
 from storage.access.protocols import is_supported, protocol_of
-from storage.access.roots import open_file_path
 from storage.corpora.columns import place_column, require_one
 from storage.corpora.listing import IMAGE, TAR, ListingBuilder
 from storage.corpora.lists import Row, check_list, list_rows
+from storage.corpora.table_files import (
+    column_names,
+    open_table,
+    table_batches,
+    table_errors,
+    text_values,
+)
 from storage.errors.exceptions import CorpusError
 from storage.errors.reject_reasons import (
     COMPRESSED_TAR,
@@ -26,7 +27,7 @@ from storage.errors.reject_reasons import (
     OUTSIDE_ROOTS,
     UNSUPPORTED_ADDRESS,
 )
-from storage.files.file_kinds import extension_of, is_compressed_tar, is_list, is_tar
+from storage.files.file_kinds import is_compressed_tar, is_list, is_tar
 from storage.files.filesystems import (
     display,
     is_local,
@@ -34,13 +35,11 @@ from storage.files.filesystems import (
     join_uri,
     local_path,
     local_uri,
-    open_binary,
     parent_uri,
     translated_errors,
 )
 
 _COLUMNS = {"uri": pa.string(), "size": pa.int64(), "etag": pa.string()}
-_ROWS_PER_BATCH = 16_384
 
 
 def check_table(uri: str, column: str = "") -> None:
@@ -57,8 +56,8 @@ def check_table(uri: str, column: str = "") -> None:
     if is_list(uri):
         check_list(uri, column)
         return
-    with _open_table(uri) as file, _table_errors(uri):
-        place_column(uri, _column_names(uri, file), column)
+    with open_table(uri) as file, table_errors(uri):
+        place_column(uri, column_names(uri, file, _COLUMNS), column)
 
 
 def list_table(uri: str, builder: ListingBuilder, column: str = "") -> None:
@@ -76,14 +75,14 @@ def list_table(uri: str, builder: ListingBuilder, column: str = "") -> None:
         CorpusError: the table is damaged, or has no column of paths, or several.
         StorageError: it can't be read, or the package for a protocol that it names is missing.
     """
-    base = _Base(uri)
+    places = Places(uri)
     for where, name, size, etag in list_rows(uri, column) if is_list(uri) else _rows(uri, column):
         if name and has_password(name):
             builder.reject(f"{uri}#{where}", CREDENTIALS_IN_URI)
         elif name and not is_supported(name):
             builder.reject(f"{uri}#{where}", UNSUPPORTED_ADDRESS)
         elif name:
-            _add_row(name, base.uri_of(name), size, etag, builder)
+            _add_row(name, places.uri_of(name), size, etag, builder)
         else:
             builder.reject(f"{uri}#{where}", NO_URI)
 
@@ -91,26 +90,10 @@ def list_table(uri: str, builder: ListingBuilder, column: str = "") -> None:
 def _rows(uri: str, column: str) -> Iterator[Row]:
     row = 0
     for batch in _batches(uri, column):
-        columns = [_values(batch.column(name)) for name in _COLUMNS]
+        columns = [text_values(batch.column(name)) for name in _COLUMNS]
         for name, size, etag in zip(*columns, strict=True):
             yield f"row={row}", name, size, etag
             row += 1
-
-
-def _values(column: pa.Array) -> list[Any]:
-    """The column's values; None for a text that is no UTF-8, at whose bytes Arrow doesn't look."""
-    try:
-        values: list[Any] = column.to_pylist()
-        return values
-    except UnicodeDecodeError:
-        return [_decoded(value) for value in column.view(pa.binary()).to_pylist()]
-
-
-def _decoded(value: bytes | None) -> str | None:
-    try:
-        return None if value is None else value.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
 
 
 def _add_row(
@@ -129,8 +112,8 @@ def _add_row(
         builder.add(uri, -1 if size is None or size < 0 else size, etag or "", kind)
 
 
-class _Base:
-    """Where a table's relative paths start, and which protocols it was seen to use."""
+class Places:
+    """URIs of the places that a table names, whose relative paths start in its folder."""
 
     def __init__(self, table_uri: str) -> None:
         self._table = table_uri
@@ -138,6 +121,11 @@ class _Base:
         self._protocols: set[str] = set()
 
     def uri_of(self, name: str) -> str:
+        """The URI of a path or address.
+
+        Raises:
+            CorpusError: the package for the address's protocol is missing.
+        """
         if name.startswith("/") or name[:7].lower() == "file://":
             return local_uri(local_path(name))
         if "://" not in name:
@@ -167,75 +155,17 @@ def _batches(uri: str, column: str) -> Iterator[pa.RecordBatch]:
 
     The column of paths is called `uri` in them, also where the table has another name for it.
     """
-    with _open_table(uri) as file, _table_errors(uri):
-        names = _column_names(uri, file)
+    with open_table(uri) as file, table_errors(uri):
+        names = column_names(uri, file, _COLUMNS)
         own_names = {name: name for name in _COLUMNS} | {"uri": place_column(uri, names, column)}
         for name in own_names.values():
             require_one(uri, names, name)
         file.seek(0)
         present = [name for name in own_names.values() if name in names]
-        for batch in _present_batches(uri, file, present):
+        for batch in table_batches(uri, file, present, _COLUMNS):
             rows = {
                 name: batch.column(own_names[name]).cast(kind) if own_names[name] in present
                 else pa.nulls(batch.num_rows, kind)
                 for name, kind in _COLUMNS.items()
             }  # fmt: skip
             yield pa.RecordBatch.from_pydict(rows)
-
-
-@contextmanager
-def _open_table(uri: str) -> Iterator[Any]:
-    """The table's bytes. Arrow reads ahead in threads of its own, which end a process that ends
-    before they do unless they can do without Python: a local file is Arrow's own."""
-    with open_binary(uri) as file:
-        if not is_local(uri):
-            yield file
-            return
-        path = open_file_path(file.fileno(), local_path(uri))
-        with pa.OSFile(os.fsencode(path)) as own:
-            yield own
-
-
-def _present_batches(uri: str, file: Any, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    if extension_of(uri) == "parquet":
-        yield from pq.ParquetFile(file).iter_batches(_ROWS_PER_BATCH, columns=columns)
-    else:
-        yield from _open_csv(uri, file, columns)
-
-
-def _column_names(uri: str, file: Any) -> list[str]:
-    if extension_of(uri) == "parquet":
-        return list(pq.ParquetFile(file).schema_arrow.names)
-    return list(_open_csv(uri, file, None).schema.names)
-
-
-def _open_csv(uri: str, file: Any, columns: list[str] | None) -> Any:
-    return pa_csv.open_csv(
-        file,
-        # One thread: batches then hold the same rows each time, and workers share the cores.
-        read_options=pa_csv.ReadOptions(use_threads=False),
-        parse_options=pa_csv.ParseOptions(
-            delimiter="\t" if extension_of(uri) == "tsv" else ",", newlines_in_values=True
-        ),
-        convert_options=pa_csv.ConvertOptions(
-            # Of the columns that are read, all but these two hold places.
-            column_types=_COLUMNS | dict.fromkeys(set(columns or ()) - set(_COLUMNS), pa.string()),
-            include_columns=columns,
-            # A file may be called `null` or `NA`.
-            strings_can_be_null=False,
-        ),
-    )
-
-
-@contextmanager
-def _table_errors(uri: str) -> Iterator[None]:
-    try:
-        with translated_errors("read", uri):
-            yield
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        kind = "Parquet" if extension_of(uri) == "parquet" else "UTF-8 text"
-        line = display(str(error).splitlines()[0]) if str(error) else type(error).__name__
-        raise CorpusError(
-            f"The table {display(uri)} can't be read as {kind} ({line}); write it again, or "
-            "name another file."
-        ) from error

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +11,7 @@ from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError
 from storage.images.records import write_parquet
+from tasks.indexing.approximate_search import approximate_search
 from tasks.indexing.index_rows import IndexRows, load_index_rows
 from tasks.retrieval.text_rows import TextRow, load_text_rows
 from tasks.stage.contract import Progress
@@ -146,7 +145,8 @@ def _search_rows(
 
     if FAISS_FILE not in index.files:
         return *exact_search(rows.blocks(), queries, k, fetch=rows.fetch, device=device), {}
-    found = _approximate_candidates(index, queries, k)
+    with approximate_search(index) as candidates:
+        found = candidates(queries, k)
     if any(len(candidates) < k for candidates in found):
         raise ConfigError(
             f"The approximate index found fewer than {k} rows for a category: raise its search "
@@ -159,20 +159,3 @@ def _search_rows(
 
     measured = round(recall(positions[: len(tested)], exact), 4)
     return scores, positions, {"recall_k": k, "recall": measured, "recall_texts": len(tested)}
-
-
-def _approximate_candidates(index: Artifact, queries: np.ndarray, k: int) -> list[np.ndarray]:
-    from storage.embeddings import faiss_index
-
-    parameters = index.manifest["config"]["index_search"]
-    path = index.local_path(FAISS_FILE)
-    if path is not None:
-        _, positions = faiss_index.search(faiss_index.read(str(path)), queries, k, parameters)
-        return [row[row >= 0] for row in positions]
-    with TemporaryDirectory() as folder, index.open(FAISS_FILE) as remote:
-        local = Path(folder) / FAISS_FILE
-        with local.open("wb") as copy:
-            while chunk := remote.read(1 << 22):
-                copy.write(chunk)
-        _, positions = faiss_index.search(faiss_index.read(str(local)), queries, k, parameters)
-        return [row[row >= 0] for row in positions]

@@ -22,6 +22,10 @@ EVIDENCE = "evidence.parquet"
 # retrieve
 RETRIEVAL = "retrieval.parquet"
 RETRIEVED_IMAGES = "images.parquet"
+# find_duplicates and import_duplicates
+DUPLICATES = "duplicates.parquet"
+# find_leaks
+LEAKS = "leaks.parquet"
 # plan_masks
 MASK_PLAN = "images.parquet"
 # make_masks

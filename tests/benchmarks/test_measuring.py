@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+    duplicates,
     embedding_overhead,
     exact_search,
     mask_refinement,
@@ -26,7 +27,7 @@ from benchmarks.orchestration import Timeline
 ROOT = Path(__file__).parents[2]
 SCRIPTS = (
     "embedding_overhead", "exact_search", "million_records", "cached_rerun", "orchestration",
-    "mask_refinement",
+    "mask_refinement", "duplicates",
 )  # fmt: skip
 
 
@@ -94,6 +95,29 @@ def test_mask_refinement_of_a_few_photographs_writes_its_result(
     assert figures["most pixels that differ"] <= 5
     assert figures["largest soft difference"] < 1e-6
     assert figures["in PyTorch, largest soft difference from ours"] < 1e-6
+
+
+def test_duplicates_are_scored_by_pairs() -> None:
+    truth = {"a-crop": ("a", "crop"), "a-flip": ("a", "flip"), "b-crop": ("b", "crop")}
+    groups = {"a": "1", "a-crop": "1", "c": "1", "a-flip": "2", "d": "2", "b-crop": "3", "b": "3"}
+    assert duplicates.score(groups, truth) == {
+        "recall": pytest.approx(100 * 2 / 3),
+        "precision": pytest.approx(100 * 2 / 5),
+        "crop": 100.0,
+        "flip": 0.0,
+    }
+
+
+@pytest.mark.slow
+def test_duplicates_of_a_few_images_are_found(tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    sizes = "--most 2 --made 3 --hard 30 --rows 300 --largest 600 --dimensions 16 --rounds 1"
+    run_script("duplicates", *sizes.split(), "--out", str(out))
+    figures = json.loads(out.read_text())["figures"]
+    for what in ("photographs", "made world", "hard world"):
+        assert figures[f"{what}: precision"]["at_least"] == 99
+        assert figures[f"{what}: recall"]["value"] > 80
+    assert figures["pairs / search"]["limit"] == 2
 
 
 def test_exact_neighbours_order_equal_products_by_position(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from flows.settings.options import changed
 from flows.upkeep.repair import repair_store
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ArtifactError, CorpusError
+from tasks.duplicates import find_duplicates, find_leaks, import_duplicates
 from tasks.evaluation import evaluate
 from tasks.indexing import ask_again, embed_crops
 from tasks.packing import plan_shards
@@ -41,12 +42,12 @@ from tests.support.runs.builds import (
 
 pytestmark = pytest.mark.slow
 
-# Those of a build by default; more crops, and asking again, have tests of their own.
-STAGES = {
-    name: stage
-    for name, stage in ALL_STAGES.items()
-    if name not in (ask_again.NAME, embed_crops.NAME, train.NAME, evaluate.NAME)
-}
+# Those of a build by default; the others have tests of their own.
+_NOT_BY_DEFAULT = (
+    ask_again.NAME, embed_crops.NAME, find_duplicates.NAME, import_duplicates.NAME, find_leaks.NAME,
+    train.NAME, evaluate.NAME,
+)  # fmt: skip
+STAGES = {name: stage for name, stage in ALL_STAGES.items() if name not in _NOT_BY_DEFAULT}
 NAMES = ["red", "green", "blue"]
 
 

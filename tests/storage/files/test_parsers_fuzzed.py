@@ -35,6 +35,7 @@ from storage.artifacts.leases import leases
 from storage.artifacts.store import ArtifactStore
 from storage.corpora.coco import image_ids, image_ids_by_uri
 from storage.corpora.corpus import list_corpus
+from storage.corpora.duplicate_groups import read_groups
 from storage.corpora.image_bytes import iter_entry
 from storage.corpora.selection import Selection
 from storage.evaluation_sets.coco20k import open_coco20k
@@ -135,6 +136,18 @@ def test_json_lines(folder: Path, rows: list[bytes], column: str) -> None:
     harmless(lambda: list_corpus([str(folder / "t.jsonl")], uri_column=column))
 
 
+GROUPED = {"image_id": "0" * 64, "group": 3, "path": "a.jpg"}
+
+
+@few(60)
+@given(st.lists(near_json(GROUPED), max_size=3), damaged(b"path,group\na.jpg,1\nb.jpg,1\n"))
+def test_groups_of_duplicates(folder: Path, rows: list[bytes], table: bytes) -> None:
+    (folder / "g.jsonl").write_bytes(b"\n".join(rows))
+    (folder / "g.csv").write_bytes(table)
+    for name in ("g.jsonl", "g.csv"):
+        harmless(lambda name=name: read_groups(str(folder / name)))
+
+
 @few(100)
 @given(st.lists(texts, max_size=4))
 def test_lists_of_places(folder: Path, lines: list[str]) -> None:
@@ -185,6 +198,11 @@ def test_parquet_of_any_columns(folder: Path, columns: Any, column: str) -> None
     table = pa.Table.from_arrays([each for _, each in columns], [name for name, _ in columns])
     pq.write_table(table, folder / "t.parquet")
     harmless(lambda: list_corpus([str(folder / "t.parquet")], uri_column=column))
+    grouped = table.rename_columns(
+        ["group" if name == "x" else name for name in table.column_names]
+    )
+    pq.write_table(grouped, folder / "g.parquet")
+    harmless(lambda: read_groups(str(folder / "g.parquet")))
 
 
 @few(100)
