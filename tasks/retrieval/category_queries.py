@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,13 @@ import pyarrow as pa
 
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.images.records import read_parquet
+from tasks.indexing.index_rows import IndexRows
 from tasks.retrieval.text_rows import TextRow
 from tasks.stage.layout import NEIGHBOURS
 
 # Images that sample the distribution of scores; evenly spaced, so that no seed is needed.
 _SAMPLED = 4_096
+_CATEGORIES_READ_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,24 @@ def load_neighbours(categories: Sequence[CategoryQuery], store: ArtifactStore) -
 def sampled_positions(count: int) -> np.ndarray:
     """int64 positions of an even sample of `count` rows: at most 4,096, in ascending order."""
     return np.unique(np.linspace(0, count - 1, _SAMPLED).astype(np.int64))
+
+
+def embeddings_of(rows: IndexRows, positions: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """The embeddings of each category's images, float64 [n, d].
+
+    They are read for many categories at a time: each part of the index costs requests on object
+    stores.
+
+    Args:
+        rows: of the index.
+        positions: int64 [n] in the index, of each category; n is at least 1.
+    """
+    for start in range(0, len(positions), _CATEGORIES_READ_AT_ONCE):
+        several = positions[start : start + _CATEGORIES_READ_AT_ONCE]
+        distinct, places = np.unique(np.concatenate(several), return_inverse=True)
+        images = rows.fetch(distinct)
+        for own in np.split(places, np.cumsum([len(some) for some in several])[:-1]):
+            yield images[own].astype(np.float64)
 
 
 def _by_text(search: Artifact) -> dict[str, pa.Table]:

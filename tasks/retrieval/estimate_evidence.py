@@ -17,6 +17,7 @@ from tasks.retrieval.ambiguity import second_sense, shared_images
 from tasks.retrieval.category_queries import (
     CategoryQuery,
     artifacts_read,
+    embeddings_of,
     load_neighbours,
     sampled_positions,
 )
@@ -113,7 +114,11 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         counts.append(count)
         tops.append(found.slice(0, _looked_at(count)))
         progress.advance(1)
-    others = [_other_sense(top, rows, sample.mean(axis=0)) for top in tops]
+    embeddings = embeddings_of(rows, [top["position"].to_numpy() for top in tops])
+    others = [
+        _other_sense(top, images, sample.mean(axis=0))
+        for top, images in zip(tops, embeddings, strict=True)
+    ]
     table = pa.table(
         {
             "category_id": [category.category_id for category in inputs.categories],
@@ -138,9 +143,9 @@ def _looked_at(count: int | None) -> int:
     return _MOST_LOOKED_AT if count is None else min(max(count, _BEST), _MOST_LOOKED_AT)
 
 
-def _other_sense(top: pa.Table, rows: IndexRows, corpus: np.ndarray) -> pa.Table:
-    """Those of a category's neighbours that show something else than the best."""
-    images = rows.fetch(top["position"].to_numpy()).astype(np.float64)
+def _other_sense(top: pa.Table, images: np.ndarray, corpus: np.ndarray) -> pa.Table:
+    """Those of a category's neighbours, of embeddings [n, d], that show something else than the
+    best; of a corpus with a mean embedding [d]."""
     other = second_sense(images, corpus)
     return top.slice(0, 0) if other is None else top.filter(pa.array(other))
 

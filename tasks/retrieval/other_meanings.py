@@ -8,7 +8,7 @@ import numpy as np
 
 from storage.artifacts.store import ArtifactStore
 from tasks.indexing.index_rows import IndexRows
-from tasks.retrieval.category_queries import CategoryQuery
+from tasks.retrieval.category_queries import CategoryQuery, embeddings_of
 from tasks.retrieval.text_rows import load_text_rows
 
 
@@ -34,12 +34,12 @@ def nearer_to_others(
         bool [n].
     """
     nearer = np.zeros(len(positions), dtype=bool)
-    for number, category in enumerate(categories):
-        if category.not_these:
-            others, _ = load_text_rows(category.not_these, store)
-            here = np.flatnonzero(column == number)
-            images = rows.fetch(positions[here]).astype(np.float64)
-            # A sum of products, not a matrix product: BLAS may order its additions by shape.
-            cosines = [(images * other).sum(axis=1) for other in others.astype(np.float64)]
-            nearer[here] = np.max(cosines, axis=0) > scores[here]
+    asked = [number for number, category in enumerate(categories) if category.not_these]
+    places = [np.flatnonzero(column == number) for number in asked]
+    embeddings = embeddings_of(rows, [positions[here] for here in places])
+    for number, here, images in zip(asked, places, embeddings, strict=True):
+        others, _ = load_text_rows(categories[number].not_these, store)
+        # A sum of products, not a matrix product: BLAS may order its additions by shape.
+        cosines = [(images * other).sum(axis=1) for other in others.astype(np.float64)]
+        nearer[here] = np.max(cosines, axis=0) > scores[here]
     return nearer

@@ -9,7 +9,7 @@ import pytest
 
 from made_world.corpus import read_ground_truth, write_corpus
 from storage.artifacts.store import ArtifactStore
-from tasks.stage.layout import RECORDS, RETRIEVAL
+from tasks.stage.layout import EVIDENCE, RECORDS, RETRIEVAL
 from tests.support.networks.fakes import FakeSelfMask
 from tests.support.runs.builds import build_here, rows_of, settings_of
 
@@ -32,7 +32,7 @@ def test_examples_find_their_kinds_alone_and_with_a_name(
     vocabulary.write_text("\n".join(["categories:", *lines]))
     built = build_here(
         settings_of(
-            tmp_path / "world" / "pictures", vocabulary, tmp_path / "store", per_category=12,
+            tmp_path / "world" / "pictures", vocabulary, tmp_path / "store", per_category=16,
             clip="made-ViT-8:demo", overlap="all",
         )
     )  # fmt: skip
@@ -46,8 +46,11 @@ def test_examples_find_their_kinds_alone_and_with_a_name(
     assert shown["token"]["star"] >= 10
     assert shown["umbrella"]["umbrella"] >= 11
     moons, bolts = (shown["moon or bolt"][kind] for kind in KINDS[:2])
-    assert moons + bolts >= 10
+    assert moons + bolts >= 14
     assert min(moons, bolts) >= 2
+    senses = {row["category"]: len(row["other_sense"]) for row in rows_of(built.evidence, EVIDENCE)}
+    assert senses["moon or bolt"] > 0
+    assert senses["umbrella"] == senses["token"] == 0
 
 
 def _example(folder: Path, kind: str) -> Path:
