@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from cyclopts import App
 
@@ -37,12 +37,19 @@ class ClipOptions(SelfMaskOptions):
     """Number of images that are made to learn from."""
     minutes: Annotated[AtLeastZero, Group.MAIN] = 0.0
     """Longest training; 0: as long as its steps take."""
+    start: Annotated[Path | None, Group.MAIN] = None
+    """Weights to go on from, on images of the hard world as well; none: from scratch."""
+    precision: Annotated[Literal["float32", "bfloat16"], Group.MACHINE] = "bfloat16"
+    """Arithmetic of the training; float32 is faster where the processor has no bfloat16."""
 
 
 @demo_train_app.command(name="clip")
 @command_of(ClipOptions)
 def clip_command(options: ClipOptions) -> None:
-    """Train the small CLIP on made images and their captions: half an hour on two cores."""
+    """Train the small CLIP on made images and their captions: half an hour on two cores.
+
+    With --start, go on from its weights on images of several objects among look-alikes.
+    """
     from flows.demo_training.clip import train_clip
 
     values = dict(options)

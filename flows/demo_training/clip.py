@@ -2,6 +2,10 @@
 
 Images and captions come from `made_world`, with seeds that no demonstration uses: training uses
 seeds from 1000 on, held-out images 900 to 999, and the demonstration 0 to 99 and 500 to 599.
+
+A training from scratch sees the easy world. One that goes on from its weights (`start`) sees the
+hard world in every other image, with kinds that share a name, and with more look-alikes than are
+usual there, whose names it has to learn.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
@@ -26,17 +30,26 @@ from rich.progress import Progress
 from flows.settings.devices import require_device
 from flows.terminal.tenths import showing_tenths
 from flows.terminal.waiting import waiting_for
+from made_world.corpus import World
 from made_world.scenes.captions import caption
 from made_world.scenes.composing import MadeImage
+from made_world.scenes.hard import HARD, hard_image
 from made_world.scenes.images import corpus_image, scene_image
-from made_world.things.kinds import KINDS
+from made_world.things.kinds import CLUTTER, KINDS, KINDS_AND_SENSES
 from storage.errors.exceptions import ConfigError
 from storage.errors.numbers import check_named_numbers
 from storage.weights.registry import ClipSpec
 from storage.weights.resolving import resolve
 from tasks.clip_training.images import CaptionedImage
 from tasks.clip_training.loop import ClipStep
-from tasks.clip_training.phases import PHASES, Phase, train_in_phases, write_weights
+from tasks.clip_training.phases import (
+    MORE_PHASES,
+    PHASES,
+    Phase,
+    read_weights,
+    train_in_phases,
+    write_weights,
+)
 from tasks.clip_training.scores import (
     maskclip_iou,
     retrieval_precision,
@@ -50,10 +63,12 @@ ARCHITECTURE: Final = "made-ViT-8"
 
 _FIRST_SEED: Final = 1000
 _HELD_OUT_CORPUS, _HELD_OUT_SCENES = 900, 901
+_HELD_OUT_HARD_CORPUS, _HELD_OUT_HARD_SCENES = 902, 903
 _SCENES_IN_TEN: Final = 3
 _CAPTIONS: Final = 8
 _QUALITY: Final = 92
 _CHUNK: Final = 100
+_TO_LEARN_FROM: Final = replace(HARD, look_alikes=0.35)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +110,8 @@ def train_clip(
     workers: int = 0,
     precision: str = "bfloat16",
     architecture: str = ARCHITECTURE,
-    phases: Sequence[Phase] = PHASES,
+    phases: Sequence[Phase] = (),
+    start: Path | None = None,
     device: str = "auto",
 ) -> ClipFigures:
     """Train a CLIP on made images, write its weights, measure it, and print the results.
@@ -109,7 +125,8 @@ def train_clip(
         workers: processes that make images; 0: as many as there are cores.
         precision: of the training, `float32` or `bfloat16`.
         architecture: one of open_clip's or ours.
-        phases: parts of the training.
+        phases: parts of the training; none: those that suit `start`.
+        start: weights to go on from, on images of the hard world as well; None: from scratch.
         device: auto, cpu, cuda or cuda:N. Weights trained on a GPU differ from those on a CPU.
 
     Raises:
@@ -117,17 +134,19 @@ def train_clip(
     """
     device = require_device(device)
     _check(out, seed, images, minutes)
+    weights = read_weights(start) if start is not None else None
     console, started = Console(), time.monotonic()
     with waiting_for(console, "Drawing images", total=images, patience=0) as wait:
         pool = []
-        for image in made_images(seed, images, workers):
+        for image in made_images(seed, images, workers, hard=start is not None):
             pool.append(image)
             wait.advance()
     console.print(f"{len(pool):,} images made in {time.monotonic() - started:.0f} s")
     with _reporting(console) as report:
         weights = train_in_phases(
-            pool, phases, architecture=architecture, seed=seed, precision=precision,
-            max_minutes=minutes, on_step=report, device=device,
+            pool, phases or (PHASES if start is None else MORE_PHASES), architecture=architecture,
+            seed=seed, precision=precision, max_minutes=minutes, start=weights, on_step=report,
+            device=device,
         )  # fmt: skip
     write_weights(weights, out)
     size, took = out.stat().st_size / 1e6, (time.monotonic() - started) / 60
@@ -135,6 +154,10 @@ def train_clip(
     with waiting_for(console, "Measuring on images held out"):
         figures = measure_clip(out, architecture, device=device)
     console.print(f"On images held out: {figures}", soft_wrap=True)
+    if start is not None:
+        with waiting_for(console, "Measuring on images of the hard world"):
+            hard = measure_clip(out, architecture, device=device, world="hard")
+        console.print(f"On images of the hard world: {hard}", soft_wrap=True)
     return figures
 
 
@@ -146,6 +169,7 @@ def measure_clip(
     scenes: int = 100,
     at: int = 30,
     device: str = "cpu",
+    world: World = "easy",
 ) -> ClipFigures:
     """Measure a file of weights on held-out images.
 
@@ -156,6 +180,7 @@ def measure_clip(
         scenes: images to segment.
         at: images to retrieve for each kind.
         device: cpu, cuda or cuda:N.
+        world: of the images. In the hard one, look-alikes are background of the scenes.
 
     Raises:
         WeightsError: the file is missing or of another model.
@@ -163,12 +188,11 @@ def measure_clip(
     spec = ClipSpec(architecture=architecture, weights=str(weights.absolute()))
     model = ModelConfig(architecture=architecture, weights=resolve(spec), device=device)
     clip = load_clip_model(model)
-    images = [corpus_image(_HELD_OUT_CORPUS, number) for number in range(corpus)]
+    images, held_out = _held_out(world, corpus, scenes)
     shows = np.array([_shows(image) for image in images])
     cosines = similarities(clip, [_as_jpeg(image) for image in images], KINDS)
     precisions = retrieval_precision(cosines, shows, at)
     worst = int(precisions.argmin())
-    held_out = [scene_image(_HELD_OUT_SCENES, number) for number in range(scenes)]
     labels = [_labels(scene) for scene in held_out]
     return ClipFigures(
         accuracy=zero_shot_accuracy(cosines, shows),
@@ -181,15 +205,32 @@ def measure_clip(
     )
 
 
-def made_images(seed: int, count: int, workers: int = 0) -> Iterator[CaptionedImage]:
+def _held_out(world: World, corpus: int, scenes: int) -> tuple[list[MadeImage], list[MadeImage]]:
+    if world == "hard":
+        return (
+            [hard_image(_HELD_OUT_HARD_CORPUS, number) for number in range(corpus)],
+            [hard_image(_HELD_OUT_HARD_SCENES, number) for number in range(scenes)],
+        )
+    return (
+        [corpus_image(_HELD_OUT_CORPUS, number) for number in range(corpus)],
+        [scene_image(_HELD_OUT_SCENES, number) for number in range(scenes)],
+    )
+
+
+def made_images(
+    seed: int, count: int, workers: int = 0, *, hard: bool = False
+) -> Iterator[CaptionedImage]:
     """Training images of the made world, made by several processes, in order.
 
     Args:
         seed: 0 or more; different seeds give different images.
-        count: number of images; three of ten are scenes.
+        count: number of images; three of ten of the easy world are scenes.
         workers: processes; 0: as many as there are cores.
+        hard: whether every other image is of the hard world.
     """
-    chunks = [(_FIRST_SEED + seed, at, min(at + _CHUNK, count)) for at in range(0, count, _CHUNK)]
+    chunks = [
+        (_FIRST_SEED + seed, at, min(at + _CHUNK, count), hard) for at in range(0, count, _CHUNK)
+    ]
     processes = min(workers or os.cpu_count() or 1, len(chunks))
     context = get_context("spawn")
     with ProcessPoolExecutor(processes, context, exit_with_parent) as pool:
@@ -197,15 +238,23 @@ def made_images(seed: int, count: int, workers: int = 0) -> Iterator[CaptionedIm
             yield from made
 
 
-def _make(chunk: tuple[int, int, int]) -> list[CaptionedImage]:
-    seed, first, last = chunk
-    return [_captioned(seed, number) for number in range(first, last)]
+def _make(chunk: tuple[int, int, int, bool]) -> list[CaptionedImage]:
+    seed, first, last, hard = chunk
+    return [_captioned(seed, number, hard) for number in range(first, last)]
 
 
-def _captioned(seed: int, number: int) -> CaptionedImage:
-    make = scene_image if number % 10 < _SCENES_IN_TEN else corpus_image
-    image = make(seed, number)
-    centres = [np.argwhere(one.mask).mean(axis=0) for one in image.objects]
+def _image(seed: int, number: int, hard: bool) -> MadeImage:
+    if hard and number % 2:
+        return hard_image(seed, number, KINDS_AND_SENSES, _TO_LEARN_FROM)
+    place = number // 2 if hard else number
+    make = scene_image if place % 10 < _SCENES_IN_TEN else corpus_image
+    return make(seed, number, KINDS_AND_SENSES if hard else KINDS)
+
+
+def _captioned(seed: int, number: int, hard: bool) -> CaptionedImage:
+    image = _image(seed, number, hard)
+    named = [one for one in image.objects if one.kind not in CLUTTER]
+    centres = [np.argwhere(one.mask).mean(axis=0) for one in named]
     return CaptionedImage(
         pixels=_as_jpeg(image),
         # Each number gives a different caption.
@@ -230,10 +279,11 @@ def _shows(image: MadeImage) -> list[bool]:
 
 
 def _labels(image: MadeImage) -> NDArray[np.int64]:
-    """int64 [h, w]: 0 background, from 1 the kinds; visible masks don't overlap."""
+    """int64 [h, w]: 0 background, from 1 the vocabulary's kinds; visible masks don't overlap."""
     labels = np.zeros(image.pixels.shape[:2], dtype=np.int64)
     for one in image.objects:
-        labels[one.mask] = KINDS.index(one.kind) + 1
+        if one.kind in KINDS:
+            labels[one.mask] = KINDS.index(one.kind) + 1
     return labels
 
 

@@ -63,6 +63,15 @@ PHASES: Final = (
 )  # fmt: skip
 """The phases of `made-ViT-8`, whose image size is 128."""
 
+MORE_PHASES: Final = (
+    Phase(
+        steps=900, share=0.55, image_size=128, tiles=2, batch_size=128, learning_rate=5e-4,
+        crop=(0.4, 1.0), max_objects=3, shortest=0.7,
+    ),
+    Phase(steps=500, share=0.45, image_size=128, batch_size=64, learning_rate=4e-4, shortest=0.6),
+)  # fmt: skip
+"""The phases of a training that goes on from weights, on images of several objects."""
+
 
 def train_in_phases(
     images: Sequence[CaptionedImage],
@@ -73,9 +82,10 @@ def train_in_phases(
     precision: str = "float32",
     max_minutes: float = 0.0,
     device: str = "cpu",
+    start: Mapping[str, Tensor] | None = None,
     on_step: Callable[[Phase, ClipStep], None],
 ) -> dict[str, Tensor]:
-    """Train a CLIP from scratch and return its weights, under open_clip's names.
+    """Train a CLIP and return its weights, under open_clip's names.
 
     Args:
         images: at least as many as the largest batch has.
@@ -86,6 +96,7 @@ def train_in_phases(
         max_minutes: time limit of all phases together; 0: no limit. Weights of a training that
             reaches it depend on the machine's speed.
         device: `cpu`, `cuda` or `cuda:N`. Returned weights are on the CPU.
+        start: weights to go on from; None: from scratch.
         on_step: called after each batch.
 
     Raises:
@@ -94,7 +105,9 @@ def train_in_phases(
     from zutis_model.clip.own_architectures import make_tokenizer
     from zutis_model.training.contrastive import new_clip
 
-    weights: dict[str, Tensor] | None = None
+    if not phases:
+        raise ConfigError("A training needs one phase or more, got none.")
+    weights = dict(start) if start is not None else None
     for number, phase in enumerate(phases):
         model = new_clip(architecture, seed, image_size=phase.image_size, state_dict=weights)
         model = model.to(device)
@@ -119,9 +132,26 @@ def train_in_phases(
             lambda step, phase=phase: on_step(phase, step),  # type: ignore[misc]
         )
         weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
-    if weights is None:
-        raise ConfigError("A training needs one phase or more, got none.")
+    assert weights is not None
     return weights
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights that `write_weights` wrote, as float32.
+
+    Raises:
+        ConfigError: the file can't be read as safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(
+            f"{path} holds no weights to go on from ({error}); choose a file that"
+            " `zutis demo-train clip` wrote."
+        ) from error
 
 
 def _seen(images: Sequence[CaptionedImage], most: int | None) -> Sequence[CaptionedImage]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from flows.demo_training.clip import ClipFigures, made_images, measure_clip, train_clip
-from made_world.things.kinds import KINDS
+from made_world.things.kinds import BY_NAME, CLUTTER, LOOK_ALIKES, words_of
 from storage.errors.exceptions import ConfigError
 from storage.vocabularies.prompt_templates import TEMPLATES
 from storage.weights.shipped import SHIPPED
@@ -26,6 +28,17 @@ def test_images_are_the_same_whoever_makes_them():
     assert len({caption for picture in one for caption in picture.captions}) > 500
     assert any(len(picture.centres) == 0 for picture in one)
     assert any(len(picture.centres) > 3 for picture in one)
+
+
+@pytest.mark.slow
+def test_every_other_image_may_be_of_the_hard_world():
+    images = list(made_images(3, 100, 1, hard=True))
+    captions = [" ".join(image.captions) for image in images]
+    alike = [any(name in text for name in LOOK_ALIKES) for text in captions]
+    assert not any(alike[::2])
+    assert sum(alike[1::2]) > 12
+    assert any(" bat" in text for text in captions)
+    assert all(len(image.centres) <= 6 for image in images)
 
 
 @pytest.mark.slow
@@ -49,6 +62,25 @@ def test_training_ends_with_a_file_and_figures(tmp_path, monkeypatch, capsys):
     assert "retrieval precision@3" in printed
 
 
+@pytest.mark.slow
+def test_training_goes_on_from_weights_and_is_measured_on_the_hard_world_too(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(
+        "flows.demo_training.clip.measure_clip",
+        lambda out, architecture, **kw: measure_clip(
+            out, architecture, corpus=40, scenes=2, at=3, **kw
+        ),
+    )
+    shipped = SHIPPED["made-ViT-8:demo"].path
+    figures = train_clip(
+        tmp_path / "clip.safetensors", images=12, workers=1, precision="float32", phases=TINY,
+        start=shipped,
+    )  # fmt: skip
+    assert figures.accuracy > 0.5, "two steps at a low rate don't undo what was learned"
+    assert "On images of the hard world: zero-shot" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -56,6 +88,7 @@ def test_training_ends_with_a_file_and_figures(tmp_path, monkeypatch, capsys):
         ({"images": 0}, "images"),
         ({"seed": -1}, "seed"),
         ({"minutes": -1.0}, "minutes"),
+        ({"start": Path("nowhere.safetensors")}, "nowhere.safetensors holds no weights"),
     ],
 )
 def test_settings_that_cant_work(settings, expected, tmp_path):
@@ -67,8 +100,10 @@ def test_settings_that_cant_work(settings, expected, tmp_path):
 @pytest.mark.slow
 def test_no_two_words_of_the_made_world_share_an_id():
     tokenizer = make_tokenizer("made-ViT-8")
-    captions = [each for picture in made_images(0, 200, 1) for each in picture.captions]
-    prompts = [template.format(kind) for template in TEMPLATES for kind in KINDS]
+    pictures = [*made_images(0, 200, 1), *made_images(0, 300, 1, hard=True)]
+    captions = [each for picture in pictures for each in picture.captions]
+    names = words_of([kind for kind in BY_NAME if kind not in CLUTTER])
+    prompts = [template.format(name) for template in TEMPLATES for name in names]
     words = {
         token
         for text in (*captions, *prompts, "background")
