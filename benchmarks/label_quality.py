@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from statistics import mean
 from typing import TYPE_CHECKING, Any, Final
 
@@ -138,8 +138,6 @@ def labels_of(built: Build, truth: Mapping[str, Sequence[TrueObject]]) -> list[L
 
 def _retrieved(built: Build) -> dict[tuple[str, str], tuple[str, int]]:
     """(file, rank) by (category, image_id)."""
-    from pathlib import PurePosixPath
-
     from storage.images.records import read_parquet
     from tasks.stage.layout import RETRIEVAL, RETRIEVED_IMAGES
 
@@ -186,9 +184,11 @@ def measure(seeds: Sequence[int], images: int, per_category: int) -> Report:
             labels = labels_of(built, truth)
         for name, value in scores_of(labels).items():
             scores.setdefault(name, []).append(value)
+        own = {name: round(values[-1], 4) for name, values in scores.items()}
+        print(f"seed {seed}: {len(labels):,} labels, {own}", flush=True)
         samples[f"seed {seed}"] = {
             "labels": len(labels),
-            "scores": {name: round(values[-1], 4) for name, values in scores.items()},
+            "scores": own,
             "categories": by_category(labels),
             "seconds": watch.seconds(),
         }
