@@ -23,6 +23,7 @@ from tasks.duplicates import find_duplicates, find_leaks, import_duplicates
 from tasks.evaluation import evaluate
 from tasks.indexing import ask_again, embed_crops
 from tasks.packing import plan_shards
+from tasks.retrieval import embed_examples
 from tasks.training import train
 from tests.support.files.bad_images import HTML, jpeg, tar_bytes, write
 from tests.support.files.coloured_images import coloured_image, write_corpus
@@ -44,8 +45,8 @@ pytestmark = pytest.mark.slow
 
 # Those of a build by default; the others have tests of their own.
 _NOT_BY_DEFAULT = (
-    ask_again.NAME, embed_crops.NAME, find_duplicates.NAME, import_duplicates.NAME, find_leaks.NAME,
-    train.NAME, evaluate.NAME,
+    ask_again.NAME, embed_crops.NAME, embed_examples.NAME, find_duplicates.NAME,
+    import_duplicates.NAME, find_leaks.NAME, train.NAME, evaluate.NAME,
 )  # fmt: skip
 STAGES = {name: stage for name, stage in ALL_STAGES.items() if name not in _NOT_BY_DEFAULT}
 NAMES = ["red", "green", "blue"]
