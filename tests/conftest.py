@@ -11,8 +11,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Workers share the cores; and with several threads, small products wait for one another's.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.support.processes import compiled_modules  # noqa: F401 - before what takes long to compile
 

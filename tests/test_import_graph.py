@@ -36,7 +36,7 @@ ROOMS = {
         evaluation_sets
     """,
     "zutis_model": """
-        layers  scores
+        layers  regions  scores
         clip  encoders  refinement  saliency
         baselines  training  zutis
         checkpoints
@@ -45,7 +45,7 @@ ROOMS = {
         categories  stage  workers
         indexing  prediction
         retrieval  duplicates  masking  packing  training  evaluation
-        clip_training  saliency_training
+        quality  clip_training  saliency_training
     """,
     "made_world": """
         drawing

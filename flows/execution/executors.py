@@ -161,7 +161,7 @@ class CachedExecutor(LocalExecutor):
     def _watched(
         self, progress: StageProgress, config: Any, inputs: Sequence[Any]
     ) -> list[Artifact | None]:
-        if progress.stage not in ("scan", "plan_masks"):
+        if progress.stage not in ("scan", "plan_masks", "plan_regions"):
             raise NotCached(progress.stage)
         self.reports.append(progress)
         made = self._run(progress, config, inputs)

@@ -9,6 +9,13 @@ from tasks.evaluation import evaluate
 from tasks.indexing import ask_again, build_index, embed_crops, embed_images, scan
 from tasks.masking import make_masks, plan_masks
 from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_build
+from tasks.quality import (
+    choose_labels,
+    damage_labels,
+    embed_regions,
+    plan_regions,
+    score_labels,
+)
 from tasks.retrieval import embed_examples, embed_text, estimate_evidence, retrieve, search_index
 from tasks.training import train
 
@@ -31,6 +38,11 @@ STAGES: dict[str, ModuleType] = {
         find_leaks,
         plan_masks,
         make_masks,
+        plan_regions,
+        embed_regions,
+        damage_labels,
+        score_labels,
+        choose_labels,
         plan_shards,
         pack_shards,
         assemble_dataset,
@@ -57,6 +69,11 @@ UNITS = {
     "find_leaks": "images",
     "plan_masks": "images",
     "make_masks": "images",
+    "plan_regions": "images",
+    "embed_regions": "images",
+    "damage_labels": "images",
+    "score_labels": "labels",
+    "choose_labels": "labels",
     "plan_shards": "samples",
     "pack_shards": "samples",
     "assemble_dataset": "shards",

@@ -9,6 +9,7 @@ from typing import cast
 from flows.execution.executors import Executor
 from flows.pipelines import early_checks
 from flows.pipelines.embedding import embed_parts
+from flows.pipelines.quality import Judged, MadeMasks, check_quality, judge_labels
 from flows.pipelines.retrieval import CategoryRows, Retrieved, retrieve_images, texts_of
 from flows.settings.build import (
     BuildSettings,
@@ -59,6 +60,7 @@ class Build:
     index: Artifact
     evidence: Artifact
     retrieval: Artifact
+    judged: Judged | None
     shard_plan: Artifact
     dataset: Artifact
     record: Artifact
@@ -81,6 +83,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     clip = clip_model(settings.clip, settings.device, settings.precision)
     selfmask = selfmask_model(settings.selfmask, settings.device, settings.precision)
     configs = _check_settings(settings, clip, selfmask)
+    judge = check_quality(settings)
     sources = open_sources(settings.corpus, uri_column=settings.uri_column)
     check_uri_column(settings.uri_column, sources)
     configs = replace(
@@ -101,8 +104,12 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
         thin=settings.thin,
     )
     retrieval = retrieved.retrieval
-    masks = _mask(settings, configs, retrieval, executor)
-    shard_plan, shards, dataset = _pack(settings, configs, vocabulary, retrieved, masks, executor)
+    made = _mask(settings, configs, retrieval, executor)
+    masks = tuple(ref for each in made for ref in each.refs)
+    judged = judge_labels(settings, judge, vocabulary, retrieval, made, executor) if judge else None
+    shard_plan, shards, dataset = _pack(
+        settings, configs, vocabulary, retrieved, masks, judged, executor
+    )
 
     others = (
         *(a.ref for a in plans),
@@ -130,13 +137,14 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
             shard_plan=shard_plan.ref,
             dataset=dataset.ref,
             others=others,
-            beside=(retrieved.evidence.ref,),
+            beside=(retrieved.evidence.ref, *(judged.inputs if judged else ())),
         ),
     )
     models = (clip, selfmask)
     return Build(
-        plans, embedded, index, retrieved.evidence, retrieval, shard_plan, dataset, record, models
-    )
+        plans, embedded, index, retrieved.evidence, retrieval, judged, shard_plan, dataset, record,
+        models,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -300,7 +308,7 @@ def _scan_config(settings: BuildSettings, source: Source) -> scan.Config:
 
 def _mask(
     settings: BuildSettings, configs: _Configs, retrieval: Artifact, executor: Executor
-) -> tuple[ArtifactRef, ...]:
+) -> list[MadeMasks]:
     """Mask the images without a mask. Images of more than 8 bits have a recipe of their own, whose
     key includes their bit depth."""
     with retrieval.open(RETRIEVED_IMAGES) as file:
@@ -308,12 +316,14 @@ def _mask(
     of_depth: dict[bool, list[str]] = {}
     for image_id, conversion in zip(images["image_id"], images["conversion"], strict=True):
         of_depth.setdefault(conversion == SIXTEEN_BIT, []).append(image_id)
-    keys: set[str] = set()
+    made = []
     for is_deep, wanted in sorted(of_depth.items()):
         config = replace(configs.masks, bit_depth=settings.bit_depth if is_deep else None)
         owners = _mask_owners(config, is_deep, settings.mask_part_images, retrieval, executor)
-        keys |= {owners[image_id] for image_id in wanted}
-    return tuple(ArtifactRef(make_masks.NAME, key) for key in sorted(keys))
+        keys = sorted({owners[image_id] for image_id in wanted})
+        refs = tuple(ArtifactRef(make_masks.NAME, key) for key in keys)
+        made.append(MadeMasks(config, refs))
+    return made
 
 
 def _mask_owners(
@@ -347,6 +357,7 @@ def _pack(
     vocabulary: Vocabulary,
     retrieved: Retrieved,
     masks: tuple[ArtifactRef, ...],
+    judged: Judged | None,
     executor: Executor,
 ) -> tuple[Artifact, list[ArtifactRef], Artifact]:
     categories = tuple(
@@ -362,7 +373,9 @@ def _pack(
     plan = executor.one(
         plan_shards.NAME,
         configs.plan_shards,
-        plan_shards.Inputs(retrieved.retrieval.ref, masks, categories),
+        plan_shards.Inputs(
+            retrieved.retrieval.ref, masks, categories, judged.chosen.ref if judged else None
+        ),
     )
     clip, selfmask = (identity(model) for model in configs.models)
     parts = plan_parts(plan)

@@ -13,6 +13,7 @@ from flows.settings.shared import CorpusOptions, DeviceOptions, StoreOptions
 from flows.settings.value_types import (
     AtLeastOne,
     IndexClipName,
+    KeptShare,
     Margin,
     MaskSize,
     NotNegative,
@@ -84,6 +85,17 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
     refine_input: Annotated[Literal["original", "reference"], Group.MASKS] = "original"
     """Image whose edges masks are snapped to; reference: as the authors scale it."""
 
+    quality: Annotated[bool, Group.QUALITY] = False
+    """Estimate how good every label is, and write it into the samples; implied by the options that
+    use it."""
+    min_quality: Annotated[Share, Group.QUALITY] = 0.0
+    """Least quality of a label that is kept: its estimated IoU."""
+    keep: Annotated[KeptShare, Group.QUALITY] = 1.0
+    """Share of each category's labels that is kept, the best, such as 80%."""
+    quality_clip: Annotated[str, Group.QUALITY] = ""
+    """CLIP with patch tokens that looks at masks; empty: a given --clip, or the one that train
+    uses."""
+
     name: Annotated[str, Group.SHARDS] = ""
     """What the shards are called; empty: as the vocabulary."""
     shard_mb: Annotated[Positive, Group.SHARDS] = 256.0
@@ -117,6 +129,11 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
         return self
 
     @property
+    def judges_labels(self) -> bool:
+        """Whether the quality of labels is estimated."""
+        return self.quality or self.min_quality > 0 or self.keep < 1
+
+    @property
     def most_per_category(self) -> int:
         """Images retrieved a category at most."""
         bounds = auto_bounds(self.per_category)
@@ -147,6 +164,12 @@ def clip_model(clip: str, device: str, precision: str) -> ModelConfig:
     """
     device, precision = _placement(device, precision)
     return resolve_clip(clip, device=device, precision=precision)
+
+
+def quality_clip_model(settings: BuildSettings) -> ModelConfig:
+    """Resolve `--quality-clip`; raises as `clip_model`."""
+    given = settings.clip if settings.clip != DEFAULT_CLIP else DEFAULT_TRAINING_CLIP
+    return clip_model(settings.quality_clip or given, settings.device, settings.precision)
 
 
 def selfmask_model(selfmask: str, device: str, precision: str) -> ModelConfig:

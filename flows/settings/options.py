@@ -40,6 +40,7 @@ class Group(StrEnum):
     CORPUS = "Corpus"
     RETRIEVAL = "Retrieval"
     MASKS = "Masks"
+    QUALITY = "Quality of labels"
     SHARDS = "Shards"
     NETWORK = "Network"
     LOSSES = "Losses and optimiser"

@@ -60,6 +60,16 @@ NotNegative = Annotated[int, Field(ge=0, le=LARGEST)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Margin = Annotated[float, Field(ge=-1, le=1)]
+
+
+def _share_or_percent(given: Any) -> Any:
+    """`80%` and `0.8` are the same."""
+    form = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?%", given) if isinstance(given, str) else None
+    return float(form[1]) / 100 if form else given
+
+
+KeptShare = Annotated[float, Field(gt=0, le=1), BeforeValidator(_share_or_percent)]
+"""A share above 0, which may be written in per cent."""
 Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 AtLeastZero = Annotated[float, Field(ge=0, le=LARGEST)]
 MaskSize = Annotated[int, Field(ge=32, le=4096)]

@@ -18,6 +18,7 @@ from storage.artifacts.store import Artifact
 from storage.errors.reject_reasons import IMAGE_WARNINGS, REJECT_REASONS, TRANSIENT
 from storage.errors.sentences import counted_kinds, listed
 from tasks.categories.evidence_notes import competing_pairs, senses_note, thin_note
+from tasks.packing.quality_sentences import quality_sentences
 from tasks.stage.layout import CARD, SHARD_INDEX
 
 _MASK_REASONS = {
@@ -83,6 +84,8 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
         facts["16-bit maps"] = (
             f"readers of 8 bits take {alike:,} names for one value; {CARD} shows how to read them"
         )
+    if "judged" in counts:
+        facts["quality"] = "; ".join(quality_sentences(counts["judged"]))
     absent = [row["name"] for row in counts["categories"] if not row["masked"]]
     if absent:
         facts["no label"] = f"{listed(absent, _MOST_NAMES)}: no pixel of any label map shows them"

@@ -18,6 +18,7 @@ from storage.errors.sentences import listed
 from storage.images.records import read_parquet, write_parquet
 from storage.shards.writing import EIGHT_BIT_IGNORE_LABEL, ignore_label
 from tasks.categories.evidence_notes import thin_note
+from tasks.packing.quality_sentences import quality_sentences
 from tasks.stage.contract import Progress
 from tasks.stage.layout import CARD, EVIDENCE, SHARD, SHARD_INDEX, VOCABULARY
 
@@ -151,6 +152,7 @@ scores; where the picture came from; keys of the artifacts that made it |
 `retrieve/{plan.manifest["inputs"]["retrieval"]}`. Shards are sorted by category: shuffle when
 you train.
 
+{_quality(plan.counts.get("judged"))}\
 {_without_pixels(categories)}{thin}{_reading(config.name, last)}
 {_depth_warning(ignore_label(largest), alike)}## Licences
 
@@ -162,6 +164,20 @@ licences there before you pass pictures on or train on them.
 | id | name | samples | kept | given to other categories |
 |---|---|---|---|---|
 {rows}
+"""
+
+
+def _quality(judged: Mapping[str, Any] | None) -> str:
+    """The card's section on the quality of labels; empty where they were not judged."""
+    if judged is None:
+        return ""
+    return f"""## Quality
+
+Each sample's JSON has the `quality` of its labels, 0 to 1: an estimate of the IoU of the mask with
+the object that the category means, the product of `category_probability` and `estimated_iou`.
+
+{chr(10).join(f"- {sentence}." for sentence in quality_sentences(judged))}
+
 """
 
 

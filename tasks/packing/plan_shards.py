@@ -20,7 +20,14 @@ from storage.errors.exceptions import ConfigError, CorpusError
 from storage.images.records import read_parquet, write_parquet
 from tasks.packing.source_names import source_name
 from tasks.stage.contract import Progress
-from tasks.stage.layout import MASKS, RETRIEVAL, RETRIEVED_IMAGES, SAMPLES, VOCABULARY
+from tasks.stage.layout import (
+    CHOSEN_LABELS,
+    MASKS,
+    RETRIEVAL,
+    RETRIEVED_IMAGES,
+    SAMPLES,
+    VOCABULARY,
+)
 
 NAME = "plan_shards"
 VERSION = 1
@@ -35,6 +42,8 @@ _LABEL = pa.struct(
         ("score", pa.float32()),
     ]
 )
+_QUALITY = ("quality", "category_probability", "estimated_iou")
+_JUDGED_LABEL = pa.struct([*_LABEL, *((name, pa.float32()) for name in _QUALITY)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +88,13 @@ class Category:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A retrieval, the masks of its images, and the vocabulary's categories."""
+    """A retrieval, the masks of its images, the vocabulary's categories, and, where labels were
+    judged, the chosen ones; without, all that the retrieval keeps."""
 
     retrieval: ArtifactRef
     masks: tuple[ArtifactRef, ...]
     categories: tuple[Category, ...]
+    chosen: ArtifactRef | None = None
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
@@ -94,6 +105,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
         inputs={
             "retrieval": inputs.retrieval.key,
             "masks": sorted(ref.key for ref in inputs.masks),
+            **({"chosen": inputs.chosen.key} if inputs.chosen else {}),
         },
     )
 
@@ -108,7 +120,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
 
     Columns: those of the retrieval's `images.parquet`, `masked` (key of the mask's artifact),
     `label` (the category_id in the label map), `labels` (all categories that kept the image:
-    category_id, name, external_id, rank, score), `shard`. The counts give, per category, the
+    category_id, name, external_id, rank, score; of judged labels also quality and its factors),
+    `shard`. The counts give, per category, the
     numbers of rows that were retrieved, kept and dropped, and `masked`: the number of samples with
     it in their label map, which is what a training sees.
 
@@ -120,7 +133,9 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     with store.get(inputs.retrieval).open(RETRIEVED_IMAGES) as file:
         images = {row["image_id"]: row for row in read_parquet(file).to_pylist()}
     masks = _mask_owners(inputs.masks, images, store)
-    labels = _labels(retrieval, {category.category_id: category for category in inputs.categories})
+    categories = {category.category_id: category for category in inputs.categories}
+    judged = _judged(inputs.chosen, store)
+    labels = _labels(retrieval, categories, judged)
     samples = [
         images[image_id]
         | {"masked": masks.usable[image_id], "label": found[0]["category_id"], "labels": found}
@@ -139,7 +154,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     sizes = [sample["length"] + _OVERHEAD_BYTES for sample in samples]
     shards = cut_shards([sample["image_id"] for sample in samples], sizes, config.shard_bytes)
     progress.advance(len(samples))
-    table = _samples_table(samples, shards)
+    table = _samples_table(samples, shards, _LABEL if judged is None else _JUDGED_LABEL)
     with store.attempt(locate(config, inputs, store)) as attempt:
         with attempt.create(SAMPLES) as file:
             write_parquet(table, file)
@@ -151,6 +166,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
                 "samples": len(samples),
                 "rejects": masks.rejects,
                 "categories": _category_counts(retrieval, samples, inputs.categories),
+                **({"judged": _judgement(inputs.chosen, store)} if inputs.chosen else {}),
             },
             notes={"parts": _describe_shards(table)},
         )
@@ -187,8 +203,38 @@ def _mask_owners(
     return _MaskOwners(usable, dict(sorted(reasons.items())))
 
 
+def _judgement(chosen: ArtifactRef, store: ArtifactStore) -> dict[str, Any]:
+    """What became of the labels that were judged, and what the estimate is worth."""
+    artifact = store.get(chosen)
+    scored = store.get(ArtifactRef("score_labels", artifact.manifest["inputs"]["labels"]))
+    with artifact.open(CHOSEN_LABELS) as file:
+        quality = read_parquet(file, columns=["quality"])["quality"].to_numpy()
+    known = quality[~np.isnan(quality)]
+    return {
+        **artifact.counts,
+        "mean_quality": round(float(known.mean()), 4) if len(known) else None,
+        **scored.notes,
+    }
+
+
+_Judged = dict[tuple[str, int], dict[str, Any]]
+
+
+def _judged(chosen: ArtifactRef | None, store: ArtifactStore) -> _Judged | None:
+    """The quality of each chosen label, by image_id and category_id; None where none was judged."""
+    if chosen is None:
+        return None
+    with store.get(chosen).open(CHOSEN_LABELS) as file:
+        table = read_parquet(file, columns=["image_id", "category_id", "kept", *_QUALITY])
+    kept = table.filter(table["kept"]).to_pylist()
+    return {
+        (row["image_id"], row["category_id"]): {name: row[name] for name in _QUALITY}
+        for row in kept
+    }
+
+
 def _labels(
-    retrieval: pa.Table, categories: dict[int, Category]
+    retrieval: pa.Table, categories: dict[int, Category], judged: _Judged | None
 ) -> dict[str, list[dict[str, Any]]]:
     """The kept categories of every image, the most probable first, which is in the label map."""
     kept = retrieval.filter(retrieval["kept"]).to_pylist()
@@ -196,12 +242,16 @@ def _labels(
     labels: dict[str, list[dict[str, Any]]] = {}
     for row in kept:
         category = categories[row["category_id"]]
+        quality = {} if judged is None else judged.get((row["image_id"], category.category_id))
+        if quality is None:
+            continue
         label = {
             "category_id": category.category_id,
             "name": category.name,
             "external_id": category.external_id,
             "rank": row["rank"],
             "score": row["score"],
+            **quality,
         }
         labels.setdefault(row["image_id"], []).append(label)
     return labels
@@ -235,10 +285,12 @@ def cut_shards(image_ids: Sequence[str], sizes: Sequence[int], shard_bytes: int)
     return shards
 
 
-def _samples_table(samples: list[dict[str, Any]], shards: np.ndarray) -> pa.Table:
+def _samples_table(
+    samples: list[dict[str, Any]], shards: np.ndarray, label: pa.DataType
+) -> pa.Table:
     plain = [{key: value for key, value in row.items() if key != "labels"} for row in samples]
     table = pa.Table.from_pylist(plain)
-    labels = pa.array([sample["labels"] for sample in samples], pa.list_(_LABEL))
+    labels = pa.array([sample["labels"] for sample in samples], pa.list_(label))
     return table.append_column("labels", labels).append_column("shard", pa.array(shards))
 
 

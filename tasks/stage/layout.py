@@ -39,3 +39,15 @@ SHARD = "shard.tar"
 SHARD_INDEX = "index.parquet"
 # assemble_dataset
 CARD = "README.md"
+# plan_regions
+REGION_PLAN = "images.parquet"
+# embed_regions
+REGIONS = "regions.parquet"
+REGION_VECTORS = "vectors.npy"
+# damage_labels
+EXAMPLES = "examples.parquet"
+EXAMPLE_VECTORS = "vectors.npy"
+# score_labels
+LABELS = "labels.parquet"
+# choose_labels
+CHOSEN_LABELS = "chosen.parquet"

@@ -1,0 +1,74 @@
+"""The labels of a build before they are judged: retrieved categories joined with measured regions.
+
+Dimensions:
+    n  labels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from storage.artifacts.store import ArtifactRef, ArtifactStore
+from storage.images.records import read_parquet
+from tasks.categories.logits import Logits
+from tasks.quality.label_signals import REGION_SIGNALS, text_signals
+from tasks.quality.measured_regions import load_regions
+from tasks.stage.layout import RETRIEVAL
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """Labels with a measured region, in the order of image_id, mask_id and category_id.
+
+    Attributes:
+        rows: [n] image_id, mask_id, category_id, category, rank, score, probability, margin.
+        signals: float32 [n] by name: `label_signals.TEXT_SIGNALS` and `REGION_SIGNALS`.
+        vectors: float16 [n, 6, d].
+        unmeasured: the same columns as `rows` and `reject_reason`, of labels whose regions could
+            not be measured.
+    """
+
+    rows: pa.Table
+    signals: dict[str, npt.NDArray[np.float32]]
+    vectors: npt.NDArray[np.float16]
+    unmeasured: pa.Table
+
+
+_RETRIEVED = ["image_id", "category_id", "category", "rank", "score", "probability", "margin"]
+
+
+def label_table(
+    retrieval: ArtifactRef,
+    regions: Sequence[ArtifactRef],
+    texts: npt.NDArray[np.float32],
+    logits: Logits,
+    store: ArtifactStore,
+) -> LabelTable:
+    """Join the kept rows of a retrieval with their images' regions.
+
+    Args:
+        texts: [k, d], of category_ids 1 to k, by the CLIP of the regions.
+        logits: of that CLIP.
+    """
+    with store.get(retrieval).open(RETRIEVAL) as file:
+        kept = read_parquet(file, columns=[*_RETRIEVED, "kept"])
+    kept = kept.filter(kept["kept"]).select(_RETRIEVED)
+    found, vectors = load_regions(regions, kept["image_id"].to_pylist(), store)
+    joined = kept.join(found, "image_id", join_type="inner").sort_by(
+        [("image_id", "ascending"), ("mask_id", "ascending"), ("category_id", "ascending")]
+    )
+    measured = pa.compute.greater_equal(joined["row"], 0)
+    columns = [*_RETRIEVED[:1], "mask_id", *_RETRIEVED[1:]]
+    usable, unmeasured = joined.filter(measured), joined.filter(pa.compute.invert(measured))
+    own = vectors[usable["row"].to_numpy()]
+    category = usable["category_id"].to_numpy() - 1
+    signals = text_signals(own.astype(np.float32), texts, category, logits)
+    signals |= {name: usable[name].to_numpy().astype(np.float32) for name in REGION_SIGNALS}
+    return LabelTable(
+        usable.select(columns), signals, own, unmeasured.select([*columns, "reject_reason"])
+    )
