@@ -77,7 +77,7 @@ def true_iou(category: str, mask: Mask, things: Sequence[TrueObject]) -> float:
     from tasks.saliency_training.scores import iou
 
     ious = [iou(mask, one.mask) for one in things if category in (one.word, one.kind)]
-    return max(ious, default=0.0)
+    return float(max(ious, default=0.0))
 
 
 @contextmanager
