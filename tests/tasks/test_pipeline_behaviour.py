@@ -23,6 +23,13 @@ from tasks.duplicates import find_duplicates, find_leaks, import_duplicates
 from tasks.evaluation import evaluate
 from tasks.indexing import ask_again, embed_crops
 from tasks.packing import plan_shards
+from tasks.quality import (
+    choose_labels,
+    damage_labels,
+    embed_regions,
+    plan_regions,
+    score_labels,
+)
 from tasks.retrieval import embed_examples
 from tasks.training import train
 from tests.support.files.bad_images import HTML, jpeg, tar_bytes, write
@@ -47,6 +54,8 @@ pytestmark = pytest.mark.slow
 _NOT_BY_DEFAULT = (
     ask_again.NAME, embed_crops.NAME, embed_examples.NAME, find_duplicates.NAME,
     import_duplicates.NAME, find_leaks.NAME, train.NAME, evaluate.NAME,
+    plan_regions.NAME, embed_regions.NAME, damage_labels.NAME, score_labels.NAME,
+    choose_labels.NAME,
 )  # fmt: skip
 STAGES = {name: stage for name, stage in ALL_STAGES.items() if name not in _NOT_BY_DEFAULT}
 NAMES = ["red", "green", "blue"]
