@@ -36,9 +36,9 @@ ROOMS = {
         evaluation_sets
     """,
     "zutis_model": """
-        layers  regions  scores
+        layers  scores
         clip  encoders  refinement  saliency
-        baselines  training  zutis
+        baselines  regions  training  zutis
         checkpoints
     """,
     "tasks": """

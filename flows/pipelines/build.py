@@ -37,8 +37,6 @@ from tasks.stage.coverage import covered_items
 from tasks.stage.layout import MASKS, RETRIEVED_IMAGES
 from tasks.stage.models import ModelConfig
 
-# Names whose prompts are embedded as one part: seconds on a GPU, a minute on a CPU.
-_NAMES_A_PART = 64
 # Images a forward pass. Larger batches are no faster on a CPU, but fill a GPU in bfloat16.
 _EMBED_BATCH = {"float32": 32, "bfloat16": 256}
 _MASK_BATCH = {"float32": 1, "bfloat16": 8}

@@ -17,7 +17,7 @@ from tasks.quality import choose_labels, damage_labels, embed_regions, plan_regi
 from tasks.retrieval import embed_text
 from tasks.stage.contract import PartOfPlan, plan_parts
 from tasks.stage.coverage import covered_items
-from tasks.stage.layout import MASKS, REGIONS
+from tasks.stage.layout import REGIONS, RETRIEVED_IMAGES
 from tasks.stage.models import ModelConfig, require_patch_tokens
 
 # Images a forward pass; as for masks.
@@ -107,6 +107,8 @@ def _regions(
     executor: Executor,
 ) -> tuple[ArtifactRef, ...]:
     """The artifacts with the regions of all masks, after measuring those that are not there."""
+    with retrieval.open(RETRIEVED_IMAGES) as file:
+        wanted = read_parquet(file, columns=["image_id"])["image_id"].to_pylist()
     keys: set[str] = set()
     for made in masks:
         config = embed_regions.Config(
@@ -133,14 +135,5 @@ def _regions(
         owners = covered_items(
             executor.store, embed_regions.NAME, prefix, file=REGIONS, column="image_id"
         )
-        wanted = _images_of(made.refs, executor)
         keys |= {owners[image_id] for image_id in wanted if image_id in owners}
     return tuple(ArtifactRef(embed_regions.NAME, key) for key in sorted(keys))
-
-
-def _images_of(refs: Sequence[ArtifactRef], executor: Executor) -> set[str]:
-    found: set[str] = set()
-    for ref in refs:
-        with executor.store.get(ref).open(MASKS) as file:
-            found |= set(read_parquet(file, columns=["image_id"])["image_id"].to_pylist())
-    return found

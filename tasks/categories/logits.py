@@ -33,8 +33,14 @@ class Logits:
 
     def __call__(self, images: np.ndarray, texts: np.ndarray) -> np.ndarray:
         """Logits, float64 [n, k], of float64 [n, d] and [k, d] with unit rows."""
-        logits: np.ndarray = self.scale * images @ texts.T
-        return logits if self.bias is None else logits + self.bias
+        return self._biased(self.scale * images @ texts.T)
+
+    def of_cosines(self, cosines: np.ndarray) -> np.ndarray:
+        """Logits of cosines of any shape."""
+        return self._biased(self.scale * cosines)
+
+    def _biased(self, scaled: np.ndarray) -> np.ndarray:
+        return scaled if self.bias is None else scaled + self.bias
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """float64 [n, k], 0..1, of logits [n, k] that have a column for each text of a vocabulary.

@@ -20,7 +20,7 @@ from tasks.duplicates.candidates import (
 from tasks.duplicates.confirming import Match, confirm, sizes_of
 from tasks.duplicates.groups import found_groups
 from tasks.duplicates.local_rows import local_rows
-from tasks.duplicates.settings import MatchingConfig, chosen_positions
+from tasks.duplicates.settings import MatchingConfig, chosen_positions, keys_of
 from tasks.duplicates.thumbnails import COLUMNS, thumbnails_of
 from tasks.indexing.approximate_search import approximate_search
 from tasks.indexing.index_rows import IndexRows, load_index_rows, records_at
@@ -46,9 +46,7 @@ class Inputs:
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
-    keys = {"index": inputs.index.key}
-    if inputs.retrieval is not None:
-        keys["retrieval"] = inputs.retrieval.key
+    keys = keys_of(inputs.index, inputs.retrieval)
     return Recipe(stage=NAME, version=VERSION, config=config.deciding, inputs=keys)
 
 

@@ -21,7 +21,7 @@ from storage.images.records import write_parquet
 from tasks.duplicates.candidates import Pairs, exact_nearest, pairs_across
 from tasks.duplicates.confirming import Match, confirm, sizes_of
 from tasks.duplicates.local_rows import local_rows
-from tasks.duplicates.settings import MatchingConfig, chosen_positions
+from tasks.duplicates.settings import MatchingConfig, chosen_positions, keys_of
 from tasks.duplicates.thumbnails import COLUMNS, thumbnails_of
 from tasks.indexing.index_rows import IndexRows, load_index_rows, records_at
 from tasks.stage.contract import Progress, waiting
@@ -74,9 +74,7 @@ class Inputs:
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
-    keys = {"index": inputs.index.key}
-    if inputs.retrieval is not None:
-        keys["retrieval"] = inputs.retrieval.key
+    keys = keys_of(inputs.index, inputs.retrieval)
     return Recipe(stage=NAME, version=VERSION, config=config.deciding, inputs=keys)
 
 

@@ -15,7 +15,7 @@ from storage.errors.exceptions import CorpusError
 from storage.files.filesystems import display
 from storage.images.records import read_parquet, write_parquet
 from tasks.duplicates.groups import named_groups
-from tasks.duplicates.settings import chosen_positions
+from tasks.duplicates.settings import chosen_positions, keys_of
 from tasks.indexing.index_rows import embedded_parts, load_index_rows
 from tasks.stage.contract import Progress
 from tasks.stage.layout import DUPLICATES, RECORDS
@@ -47,9 +47,7 @@ class Inputs:
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
-    keys = {"index": inputs.index.key}
-    if inputs.retrieval is not None:
-        keys["retrieval"] = inputs.retrieval.key
+    keys = keys_of(inputs.index, inputs.retrieval)
     return Recipe(stage=NAME, version=VERSION, config={"groups": config.digest}, inputs=keys)
 
 

@@ -53,6 +53,11 @@ class MatchingConfig:
         }
 
 
+def keys_of(index: ArtifactRef, retrieval: ArtifactRef | None) -> dict[str, str]:
+    """The keys of an index, and of the retrieval that restricts it, for a recipe."""
+    return {"index": index.key, **({"retrieval": retrieval.key} if retrieval else {})}
+
+
 def chosen_positions(
     image_ids: pa.ChunkedArray, retrieval: ArtifactRef | None, store: ArtifactStore
 ) -> np.ndarray:

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
 from PIL import Image
 
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.images.decoding import decoded
+from storage.images.masks import mask_pixels
 from storage.images.memory_budget import hold_for_file
 from storage.images.pillow_warnings import noted_warnings
 from storage.images.records import read_parquet, write_parquet
@@ -131,9 +131,6 @@ def _in_order(
 
 
 def _make_sample(row: dict[str, Any], mask: dict[str, Any], config: Config) -> Sample:
-    from pycocotools.mask import decode as decode_rle
-
-    size = [mask["height"], mask["width"]]
     with hold_for_file(row["length"]):
         jpeg, original = _as_jpeg(read_source_image(row), row, config.bit_depth)
     facts = {
@@ -148,13 +145,12 @@ def _make_sample(row: dict[str, Any], mask: dict[str, Any], config: Config) -> S
         "label": row["label"],
         "ignore_label": ignore_label(config.largest_label),
         "categories": row["labels"],
-        "mask": {"size": size, "counts": mask["counts"]},
+        "mask": {"size": [mask["height"], mask["width"]], "counts": mask["counts"]},
         **{name: mask[name] for name in _MASK_FACTS},
         "weights": {"clip": config.clip, "selfmask": config.selfmask},
         "artifacts": {"embed_images": row["embedded"], "make_masks": row["masked"]},
     }
-    pixels = decode_rle({"size": size, "counts": mask["counts"].encode("ascii")})
-    return Sample(row["image_id"], jpeg, pixels.view(np.bool_), row["label"], facts)
+    return Sample(row["image_id"], jpeg, mask_pixels(mask), row["label"], facts)
 
 
 def _source(row: dict[str, Any]) -> dict[str, str]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from storage.artifacts.fingerprints import Recipe, unless_default
@@ -25,18 +26,26 @@ from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.embeddings.parts import to_float16_rows, write_embeddings
 from storage.errors.exceptions import ImageRejected
 from storage.images.decoding import decoded
+from storage.images.masks import mask_pixels
 from storage.images.memory_budget import hold_for_file
 from storage.images.records import read_parquet, write_parquet
 from tasks.indexing.source_images import read_source_image
 from tasks.quality.label_signals import plain_confidence
 from tasks.quality.label_table import LabelTable, label_table
-from tasks.quality.region_measuring import Sizes, measured, prepared
-from tasks.quality.source_masks import masks_of_images, sizes_for
+from tasks.quality.region_measuring import (
+    REGION_FIELDS,
+    Sizes,
+    measured,
+    prepared,
+    sizes_for,
+)
+from tasks.quality.source_masks import mask_rows
 from tasks.retrieval.text_rows import TextRow, load_text_rows
 from tasks.stage.contract import Progress, waiting
 from tasks.stage.layout import EXAMPLE_VECTORS, EXAMPLES, RETRIEVED_IMAGES
 from tasks.stage.models import ModelConfig, load_clip_model, load_selfmask_model
 from tasks.workers.reading_ahead import in_order
+from zutis_model.refinement.mask_statistics import intersection_over_union
 from zutis_model.regions.composites import pasted
 from zutis_model.regions.damage import WAYS, damaged
 
@@ -62,16 +71,7 @@ SCHEMA = pa.schema(
             "shown",
             pa.list_(pa.struct([("category_id", pa.int32()), ("iou", pa.float32())])),
         ),
-        ("stability", pa.float32()),
-        ("refiner_agreement", pa.float32()),
-        ("area", pa.float32()),
-        ("border_contact", pa.float32()),
-        ("components", pa.int32()),
-        ("largest_piece", pa.float32()),
-        ("solidity", pa.float32()),
-        ("extent", pa.float32()),
-        ("elongation", pa.float32()),
-        ("holes", pa.float32()),
+        *REGION_FIELDS,
     ]
 )
 """`shown`: the categories that the image shows, the believed label's first, each with the IoU of
@@ -145,8 +145,10 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     texts, logits = load_text_rows(inputs.texts, store)
     labels = label_table(inputs.retrieval, inputs.regions, texts, logits, store)
     chosen = _believed(labels, config)
-    images = _locations(inputs.retrieval, [label.image_id for label in chosen], store)
-    masks = masks_of_images({label.image_id for label in chosen}, inputs.masks, store)
+    image_ids = {label.image_id for label in chosen}
+    images = _locations(inputs.retrieval, image_ids, store)
+    found = mask_rows({ref.key for ref in inputs.masks}, image_ids, store)
+    masks = {row["mask_id"]: row for rows in found.values() for row in rows}
     with waiting(progress, "loading CLIP and SelfMask"):
         networks = load_clip_model(config.clip), load_selfmask_model(config.selfmask)
     sizes = sizes_for(networks[0].image_size[0])
@@ -193,18 +195,18 @@ def _believed(labels: LabelTable, config: Config) -> list[_Believed]:
         half = places[: max(1, round(_SHARE * len(places)))]
         halves.append([half[at] for at in np.argsort([rng.random() for _ in half])])
     turns = [place for turn in range(max(map(len, halves), default=0)) for half in halves
-             if turn < len(half) for place in half[turn : turn + 1]]  # fmt: skip
+             for place in half[turn : turn + 1]]  # fmt: skip
     taken = turns[: config.images]
     return [_Believed(**rows[taken[at]]) for at in np.argsort([rng.random() for _ in taken])]
 
 
 def _locations(
-    retrieval: ArtifactRef, image_ids: Sequence[str], store: ArtifactStore
+    retrieval: ArtifactRef, image_ids: Collection[str], store: ArtifactStore
 ) -> dict[str, dict[str, Any]]:
     with store.get(retrieval).open(RETRIEVED_IMAGES) as file:
         table = read_parquet(file, columns=["image_id", "uri", "offset", "length"])
-    wanted = set(image_ids)
-    return {row["image_id"]: row for row in table.to_pylist() if row["image_id"] in wanted}
+    chosen = table.filter(pc.is_in(table["image_id"], pa.array(sorted(image_ids), pa.string())))
+    return {row["image_id"]: row for row in chosen.to_pylist()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +221,7 @@ class _Object:
 def _sources(
     chosen: Sequence[_Believed],
     images: dict[str, dict[str, Any]],
-    masks: dict[str, dict[str, Mask]],
+    masks: dict[str, dict[str, Any]],
     config: Config,
 ) -> Iterator[_Object]:
     """The believed objects in order, decoded ahead in threads, without those that can't be read."""
@@ -230,7 +232,7 @@ def _sources(
             data = read_source_image(image)
             try:
                 with decoded(data, bit_depth=config.bit_depth) as found:
-                    return _made_small(label, found.image, masks[label.image_id][label.mask_id])
+                    return _made_small(label, found.image, mask_pixels(masks[label.mask_id]))
             except ImageRejected:
                 return None
 
@@ -303,15 +305,13 @@ def _examples(
     for (way, mask), region in zip(masks.items(), regions, strict=True):
         shown: dict[int, float] = {}
         for category, own in scene.objects:
-            shown[category] = max(shown.get(category, 0.0), _iou(mask, own))
+            shown[category] = max(shown.get(category, 0.0), intersection_over_union(mask, own))
         row = {
             "group": group,
             "image_id": scene.image_id,
             "way": way,
             "shown": [{"category_id": each, "iou": iou} for each, iou in shown.items()],
-            "stability": region.stability,
-            "refiner_agreement": region.refiner_agreement,
-            **asdict(region.shape),
+            **region.facts,
         }
         yield row, region.vectors
 
@@ -328,7 +328,3 @@ def _masks(scene: _Scene) -> Iterator[tuple[str, Mask]]:
     for place in np.argsort([rng.random() for _ in WAYS])[:_DAMAGES].tolist():
         if (found := damaged(own, rng, WAYS[place], scene.outline)) is not None:
             yield found.way, found.mask
-
-
-def _iou(one: Mask, other: Mask) -> float:
-    return float(np.count_nonzero(one & other) / np.count_nonzero(one | other))

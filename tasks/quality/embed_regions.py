@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -22,18 +22,21 @@ from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.embeddings.parts import to_float16_rows, write_embeddings
 from storage.errors.exceptions import ImageRejected
 from storage.images.decoding import decoded
+from storage.images.masks import mask_pixels
 from storage.images.memory_budget import hold_for_file
 from storage.images.records import read_parquet, write_parquet
 from tasks.indexing.source_images import read_source_image
 from tasks.quality.region_measuring import (
+    REGION_FIELDS,
     VECTORS,
     PreparedImage,
     Region,
     Sizes,
     measured,
     prepared,
+    sizes_for,
 )
-from tasks.quality.source_masks import decoded_mask, mask_rows, sizes_for
+from tasks.quality.source_masks import mask_rows
 from tasks.stage.contract import PartOfPlan, Progress, plan_parts, waiting
 from tasks.stage.layout import REGION_PLAN, REGION_VECTORS, REGIONS
 from tasks.stage.models import ModelConfig, load_clip_model, load_selfmask_model
@@ -47,16 +50,7 @@ SCHEMA = pa.schema(
         ("image_id", pa.string()),
         ("mask_id", pa.string()),
         ("row", pa.int64()),
-        ("stability", pa.float32()),
-        ("refiner_agreement", pa.float32()),
-        ("area", pa.float32()),
-        ("border_contact", pa.float32()),
-        ("components", pa.int32()),
-        ("largest_piece", pa.float32()),
-        ("solidity", pa.float32()),
-        ("extent", pa.float32()),
-        ("elongation", pa.float32()),
-        ("holes", pa.float32()),
+        *REGION_FIELDS,
         ("reject_reason", pa.string()),
     ]
 )
@@ -119,15 +113,18 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
     """
     plan = store.get(inputs.plan)
     images = _images_of_part(plan, inputs.part)
-    masks = mask_rows({image["masked"] for image in images}, store)
+    masks = mask_rows(
+        {image["masked"] for image in images}, {image["image_id"] for image in images}, store
+    )
     with waiting(progress, "loading CLIP and SelfMask"):
         networks = load_clip_model(config.clip), load_selfmask_model(config.selfmask)
     rows: list[dict[str, Any]] = []
+    # Of no region, so that there is a width where none can be measured; then six rows of each.
     vectors = [np.empty((0, networks[0].embedding_dim), dtype=np.float16)]
     sizes = sizes_for(networks[0].image_size[0])
     for image, found in _measured(images, masks, sizes, networks, config):
-        ids = [str(mask["mask_id"]) for mask in masks[image["image_id"]]]
-        rows += _rows(image["image_id"], ids, found, sum(map(len, vectors)))
+        ids = [mask["mask_id"] for mask in masks[image["image_id"]]]
+        rows += _rows(image["image_id"], ids, found, (len(vectors) - 1) * len(VECTORS))
         if not isinstance(found, str):
             vectors += [to_float16_rows(region.vectors) for region in found]
         progress.advance(1, rejected=found if isinstance(found, str) else "")
@@ -194,8 +191,7 @@ def _prepare(
         data = read_source_image(image)
         try:
             with decoded(data, bit_depth=config.bit_depth or 0) as found:
-                pixels = [decoded_mask(mask) for mask in masks]
-                return prepared(found.image, pixels, sizes)
+                return prepared(found.image, [mask_pixels(mask) for mask in masks], sizes)
         except ImageRejected as rejected:
             return rejected.reason
 
@@ -210,9 +206,7 @@ def _rows(image_id: str, ids: list[str], found: _Found, first: int) -> list[dict
             "image_id": image_id,
             "mask_id": each,
             "row": first + number * len(VECTORS),
-            "stability": region.stability,
-            "refiner_agreement": region.refiner_agreement,
-            **asdict(region.shape),
+            **region.facts,
             "reject_reason": "",
         }
         for number, (each, region) in enumerate(zip(ids, found, strict=True))

@@ -80,7 +80,7 @@ def text_signals(
         rivals = cosines.copy()
         rivals[place, own] = -1.0
         scores[name] = cosines[place, own]
-        likely = logits.probabilities(_as_logits(cosines, logits))
+        likely = logits.probabilities(logits.of_cosines(cosines))
         found[f"{name}_score"] = scores[name]
         found[f"{name}_probability"] = likely[place, own]
         found[f"{name}_lead"] = scores[name] - rivals.max(axis=1)
@@ -88,11 +88,6 @@ def text_signals(
     found["ring_contrast"] = scores["inside"] - scores["ring"]
     found["rest_contrast"] = scores["inside"] - scores["rest"]
     return {name: found[name].astype(np.float32) for name in TEXT_SIGNALS}
-
-
-def _as_logits(cosines: npt.NDArray[np.float64], logits: Logits) -> npt.NDArray[np.float64]:
-    scaled = logits.scale * cosines
-    return scaled if logits.bias is None else scaled + logits.bias
 
 
 def plain_confidence(signals: Mapping[str, npt.NDArray[np.floating]]) -> Floats:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.artifacts.store import ArtifactRef, ArtifactStore
 from storage.images.records import read_parquet
@@ -28,14 +29,11 @@ class LabelTable:
     Attributes:
         rows: [n] image_id, mask_id, category_id, category, rank, score, probability, margin.
         signals: float32 [n] by name: `label_signals.TEXT_SIGNALS` and `REGION_SIGNALS`.
-        vectors: float16 [n, 6, d].
-        unmeasured: the same columns as `rows` and `reject_reason`, of labels whose regions could
-            not be measured.
+        unmeasured: the same columns as `rows`, of labels whose regions could not be measured.
     """
 
     rows: pa.Table
     signals: dict[str, npt.NDArray[np.float32]]
-    vectors: npt.NDArray[np.float16]
     unmeasured: pa.Table
 
 
@@ -62,13 +60,11 @@ def label_table(
     joined = kept.join(found, "image_id", join_type="inner").sort_by(
         [("image_id", "ascending"), ("mask_id", "ascending"), ("category_id", "ascending")]
     )
-    measured = pa.compute.greater_equal(joined["row"], 0)
+    measured = pc.greater_equal(joined["row"], 0)
     columns = [*_RETRIEVED[:1], "mask_id", *_RETRIEVED[1:]]
-    usable, unmeasured = joined.filter(measured), joined.filter(pa.compute.invert(measured))
-    own = vectors[usable["row"].to_numpy()]
+    usable, unmeasured = joined.filter(measured), joined.filter(pc.invert(measured))
+    own = vectors[usable["row"].to_numpy()].astype(np.float32)
     category = usable["category_id"].to_numpy() - 1
-    signals = text_signals(own.astype(np.float32), texts, category, logits)
+    signals = text_signals(own, texts, category, logits)
     signals |= {name: usable[name].to_numpy().astype(np.float32) for name in REGION_SIGNALS}
-    return LabelTable(
-        usable.select(columns), signals, own, unmeasured.select([*columns, "reject_reason"])
-    )
+    return LabelTable(usable.select(columns), signals, unmeasured.select(columns))

@@ -26,9 +26,8 @@ def load_regions(
         image_ids: of the images.
 
     Returns:
-        The rows (`embed_regions.SCHEMA`, and `masked`, the key of their masks' artifact, where the
-        plan is kept), sorted by image_id and mask_id, of which `row` counts in the second result:
-        float16 [n, 6, d], -1 where there are no vectors.
+        The rows (`embed_regions.SCHEMA`), sorted by image_id and mask_id, whose `row` counts in
+        the second result, float16 [n, 6, d]; -1 where there are no vectors.
     """
     wanted = pa.array(sorted(set(image_ids)), pa.string())
     tables, vectors, number = [], [], 0

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.artifacts.fingerprints import Recipe, digest
-from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore, damaged
-from storage.images.records import read_parquet, write_parquet
+from storage.artifacts.fingerprints import Recipe
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from storage.images.records import read_parquet
 from tasks.stage.contract import Progress
 from tasks.stage.coverage import covered_items
 from tasks.stage.layout import MASKS, REGION_PLAN, REGIONS, RETRIEVED_IMAGES
+from tasks.stage.planning import part_size, publish_plan, without
 
 NAME = "plan_regions"
 VERSION = 1
 _COLUMNS = ["image_id", "uri", "offset", "length"]
 _SMALLEST_PART = 256
-_MOST_PARTS = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +59,10 @@ def run(
     images = images.filter(pc.is_in(images["image_id"], pa.array(list(masked), pa.string())))
     prefix = config.regions_prefix
     done = covered_items(store, "embed_regions", prefix, file=REGIONS, column="image_id")
-    known = pa.array(list(done), pa.string())
-    missing = images.filter(pc.invert(pc.is_in(images["image_id"], known)))
+    missing = without(images, done)
     progress.advance(images.num_rows, measured_before=images.num_rows - missing.num_rows)
     if not missing.num_rows:
         return None
-    size = config.part_images or max(_SMALLEST_PART, math.ceil(images.num_rows / _MOST_PARTS))
-    ids = missing["image_id"].to_pylist()
-    parts = [
-        {"digest": digest(ids[start : start + size]), "items": len(ids[start : start + size])}
-        for start in range(0, len(ids), size)
-    ]
     recipe = Recipe(
         stage=NAME,
         version=VERSION,
@@ -81,18 +72,10 @@ def run(
             "masks": sorted(ref.key for ref in inputs.masks),
         },
     )
-    ref = ArtifactRef(NAME, recipe.key({"images": digest(ids), "part_images": size}))
-    if (planned := store.find(ref)) is not None:
-        if problems := planned.problems():
-            raise damaged(ref, problems)
-        return planned
-    owners = pa.array([masked[image_id] for image_id in ids], pa.string())
-    part = pa.array(np.arange(len(ids), dtype=np.int32) // size)
-    with store.attempt(ref) as attempt:
-        with attempt.create(REGION_PLAN) as file:
-            planned_table = missing.append_column("masked", owners).append_column("part", part)
-            write_parquet(planned_table, file)
-        return store.publish(attempt, recipe, counts={"images": len(ids)}, notes={"parts": parts})
+    owners = [masked[image_id] for image_id in missing["image_id"].to_pylist()]
+    planned = missing.append_column("masked", pa.array(owners, pa.string()))
+    size = part_size(config.part_images, _SMALLEST_PART, images.num_rows)
+    return publish_plan(planned, size, recipe, REGION_PLAN, store)
 
 
 def _masked(refs: Sequence[ArtifactRef], store: ArtifactStore) -> dict[str, str]:

@@ -11,13 +11,15 @@ Dimensions:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from PIL import Image
 
+from zutis_model.refinement.mask_statistics import intersection_over_union
 from zutis_model.regions.shape import MaskShape, mask_shape
 from zutis_model.regions.views import region_views
 
@@ -32,6 +34,24 @@ Mask = npt.NDArray[np.bool_]
 VECTORS: Final = ("tight", "wide", "inside", "ring", "rest", "whole")
 """A region's vectors in the joint embedding: of its two views, and means of the whole image's dense
 features inside the mask, in a ring around it, elsewhere, and of the whole image."""
+
+REGION_FIELDS: Final = (
+    ("stability", pa.float32()),
+    ("refiner_agreement", pa.float32()),
+    ("area", pa.float32()),
+    ("border_contact", pa.float32()),
+    ("components", pa.int32()),
+    ("largest_piece", pa.float32()),
+    ("solidity", pa.float32()),
+    ("extent", pa.float32()),
+    ("elongation", pa.float32()),
+    ("holes", pa.float32()),
+)
+"""Columns of a region in tables: `Region.facts`."""
+
+SECOND_LOOK: Final = 160
+"""Side of SelfMask's second look, pixels. Its time grows with the square of the area: at 160 it
+costs a twentieth of a look at 512."""
 
 _THRESHOLD = 0.5
 
@@ -49,6 +69,11 @@ class Sizes:
     view: int
     dense: int
     second_look: int
+
+
+def sizes_for(clip_size: int) -> Sizes:
+    """What the networks see, for a CLIP of that input size."""
+    return Sizes(view=clip_size, dense=clip_size, second_look=SECOND_LOOK)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +115,15 @@ class Region:
     stability: float
     refiner_agreement: float
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What tables have of it, by the names of `REGION_FIELDS`."""
+        return {
+            "stability": self.stability,
+            "refiner_agreement": self.refiner_agreement,
+            **asdict(self.shape),
+        }
+
 
 def prepared(image: Image.Image, masks: Sequence[Mask], sizes: Sizes) -> PreparedImage:
     """Make what the networks need of an image; needs no network, so that threads can do it ahead.
@@ -112,7 +146,7 @@ def prepared(image: Image.Image, masks: Sequence[Mask], sizes: Sizes) -> Prepare
         masks=np.stack([_squeezed_mask(mask, sizes.dense) for mask in masks]),
         second_masks=second_masks,
         shapes=tuple(mask_shape(mask) for mask in masks),
-        refiner_agreement=tuple(map(_iou, second_masks, refined)),
+        refiner_agreement=tuple(map(intersection_over_union, second_masks, refined)),
     )
 
 
@@ -135,7 +169,7 @@ def measured(images: Sequence[PreparedImage], clip: Clip, selfmask: SelfMask) ->
             Region(
                 vectors=np.concatenate([next(pairs), pooled_features(features, mask)]),
                 shape=shape,
-                stability=max(_iou(small, other) for other in others),
+                stability=max(intersection_over_union(small, other) for other in others),
                 refiner_agreement=agreement,
             )
             for mask, small, shape, agreement in zip(
@@ -177,8 +211,3 @@ def _squeezed_mask(mask: Mask, side: int) -> Mask:
         Image.fromarray(mask).convert("L").resize((side, side), Image.Resampling.BOX)
     )
     return np.asarray(shares >= min(128, max(1, int(shares.max()))))
-
-
-def _iou(one: Mask, other: Mask) -> float:
-    union = int(np.count_nonzero(one | other))
-    return int(np.count_nonzero(one & other)) / union if union else 1.0

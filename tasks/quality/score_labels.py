@@ -124,8 +124,7 @@ def _table(labels: LabelTable, estimates: Estimates) -> pa.Table:
         table = table.append_column(name, pa.array(getattr(estimates, name), pa.float32()))
     for name, values in labels.signals.items():
         table = table.append_column(name, pa.array(values, pa.float32()))
-    unmeasured = labels.unmeasured.drop_columns(["reject_reason"])
-    merged = pa.concat_tables([table, unmeasured], promote_options="default")
+    merged = pa.concat_tables([table, labels.unmeasured], promote_options="default")
     order = [(name, "ascending") for name in ("image_id", "mask_id", "category_id")]
     return merged.sort_by(order)
 

@@ -14,12 +14,9 @@ import pyarrow as pa
 
 from storage.artifacts.fingerprints import Recipe, digest
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
-from storage.embeddings.parts import write_embeddings
-from storage.images.records import write_parquet
 from tasks.retrieval.example_images import ExampleImage, load_example
-from tasks.retrieval.text_rows import TextRow, load_text_rows
+from tasks.retrieval.text_rows import TextRow, load_text_rows, publish_text_rows
 from tasks.stage.contract import Progress, waiting
-from tasks.stage.layout import EMBEDDINGS, TEXTS
 from tasks.stage.models import ModelConfig, load_clip_model
 
 NAME = "embed_examples"
@@ -105,19 +102,11 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         ],
         _SCHEMA,
     )
-    bias = {} if logits.bias is None else {"logit_bias": logits.bias}
-    with store.attempt(locate(config, inputs, store)) as attempt:
-        with attempt.create(TEXTS) as file:
-            write_parquet(table, file)
-        with attempt.create(EMBEDDINGS) as file:
-            write_embeddings(rows, file)
-        return store.publish(
-            attempt,
-            config.recipe,
-            inputs={"texts": sorted({each.text.key for each in inputs.examples})},
-            counts={"texts": len(inputs.examples), "logit_scale": logits.scale, **bias},
-            notes={"clip": config.clip.weights.label},
-        )
+    return publish_text_rows(
+        locate(config, inputs, store), config.recipe, table, rows, logits, store,
+        inputs={"texts": sorted({each.text.key for each in inputs.examples})},
+        notes={"clip": config.clip.weights.label},
+    )  # fmt: skip
 
 
 def mixed(text: np.ndarray, images: np.ndarray, name_weight: float) -> np.ndarray:

@@ -13,11 +13,10 @@ import pyarrow as pa
 
 from storage.artifacts.fingerprints import Recipe, digest
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
-from storage.embeddings.parts import write_embeddings
-from storage.images.records import write_parquet
 from tasks.categories.category_texts import truncation_warnings
+from tasks.categories.logits import Logits
+from tasks.retrieval.text_rows import publish_text_rows
 from tasks.stage.contract import Progress, waiting
-from tasks.stage.layout import EMBEDDINGS, TEXTS
 from tasks.stage.models import ModelConfig, load_clip_model
 
 NAME = "embed_text"
@@ -81,15 +80,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     table = pa.Table.from_pylist(
         [{"text_id": text.text_id, "prompts": list(text.prompts)} for text in inputs.texts], _SCHEMA
     )
-    bias = {} if clip.logit_bias is None else {"logit_bias": clip.logit_bias}
-    with store.attempt(locate(config, inputs, store)) as attempt:
-        with attempt.create(TEXTS) as file:
-            write_parquet(table, file)
-        with attempt.create(EMBEDDINGS) as file:
-            write_embeddings(rows, file)
-        return store.publish(
-            attempt,
-            config.recipe,
-            counts={"texts": len(inputs.texts), "logit_scale": clip.logit_scale, **bias},
-            notes={"clip": config.clip.weights.label},
-        )
+    return publish_text_rows(
+        locate(config, inputs, store), config.recipe, table, rows,
+        Logits(clip.logit_scale, clip.logit_bias), store,
+        notes={"clip": config.clip.weights.label},
+    )  # fmt: skip

@@ -115,9 +115,9 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         tops.append(found.slice(0, _looked_at(count)))
         progress.advance(1)
     embeddings = embeddings_of(rows, [top["position"].to_numpy() for top in tops])
+    corpus = sample.mean(axis=0)
     others = [
-        _other_sense(top, images, sample.mean(axis=0))
-        for top, images in zip(tops, embeddings, strict=True)
+        _other_sense(top, images, corpus) for top, images in zip(tops, embeddings, strict=True)
     ]
     table = pa.table(
         {

@@ -51,18 +51,21 @@ def mask_statistics(
     area = int(np.count_nonzero(mask))
     return MaskStatistics(
         area_fraction=area / mask.size,
-        border_contact=_border_contact(mask, area),
+        border_contact=border_contact(mask),
         components=int(ndimage.label(mask, structure=_EIGHT_CONNECTED)[1]),
-        refiner_agreement=_intersection_over_union(mask, unrefined),
+        refiner_agreement=intersection_over_union(mask, unrefined),
     )
 
 
-def _border_contact(mask: npt.NDArray[np.bool_], area: int) -> float:
+def border_contact(mask: npt.NDArray[np.bool_]) -> float:
+    """Share of the image's border pixels that are mask, 0..1, of bool [h, w]."""
     # The interior of an image of one or two rows or columns is empty: all of it is border.
     interior = mask[1:-1, 1:-1]
-    return (area - int(np.count_nonzero(interior))) / (mask.size - interior.size)
+    on_border = int(np.count_nonzero(mask)) - int(np.count_nonzero(interior))
+    return on_border / (mask.size - interior.size)
 
 
-def _intersection_over_union(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+def intersection_over_union(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+    """0..1, of two masks of one shape; 1 if both are empty."""
     union = int(np.count_nonzero(a | b))
     return int(np.count_nonzero(a & b)) / union if union else 1.0

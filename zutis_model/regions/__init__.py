@@ -1,4 +1,4 @@
 """Regions of images: views of a masked object for CLIP, shape of a mask, damage done to masks.
 
-May import no other room. Front doors: `views`, `shape`, `damage`, `pooling`.
+May import `refinement`. Front doors: `views`, `shape`, `damage`, `pooling`.
 """

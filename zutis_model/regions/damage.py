@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from zutis_model.refinement.mask_statistics import intersection_over_union
 from zutis_model.regions.views import bounding_box
 
 Mask = npt.NDArray[np.bool_]
@@ -64,8 +65,7 @@ def damaged(
         changed = _ALONE[way](mask, rng)
     if np.count_nonzero(changed) < _LEAST_PIXELS or np.array_equal(changed, mask):
         return None
-    union = np.count_nonzero(changed | mask)
-    return DamagedMask(changed, way, np.count_nonzero(changed & mask) / union)
+    return DamagedMask(changed, way, intersection_over_union(changed, mask))
 
 
 def _between(rng: np.random.Generator, low: float, high: float) -> float:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
+from zutis_model.refinement.mask_statistics import border_contact
 from zutis_model.regions.views import bounding_box
 
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
@@ -50,11 +51,9 @@ def mask_shape(mask: npt.NDArray[np.bool_]) -> MaskShape:
     inside = mask[top:bottom, left:right]
     height, width = inside.shape
     pieces, number = ndimage.label(inside, structure=_EIGHT_CONNECTED)
-    border = mask.size - mask[1:-1, 1:-1].size
-    on_border = area - int(np.count_nonzero(mask[1:-1, 1:-1]))
     return MaskShape(
         area=area / mask.size,
-        border_contact=on_border / border,
+        border_contact=border_contact(mask),
         components=int(number),
         largest_piece=int(np.bincount(pieces.ravel())[1:].max()) / area,
         solidity=min(1.0, area / _hull_area(inside)),

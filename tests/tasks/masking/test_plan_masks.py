@@ -9,6 +9,7 @@ import pytest
 from storage.artifacts.store import Artifact
 from storage.errors.exceptions import ArtifactError, ConfigError
 from tasks.masking import plan_masks
+from tasks.stage import planning
 from tasks.stage.contract import plan_parts
 from tasks.stage.layout import MASK_PLAN, MASKS
 from tests.support.files.coloured_images import write_corpus
@@ -66,7 +67,7 @@ def test_the_rest_after_a_crash_is_cut_into_the_same_parts(
 ) -> None:
     # Sizes that the plan chooses grow with the images: here 4 for 15, as if these were many.
     monkeypatch.setattr(plan_masks, "_SMALLEST_PART", 1)
-    monkeypatch.setattr(plan_masks, "_MOST_PARTS", 4)
+    monkeypatch.setattr(planning, "_MOST_PARTS", 4)
     config = stages.mask_config()
     retrieval = stages.retrieve(index, ["red", "green", "blue"], 5)
     before = stages.plan_masks(retrieval, config, part_images)

@@ -20,8 +20,10 @@ pytestmark = pytest.mark.slow
 
 
 def test_every_usable_mask_has_a_region_with_its_vectors(measured_build):
-    masks = mask_rows({ref.key for ref in measured_build.masks}, measured_build.store)
-    wanted = {str(row["mask_id"]) for rows in masks.values() for row in rows}
+    images = [row["image_id"] for row in rows_of(measured_build.plan, REGION_PLAN)]
+    masks = mask_rows({ref.key for ref in measured_build.masks}, images, measured_build.store)
+    assert masks.keys() == set(images)
+    wanted = {row["mask_id"] for rows in masks.values() for row in rows}
     rows, vectors = load_regions(measured_build.regions, list(masks), measured_build.store)
     assert set(rows["mask_id"].to_pylist()) == wanted
     assert vectors.shape[:2] == (len(wanted), len(VECTORS))

@@ -12,9 +12,10 @@ from scipy.stats import spearmanr
 from benchmarks.label_quality import true_iou
 from made_world.corpus import read_corpus_ground_truth
 from storage.artifacts.store import Artifact
+from storage.images.masks import mask_pixels
 from tasks.quality import damage_labels, estimator, score_labels
 from tasks.quality.label_signals import REGION_SIGNALS, TEXT_SIGNALS
-from tasks.quality.source_masks import masks_of_images
+from tasks.quality.source_masks import mask_rows
 from tasks.stage.layout import EXAMPLES, LABELS, RETRIEVAL, RETRIEVED_IMAGES
 from tests.support.runs.builds import rows_of
 
@@ -85,8 +86,8 @@ def test_every_kept_label_has_a_row_with_its_signals(measured_build, scored):
         for row in rows_of(measured_build.build.retrieval, RETRIEVAL)
         if row["kept"]
     }
-    masks = masks_of_images([], measured_build.masks, measured_build.store)
-    assert masks == {}
+    keys = {ref.key for ref in measured_build.masks}
+    assert mask_rows(keys, [], measured_build.store) == {}
     rows = rows_of(scored, LABELS)
     assert {(row["image_id"], row["category_id"]) for row in rows} <= kept
     assert len(rows) == scored.counts["labels"] > 0.8 * len(kept)
@@ -117,13 +118,16 @@ def test_what_is_learned_agrees_with_the_truth_that_it_never_saw(
         for row in rows_of(measured_build.build.retrieval, RETRIEVED_IMAGES)
     }
     rows = rows_of(learned, LABELS)
-    masks = masks_of_images(
-        {row["image_id"] for row in rows}, measured_build.masks, measured_build.store
+    found = mask_rows(
+        {ref.key for ref in measured_build.masks},
+        {row["image_id"] for row in rows},
+        measured_build.store,
     )
+    masks = {row["mask_id"]: mask_pixels(row) for several in found.values() for row in several}
     true = [
         true_iou(
             row["category"],
-            masks[row["image_id"]][row["mask_id"]],
+            masks[row["mask_id"]],
             truth[names[row["image_id"]]],
         )
         for row in rows
