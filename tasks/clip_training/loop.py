@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from storage.errors.exceptions import ConfigError
 from storage.errors.numbers import check_numbers
+from tasks.training.allocator import keep_freed_memory
 from tasks.training.timed_schedule import check_loss, learning_rate, share_done
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def train_clip_model(
     """
     from zutis_model.training.contrastive import make_optimisers
 
+    keep_freed_memory(model.logit_scale.device.type)
     optimisers = make_optimisers(model, config.learning_rate, config.weight_decay)
     highest = [(group, group["lr"]) for one in optimisers for group in one.param_groups]
     started, step, done = time.monotonic(), 0, 0.0

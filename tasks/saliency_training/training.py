@@ -29,6 +29,7 @@ from storage.errors.numbers import check_numbers
 from tasks.saliency_training.batches import Pixels, Views, selfmask_batches
 from tasks.saliency_training.votes import Mask, PseudoMask, VoteConfig, pseudo_masks
 from tasks.stage.models import ModelConfig, load_selfmask_model
+from tasks.training.allocator import keep_freed_memory
 from tasks.training.timed_schedule import check_loss, learning_rate, share_done
 
 if TYPE_CHECKING:
@@ -239,6 +240,7 @@ def train_on_batches(
     """Train a network in place on at least `config.steps` batches; see `train_selfmask`."""
     import torch
 
+    keep_freed_memory(network.device.type)
     network.train().requires_grad_(True)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay

@@ -19,6 +19,7 @@ from typing import Any
 from storage.errors.exceptions import ConfigError, ZutisError
 from tasks.stage import stopping
 from tasks.stage.contract import Progress
+from tasks.training.allocator import keep_freed_memory
 from tasks.training.log import TrainingLog
 from tasks.training.processes import Processes
 from tasks.training.state import TrainingStates
@@ -67,6 +68,7 @@ def run_training(
         ZutisError: a loss or gradient is not finite, a sample can't be read, a worker process was
             killed, the GPU's memory is too small, or a signal came. The latest checkpoint is kept.
     """
+    keep_freed_memory(trainer.network.device.type)
     _Loop(trainer, states, training_log, settings, progress).run(make_batches)
 
 
