@@ -323,6 +323,8 @@ def main() -> None:
             counts[what] = found["counts"]["images"]
             seconds = found["seconds"]["wall"] / counts[what] * 1000
             figures.append(Figure(f"{what}: find_duplicates, an image", seconds, "ms"))
+            cpu = found["seconds"]["cpu"] / counts[what] * 1000
+            figures.append(Figure(f"{what}: find_duplicates, processor time an image", cpu, "ms"))
             samples[what] = found["counts"] | {"seconds": found["seconds"]}
             print(f"{what}: {found['counts']}, {found['seconds']}", flush=True)
         measured, samples["search"] = measure_search(

@@ -8,7 +8,14 @@ from typing import cast
 
 from flows.execution.executors import Executor
 from flows.pipelines import early_checks
-from flows.pipelines.embedding import embed_parts
+from flows.pipelines.duplicates import (
+    check_comparisons,
+    choose_unjudged,
+    compare_images,
+    index_sets,
+    scan_sets,
+)
+from flows.pipelines.embedding import embed_parts, parts_of
 from flows.pipelines.quality import Judged, MadeMasks, check_quality, judge_labels
 from flows.pipelines.retrieval import CategoryRows, Retrieved, retrieve_images, texts_of
 from flows.settings.build import (
@@ -50,6 +57,8 @@ class Build:
         plans: the sources' plans; embedded: their embedding parts.
         index, evidence, retrieval, shard_plan, dataset, record: artifacts of the stages of these
             names.
+        judged: quality of labels; None where they are not judged.
+        chosen: of `choose_labels`; None where all labels are kept.
         models: CLIP and SelfMask.
     """
 
@@ -59,6 +68,7 @@ class Build:
     evidence: Artifact
     retrieval: Artifact
     judged: Judged | None
+    chosen: Artifact | None
     shard_plan: Artifact
     dataset: Artifact
     record: Artifact
@@ -84,14 +94,19 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     judge = check_quality(settings)
     sources = open_sources(settings.corpus, uri_column=settings.uri_column)
     check_uri_column(settings.uri_column, sources)
+    comparisons = check_comparisons(settings, sources)
     configs = replace(
         configs, plan_shards=replace(configs.plan_shards, roots=_roots(settings, sources))
     )
 
     plans = _scan(settings, sources, executor)
+    set_plans = scan_sets(comparisons.keep_out, settings.part_images, executor)
     categories = texts_of(configs.embed_text, vocabulary, executor)
     _check_before_reading(settings, configs, categories, plans, executor)
     embedded, beside, index = _index(settings, configs, plans, executor)
+    sets = index_sets(
+        comparisons.keep_out, set_plans, configs.embed_images, settings.bit_depth, executor
+    )
     retrieved = retrieve_images(
         configs.retrieve,
         configs.search,
@@ -102,11 +117,15 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
         thin=settings.thin,
     )
     retrieval = retrieved.retrieval
+    compared = compare_images(comparisons, sets, index, retrieval, clip.device, executor)
     made = _mask(settings, configs, retrieval, executor)
     masks = tuple(ref for each in made for ref in each.refs)
-    judged = judge_labels(settings, judge, vocabulary, retrieval, made, executor) if judge else None
+    judged = None
+    if judge:
+        judged = judge_labels(settings, judge, vocabulary, retrieval, made, compared, executor)
+    chosen = judged.chosen if judged else choose_unjudged(compared, retrieval, masks, executor)
     shard_plan, shards, dataset = _pack(
-        settings, configs, vocabulary, retrieved, masks, judged, executor
+        settings, configs, vocabulary, retrieved, masks, chosen, executor
     )
 
     others = (
@@ -135,13 +154,18 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
             shard_plan=shard_plan.ref,
             dataset=dataset.ref,
             others=others,
-            beside=(retrieved.evidence.ref, *(judged.inputs if judged else ())),
+            beside=(
+                retrieved.evidence.ref,
+                *compared.inputs,
+                *(judged.inputs if judged else ()),
+                *((chosen.ref,) if chosen else ()),
+            ),
         ),
     )
     models = (clip, selfmask)
     return Build(
-        plans, embedded, index, retrieved.evidence, retrieval, judged, shard_plan, dataset, record,
-        models,
+        plans, embedded, index, retrieved.evidence, retrieval, judged, chosen, shard_plan, dataset,
+        record, models,
     )  # fmt: skip
 
 
@@ -226,19 +250,12 @@ def _scan(settings: BuildSettings, sources: Sequence[Source], executor: Executor
     return plans
 
 
-def _parts(plans: Sequence[Artifact]) -> list[PartOfPlan]:
-    return [
-        PartOfPlan(plan.ref, number) for plan in plans for number in range(len(plan_parts(plan)))
-    ]
-
-
 def _index(
     settings: BuildSettings, configs: _Configs, plans: Sequence[Artifact], executor: Executor
 ) -> tuple[list[Artifact], list[ArtifactRef], Artifact]:
     """The embedded parts; related artifacts (their extra crops, and parts that they continue); and
     the index of all."""
-    parts = _parts(plans)
-    sizes = [part["items"] for plan in plans for part in plan_parts(plan)]
+    parts, sizes = parts_of(plans)
     embedded, continued = embed_parts(
         configs.embed_images, settings.bit_depth, parts, sizes, executor
     )
@@ -262,7 +279,7 @@ def _check_before_reading(
 ) -> None:
     """Check for errors that would stop the build later. If everything is embedded already, skip
     these seconds: the next stages find the same errors at once."""
-    store, last = executor.store, _parts(plans)[-1]
+    store, last = executor.store, parts_of(plans)[0][-1]
     if store.find(embed_images.locate(configs.embed_images, last, store)) is None:
         clip, selfmask = configs.models
         early_checks.check_texts([(each.name, each.searched) for each in categories], store)
@@ -355,7 +372,7 @@ def _pack(
     vocabulary: Vocabulary,
     retrieved: Retrieved,
     masks: tuple[ArtifactRef, ...],
-    judged: Judged | None,
+    chosen: Artifact | None,
     executor: Executor,
 ) -> tuple[Artifact, list[ArtifactRef], Artifact]:
     categories = tuple(
@@ -372,7 +389,7 @@ def _pack(
         plan_shards.NAME,
         configs.plan_shards,
         plan_shards.Inputs(
-            retrieved.retrieval.ref, masks, categories, judged.chosen.ref if judged else None
+            retrieved.retrieval.ref, masks, categories, chosen.ref if chosen else None
         ),
     )
     clip, selfmask = (identity(model) for model in configs.models)

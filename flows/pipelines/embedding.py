@@ -8,7 +8,15 @@ from dataclasses import replace
 from flows.execution.executors import Executor
 from storage.artifacts.store import Artifact, ArtifactRef
 from tasks.indexing import ask_again, embed_images
-from tasks.stage.contract import PartOfPlan
+from tasks.stage.contract import PartOfPlan, plan_parts
+
+
+def parts_of(plans: Sequence[Artifact]) -> tuple[list[PartOfPlan], list[int]]:
+    """All parts of plans, and the number of entries of each."""
+    parts = [
+        PartOfPlan(plan.ref, number) for plan in plans for number in range(len(plan_parts(plan)))
+    ]
+    return parts, [part["items"] for plan in plans for part in plan_parts(plan)]
 
 
 def embed_parts(

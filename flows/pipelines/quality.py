@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.execution.executors import Executor
+from flows.pipelines.duplicates import Compared
 from flows.pipelines.retrieval import texts_of
 from flows.settings.build import BuildSettings, quality_clip_model
 from flows.settings.options import values_for
@@ -38,7 +39,7 @@ class Judged:
 
     Attributes:
         scored, chosen: artifacts of `score_labels` and `choose_labels`.
-        inputs: what they are made from, retrieval and masks apart.
+        inputs: the first, and what it is made from, retrieval and masks apart.
     """
 
     scored: Artifact
@@ -67,13 +68,14 @@ def judge_labels(
     vocabulary: Vocabulary,
     retrieval: Artifact,
     masks: Sequence[MadeMasks],
+    compared: Compared,
     executor: Executor,
 ) -> Judged:
     """Measure the masks' regions, estimate every label's quality, and choose.
 
     Args:
         clip: looks at regions.
-        masks: of the retrieval's images.
+        masks: of the retrieval's images; compared: likewise.
     """
     categories = texts_of(embed_text.Config(clip=clip), vocabulary, executor)
     texts = tuple(each.searched for each in categories)
@@ -93,10 +95,10 @@ def judge_labels(
     chosen = executor.one(
         choose_labels.NAME,
         choose_labels.Config(**values_for(choose_labels.Config, settings)),
-        choose_labels.Inputs(scored.ref),
+        choose_labels.Inputs(scored.ref, duplicates=compared.duplicates, leaks=compared.leaks),
     )
     used = (*dict.fromkeys(text.artifact for text in texts), *regions, damaged.ref)
-    return Judged(scored, chosen, (*used, scored.ref, chosen.ref))
+    return Judged(scored, chosen, (*used, scored.ref))
 
 
 def _regions(

@@ -21,6 +21,7 @@ from flows.settings.value_types import (
     Positive,
     SelfMaskName,
     Share,
+    Texts,
     VocabularyName,
     auto_bounds,
 )
@@ -96,6 +97,16 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
     """CLIP with patch tokens that looks at masks; empty: a given --clip, or the one that train
     uses."""
 
+    duplicates: Annotated[Literal["keep", "drop"], Group.ALIKE] = "keep"
+    """What becomes of images that show the same as another of their category; drop: the best one
+    is kept, by quality if that is estimated, else by rank."""
+    duplicate_groups: Annotated[str, Group.ALIKE] = ""
+    """Table of images and their groups (.parquet, .csv, .tsv, .jsonl), in place of looking for
+    near-duplicates; implies --duplicates drop."""
+    keep_out: Annotated[Texts, Group.ALIKE] = ()
+    """Evaluation set whose images are left out, as they are and nearly as they are: anything that
+    --corpus takes; may be repeated."""
+
     name: Annotated[str, Group.SHARDS] = ""
     """What the shards are called; empty: as the vocabulary."""
     shard_mb: Annotated[Positive, Group.SHARDS] = 256.0
@@ -119,7 +130,7 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for address in (*self.corpus, self.store):
+        for address in (*self.corpus, *self.keep_out, self.duplicate_groups, self.store):
             refuse_secrets(address)
         if self.name and not _is_file_name(self.name):
             raise ConfigError(
@@ -132,6 +143,11 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
     def judges_labels(self) -> bool:
         """Whether the quality of labels is estimated."""
         return self.quality or self.min_quality > 0 or self.keep < 1
+
+    @property
+    def drops_duplicates(self) -> bool:
+        """Whether a category has one image of each group of near-duplicates."""
+        return self.duplicates == "drop" or self.duplicate_groups != ""
 
     @property
     def most_per_category(self) -> int:

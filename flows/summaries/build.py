@@ -18,6 +18,11 @@ from storage.artifacts.store import Artifact
 from storage.errors.reject_reasons import IMAGE_WARNINGS, REJECT_REASONS, TRANSIENT
 from storage.errors.sentences import counted_kinds, listed
 from tasks.categories.evidence_notes import competing_pairs, senses_note, thin_note
+from tasks.packing.choice_sentences import (
+    duplicates_sentence,
+    keep_out_sentences,
+    labels_sentence,
+)
 from tasks.packing.quality_sentences import quality_sentences
 from tasks.stage.layout import CARD, SHARD_INDEX
 
@@ -86,6 +91,8 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
         )
     if "judged" in counts:
         facts["quality"] = "; ".join(quality_sentences(counts["judged"]))
+    if "chosen" in counts:
+        facts |= _chosen_facts(counts["chosen"])
     absent = [row["name"] for row in counts["categories"] if not row["masked"]]
     if absent:
         facts["no label"] = f"{listed(absent, _MOST_NAMES)}: no pixel of any label map shows them"
@@ -97,6 +104,16 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
         )
     facts |= _evidence_facts(load_evidence(build.evidence))
     return Summary(counts["categories"], rejects, facts, untrained_warning(build), not_found)
+
+
+def _chosen_facts(chosen: Mapping[str, Any]) -> dict[str, str]:
+    """Labels that were left out as leaks and near-duplicates."""
+    facts = {
+        "labels": labels_sentence(chosen),
+        "kept out": "; ".join(keep_out_sentences(chosen)),
+        "near-duplicates": duplicates_sentence(chosen),
+    }
+    return {label: value for label, value in facts.items() if value}
 
 
 def _evidence_facts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -92,7 +92,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     by the sets, in the order of the inputs, and image_id. The counts give the images that were
     looked for, the distinct ones of them that are leaks, how many of these are identical, and the
     images of either side that can't be decoded (`unreadable`, which match nothing); the notes the
-    images and leaks of each set.
+    images of each set, its files that can't be used, which nothing is compared with, and its leaks.
 
     Raises:
         ConfigError: a set has all of the images, as the corpus itself has.
@@ -112,7 +112,9 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
             )
         tables.append(table)
         unreadable += lost
-        notes.append({"name": each.name, "images": len(others), "leaks": table.num_rows})
+        unusable = sum(others.index.counts["rejects"].values())
+        notes.append({"name": each.name, "images": len(others), "unusable": unusable,
+                      "leaks": table.num_rows})  # fmt: skip
     leaks = pa.concat_tables(tables)
     identical = leaks.filter(pc.equal(leaks["way"], IDENTICAL))
     with store.attempt(locate(config, inputs, store)) as attempt:

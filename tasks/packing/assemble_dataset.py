@@ -18,6 +18,11 @@ from storage.errors.sentences import listed
 from storage.images.records import read_parquet, write_parquet
 from storage.shards.writing import EIGHT_BIT_IGNORE_LABEL, ignore_label
 from tasks.categories.evidence_notes import thin_note
+from tasks.packing.choice_sentences import (
+    duplicates_sentence,
+    keep_out_sentences,
+    labels_sentence,
+)
 from tasks.packing.quality_sentences import quality_sentences
 from tasks.stage.contract import Progress
 from tasks.stage.layout import CARD, EVIDENCE, SHARD, SHARD_INDEX, VOCABULARY
@@ -152,7 +157,7 @@ scores; where the picture came from; keys of the artifacts that made it |
 `retrieve/{plan.manifest["inputs"]["retrieval"]}`. Shards are sorted by category: shuffle when
 you train.
 
-{_quality(plan.counts.get("judged"))}\
+{_quality(plan.counts.get("judged"))}{_left_out(plan.counts.get("chosen"))}\
 {_without_pixels(categories)}{thin}{_reading(config.name, last)}
 {_depth_warning(ignore_label(largest), alike)}## Licences
 
@@ -179,6 +184,21 @@ the object that the category means, the product of `category_probability` and `e
 {chr(10).join(f"- {sentence}." for sentence in quality_sentences(judged))}
 
 """
+
+
+def _left_out(chosen: Mapping[str, Any] | None) -> str:
+    """The card's section on leaks and near-duplicates; empty where images were not compared."""
+    if chosen is None:
+        return ""
+    told = [f"{labels_sentence(chosen)}."]
+    if "keep_out" in chosen:
+        told.append(
+            "Pictures that are, or nearly are, in these sets were looked for and left out (`leak`):"
+            "\n\n" + "\n".join(f"- {_cell(said)}" for said in keep_out_sentences(chosen))
+        )
+    if said := duplicates_sentence(chosen):
+        told.append(f"Near-duplicates (`near_duplicate`): {said}.")
+    return "## Leaks and near-duplicates\n\n" + "\n\n".join(told) + "\n\n"
 
 
 def _without_pixels(categories: Sequence[Mapping[str, Any]]) -> str:

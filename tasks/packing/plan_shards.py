@@ -89,7 +89,7 @@ class Category:
 @dataclass(frozen=True)
 class Inputs:
     """A retrieval, the masks of its images, the vocabulary's categories, and, where labels were
-    judged, the chosen ones; without, all that the retrieval keeps."""
+    chosen, these; without, all that the retrieval keeps."""
 
     retrieval: ArtifactRef
     masks: tuple[ArtifactRef, ...]
@@ -123,7 +123,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     category_id, name, external_id, rank, score; of judged labels also quality and its factors),
     `shard`. The counts give, per category, the
     numbers of rows that were retrieved, kept and dropped, and `masked`: the number of samples with
-    it in their label map, which is what a training sees.
+    it in their label map, which is what a training sees; of labels that were chosen also what was
+    left out, as `judged` where they have a quality and as `chosen` where images were compared.
 
     Raises:
         CorpusError: no retrieved image has a usable mask.
@@ -134,8 +135,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         images = {row["image_id"]: row for row in read_parquet(file).to_pylist()}
     masks = _mask_owners(inputs.masks, images, store)
     categories = {category.category_id: category for category in inputs.categories}
-    judged = _judged(inputs.chosen, store)
-    labels = _labels(retrieval, categories, judged)
+    chosen = _chosen(inputs.chosen, store)
+    labels = _labels(retrieval, categories, chosen)
     samples = [
         images[image_id]
         | {"masked": masks.usable[image_id], "label": found[0]["category_id"], "labels": found}
@@ -144,7 +145,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     ]
     if not samples:
         raise CorpusError(
-            f"None of the {len(labels)} retrieved images has a usable mask "
+            f"None of the {len(images)} retrieved images has a usable mask "
             f"({_listed(masks.rejects)}): check that the corpus has photographs and not label "
             "maps or drawings, check the --selfmask weights, or raise --mask-size."
         )
@@ -154,7 +155,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     sizes = [sample["length"] + _OVERHEAD_BYTES for sample in samples]
     shards = cut_shards([sample["image_id"] for sample in samples], sizes, config.shard_bytes)
     progress.advance(len(samples))
-    table = _samples_table(samples, shards, _LABEL if judged is None else _JUDGED_LABEL)
+    table = _samples_table(samples, shards, _JUDGED_LABEL if _are_judged(chosen) else _LABEL)
     with store.attempt(locate(config, inputs, store)) as attempt:
         with attempt.create(SAMPLES) as file:
             write_parquet(table, file)
@@ -166,7 +167,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
                 "samples": len(samples),
                 "rejects": masks.rejects,
                 "categories": _category_counts(retrieval, samples, inputs.categories),
-                **({"judged": _judgement(inputs.chosen, store)} if inputs.chosen else {}),
+                **(_choice(inputs.chosen, store) if inputs.chosen else {}),
             },
             notes={"parts": _describe_shards(table)},
         )
@@ -203,38 +204,48 @@ def _mask_owners(
     return _MaskOwners(usable, dict(sorted(reasons.items())))
 
 
-def _judgement(chosen: ArtifactRef, store: ArtifactStore) -> dict[str, Any]:
-    """What became of the labels that were judged, and what the estimate is worth."""
-    artifact = store.get(chosen)
-    scored = store.get(ArtifactRef("score_labels", artifact.manifest["inputs"]["labels"]))
-    with artifact.open(CHOSEN_LABELS) as file:
-        quality = read_parquet(file, columns=["quality"])["quality"].to_numpy()
-    known = quality[~np.isnan(quality)]
-    return {
-        **artifact.counts,
-        "mean_quality": round(float(known.mean()), 4) if len(known) else None,
-        **scored.notes,
-    }
+def _choice(ref: ArtifactRef, store: ArtifactStore) -> dict[str, Any]:
+    """What became of labels that were chosen: `judged`, with what the estimate of their quality is
+    worth, where they have one; `chosen` where leaks or near-duplicates were left out."""
+    chosen = store.get(ref)
+    told: dict[str, Any] = {}
+    if scores := chosen.manifest["inputs"].get("labels"):
+        with chosen.open(CHOSEN_LABELS) as file:
+            quality = read_parquet(file, columns=["quality"])["quality"].to_numpy()
+        known = quality[~np.isnan(quality)]
+        told["judged"] = {
+            **chosen.counts,
+            "mean_quality": round(float(known.mean()), 4) if len(known) else None,
+            **store.get(ArtifactRef("score_labels", scores)).notes,
+        }
+    if chosen.notes:
+        told["chosen"] = {**chosen.counts, **chosen.notes}
+    return told
 
 
-_Judged = dict[tuple[str, int], dict[str, Any]]
+_Chosen = dict[tuple[str, int], dict[str, Any]]
 
 
-def _judged(chosen: ArtifactRef | None, store: ArtifactStore) -> _Judged | None:
-    """The quality of each chosen label, by image_id and category_id; None where none was judged."""
-    if chosen is None:
+def _chosen(ref: ArtifactRef | None, store: ArtifactStore) -> _Chosen | None:
+    """Of each chosen label, by image_id and category_id, its quality if it has one; None where none
+    was chosen."""
+    if ref is None:
         return None
-    with store.get(chosen).open(CHOSEN_LABELS) as file:
-        table = read_parquet(file, columns=["image_id", "category_id", "kept", *_QUALITY])
-    kept = table.filter(table["kept"]).to_pylist()
+    with store.get(ref).open(CHOSEN_LABELS) as file:
+        table = read_parquet(file)
+    facts = [name for name in _QUALITY if name in table.column_names]
+    kept = table.filter(table["kept"]).select(["image_id", "category_id", *facts]).to_pylist()
     return {
-        (row["image_id"], row["category_id"]): {name: row[name] for name in _QUALITY}
-        for row in kept
+        (row["image_id"], row["category_id"]): {name: row[name] for name in facts} for row in kept
     }
+
+
+def _are_judged(chosen: _Chosen | None) -> bool:
+    return chosen is not None and any(chosen.values())
 
 
 def _labels(
-    retrieval: pa.Table, categories: dict[int, Category], judged: _Judged | None
+    retrieval: pa.Table, categories: dict[int, Category], chosen: _Chosen | None
 ) -> dict[str, list[dict[str, Any]]]:
     """The kept categories of every image, the most probable first, which is in the label map."""
     kept = retrieval.filter(retrieval["kept"]).to_pylist()
@@ -242,7 +253,7 @@ def _labels(
     labels: dict[str, list[dict[str, Any]]] = {}
     for row in kept:
         category = categories[row["category_id"]]
-        quality = {} if judged is None else judged.get((row["image_id"], category.category_id))
+        quality = {} if chosen is None else chosen.get((row["image_id"], category.category_id))
         if quality is None:
             continue
         label = {

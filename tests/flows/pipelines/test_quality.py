@@ -90,6 +90,27 @@ def test_the_worst_labels_are_left_out_and_stay_in_the_records(settings):
 
 
 @pytest.mark.slow
+def test_of_near_duplicates_the_best_label_is_kept(settings):
+    judged = built(settings, quality=True, duplicates="drop", per_category=20)
+    assert judged.chosen is not None
+    rows = rows_of(judged.chosen, CHOSEN_LABELS)
+    left = [row for row in rows if row["reason"] == "near_duplicate"]
+    assert left
+    for row in left:
+        [kept] = [
+            other for other in rows
+            if (other["image_id"], other["category_id"])
+            == (row["duplicate_of"], row["category_id"])
+        ]  # fmt: skip
+        assert kept["kept"]
+        assert kept["quality"] >= row["quality"]
+    told = summarise(judged, []).facts
+    assert f"left out: {len(left)} near_duplicate" in told["quality"]
+    assert f"left out: {len(left)} near_duplicate" in told["labels"]
+    assert all("quality" in label for each in facts(judged) for label in each["categories"])
+
+
+@pytest.mark.slow
 def test_a_second_run_finds_everything(settings):
     judged = built(settings, min_quality=0.01)
     again = build(

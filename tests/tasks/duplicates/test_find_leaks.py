@@ -15,6 +15,7 @@ from tasks.duplicates import find_leaks
 from tasks.duplicates.find_leaks import Config, Inputs, KeepOut
 from tasks.stage.contract import SilentProgress
 from tasks.stage.layout import LEAKS
+from tests.support.files.bad_images import HTML, write
 from tests.support.files.made_copies import names_of, write_copies, write_originals
 from tests.support.networks.fakes import FakeClip
 from tests.support.runs.builds import rows_of
@@ -53,6 +54,7 @@ def test_identical_and_changed_images_are_leaks_with_what_they_match(
     write_originals(folder, 1, first=1)
     write_originals(folder, 2, first=30)
     write_copies(folder, 3, "crop", "mirrored")
+    write(folder / "bad.jpg", HTML)
     others = stages.index(stages.scan(folder))
     found = find(stages, index, {"val": others})
     leaks = leaks_of(stages, index, found)
@@ -63,7 +65,7 @@ def test_identical_and_changed_images_are_leaks_with_what_they_match(
     assert leaks["3.png"]["distance"] <= Config().greatest_distance
     assert {row["keep_out"] for row in leaks.values()} == {"val"}
     assert found.counts == {"images": 5, "leaks": 2, "identical": 1, "unreadable": 0}
-    assert found.notes["keep_out"] == [{"name": "val", "images": 5, "leaks": 2}]
+    assert found.notes["keep_out"] == [{"name": "val", "images": 5, "unusable": 1, "leaks": 2}]
 
 
 def test_sets_in_tars_and_in_coco_files_are_looked_in(
