@@ -207,7 +207,8 @@ def _open(spec: str) -> tuple[Source, ...]:
 
 
 def _unusable(name: str, error: CorpusError) -> CorpusError:
-    why = str(error)
+    # What is said of a corpus holds for a set, but for the option that names it.
+    why = str(error).replace("--corpus", "--keep-out")
     return CorpusError(f"--keep-out {display(name)} can't be used: {why[:1].lower()}{why[1:]}")
 
 

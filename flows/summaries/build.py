@@ -92,7 +92,7 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
     if "judged" in counts:
         facts["quality"] = "; ".join(quality_sentences(counts["judged"]))
     if "chosen" in counts:
-        facts |= _chosen_facts(counts["chosen"])
+        facts |= _chosen_facts(counts["chosen"], told="judged" in counts)
     absent = [row["name"] for row in counts["categories"] if not row["masked"]]
     if absent:
         facts["no label"] = f"{listed(absent, _MOST_NAMES)}: no pixel of any label map shows them"
@@ -106,10 +106,10 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
     return Summary(counts["categories"], rejects, facts, untrained_warning(build), not_found)
 
 
-def _chosen_facts(chosen: Mapping[str, Any]) -> dict[str, str]:
-    """Labels that were left out as leaks and near-duplicates."""
+def _chosen_facts(chosen: Mapping[str, Any], *, told: bool) -> dict[str, str]:
+    """Labels that were left out as leaks and near-duplicates; `told`: how many is said already."""
     facts = {
-        "labels": labels_sentence(chosen),
+        "labels": "" if told else labels_sentence(chosen),
         "kept out": "; ".join(keep_out_sentences(chosen)),
         "near-duplicates": duplicates_sentence(chosen),
     }

@@ -29,10 +29,10 @@ def duplicates_sentence(chosen: Mapping[str, Any]) -> str:
     found = chosen.get("duplicates")
     if found is None:
         return ""
-    said = (
-        f"{found['groups']:,} groups among the {found['images']:,} images that were retrieved; "
-        "each category keeps one image of a group"
-    )
+    among = f"among the {found['images']:,} images that were retrieved"
+    said = f"none {among}"
+    if found["groups"]:
+        said = f"{found['groups']:,} groups {among}; each category keeps one image of a group"
     if found.get("unknown"):
         said += (
             f"; {found['unknown']:,} of the {found['named']:,} images that the list names are not "
@@ -46,12 +46,11 @@ def duplicates_sentence(chosen: Mapping[str, Any]) -> str:
 def keep_out_sentences(chosen: Mapping[str, Any]) -> list[str]:
     """Of each set that is kept out, how many of the retrieved images it has."""
     return [
-        f"{display(each['name'])} ({each['images']:,} images{_unusable(each)}) has, or nearly has, "
-        f"{each['leaks']:,} of the images that were retrieved"
+        f"{display(each['name'])}: {each['leaks']:,} of the images that were retrieved are, or "
+        f"nearly are, among its {each['images']:,} images{_unusable(each)}"
         for each in chosen.get("keep_out", ())
     ]
 
 
 def _unusable(keep_out: Mapping[str, Any]) -> str:
-    count = keep_out["unusable"]
-    return f", and {count:,} files that can't be read and were not compared" if count else ""
+    return f" ({keep_out['unusable']:,} more can't be read)" if keep_out["unusable"] else ""

@@ -118,6 +118,7 @@ def test_where_there_is_none_the_shards_stay_as_they_are(settings: BuildSettings
     built = build_here(changed(settings, duplicates="drop"))
     assert left_out(built) == {}
     assert "all are kept" in summarise(built, []).facts["labels"]
+    assert summarise(built, []).facts["near-duplicates"].startswith("none among the 6 images")
     assert not {"labels", "near-duplicates", "kept out"} & summarise(plain, []).facts.keys()
     assert "Near-duplicates" not in card_of(plain)
     made = new_artifacts(before, artifacts_by_stage(settings.store))
@@ -143,8 +144,8 @@ def test_images_of_an_evaluation_set_are_left_out_and_all_tell(
     told = summarise(built, []).facts
     assert told["labels"] == "6 labels; 4 are kept, left out: 2 leak"
     has = (
-        "val (4 images, and 1 files that can't be read and were not compared) has, or nearly has, "
-        "2 of the images that were retrieved"
+        "val: 2 of the images that were retrieved are, or nearly are, among its 4 images (1 more "
+        "can't be read)"
     )
     assert told["kept out"] == has
     assert f"- {has}\n" in card_of(built)
@@ -229,7 +230,8 @@ BAD = {
     "the corpus itself": ("keep_out", "corpus", ConfigError, "is the corpus itself, so that"),
     "a set that is not there": ("keep_out", "gone", CorpusError, "can't be used: the corpus .* "
                                 "does not exist"),
-    "a set without images": ("keep_out", "empty", CorpusError, "can't be used: .*holds no image"),
+    "a set without images": ("keep_out", "empty", CorpusError, "can't be used: .*holds no image.*"
+                             ": give --keep-out a folder"),
     "a list that is not there": ("duplicate_groups", "gone", StorageError, "gone.csv"),
     "a list of something else": ("duplicate_groups", "words.csv", CorpusError, "no column `group`"),
     "a list that is none": ("duplicate_groups", "v.txt", CorpusError, "is none of these"),
