@@ -113,6 +113,8 @@ class TrainingSettings(RecipeOption, DeviceOptions):
     """Seed of the initial weights and the samples."""
     leave_out: Annotated[Texts, Group.SAMPLES] = ()
     """Categories that training does not see: names, or coco-65-15 or voc2012-15-5."""
+    weight_by: Annotated[Literal["none", "quality"], Group.LOSSES] = "none"
+    """What weighs the losses of objects: none, or quality, that of their labels (`--quality`)."""
     missing_categories: Annotated[Literal["train", "stop"], Group.ADVANCED] = "train"
     """What happens where a category has no sample."""
 

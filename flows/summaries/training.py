@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from storage.artifacts.store import Artifact
+from tasks.training.quality_weights import quality_words
 from tasks.training.train import MODEL_CARD
 
 
@@ -24,6 +25,9 @@ def training_facts(trained: Artifact) -> dict[str, str]:
     }
     if "mean_iou" in last:
         facts["mean IoU"] = f"{100 * last['mean_iou']:.1f} % on training crops"
+    if "quality" in notes:
+        weighted = card["config"].get("weight_by") == "quality"
+        facts["labels"] = quality_words(notes["quality"], weighted=weighted)
     facts["key"] = trained.key
     facts["model"] = f"{trained.location}/"
     return facts

@@ -194,6 +194,21 @@ class ShardSamples:
         except (MissingFileError, ShortReadError) as error:
             raise self._damaged(i, str(error).rstrip(".")) from error
 
+    def facts(self, i: int) -> dict[str, Any]:
+        """The JSON of sample `i`, without reading its image.
+
+        Raises:
+            ArtifactError: the shard is gone or too short, or the JSON is none.
+            StorageError: the shard can't be read.
+        """
+        offset, length = self._places[i].reshape(3, 2)[1].tolist()
+        try:
+            data = read_range(self._copy_of(self.shard(i)), offset, length)
+        except (MissingFileError, ShortReadError) as error:
+            raise self._damaged(i, str(error).rstrip(".")) from error
+        with self._decoding(i, "JSON"):
+            return dict(json.loads(data))
+
     def _copy_of(self, shard: str) -> str:
         """The path or URI to read the shard from; a local one is read in place."""
         if shard not in self._copies:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from storage.errors.exceptions import ConfigError
 from storage.errors.numbers import check_numbers
@@ -115,6 +116,7 @@ class TrainingSample:
             reference.
         category_ids: int64 [n].
         ignore_index: 255, or 65,535 with 16-bit label maps.
+        weights: float32 [n], factors of the objects' losses; None: no factors.
     """
 
     image: Tensor
@@ -122,6 +124,7 @@ class TrainingSample:
     instances: Tensor
     category_ids: Tensor
     ignore_index: int
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +136,7 @@ class TrainingBatch:
         semantic_masks: int64 [b, s, s].
         instance_masks, category_ids: of each image, as in `TrainingSample`.
         ignore_index: as in `TrainingSample`.
+        object_weights: of each image, the `weights` of `TrainingSample`; None: no factors.
     """
 
     images: Tensor
@@ -140,6 +144,7 @@ class TrainingBatch:
     instance_masks: list[Tensor]
     category_ids: list[Tensor]
     ignore_index: int
+    object_weights: list[Tensor] | None = None
 
     def pin_memory(self) -> TrainingBatch:
         """The batch in page-locked memory; called by DataLoader with `pin_memory`."""
@@ -149,6 +154,7 @@ class TrainingBatch:
             [masks.pin_memory() for masks in self.instance_masks],
             [numbers.pin_memory() for numbers in self.category_ids],
             self.ignore_index,
+            self.object_weights,  # they stay on the CPU
         )
 
 
@@ -160,12 +166,22 @@ class TrainingSamples(_Dataset):
         recipe: distribution of the samples.
         seed: of the samples, at least 0.
         length: number of samples; a larger one begins with the same samples.
+        weights: float32 [n], a factor of the losses of each sample of the data set; None: no
+            factors.
     """
 
-    def __init__(self, shards: ShardSamples, recipe: SampleRecipe, seed: int, length: int) -> None:
+    def __init__(
+        self,
+        shards: ShardSamples,
+        recipe: SampleRecipe,
+        seed: int,
+        length: int,
+        weights: npt.NDArray[np.float32] | None = None,
+    ) -> None:
         if seed < 0 or length < 0:
             raise ValueError(f"seed and length must be at least 0, got {seed} and {length}")
         self.shards, self.recipe, self.seed = shards, recipe, seed
+        self._weights = weights
         self._length = length
         self._samples_by_category = list(shards.samples_by_category().values())
 
@@ -196,7 +212,15 @@ class TrainingSamples(_Dataset):
             torch.from_numpy(canvas.instances()),
             torch.tensor([draw.label for draw in draws]),
             self.shards.ignore_label,
+            self._weights_of(draws),
         )
+
+    def _weights_of(self, draws: Sequence[ObjectDraw]) -> Tensor | None:
+        import torch
+
+        if self._weights is None:
+            return None
+        return torch.from_numpy(self._weights[[draw.index for draw in draws]])
 
     def draws(self, i: int) -> list[ObjectDraw]:
         """The random choices of sample `i`, without rendering it.
@@ -224,12 +248,14 @@ def collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
     """Batch samples of one data set and one size."""
     import torch
 
+    weights = [sample.weights for sample in samples if sample.weights is not None]
     return TrainingBatch(
         torch.stack([sample.image for sample in samples]),
         torch.stack([sample.semantic for sample in samples]).to(torch.int64),
         [sample.instances for sample in samples],
         [sample.category_ids for sample in samples],
         samples[0].ignore_index,
+        weights or None,
     )
 
 

@@ -45,11 +45,13 @@ class TrainingBatch(Protocol):
         images: float32 [b, 3, h, w], normalised.
         semantic_masks: int64 [b, h, w], 0 to k - 1 or the label of ignored pixels.
         instance_masks: b of bool [n, h, w], each with its own n.
+        object_weights: b of float32 [n], factors of the instances' losses; None: no factors.
     """
 
     images: Tensor
     semantic_masks: Tensor
     instance_masks: Sequence[Tensor]
+    object_weights: Sequence[Tensor] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,6 +309,7 @@ class Trainer:
                 batch.instance_masks[places],
                 weights=self._weights,
                 ignore_index=self.ignore_index,
+                object_weights=batch.object_weights and batch.object_weights[places],
             )
             ce = losses.ce_loss * (self._counted_pixels(semantic_masks) / totals[1])
             mask = losses.mask_loss * (len(images) / totals[0])

@@ -8,13 +8,15 @@ text embeddings of the categories are frozen. A stopped run resumes from its lat
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
-from storage.artifacts.fingerprints import Recipe
+from storage.artifacts.fingerprints import Recipe, unless_default
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.embeddings.parts import write_embeddings
 from storage.errors.exceptions import ConfigError, CorpusError, WeightsError
@@ -31,6 +33,7 @@ from tasks.training.log import TrainingLog
 from tasks.training.loop import LoopSettings, run_training
 from tasks.training.preview import draw_preview
 from tasks.training.processes import Processes, joined_processes
+from tasks.training.quality_weights import LabelQuality, read_quality
 from tasks.training.samples import SampleRecipe
 from tasks.training.state import TrainingStates
 from tasks.training.step import Optimisation, Trainer
@@ -48,8 +51,13 @@ TEXT_EMBEDDINGS = "text_embeddings.npy"
 TRAINING_TABLE = "training.csv"
 TRAINING_PREVIEW = "training.png"
 
+WeightBy = Literal["none", "quality"]
+"""What decides the weight of an object's losses."""
+
 _TENSORBOARD = ".tensorboard"
 _NAMES_SHOWN = 5
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +73,8 @@ class Config:
         stop_gradient: the instance branch does not train the encoder.
         seed: of the initial weights and of the samples.
         leave_out: names of categories to exclude, for an evaluation on unseen categories.
+        weight_by: factors of the objects' losses: none, or their labels' quality; see
+            `tasks.training.quality_weights`.
         missing_categories: whether to train although a category has no sample, or to stop.
         workers: processes that make samples. From here on, nothing is part of the key.
         micro_batch: images per forward and backward pass; None: all of a batch.
@@ -83,6 +93,7 @@ class Config:
     stop_gradient: bool = True
     seed: int = 0
     leave_out: tuple[str, ...] = ()
+    weight_by: WeightBy = "none"
     missing_categories: Literal["train", "stop"] = "train"
     workers: int = 2
     micro_batch: int | None = None
@@ -101,6 +112,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} is {value}: choose {least} or more.")
+        if self.weight_by not in get_args(WeightBy):
+            raise ConfigError(f"weight_by is {self.weight_by!r}: choose none or quality.")
         if self.missing_categories not in ("train", "stop"):
             raise ConfigError(
                 f"missing_categories is {self.missing_categories!r}: choose train or stop."
@@ -121,6 +134,7 @@ class Config:
             "stop_gradient": self.stop_gradient,
             "seed": self.seed,
             "leave_out": sorted(self.leave_out),
+            **unless_default(self, "weight_by"),
         }
 
 
@@ -157,7 +171,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     them must use the same store.
 
     Raises:
-        ConfigError: a category to leave out is not in the data set.
+        ConfigError: a category to leave out is not in the data set, or losses are to be weighted
+            by quality and no label has any.
         CorpusError: the data set is empty, or a category has no sample and `missing_categories` is
             `stop`.
         ZutisError: see `tasks.training.loop.run_training`.
@@ -165,6 +180,9 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     shards = ShardSamples.open(store.get(inputs.dataset), config.leave_out)
     categories = _categories(shards)
     _check_categories(shards, config.missing_categories, progress)
+    with waiting(progress, "reading the labels' quality"):
+        quality = read_quality(shards)
+    weights = _weights(config, shards, quality)
     ref = locate(config, inputs, store)
     states = TrainingStates(store, ref, config.keep_checkpoints)
     prompts = [list(category_prompts(category, BARE_NAME)) for category in categories]
@@ -175,7 +193,9 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         with waiting(progress, "loading the network"):
             trainer = _trainer(config, texts, shards.ignore_label, device, processes)
         training_log = _training_log(config, trainer, store, ref)
-        make_batches = _make_batches(config, shards, processes, on_gpu=device != "cpu")
+        if quality is not None and processes.rank == 0:
+            log.info("%s", quality.sentence(weighted=config.weight_by == "quality"))
+        make_batches = _make_batches(config, shards, weights, processes, on_gpu=device != "cpu")
         settings = LoopSettings(
             iterations=config.optimisation.iterations, checkpoint_every=config.checkpoint_every
         )
@@ -185,7 +205,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
             training_log.close()
         if processes.rank == 0:
             names = [category.name for category in categories]
-            _publish(config, inputs, store, trainer, training_log, texts, names, prompts)
+            _publish(config, inputs, store, trainer, training_log, texts, names, prompts, quality)
             states.discard()
         processes.wait()
         return store.get(ref)
@@ -225,6 +245,20 @@ def _check_categories(
     if missing == "stop":
         raise CorpusError(f"{found}: add images of them, or set missing_categories to train.")
     progress.warn(f"{found}; the others are trained.")
+
+
+def _weights(
+    config: Config, shards: ShardSamples, quality: LabelQuality | None
+) -> npt.NDArray[np.float32] | None:
+    """A factor of the losses for each sample; None for no factors."""
+    if config.weight_by == "none":
+        return None
+    if quality is None:
+        raise ConfigError(
+            f"weight_by is quality, and no label of {shards.name} has one: build with --quality, "
+            "or set weight_by to none."
+        )
+    return quality.weights(shards, config.samples.same_category_probability)
 
 
 def _trainer(
@@ -280,13 +314,18 @@ def _training_log(
 
 
 def _make_batches(
-    config: Config, shards: ShardSamples, processes: Processes, *, on_gpu: bool
+    config: Config,
+    shards: ShardSamples,
+    weights: npt.NDArray[np.float32] | None,
+    processes: Processes,
+    *,
+    on_gpu: bool,
 ) -> MakeBatches:
     from tasks.training.samples import TrainingSamples, collate
 
     recipe = config.optimisation
     length = recipe.iterations * recipe.batch_size
-    samples = TrainingSamples(shards, config.samples, config.seed, length)
+    samples = TrainingSamples(shards, config.samples, config.seed, length, weights)
     return lambda first_iteration: batches_from(
         samples,
         collate,
@@ -308,6 +347,7 @@ def _publish(
     texts: np.ndarray,
     categories: Sequence[str],
     prompts: Sequence[Sequence[str]],
+    quality: LabelQuality | None,
 ) -> Artifact:
     from safetensors.torch import save
 
@@ -336,6 +376,7 @@ def _publish(
                 "clip": config.clip.weights.label,
                 "untrained": card["untrained"],
                 "last": training_log.last_row(),
+                **({"quality": quality.facts} if quality else {}),
                 **training_log.speed,
             },
         )

@@ -89,6 +89,7 @@ def criterion(
     *,
     weights: LossWeights = DEFAULT_WEIGHTS,
     ignore_index: int = IGNORE_INDEX,
+    object_weights: Sequence[Tensor] | None = None,
 ) -> Losses:
     """Losses of a batch, computed in float32 (float64 for such inputs), within autocast too.
 
@@ -104,19 +105,26 @@ def criterion(
         weights: of the terms.
         ignore_index: label of pixels that the cross entropy leaves out; not a category. If it
             leaves out all, the cross entropy is 0.
+        object_weights: b of float [n], at least 0: factors of each instance's losses, the cross
+            entropy of its pixels and the mask loss of its query. Pixels of no instance have the
+            factor 1, and the divisors are those without factors: numbers of pixels and images. An
+            instance of factor 0 is as good as absent. None, or all 1: no factors.
 
     Returns:
         The losses, and the matching of queries and instances.
 
     Raises:
-        ValueError: shapes or types don't fit together, a label is no category, or a proposal is
-            outside 0..1.
+        ValueError: shapes or types don't fit together, a label is no category, a proposal is
+            outside 0..1, or a factor is negative or not finite.
     """
     if mask_proposals.ndim == 4:
         mask_proposals = mask_proposals.unsqueeze(1)
     _check_predictions(mask_proposals, patch_tokens, text_embeddings)
     _check_targets(mask_proposals.shape[0], semantic_masks, instance_masks)
     _check_labels(semantic_masks, len(text_embeddings), ignore_index)
+    _check_object_weights(object_weights, instance_masks)
+    if object_weights is not None and all(bool((each == 1).all()) for each in object_weights):
+        object_weights = None  # the sum of products would be rounded otherwise
 
     # Under autocast the products would run in half precision, and torch refuses the binary
     # cross entropy.
@@ -127,12 +135,14 @@ def criterion(
             semantic_masks,
             ignore_index,
             weights.ce_scale,
+            _pixel_weights(semantic_masks.shape, instance_masks, object_weights),
         )
         mask, matches = mask_loss(
             _at_least_float32(mask_proposals),
             instance_masks,
             dice_weight=weights.dice,
             bce_weight=weights.bce,
+            instance_weights=object_weights,
         )
     return Losses(
         loss=weights.mask * mask + weights.ce * ce, ce_loss=ce, mask_loss=mask, matches=matches
@@ -145,6 +155,7 @@ def semantic_cross_entropy(
     semantic_masks: Tensor,
     ignore_index: int,
     scale: float = 1.0,
+    pixel_weights: Tensor | None = None,
 ) -> Tensor:
     """Mean cross entropy of the pixels that are not ignored, 0 if all are.
 
@@ -154,6 +165,8 @@ def semantic_cross_entropy(
         semantic_masks: integer [b, H, W], 0..k-1 or `ignore_index`; any device.
         ignore_index: label of ignored pixels.
         scale: see `LossWeights.ce_scale`.
+        pixel_weights: float [b, H, W], factors of the pixels' cross entropies, which don't count
+            in the mean's divisor; None: no factors.
 
     Returns:
         Scalar with gradient.
@@ -165,9 +178,26 @@ def semantic_cross_entropy(
     cosines = torch.einsum("bhwd,kd->bkhw", patch_tokens, texts)
     logits = F.interpolate(cosines.contiguous(), size=semantic_masks.shape[1:], mode="bilinear")
     labels = semantic_masks.to(logits.device, torch.int64)
-    total = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
+    if pixel_weights is None:
+        total = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
+    else:
+        each = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
+        total = (each * pixel_weights.to(each)).sum()
     # torch's own mean is NaN where all pixels are ignored.
     return total / (labels != ignore_index).sum().clamp(min=1)
+
+
+def _pixel_weights(
+    shape: Sequence[int], instance_masks: Sequence[Tensor], object_weights: Sequence[Tensor] | None
+) -> Tensor | None:
+    """Each pixel's factor, float32 [b, H, W], that of its instance; None without factors."""
+    if object_weights is None:
+        return None
+    factors = torch.ones(*shape)
+    for image, masks, weights in zip(factors, instance_masks, object_weights, strict=True):
+        for mask, weight in zip(masks.cpu(), weights.tolist(), strict=True):
+            image.masked_fill_(mask, weight)
+    return factors
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
@@ -211,6 +241,21 @@ def _check_targets(
                 f"instance_masks of image {image} must be bool [n, {size[0]}, {size[1]}], "
                 f"got {masks.dtype} {list(masks.shape)}"
             )
+
+
+def _check_object_weights(
+    object_weights: Sequence[Tensor] | None, instance_masks: Sequence[Tensor]
+) -> None:
+    if object_weights is None:
+        return
+    shapes = [list(each.shape) for each in object_weights]
+    if shapes != [[len(masks)] for masks in instance_masks]:
+        raise ValueError(
+            f"object_weights must be of {[len(masks) for masks in instance_masks]} instances, got "
+            f"shapes {shapes}"
+        )
+    if not all(bool(((each >= 0) & each.isfinite()).all()) for each in object_weights):
+        raise ValueError("object_weights must be finite and at least 0")
 
 
 def _check_labels(semantic_masks: Tensor, categories: int, ignore_index: int) -> None:

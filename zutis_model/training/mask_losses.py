@@ -56,6 +56,7 @@ def mask_loss(
     *,
     dice_weight: float = 1.0,
     bce_weight: float = 1.0,
+    instance_weights: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor, tuple[Matches, ...]]:
     """Match instances to queries, and sum the costs of the pairs over layers and images.
 
@@ -70,6 +71,9 @@ def mask_loss(
         instance_masks: b of bool [n, H, W], each with an n of its own, 0 included.
         dice_weight: of the dice loss, in the matching and in the loss.
         bce_weight: of the binary cross entropy (mean over pixels), likewise.
+        instance_weights: b of float [n], at least 0: factors of the pairs' costs in the loss. Not
+            in the matching, which would prefer instances of small factors where there are more
+            instances than queries. One of factor 0 is not matched. None: no factors.
 
     Returns:
         loss: scalar, divided by b, but neither by l nor by the number of instances.
@@ -86,6 +90,11 @@ def mask_loss(
         no_pair = torch.empty(layers, 0, dtype=torch.int64)
         return (proposals * math.nan).sum(), (Matches(no_pair, no_pair),) * batch_size
 
+    places = _counting(instance_masks, instance_weights)
+    instance_masks = [
+        masks if chosen is None else masks[chosen.to(masks.device)]
+        for masks, chosen in zip(instance_masks, places, strict=True)
+    ]
     counts = [len(masks) for masks in instance_masks]
     masks = torch.cat(list(instance_masks))
     has_object = torch.split(masks.flatten(1).any(dim=1).cpu(), counts)
@@ -97,11 +106,33 @@ def mask_loss(
     matches = match_instances(proposals, candidates, dice_weight=dice_weight, bce_weight=bce_weight)
 
     rows, instances = _flat_indices(matches, counts, queries=proposals.shape[2])
+    factors = None
+    if instance_weights is not None:
+        known = [each[each != 0].cpu() for each in instance_weights]
+        factors = torch.cat(known)[instances].to(proposals)
+        matches = tuple(map(_renumbered, matches, places))
     dice, bce = _paired_losses(
         proposals.flatten(0, 2)[rows.to(proposals.device)],
         masks[instances.to(proposals.device)],
+        factors,
     )
     return (dice_weight * dice + bce_weight * bce) / batch_size, matches
+
+
+def _counting(
+    instance_masks: Sequence[Tensor], instance_weights: Sequence[Tensor] | None
+) -> list[Tensor | None]:
+    """Of each image, indices of the instances whose factor is not 0; None for all."""
+    if instance_weights is None:
+        return [None] * len(instance_masks)
+    return [torch.nonzero(weights).flatten().cpu() for weights in instance_weights]
+
+
+def _renumbered(match: Matches, places: Tensor | None) -> Matches:
+    """With the indices of the instances before those of factor 0 were taken out."""
+    if places is None:
+        return match
+    return Matches(match.query_indices, places[match.instance_indices])
 
 
 def match_instances(
@@ -208,8 +239,15 @@ def _flat_indices(
     return torch.cat(rows), torch.cat(instances)
 
 
-def _paired_losses(proposals: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over pairs of dice loss and mean binary cross entropy: float, bool [r, h, w], [r, H, W].
+def _paired_losses(
+    proposals: Tensor, masks: Tensor, factors: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Sums over pairs of dice loss and mean binary cross entropy, each pair times its factor.
+
+    Args:
+        proposals: float [r, h, w].
+        masks: bool [r, H, W].
+        factors: float [r]; None: all 1.
 
     The gradient is that of torch's own binary cross entropy, which is finite at 0 and 1.
     """
@@ -219,8 +257,9 @@ def _paired_losses(proposals: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     intersections = (probabilities * targets).sum(dim=1)
     areas = probabilities.sum(dim=1) + targets.sum(dim=1)
     dice = 1 - (2 * intersections + 1) / (areas + 1)
-    bce = F.binary_cross_entropy(probabilities, targets, reduction="sum") / targets.shape[1]
-    return dice.sum(), bce
+    of_pixels = None if factors is None else factors[:, None]
+    bce = F.binary_cross_entropy(probabilities, targets, of_pixels, reduction="sum")
+    return (dice if factors is None else dice * factors).sum(), bce / targets.shape[1]
 
 
 def _upsample(proposals: Tensor, size: tuple[int, int]) -> Tensor:

@@ -23,6 +23,7 @@ class Batch:
     images: Tensor
     semantic_masks: Tensor
     instance_masks: Sequence[Tensor]
+    object_weights: Sequence[Tensor] | None = None
 
 
 @dataclass

@@ -401,3 +401,21 @@ def test_recipes_that_can_not_work(change):
 def test_seed_and_length_are_checked(shards):
     with pytest.raises(ValueError, match="at least 0, got -1"):
         TrainingSamples(shards, SMALL, -1, 3)
+
+
+# Weights of the objects' losses
+
+
+def test_a_batch_has_the_weight_of_each_object(shards):
+    weights = np.arange(len(STORED), dtype=np.float32)
+    weighted = TrainingSamples(shards, SMALL, 0, 12, weights)
+    batches = load(weighted, workers=0, batch=3)
+    for number, batch in enumerate(batches):
+        assert batch.object_weights is not None
+        for place, found in enumerate(batch.object_weights):
+            drawn = [draw.index for draw in weighted.draws(3 * number + place)]
+            assert found.tolist() == drawn
+            assert len(found) == len(batch.instance_masks[place])
+    for one, other in zip(batches, load(samples_of(shards), 0, 3), strict=True):
+        assert_equal(one, other)
+        assert other.object_weights is None

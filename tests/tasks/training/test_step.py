@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -233,3 +234,31 @@ def test_it_learns_a_batch_that_it_sees_again_and_again(batch):
     trainer = small_trainer(learning_rate=1e-3, iterations=40)
     losses = [trainer.step(batch).loss for _ in range(12)]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_weights_of_objects_go_with_their_images(batch):
+    """Equal for any micro-batch, and the criterion's of the whole batch."""
+    weights = [0.5 + torch.arange(len(masks)) for masks in batch.instance_masks]
+    weighted = replace(batch, object_weights=weights)
+    trainer = small_trainer(batch_size=3)
+    output = trainer.network(batch.images, all_layers=True)
+    losses = criterion(
+        output.mask_proposals,
+        output.patch_tokens,
+        trainer.text_embeddings,
+        batch.semantic_masks,
+        batch.instance_masks,
+        object_weights=weights,
+    )
+    result = trainer.step(weighted)
+    assert result.loss == pytest.approx(losses.loss.item(), rel=1e-6)
+    pieces = small_trainer(batch_size=3, micro_batch=1)
+    assert pieces.step(weighted).loss == pytest.approx(result.loss, rel=1e-5)
+    assert_gradients_agree(gradients(pieces), gradients(trainer))
+
+
+def test_weights_of_1_give_the_same_bits(batch, whole):
+    ones = [torch.ones(len(masks)) for masks in batch.instance_masks]
+    trainer = small_trainer(batch_size=3)
+    assert trainer.step(replace(batch, object_weights=ones)).loss == whole[0].loss
+    assert all(torch.equal(each, whole[1][name]) for name, each in gradients(trainer).items())

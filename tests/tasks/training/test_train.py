@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from flows.summaries.training import training_facts
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ArtifactError, ConfigError, CorpusError, WeightsError
@@ -41,10 +42,12 @@ def publish_dataset(
     store: ArtifactStore,
     labels: tuple[int, ...] = (1, 1, 2, 2),
     words: dict[str, dict[str, list[str]]] | None = None,
+    qualities: tuple[float | None, ...] = (),
 ) -> Artifact:
     """A data set of images of noise with a rectangle each; "red kite" has none by default."""
     words = words or {}
-    recipe = Recipe(stage="assemble_dataset", version=1, config={"labels": labels, "words": words})
+    config = {"labels": labels, "words": words, "qualities": qualities}
+    recipe = Recipe(stage="assemble_dataset", version=1, config=config)
     rng = np.random.default_rng(0)
     with store.attempt(ArtifactRef("assemble_dataset", recipe.key())) as attempt:
         with attempt.create("small-000000.tar") as file:
@@ -53,7 +56,9 @@ def publish_dataset(
                 image = Image.fromarray(rng.integers(0, 256, (48, 72, 3), dtype=np.uint8))
                 mask = np.zeros((48, 72), dtype=bool)
                 mask[10:30, 15:50] = True
-                writer.write(Sample(f"{number:04d}", encode_jpeg(image), mask, label, {}))
+                entry = {"category_id": label, "quality": qualities[number]} if qualities else {}
+                facts = {"label": label, "categories": [entry]} if qualities else {}
+                writer.write(Sample(f"{number:04d}", encode_jpeg(image), mask, label, facts))
             table = writer.close()
         names = pa.array(["small-000000.tar"] * len(labels), pa.string())
         with attempt.create("index.parquet") as file:
@@ -303,3 +308,46 @@ def test_tensorboard_has_the_table(trained):
     [loss] = events.Scalars("loss")
     assert loss.step == 4
     assert loss.value == pytest.approx(trained.notes["last"]["loss"], rel=1e-5)
+
+
+# --- quality of labels --------------------------------------------------------------------------
+
+
+def test_losses_are_weighted_by_quality(tmp_path, caplog):
+    dataset = publish_dataset(ArtifactStore(str(tmp_path)), qualities=(0.1, 0.9, None, 0.5))
+    caplog.set_level("INFO", logger="tasks")
+    plain, weighted = (run(config_of(weight_by=way), dataset) for way in ("none", "quality"))
+    assert plain.key != weighted.key
+    assert plain.files[train.MODEL] != weighted.files[train.MODEL]
+    assert "weight_by" not in plain.read_json(train.MODEL_CARD)["config"]
+    assert weighted.read_json(train.MODEL_CARD)["config"]["weight_by"] == "quality"
+    words = "mean quality 0.50, 1 of 4 have none"
+    for trained in (plain, weighted):
+        assert trained.notes["quality"] == {"mean": 0.5, "labels": 4, "without_quality": 1}
+        assert words in training_facts(trained)["labels"]
+    said = [record.message for record in caplog.records if "mean quality" in record.message]
+    assert said == [f"Labels: {words}", f"Labels: {words}, losses weighted by quality"]
+
+
+def test_equal_qualities_give_the_same_bytes_as_no_weights(tmp_path):
+    dataset = publish_dataset(ArtifactStore(str(tmp_path)), qualities=(0.5, 0.5, None, 0.5))
+    plain, weighted = (run(config_of(weight_by=way), dataset) for way in ("none", "quality"))
+    for name in (train.MODEL, train.TRAINING_TABLE):
+        assert plain.files[name] == weighted.files[name]
+
+
+def test_of_a_data_set_without_quality_nothing_is_said(trained):
+    assert "quality" not in trained.notes
+    assert "labels" not in training_facts(trained)
+
+
+@pytest.mark.parametrize("qualities", [(), (None,) * 4])
+def test_weights_without_any_quality_are_refused(tmp_path, qualities):
+    dataset = publish_dataset(ArtifactStore(str(tmp_path)), qualities=qualities)
+    with pytest.raises(ConfigError, match=r"weight_by is quality, and no label of .* has one"):
+        run(config_of(weight_by="quality"), dataset)
+
+
+def test_weight_by_something_else():
+    with pytest.raises(ConfigError, match="weight_by is 'size': choose none or quality"):
+        config_of(weight_by="size")

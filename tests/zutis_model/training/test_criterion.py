@@ -263,3 +263,151 @@ def test_cosines_are_scaled_before_the_cross_entropy():
     assert float(scaled.ce_loss) == pytest.approx(float(expected), rel=1e-6)
     assert float(scaled.ce_loss) != pytest.approx(float(criterion(**arguments).ce_loss), rel=1e-2)
     assert scaled.mask_loss == criterion(**arguments).mask_loss
+
+
+# --- factors of the instances -------------------------------------------------------------------
+
+
+def disjoint_batch(**changes):
+    """A small batch whose instances don't overlap, and are labelled in the semantic masks."""
+    batch = small_batch()
+    labels = batch["semantic_masks"]
+    taken = torch.zeros_like(labels, dtype=torch.bool)
+    for image, masks in enumerate(batch["instance_masks"]):
+        for number in range(len(masks)):
+            masks[number] &= ~taken[image]
+            taken[image] |= masks[number]
+            labels[image][masks[number]] = 1 + number
+    labels[~taken] = 0
+    labels[:, -2:] = 255
+    return batch | changes
+
+
+def gradients(batch, **options):
+    """The losses, and gradients with respect to proposals and tokens."""
+    inputs = [batch[name].clone().requires_grad_() for name in ("mask_proposals", "patch_tokens")]
+    losses = criterion(
+        **batch | {"mask_proposals": inputs[0], "patch_tokens": inputs[1]}, **options
+    )
+    losses.loss.backward()
+    return losses, [each.grad for each in inputs]
+
+
+def by_the_formula(batch, object_weights):
+    """The losses with factors, from each pixel's and each pair's: both written out anew."""
+    tokens = F.interpolate(
+        batch["patch_tokens"].double().permute(0, 3, 1, 2), size=(13, 17), mode="bilinear"
+    )
+    logits = torch.einsum("bdhw,kd->bkhw", tokens, batch["text_embeddings"].double())
+    labels, total, mask_loss = batch["semantic_masks"], 0.0, 0.0
+    for image, row, column in torch.nonzero(labels != 255).tolist():
+        factor = 1.0
+        for mask, weight in zip(batch["instance_masks"][image], object_weights[image], strict=True):
+            factor = weight.item() if mask[row, column] else factor
+        at = logits[image, :, row, column]
+        total += factor * (at.logsumexp(0) - at[labels[image, row, column]]).item()
+    matches = criterion(**batch).matches  # of the losses without factors
+    for image, match in enumerate(matches):
+        for layer in range(2):
+            for query, instance in zip(
+                match.query_indices[layer], match.instance_indices[layer], strict=True
+            ):
+                p = F.interpolate(
+                    batch["mask_proposals"][image, layer, query][None, None].double(),
+                    size=(13, 17), mode="bilinear",
+                ).flatten()  # fmt: skip
+                inside = batch["instance_masks"][image][instance].flatten().double()
+                dice = 1 - (2 * (p * inside).sum() + 1) / (p.sum() + inside.sum() + 1)
+                bce = -(inside * p.log() + (1 - inside) * (1 - p).log()).mean()
+                mask_loss += (object_weights[image][instance] * (dice + bce)).item()
+    return total / (labels != 255).sum().item(), mask_loss / 2
+
+
+def test_factors_scale_the_losses_of_their_instances():
+    weights = [torch.tensor([0.5, 2.0, 1.25]), torch.tensor([0.25])]
+    batch = disjoint_batch()
+    losses = criterion(**batch, object_weights=weights)
+    ce, mask = by_the_formula(batch, weights)
+    assert losses.ce_loss.item() == pytest.approx(ce, rel=1e-5)
+    assert losses.mask_loss.item() == pytest.approx(mask, rel=1e-5)
+    assert losses.loss.item() == pytest.approx(ce + mask, rel=1e-5)
+
+
+def test_factors_of_1_give_the_same_bits():
+    plain, expected = gradients(disjoint_batch())
+    weights = [torch.ones(3), torch.ones(1)]
+    losses, found = gradients(disjoint_batch(), object_weights=weights)
+    for name in ("loss", "ce_loss", "mask_loss"):
+        assert torch.equal(getattr(losses, name), getattr(plain, name))
+    assert all(map(torch.equal, found, expected))
+
+
+def test_doubling_a_factor_doubles_what_it_adds_to_the_gradient():
+    def at(weight):
+        losses, found = gradients(
+            disjoint_batch(), object_weights=[torch.tensor([1.0, weight, 1.0]), torch.ones(1)]
+        )
+        return [losses.loss.detach(), *found]
+
+    for one, two, three in zip(at(1.0), at(2.0), at(3.0), strict=True):
+        torch.testing.assert_close(three - two, two - one, rtol=1e-3, atol=1e-6)
+        assert (two - one).abs().max() > 1e-3
+
+
+def test_an_instance_of_factor_0_has_no_influence():
+    """The gradient is that of a batch without the instance, whose pixels are ignored (but counted
+    in the mean)."""
+    batch = disjoint_batch()
+    gone = batch["instance_masks"][0][1].clone()
+    weights = [torch.tensor([1.0, 0.0, 1.0]), torch.ones(1)]
+    losses, found = gradients(batch, object_weights=weights)
+
+    without = disjoint_batch()
+    without["instance_masks"][0] = without["instance_masks"][0][[0, 2]]
+    counted = (without["semantic_masks"] != 255).sum()
+    without["semantic_masks"][0][gone] = 255
+    share = (without["semantic_masks"] != 255).sum() / counted
+    expected, of_masks = gradients(without, weights=LossWeights(ce=share.item()))
+    assert torch.equal(found[0], of_masks[0])
+    torch.testing.assert_close(found[1], of_masks[1], rtol=1e-4, atol=1e-7)
+    assert losses.loss.item() == pytest.approx(expected.loss.item(), rel=1e-5)
+    assert losses.matches[0].instance_indices.unique().tolist() == [0, 2]
+
+    other = disjoint_batch()
+    other["semantic_masks"][0][gone & (other["semantic_masks"][0] != 255)] = 4
+    _, changed = gradients(other, object_weights=weights)
+    assert all(map(torch.equal, changed, found))
+
+
+def test_images_whose_instances_all_have_factor_0_and_those_without_any():
+    batch = disjoint_batch()
+    batch["instance_masks"][1] = batch["instance_masks"][1][:0]
+    weights = [torch.zeros(3), torch.zeros(0)]
+    losses, (of_proposals, _) = gradients(batch, object_weights=weights)
+    assert losses.mask_loss.item() == 0
+    assert not of_proposals.any()
+
+
+def test_more_instances_than_queries_are_matched_by_cost_alone():
+    batch = small_batch()
+    batch["mask_proposals"] = batch["mask_proposals"][:, :, :2]
+    weights = [torch.tensor([0.01, 5.0, 3.0]), torch.ones(1)]
+    expected = criterion(**batch).matches
+    found = criterion(**batch, object_weights=weights).matches
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.instance_indices, other.instance_indices)
+        assert torch.equal(one.query_indices, other.query_indices)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([torch.ones(3)], r"of \[3, 1\] instances"),
+        ([torch.ones(3), torch.ones(2)], r"of \[3, 1\] instances"),
+        ([torch.ones(3), torch.tensor([-1.0])], "at least 0"),
+        ([torch.ones(3), torch.tensor([torch.nan])], "finite"),
+    ],
+)
+def test_wrong_factors_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        criterion(**small_batch(), object_weights=weights)
