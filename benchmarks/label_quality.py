@@ -7,6 +7,11 @@ near-duplicates, images of no kind. The pipeline's own stages make labels for it
 - a label's category is right if the image shows an object of that name;
 - its true IoU is that of its mask with the best-matching object of that name, 0 if there is none.
 
+The quality that the build has estimated for every label, without any of this, is compared with the
+true IoU: rank correlation, areas under the ROC for wrong categories and for poor masks, calibration
+error, and what dropping the worst fifth gains. `--plot` draws the calibration, `--labels` writes
+every label with its signals and its truth.
+
 Seeds below 100 are for tuning; the default ones were looked at by nobody who changed anything.
 """
 
@@ -16,7 +21,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from statistics import mean
 from typing import TYPE_CHECKING, Any, Final
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
 
     from flows.pipelines.build import Build
     from made_world.corpus import TrueObject
+    from tasks.quality.reliability import Reliability
 
     Mask = NDArray[np.bool_]
 
@@ -44,6 +50,24 @@ TUNING_SEEDS: Final = (11, 12)
 HELD_OUT_SEEDS: Final = (301, 302)
 
 _FOUND: Final = 0.5
+
+_WORTH: Final[dict[str, tuple[str, dict[str, float]]]] = {
+    "spearman": ("rank correlation of quality and true IoU", {"at_least": 0.7}),
+    "wrong_category_auc": ("area under the ROC, wrong category", {"at_least": 0.95}),
+    "poor_mask_auc": ("area under the ROC, IoU below 0.5", {"at_least": 0.9}),
+    "calibration_error": ("expected calibration error of quality", {"limit": 0.05}),
+    "gain": ("gain of dropping the worst fifth, over the possible one", {"at_least": 0.7}),
+}
+"""Names and goals of the figures, by the fields of `Reliability`."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The report, what quality is worth by seed, and all labels by seed."""
+
+    report: Report
+    worth: Mapping[int, Reliability]
+    labels: Mapping[int, Sequence[Label]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,6 +81,7 @@ class Label:
         mask: bool [h, w].
         right: the image shows the category.
         iou: with the best-matching object of the category, 0..1.
+        estimates: what the build says of it, by name: quality, its factors and its signals.
     """
 
     file: str
@@ -65,6 +90,7 @@ class Label:
     mask: Mask
     right: bool
     iou: float
+    estimates: Mapping[str, float | None]
 
 
 def category_is_right(category: str, things: Sequence[TrueObject]) -> bool:
@@ -105,6 +131,7 @@ def labelled_world(
             clip=CLIP,
             selfmask=SELFMASK,
             mask_size=MASK_SIZE,
+            quality=True,
             device="cpu",
             store=str(folder / "store"),
         )
@@ -116,7 +143,7 @@ def labels_of(built: Build, truth: Mapping[str, Sequence[TrueObject]]) -> list[L
     """Every label of a build's data set, by category and rank."""
     from storage.shards.samples import ShardSamples
 
-    places = _retrieved(built)
+    places, estimates = _retrieved(built), _estimates(built)
     samples = ShardSamples.open(built.dataset)
     labels = []
     for at in range(len(samples)):
@@ -131,6 +158,7 @@ def labels_of(built: Build, truth: Mapping[str, Sequence[TrueObject]]) -> list[L
                 mask=mask,
                 right=category_is_right(category, things),
                 iou=true_iou(category, mask, things),
+                estimates=estimates[category, samples.key(at)],
             )
         )
     return sorted(labels, key=lambda one: (one.category, one.rank))
@@ -151,6 +179,17 @@ def _retrieved(built: Build) -> dict[tuple[str, str], tuple[str, int]]:
     }
 
 
+def _estimates(built: Build) -> dict[tuple[str, str], dict[str, float | None]]:
+    """Quality, its factors and all signals by (category, image_id)."""
+    from storage.images.records import read_parquet
+    from tasks.stage.layout import LABELS
+
+    assert built.judged is not None, "labels are judged here"
+    with built.judged.scored.open(LABELS) as file:
+        rows = read_parquet(file).drop_columns(["mask_id", "category_id", "rank"]).to_pylist()
+    return {(row.pop("category"), row.pop("image_id")): row for row in rows}
+
+
 def scores_of(labels: Sequence[Label]) -> dict[str, float]:
     """What a set of labels is worth, by the names of the figures; shares 0..1."""
     return {
@@ -159,6 +198,21 @@ def scores_of(labels: Sequence[Label]) -> dict[str, float]:
         "mean true IoU where the category is right": mean(one.iou for one in labels if one.right),
         f"true IoU of {_FOUND} or more": mean(one.iou >= _FOUND for one in labels),
     }
+
+
+def estimate_of(labels: Sequence[Label]) -> Reliability:
+    """What the estimated quality of labels is worth; labels without one are left out."""
+    import numpy as np
+
+    from tasks.quality.reliability import reliability
+
+    known = [one for one in labels if one.estimates["quality"] is not None]
+    return reliability(
+        np.array([one.estimates["quality"] for one in known], dtype=np.float64),
+        np.array([one.estimates["category_probability"] for one in known], dtype=np.float64),
+        np.array([one.iou for one in known]),
+        np.array([one.right for one in known]),
+    )
 
 
 def by_category(labels: Sequence[Label]) -> dict[str, dict[str, float]]:
@@ -173,32 +227,88 @@ def by_category(labels: Sequence[Label]) -> dict[str, dict[str, float]]:
     return found
 
 
-def measure(seeds: Sequence[int], images: int, per_category: int) -> Report:
-    """Labels of each seed's world, and the mean of their scores."""
+def measure(seeds: Sequence[int], images: int, per_category: int) -> Measured:
+    """Labels of each seed's world, and the means of their scores and of what quality is worth."""
     load = load_average()
     scores: dict[str, list[float]] = {}
+    worth: dict[int, Reliability] = {}
     samples: dict[str, Any] = {}
+    found: dict[int, list[Label]] = {}
     for seed in seeds:
         watch = Stopwatch()
         with watch, labelled_world(seed, images, per_category) as (built, truth):
             labels = labels_of(built, truth)
+            method = built.judged.scored.notes["method"] if built.judged else ""
         for name, value in scores_of(labels).items():
             scores.setdefault(name, []).append(value)
         own = {name: round(values[-1], 4) for name, values in scores.items()}
+        found[seed], worth[seed] = labels, estimate_of(labels)
         print(f"seed {seed}: {len(labels):,} labels, {own}", flush=True)
         samples[f"seed {seed}"] = {
             "labels": len(labels),
             "scores": own,
+            "quality": {"method": method, **asdict(worth[seed])},
             "categories": by_category(labels),
             "seconds": watch.seconds(),
         }
-    return Report(
+    figures = [Figure(name, mean(values), "0..1") for name, values in scores.items()]
+    report = Report(
         benchmark="label_quality",
         sizes={"images": images, "per_category": per_category, "seeds": list(seeds)},
-        figures=[Figure(name, mean(values), "0..1") for name, values in scores.items()],
+        figures=[*figures, *_worth_figures(list(worth.values()))],
         samples=samples,
         load=load,
     )
+    return Measured(report, worth, found)
+
+
+def _worth_figures(worth: Sequence[Reliability]) -> list[Figure]:
+    """Means over the worlds; a figure that a world can't tell is left out of its mean."""
+    figures = []
+    for field, (name, bounds) in _WORTH.items():
+        told = [value for each in worth if (value := getattr(each, field)) is not None]
+        if told:
+            figures.append(Figure(name, mean(told), "0..1", **bounds))
+    return figures
+
+
+def calibration_chart(worth: Mapping[int, Reliability]) -> str:
+    """An SVG: the mean true IoU of labels by their quality, in ten bins of each world."""
+    from flows.demo.charts import Curve, Series, line_chart
+
+    lines = [
+        Series(name=f"seed {seed}", points=tuple(each[:2] for each in one.bins))
+        for seed, one in worth.items()
+    ]
+    exact = Series(name="exact", points=((0.0, 0.0), (1.0, 1.0)))
+    return line_chart(
+        Curve(
+            title="Quality of labels and their true IoU",
+            x_label="estimated quality, ten bins of equal size",
+            y_label="mean true IoU",
+            series=(*lines, exact),
+        )
+    ).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+
+
+def _write_labels(found: Mapping[int, Sequence[Label]], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {
+            "seed": seed,
+            "file": one.file,
+            "category": one.category,
+            "rank": one.rank,
+            "right": one.right,
+            "iou": one.iou,
+            **one.estimates,
+        }
+        for seed, labels in found.items()
+        for one in labels
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -208,13 +318,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=list(HELD_OUT_SEEDS), help="(default: %(default)s)"
     )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write the calibration as SVG")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="write all labels as Parquet")
     return parser
 
 
 def main() -> None:
     options = _parser().parse_args()
     use_cores(options.threads)
-    publish(measure(options.seeds, options.images, options.per_category), options.out)
+    measured = measure(options.seeds, options.images, options.per_category)
+    publish(measured.report, options.out)
+    if options.plot is not None:
+        options.plot.write_text(calibration_chart(measured.worth) + "\n")
+    if options.labels is not None:
+        _write_labels(measured.labels, options.labels)
 
 
 if __name__ == "__main__":

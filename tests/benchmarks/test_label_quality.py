@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from benchmarks.label_quality import (
     TUNING_SEEDS,
     Label,
     by_category,
+    calibration_chart,
     category_is_right,
+    estimate_of,
     scores_of,
     true_iou,
 )
@@ -35,9 +38,15 @@ THINGS = (
 )
 
 
-def label(category: str, iou: float, right: bool) -> Label:
+def label(category: str, iou: float, right: bool, quality: float | None = None) -> Label:
     return Label(
-        file="a.jpg", category=category, rank=1, mask=mask(slice(0, 1)), right=right, iou=iou
+        file="a.jpg",
+        category=category,
+        rank=1,
+        mask=mask(slice(0, 1)),
+        right=right,
+        iou=iou,
+        estimates={"quality": quality, "category_probability": quality},
     )
 
 
@@ -67,6 +76,27 @@ def test_scores_count_labels_of_a_wrong_category_as_zero():
     assert by_category(labels)["cup"] == {"precision": 0.0, "true IoU": 0.0}
 
 
+def test_quality_is_compared_with_the_truth_where_there_is_one():
+    labels = [
+        *(label("star", iou=0.1 * at, right=at > 0, quality=0.1 * at) for at in range(10)),
+        label("star", iou=1.0, right=True, quality=None),
+    ]
+    worth = estimate_of(labels)
+    assert worth.labels == 10
+    assert worth.spearman == pytest.approx(1)
+    assert worth.calibration_error == pytest.approx(0)
+    assert worth.wrong_category_auc == worth.gain == 1
+
+
+def test_the_chart_of_the_calibration_is_an_svg_with_a_line_for_each_world():
+    worth = estimate_of([label("star", 0.1 * at, True, 0.1 * at) for at in range(10)])
+    chart = ElementTree.fromstring(calibration_chart({301: worth, 302: worth}))
+    assert chart.tag == "{http://www.w3.org/2000/svg}svg"
+    texts = [each.text for each in chart.iter() if each.text]
+    for name in ("seed 301", "seed 302", "exact"):
+        assert any(text.startswith(name) for text in texts)
+
+
 def test_seeds_for_tuning_are_not_measured_by_default():
     assert not set(TUNING_SEEDS) & set(HELD_OUT_SEEDS)
 
@@ -74,10 +104,14 @@ def test_seeds_for_tuning_are_not_measured_by_default():
 @pytest.mark.slow
 def test_a_tiny_world_is_labelled_and_scored(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
-    label_quality.measure([11], images=60, per_category=2).write(out)
+    measured = label_quality.measure([11], images=60, per_category=2)
+    measured.report.write(out)
     result = json.loads(out.read_text())
-    assert result["figures"].keys() == scores_of([label("star", 0.5, True)]).keys()
+    assert result["figures"].keys() > scores_of([label("star", 0.5, True)]).keys()
+    assert result["figures"]["area under the ROC, wrong category"]["at_least"] == 0.95
     sample = result["samples"]["seed 11"]
+    assert sample["quality"]["method"] == "formula", "too few labels to learn from"
+    assert sample["quality"]["labels"] == sample["labels"] == len(measured.labels[11])
     assert 24 <= sample["labels"] <= 32
     assert 14 <= len(sample["categories"]) <= 16, "nearly all have a label"
     assert "/tmp" not in out.read_text().partition('"command"')[0]
