@@ -21,9 +21,11 @@ from flows.terminal.loading import speaking_when_slow
 from flows.terminal.waiting import waiting_for
 
 if TYPE_CHECKING:
-    from flows.demo.page import Figure
+    from flows.demo.page import Figure, ScoreTable
     from flows.demo.settings import DemoSize
     from flows.demo.world import DemoWorld
+    from flows.pipelines.build import Build
+    from flows.pipelines.training import Evaluated
 
 DEFAULT_FOLDER = "zutis-demo"
 FIGURES = "figures.json"
@@ -43,7 +45,7 @@ def demo_command(options: DemoOptions) -> None:
     if options.vocabulary:
         build_for(options.vocabulary, size, folder, console)
         return
-    page = run_demo(size, folder, console)
+    page = run_demo(size, folder, console, ceiling=options.ceiling)
     if options.open:
         webbrowser.open(page.absolute().as_uri())
 
@@ -64,8 +66,12 @@ def build_for(vocabulary: str, size: DemoSize, folder: Path, console: Console) -
     console.print(f"Built in {time.monotonic() - started:.1f} s.", highlight=False)
 
 
-def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
+def run_demo(size: DemoSize, folder: Path, console: Console, *, ceiling: bool = False) -> Path:
     """Run everything, from the images to the page; returns the page's path.
+
+    Args:
+        size, folder, console: of the run.
+        ceiling: train on true labels, too.
 
     Raises:
         ZutisError: one sentence, for the user.
@@ -80,6 +86,7 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
         from flows.demo.figures import DemoScores, figures
         from flows.demo.report import write_report
         from flows.demo.scores import precision_by_chance, retrieved_images, scored_masks
+        from flows.demo.systems import systems_table
         from flows.settings.next_steps import NextSteps
         from storage.shards.samples import ShardSamples
 
@@ -98,6 +105,7 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
     dataset = outcome.build.dataset.key
     training = obtain_training(size.training_settings(LEFT_OUT), dataset, store, console)
     partly = obtain_scores(size.evaluation_settings(folder), training.key, store, console)
+    highest = _ceiling(size, folder, outcome.build, world, console) if ceiling else None
     _say(console, 4, "the results")
     with waiting_for(console, "Comparing the masks with the truth"):
         truth = world.truth()
@@ -116,14 +124,37 @@ def run_demo(size: DemoSize, folder: Path, console: Console) -> Path:
         seconds=_wall_time(world, time.monotonic() - started),
     )
     measured = figures(scores, size)
+    systems = systems_table(scores.evaluated, highest, scores.commands.ceiling)
+    _print_systems(systems, console, with_ceiling=ceiling)
     _print_figures(measured, console)
     content = json.dumps([asdict(one) for one in measured], indent=1, ensure_ascii=False)
     (folder / FIGURES).write_text(content + "\n", encoding="utf-8")
     with waiting_for(console, "Writing the page"):
-        page = write_report(folder, size, scores, measured, outcome, training)
+        page = write_report(folder, size, scores, systems, measured, outcome, training)
     console.print(f"Everything, with images: {page}", highlight=False, soft_wrap=True)
     console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
     return page
+
+
+def _ceiling(
+    size: DemoSize, folder: Path, built: Build, world: DemoWorld, console: Console
+) -> Evaluated:
+    """The scores of a network that is trained on the true labels of the build's images."""
+    from flows.commands.evaluate import obtain_scores
+    from flows.commands.train import obtain_training
+    from flows.demo.scores import retrieved_images
+    from flows.demo.true_labels import CEILING_STORE, with_true_masks
+    from storage.artifacts.store import ArtifactStore
+
+    _say(console, 3, "the ceiling: the same images, with true labels")
+    store = str(folder / CEILING_STORE)
+    with waiting_for(console, "Writing the true labels"):
+        truth = world.truth()
+        retrieved = retrieved_images(built.retrieval, truth)
+        dataset = with_true_masks(built.dataset, retrieved, truth, ArtifactStore(store))
+    training = obtain_training(size.training_settings(), dataset.key, store, console)
+    settings = size.evaluation_settings(folder).model_copy(update={"baseline": False})
+    return obtain_scores(settings, training.key, store, console)
 
 
 def _make_world(folder: Path, size: DemoSize, console: Console) -> DemoWorld:
@@ -156,13 +187,21 @@ def _wall_time(world: DemoWorld, seconds: float) -> float | None:
     return found
 
 
+def _print_systems(systems: ScoreTable, console: Console, *, with_ceiling: bool) -> None:
+    table = Table(title=systems.title, title_justify="left")
+    for at, column in enumerate(systems.columns):
+        table.add_column(column, justify="right" if at > 1 else "left")
+    for row in systems.rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
+    if not with_ceiling:
+        console.print("The ceiling: the same command with --ceiling.", highlight=False)
+
+
 def _print_figures(measured: list[Figure], console: Console) -> None:
     table = Table(title="Results", title_justify="left")
-    for column in ("", "measured", "baseline", "goal", "reached", "of what"):
+    for column in ("", "measured", "baseline", "of what"):
         table.add_column(column, justify="right" if column == "measured" else "left")
     for one in measured:
-        reached = {True: "yes", False: "[bold red]no[/]", None: ""}[one.reached]
-        table.add_row(
-            escape(one.name), one.value, one.baseline, one.goal, reached, escape(one.note)
-        )
+        table.add_row(escape(one.name), one.value, one.baseline, escape(one.note))
     console.print(table)

@@ -38,6 +38,7 @@ class DemoCommands:
 
     Attributes:
         again: all figures and the page, from the store.
+        ceiling: the same with the ceiling.
         anew: everything from scratch, in a new folder.
         build: the pseudo-labels.
         train, train_partly: the network trained on all kinds, and the one trained without some.
@@ -45,6 +46,7 @@ class DemoCommands:
     """
 
     again: str
+    ceiling: str
     anew: str
     build: str
     train: str
@@ -64,6 +66,7 @@ def demo_commands(size: DemoSize, dataset: str, training: str, partly: str) -> D
     evaluation = size.evaluation_settings(HERE)
     return DemoCommands(
         again=demo_line(size),
+        ceiling=demo_line(size, ceiling=True),
         anew=demo_line(size, folder=_ANEW),
         build=build_line(size.build_settings(HERE, VOCABULARY_FILE)),
         train=train_line(size.training_settings(), dataset),
@@ -73,9 +76,12 @@ def demo_commands(size: DemoSize, dataset: str, training: str, partly: str) -> D
     )
 
 
-def demo_line(size: DemoSize, *, folder: str = ".", vocabulary: str = "") -> str:
+def demo_line(
+    size: DemoSize, *, folder: str = ".", vocabulary: str = "", ceiling: bool = False
+) -> str:
     """`zutis demo` of that size."""
     words = ["demo", *(["--quick"] if size.name == "quick" else []), "--folder", folder]
+    words += ["--ceiling"] if ceiling else []
     words += ["--vocabulary", vocabulary] if vocabulary else []
     words += ["--device", size.device] if size.device != "auto" else []
     return _line(words)

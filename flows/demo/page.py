@@ -34,6 +34,7 @@ __all__ = [
 
 # The page's parts in their order: field of `Page`, heading.
 _SECTIONS: Final = {
+    "systems": "Systems",
     "figures": "Results",
     "tables": "Scores",
     "galleries": "Pseudo-labels by category",
@@ -161,6 +162,7 @@ class Page:
     Attributes:
         lead: one paragraph below the title.
         facts: (label, value) pairs: corpus size, wall time, machine and the like.
+        systems: the table that comes first; None: no table.
         again: the command line that reproduces the images and their captions.
         commands: (what it does, command line) pairs.
 
@@ -170,6 +172,7 @@ class Page:
     title: str
     lead: str
     facts: tuple[tuple[str, str], ...]
+    systems: ScoreTable | None
     figures: tuple[Figure, ...]
     tables: tuple[ScoreTable, ...]
     galleries: tuple[CategoryGallery, ...]
@@ -213,7 +216,8 @@ def goals_in_words(figures: tuple[Figure, ...]) -> str:
 
 def letters(page: Page) -> dict[str, str]:
     """A letter for each command line that reproduces figures, in the order of the page."""
-    lines = [figure.command for figure in page.figures]
+    lines = [page.systems.command] if page.systems else []
+    lines += [figure.command for figure in page.figures]
     lines += [table.command for table in page.tables]
     lines += [page.again, page.scenes.command]
     return dict(zip(dict.fromkeys(line for line in lines if line), ascii_uppercase, strict=False))

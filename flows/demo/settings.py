@@ -45,6 +45,9 @@ class DemoOptions(DeviceOption):
     vocabulary: Annotated[str, Group.MAIN] = ""
     """Build for this vocabulary, such as one-more.txt of the folder, and train nothing: shows the
     cost of one more category."""
+    ceiling: Annotated[bool, Group.MAIN] = False
+    """Train on the world's true labels, too, to show how far better pseudo-labels could bring
+    ZUTIS; as long again as the first training."""
     folder: Annotated[Path | None, Group.MAIN] = None
     """Folder for everything; none: zutis-demo."""
     open: Annotated[bool, Group.MAIN] = False

@@ -129,6 +129,8 @@ def test_the_tables_are_printed(demo):
     for one in figures(folder):
         assert re.search(f"{re.escape(one['name'])}.*{re.escape(one['value'])}", output), one
     assert "Results" in output
+    assert output.index("Systems") < output.index("Results")
+    assert "--ceiling" in output
     assert str(Path("zutis-demo-quick") / "index.html") in output
 
 

@@ -53,6 +53,13 @@ def full_page() -> Page:
         title="One run",
         lead="What this run came to.",
         facts=(("Corpus", "4,000 images"), ("Wall time", "14 min")),
+        systems=ScoreTable(
+            title="Systems",
+            note="Of one CLIP.",
+            columns=("", "mean IoU"),
+            rows=(("MaskCLIP", "29.2"), ("the ceiling", "-")),
+            command="zutis demo --ceiling",
+        ),
         figures=(
             figure(name="precision@60", value="97.1 %", goal="at least 95 %", reached=True),
             figure(
@@ -110,8 +117,8 @@ def full_page() -> Page:
 
 
 EMPTY = Page(
-    title="One run", lead="", facts=(), figures=(), tables=(), galleries=(), worst=(), curves=(),
-    scenes=SceneSheet(note="", command="", scenes=()), again="", commands=(),
+    title="One run", lead="", facts=(), systems=None, figures=(), tables=(), galleries=(), worst=(),
+    curves=(), scenes=SceneSheet(note="", command="", scenes=()), again="", commands=(),
 )  # fmt: skip
 
 
@@ -189,17 +196,19 @@ def lines(html: str) -> list[str]:
 def test_every_figure_leads_to_the_command_that_gives_it_again():
     html = render_page(full_page())
     assert lines(html) == [
-        "zutis demo --folder .", "zutis evaluate --on x", "zutis evaluate --on y",
-        "zutis demo --seed 0",
+        "zutis demo --ceiling", "zutis demo --folder .", "zutis evaluate --on x",
+        "zutis evaluate --on y", "zutis demo --seed 0",
     ]  # fmt: skip
     named = dict(re.findall(r'<dt id="command-(\w)">\w</dt><dd><pre[^>]*><code>([^<]*)', html))
-    assert named.keys() == {"A", "B", "C"}
-    rows = re.findall(r"<tr><th scope=\"row\">([^<]*).*?</tr>", html, re.DOTALL)
-    letters = re.findall(r'<td class="command"><a class="letter" href="#command-(\w)"', html)
+    assert named.keys() == {"A", "B", "C", "D"}
+    figures = html.partition('<section id="figures">')[2].partition("</section>")[0]
+    rows = re.findall(r"<tr><th scope=\"row\">([^<]*).*?</tr>", figures, re.DOTALL)
+    letters = re.findall(r'<td class="command"><a class="letter" href="#command-(\w)"', figures)
     assert dict(zip(rows, letters, strict=False)) == {
-        "precision@60": "A", "mIoU": "B", "accuracy": "A", "wall time": "A",
+        "precision@60": "B", "mIoU": "C", "accuracy": "B", "wall time": "B",
     }  # fmt: skip
-    for part, letter in (("tables", "B"), ("galleries", "A"), ("worst", "A"), ("scenes", "C")):
+    parts = {"systems": "A", "tables": "C", "galleries": "B", "worst": "B", "scenes": "D"}
+    for part, letter in parts.items():
         section = html.partition(f'<section id="{part}">')[2].partition("</section>")[0]
         assert f'href="#command-{letter}"' in section, part
 
@@ -278,7 +287,7 @@ def test_the_contents_lead_to_the_headings_in_their_order():
     assert contents is not None
     entries = re.findall(r'href="#([\w-]+)">(.*?)</a>', contents[0])
     assert entries == re.findall(r'<section id="([\w-]+)">\s*<h2>(.*?) <a', html)
-    assert len(entries) == 7
+    assert len(entries) == 8
     targets = [link["href"] or "" for link in reader.of("a")]
     assert {target[1:] for target in targets} <= set(ids(reader))
     assert "#category-crescent-moon" in targets
@@ -286,7 +295,7 @@ def test_the_contents_lead_to_the_headings_in_their_order():
 
 def test_parts_without_content_have_no_heading():
     reader = Reader(render_page(replace(full_page(), galleries=(), worst=(), scenes=EMPTY.scenes)))
-    assert reader.inside("h2") == ["Results", "Scores", "Curves", "Commands"]
+    assert reader.inside("h2") == ["Systems", "Results", "Scores", "Curves", "Commands"]
     assert not Reader(render_page(EMPTY)).of("section")
 
 
@@ -305,6 +314,9 @@ def test_texts_are_never_markup():
         title=nasty,
         lead=nasty,
         facts=((nasty, nasty),),
+        systems=ScoreTable(
+            title=nasty, note=nasty, columns=(nasty,), rows=((nasty,),), command=nasty
+        ),
         figures=(
             Figure(
                 name=nasty,
@@ -378,4 +390,4 @@ def test_the_same_page_is_rendered_twice_alike_and_weighs_little():
     page = full_page()
     html = render_page(page)
     assert html == render_page(page)
-    assert len(html) < 20_000
+    assert len(html) < 21_000
