@@ -11,7 +11,8 @@ from prefect.runtime import flow_run
 from flows.execution.caller import current_caller
 from flows.execution.child_runs import Result, publish_result
 from flows.execution.prefect_executor import PrefectExecutor
-from flows.pipelines.training import find_dataset, train_model
+from flows.pipelines.rounds import train_rounds
+from flows.pipelines.training import find_dataset
 from flows.settings.options import with_parameters_of
 from flows.settings.training import (
     TrainingSettings,
@@ -49,7 +50,8 @@ def train_zutis(**parameters: Any) -> list[Result]:
     executor = PrefectExecutor(artifacts, caller.watcher, workers=1)
     with using(artifacts, FLOW, training_title(training, dataset)):
         chosen = find_dataset(artifacts, dataset)
-        trained = train_model(training_config(training), chosen, executor)
+        done = train_rounds(training_config(training), training.rounds, chosen, executor)
+        trained = done[-1].training
     caller.results[FLOW] = trained
     caller.reports += executor.reports
     _publish_to_ui(trained)

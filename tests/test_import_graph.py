@@ -45,7 +45,7 @@ ROOMS = {
         categories  stage  workers
         indexing  prediction
         retrieval  duplicates  masking  packing  training  evaluation
-        quality  clip_training  saliency_training
+        quality  relabelling  clip_training  saliency_training
     """,
     "made_world": """
         drawing

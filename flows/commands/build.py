@@ -101,13 +101,14 @@ def _find_next(outcome: Outcome, steps: NextSteps, executor: CachedExecutor) -> 
     Raises:
         NotCached: they are not published, or only another machine can tell.
     """
-    from flows.pipelines.training import evaluate_model, train_model, trained_model
+    from flows.pipelines.rounds import train_rounds
+    from flows.pipelines.training import evaluate_model, trained_model
     from flows.settings.training import training_config
 
     if steps.work_pool:
         raise NotCached("train")
-    config = training_config(steps.training)
-    outcome.training = train_model(config, outcome.build.dataset, executor)
+    config, dataset = training_config(steps.training), outcome.build.dataset
+    outcome.training = train_rounds(config, steps.training.rounds, dataset, executor)[-1].training
     if steps.evaluation is not None and steps.evaluates:
         model = trained_model(outcome.training)
         outcome.evaluation = evaluate_model(steps.evaluation, model, executor)

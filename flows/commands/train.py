@@ -14,6 +14,7 @@ from rich.markup import escape
 from flows.commands.options import command_of
 from flows.execution.executors import LOOKING, CachedExecutor, LocalExecutor, NotCached
 from flows.execution.progress import TerminalWatcher
+from flows.pipelines.rounds import train_rounds
 from flows.pipelines.training import find_dataset, train_model
 from flows.prefect_server.settings import STARTING_PREFECT, server_is_configured
 from flows.prefect_server.start import begin_prefect
@@ -30,6 +31,7 @@ from flows.summaries.training import training_facts
 from flows.terminal.waiting import waiting_for
 from storage.artifacts.leases import using
 from storage.artifacts.store import Artifact, ArtifactStore
+from storage.errors.exceptions import ConfigError
 
 
 @command_of(TrainOptions)
@@ -94,7 +96,8 @@ def _find(settings: TrainingSettings, dataset: str, store: str) -> Artifact | No
     artifacts = ArtifactStore(store)
     chosen, config = find_dataset(artifacts, dataset), training_config(settings)
     try:
-        trained = train_model(config, chosen, CachedExecutor(artifacts))
+        executor = CachedExecutor(artifacts)
+        trained = train_rounds(config, settings.rounds, chosen, executor)[-1].training
     except NotCached:
         return None
     return None if server_is_configured() else trained
@@ -118,6 +121,11 @@ def _train_together(
     settings: TrainingSettings, dataset: str, store: str, console: Console
 ) -> Artifact:
     """Train as one of torchrun's processes; without Prefect, which would run in each of them."""
+    if settings.rounds > 1:
+        raise ConfigError(
+            f"rounds is {settings.rounds}, and several processes train together: train without "
+            "torchrun, or one round."
+        )
     artifacts = ArtifactStore(store)
     require_device(settings.device)
     chosen, config = find_dataset(artifacts, dataset), training_config(settings)

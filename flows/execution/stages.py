@@ -16,6 +16,7 @@ from tasks.quality import (
     plan_regions,
     score_labels,
 )
+from tasks.relabelling import relabel_shard
 from tasks.retrieval import embed_examples, embed_text, estimate_evidence, retrieve, search_index
 from tasks.training import train
 
@@ -48,6 +49,7 @@ STAGES: dict[str, ModuleType] = {
         assemble_dataset,
         record_build,
         train,
+        relabel_shard,
         evaluate,
     )
 }
@@ -79,5 +81,6 @@ UNITS = {
     "assemble_dataset": "shards",
     "record_build": "builds",
     "train": "iterations",
+    "relabel_shard": "labels",
     "evaluate": "images",
 }

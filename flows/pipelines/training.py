@@ -9,7 +9,7 @@ from typing import Any
 from flows.execution.executors import Executor
 from flows.settings.build import clip_model
 from flows.settings.evaluation import EvaluationSettings, asked_categories, opened_set
-from flows.upkeep.find_artifacts import LATEST, find_by_key, is_key, latest, newest_first
+from flows.upkeep.find_artifacts import LATEST, find_by_key, is_key, newest_first
 from storage.artifacts.store import Artifact, ArtifactStore
 from storage.errors.exceptions import ArtifactError, ConfigError
 from storage.evaluation_sets.opening import EvaluationSet
@@ -68,19 +68,20 @@ class Evaluated:
 
 
 def find_dataset(store: ArtifactStore, key: str) -> Artifact:
-    """The data set to train on: by the beginning of its key, or the latest build's.
+    """The data set to train on: by the beginning of its key, or the latest build's, and not one
+    of a second round, which belongs to a training.
 
     Raises:
         ArtifactError: there is none.
     """
     if key:
         return find_by_key(store, key, [DATASET])
-    found = latest(store, DATASET)
-    if found is None:
-        raise ArtifactError(
-            f"There is no data set in {store.root}: run `zutis build` first, or name its --store."
-        )
-    return found
+    for found in newest_first(store, DATASET):
+        if "labelled_by" not in found.manifest["inputs"]:
+            return found
+    raise ArtifactError(
+        f"There is no data set in {store.root}: run `zutis build` first, or name its --store."
+    )
 
 
 def train_model(config: train.Config, dataset: Artifact, executor: Executor) -> Artifact:

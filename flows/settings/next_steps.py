@@ -40,6 +40,14 @@ class NextSteps(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_rounds(self) -> Self:
+        if not self.trains and self.training.rounds > 1:
+            raise ConfigError(
+                f"rounds is {self.training.rounds}, and nothing is trained: add --then train."
+            )
+        return self
+
     @property
     def trains(self) -> bool:
         return self.then != "none"

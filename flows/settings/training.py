@@ -40,6 +40,9 @@ class TrainingSettings(RecipeOption, DeviceOptions):
 
     iterations: Annotated[AtLeastOne, Group.MAIN] = 20_000
     """Optimiser steps."""
+    rounds: Annotated[AtLeastOne, Group.MAIN] = 1
+    """Trainings one after the other, of as many iterations each: from the second on, with the
+    labels that the last network agrees with sharpened by it."""
     batch_size: Annotated[AtLeastOne, Group.MAIN] = 8
     """Samples of a step, all processes together."""
     learning_rate: Annotated[Positive, Group.MAIN] = 5e-5
@@ -183,7 +186,9 @@ def training_title(settings: TrainingSettings, dataset: str) -> str:
         dataset: the data set's key, or its beginning; empty for the latest.
     """
     recipe = f", {facts}" if (facts := recipe_facts(settings)) else ""
-    return f"{settings.iterations:,} iterations on {dataset[:12] or 'the latest data set'}{recipe}"
+    times = f"{settings.rounds} rounds of " if settings.rounds > 1 else ""
+    trained_on = dataset[:12] or "the latest data set"
+    return f"{times}{settings.iterations:,} iterations on {trained_on}{recipe}"
 
 
 def recipe_facts(settings: TrainingSettings) -> str:

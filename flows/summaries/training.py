@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from storage.artifacts.store import Artifact
+from storage.artifacts.store import Artifact, ArtifactRef
+from tasks.packing.assemble_dataset import NAME as DATASET
+from tasks.packing.second_look_sentence import second_look_sentence
 from tasks.training.quality_weights import quality_words
 from tasks.training.train import MODEL_CARD
 
@@ -28,6 +30,15 @@ def training_facts(trained: Artifact) -> dict[str, str]:
     if "quality" in notes:
         weighted = card["config"].get("weight_by") == "quality"
         facts["labels"] = quality_words(notes["quality"], weighted=weighted)
+    if said := _second_look(trained):
+        facts["second look"] = said
     facts["key"] = trained.key
     facts["model"] = f"{trained.location}/"
     return facts
+
+
+def _second_look(trained: Artifact) -> str:
+    """What an earlier round has changed in the labels; empty for those of a build."""
+    dataset = trained.store.find(ArtifactRef(DATASET, trained.manifest["inputs"]["dataset"]))
+    looked = dataset.counts.get("second_look") if dataset else None
+    return second_look_sentence(looked) if looked else ""

@@ -9,13 +9,11 @@ MaskCLIP is the baseline that needs no training.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from storage.access.roots import own_folder
 from storage.artifacts.fingerprints import Recipe, digest, unless_default
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError, CorpusError
@@ -34,7 +32,6 @@ from tasks.evaluation.report import (
     predictions_json,
 )
 from tasks.evaluation.scores import Scheme, Scores
-from tasks.prediction.checkpoint import DESCRIPTION, MODEL, TEXT_EMBEDDINGS
 from tasks.prediction.dense_segmenter import DenseSegmenter
 from tasks.prediction.segmenter import (
     InstanceSettings,
@@ -42,6 +39,7 @@ from tasks.prediction.segmenter import (
     maskclip_segmenter,
     zutis_segmenter,
 )
+from tasks.prediction.stored_model import model_folder
 from tasks.stage.contract import Progress, waiting
 from tasks.stage.models import ModelConfig, require_patch_tokens
 
@@ -342,7 +340,7 @@ def _segmenter(
     with contextlib.ExitStack() as stack:
         checkpoint: str | Path = config.checkpoint
         if inputs.training is not None:
-            checkpoint = stack.enter_context(_model_folder(store.get(inputs.training)))
+            checkpoint = stack.enter_context(model_folder(store.get(inputs.training)))
         yield zutis_segmenter(
             checkpoint,
             categories,
@@ -352,21 +350,6 @@ def _segmenter(
             image_size=config.image_size,
             settings=config.instances,
         )
-
-
-@contextlib.contextmanager
-def _model_folder(training: Artifact) -> Iterator[Path]:
-    """A local folder with the training's files, checked against its manifest."""
-    names = [name for name in (MODEL, DESCRIPTION, TEXT_EMBEDDINGS) if name in training.files]
-    paths = [training.local_path(name) for name in names]
-    if paths and paths[0] is not None:
-        yield paths[0].parent
-        return
-    with tempfile.TemporaryDirectory() as folder, own_folder(folder):
-        for name in names:
-            with training.open(name) as file:
-                Path(folder, name).write_bytes(file.read())
-        yield Path(folder)
 
 
 def _clip_spec(clip: ModelConfig) -> str:

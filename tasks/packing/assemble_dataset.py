@@ -24,8 +24,9 @@ from tasks.packing.choice_sentences import (
     labels_sentence,
 )
 from tasks.packing.quality_sentences import quality_sentences
+from tasks.packing.second_look_sentence import SHARPENED, second_look_sentence
 from tasks.stage.contract import Progress
-from tasks.stage.layout import CARD, EVIDENCE, SHARD, SHARD_INDEX, VOCABULARY
+from tasks.stage.layout import CARD, CHANGES, EVIDENCE, SHARD, SHARD_INDEX, VOCABULARY
 
 NAME = "assemble_dataset"
 VERSION = 2
@@ -54,11 +55,13 @@ class Inputs:
 
     Attributes:
         evidence: of the categories, for the card, where a setting of the build goes by it.
+        labelled_by: the training whose network has looked at the shards' labels again.
     """
 
     plan: ArtifactRef
     shards: tuple[ArtifactRef, ...]
     evidence: ArtifactRef | None = None
+    labelled_by: ArtifactRef | None = None
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
@@ -70,6 +73,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
             "plan": inputs.plan.key,
             "shards": [ref.key for ref in inputs.shards],
             **({"evidence": inputs.evidence.key} if inputs.evidence else {}),
+            **({"labelled_by": inputs.labelled_by.key} if inputs.labelled_by else {}),
         },
     )
 
@@ -104,15 +108,38 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         attempt.create_json(VOCABULARY, categories)
         with attempt.create(CARD) as file:
             thin = _thin_categories(inputs.evidence, store)
-            file.write(_card(config, plan, len(inputs.shards), thin).encode())
+            looked = _second_look(inputs, store)
+            file.write(_card(config, plan, len(inputs.shards), thin, looked).encode())
         return store.publish(
             attempt, _recipe(config, inputs),
-            counts={"shards": len(inputs.shards), "samples": plan.counts["samples"]},
+            counts={
+                "shards": len(inputs.shards),
+                "samples": plan.counts["samples"],
+                **({"second_look": looked} if looked else {}),
+            },
             notes={"untrained": config.untrained, "decode_alike": len(alike)},
         )  # fmt: skip
 
 
-def _card(config: Config, plan: Artifact, shards: int, thin: str) -> str:
+def _second_look(inputs: Inputs, store: ArtifactStore) -> dict[str, Any]:
+    """What became of the labels that a network has looked at again, all shards together: labels by
+    outcome, and the mean IoU of changed masks with the first ones. Empty where none has."""
+    if inputs.labelled_by is None:
+        return {}
+    tables = []
+    for ref in inputs.shards:
+        with store.get(ref).open(CHANGES) as file:
+            tables.append(read_parquet(file, columns=["outcome", "iou_with_first"]))
+    changes = pa.concat_tables(tables).to_pandas()
+    changed = changes["iou_with_first"][changes["outcome"] == SHARPENED]
+    return {
+        "labels": len(changes),
+        "outcomes": dict(sorted(changes["outcome"].value_counts().to_dict().items())),
+        "iou_of_changed": round(float(changed.mean()), 4) if len(changed) else None,
+    }
+
+
+def _card(config: Config, plan: Artifact, shards: int, thin: str, looked: Mapping[str, Any]) -> str:
     categories: Sequence[dict[str, Any]] = plan.counts["categories"]
     largest = max(category["category_id"] for category in categories)
     last = f"{shards - 1:06d}"
@@ -158,6 +185,7 @@ scores; where the picture came from; keys of the artifacts that made it |
 you train.
 
 {_quality(plan.counts.get("judged"))}{_left_out(plan.counts.get("chosen"))}\
+{_second_round(looked)}\
 {_without_pixels(categories)}{thin}{_reading(config.name, last)}
 {_depth_warning(ignore_label(largest), alike)}## Licences
 
@@ -199,6 +227,18 @@ def _left_out(chosen: Mapping[str, Any] | None) -> str:
     if said := duplicates_sentence(chosen):
         told.append(f"Near-duplicates (`near_duplicate`): {said}.")
     return "## Leaks and near-duplicates\n\n" + "\n\n".join(told) + "\n\n"
+
+
+def _second_round(looked: Mapping[str, Any]) -> str:
+    """The card's section on the second look at labels; empty where there was none."""
+    if not looked:
+        return ""
+    return f"""## Second round
+
+A network that was trained on the first labels has looked at them again: \
+{second_look_sentence(looked)}. Each sample's JSON says so under `second_look`.
+
+"""
 
 
 def _without_pixels(categories: Sequence[Mapping[str, Any]]) -> str:

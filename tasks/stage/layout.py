@@ -33,12 +33,14 @@ MASKS = "masks.parquet"
 # plan_shards
 SAMPLES = "samples.parquet"
 VOCABULARY = "vocabulary.json"
-# pack_shards
+# pack_shards and relabel_shard
 SHARD = "shard.tar"
-# pack_shards and assemble_dataset
+# pack_shards, relabel_shard and assemble_dataset
 SHARD_INDEX = "index.parquet"
 # assemble_dataset
 CARD = "README.md"
+# relabel_shard
+CHANGES = "changes.parquet"
 # plan_regions
 REGION_PLAN = "images.parquet"
 # embed_regions

@@ -11,10 +11,12 @@ from flows import build_pseudolabels, evaluate_zutis, train_zutis
 from flows.cli import exit_code_of, run_command_line
 from flows.commands import build
 from flows.execution.progress import SilentWatcher
+from flows.pipelines.training import find_dataset
 from flows.settings.build import BuildSettings
 from flows.settings.evaluation import EvaluationSettings
 from flows.settings.next_steps import NextSteps
-from storage.artifacts.store import ArtifactStore
+from flows.summaries.training import training_facts
+from storage.artifacts.store import ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError
 from tests.support.files.evaluation_layouts import annotation, box, write_coco
 from tests.support.networks.fakes import FakeClip, FakeSelfMask
@@ -121,3 +123,31 @@ def test_the_commands_train_evaluate_and_find_it_again(
     assert "mean IoU, 1 unseen categories" in printed
     assert "MaskCLIP" in printed
     assert "Starting Prefect" not in run(score)
+
+
+def test_a_second_round_trains_on_labels_that_the_first_network_has_looked_at(
+    settings: BuildSettings, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
+):
+    steps = NextSteps(then="train", training=small_training(rounds=2))
+    caller = build_pseudolabels.call_build(settings, steps, SilentWatcher())
+    second, built = caller.results[train_zutis.FLOW], caller.results[build_pseudolabels.FLOW]
+    store = ArtifactStore(settings.store)
+    labels = store.get(ArtifactRef("assemble_dataset", second.manifest["inputs"]["dataset"]))
+    first = store.get(ArtifactRef("train", labels.manifest["inputs"]["labelled_by"]))
+    assert first.manifest["inputs"]["dataset"] == built.dataset.key
+    assert labels.counts["second_look"]["labels"] == built.dataset.counts["samples"]
+    assert "labels were sharpened" in training_facts(second)["second look"]
+    assert "second look" not in training_facts(first)
+
+    outcome = build.find_outcome(settings, steps)
+    assert outcome is not None, "all is there: nothing is to be run"
+    assert outcome.training is not None
+    assert outcome.training.key == second.key
+    once = build.find_outcome(settings, NextSteps(then="train", training=small_training()))
+    assert once is not None, "the first round is a training of its own"
+    assert find_dataset(store, "").ref == built.dataset.ref, "the latest build's is trained on"
+
+
+def test_rounds_without_a_training_are_refused():
+    with pytest.raises(ConfigError, match="rounds is 2, and nothing is trained: add --then train"):
+        NextSteps(training=small_training(rounds=2))

@@ -30,6 +30,7 @@ from tasks.quality import (
     plan_regions,
     score_labels,
 )
+from tasks.relabelling import relabel_shard
 from tasks.retrieval import embed_examples
 from tasks.training import train
 from tests.support.files.bad_images import HTML, jpeg, tar_bytes, write
@@ -55,7 +56,7 @@ _NOT_BY_DEFAULT = (
     ask_again.NAME, embed_crops.NAME, embed_examples.NAME, find_duplicates.NAME,
     import_duplicates.NAME, find_leaks.NAME, train.NAME, evaluate.NAME,
     plan_regions.NAME, embed_regions.NAME, damage_labels.NAME, score_labels.NAME,
-    choose_labels.NAME,
+    choose_labels.NAME, relabel_shard.NAME,
 )  # fmt: skip
 STAGES = {name: stage for name, stage in ALL_STAGES.items() if name not in _NOT_BY_DEFAULT}
 NAMES = ["red", "green", "blue"]

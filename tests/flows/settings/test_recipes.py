@@ -24,7 +24,7 @@ from storage.errors.exceptions import ConfigError
 RANDOM = {"clip": "ViT-B-32-quickgelu:random:0", "device": "cpu", "precision": "float32"}
 NOT_PUBLISHED = {"recipe", "device", "leave_out", "weight_by", "missing_categories", "workers",
                  "micro_batch", "checkpoint_every", "keep_checkpoints", "log_every",
-                 "compiled"}  # fmt: skip
+                 "compiled", "rounds"}  # fmt: skip
 NOT_IN_A_BUILD = {"corpus", "vocabulary", "include", "exclude", "uri_column", "unusual_images",
                   "crops", "bit_depth", "shard_mb", "part_images", "mask_part_images",
                   "absolute_paths", "name", "device", "workers", "runner", "ray_address", "repair",
