@@ -33,6 +33,7 @@ from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.files.filesystems import display
 from storage.shards.samples import ShardSamples
 from tasks.packing.mask_sheet import draw_mask_sheet
+from tasks.packing.quality_sheet import draw_best_and_worst, quality_of
 
 FLOW = "build-pseudolabels"
 
@@ -165,4 +166,19 @@ def _publish_to_ui(built: Build, reports: list[StageProgress]) -> None:
             data_uri(draw_mask_sheet(ShardSamples.open(built.dataset))),
             key="masks",
             description=f"Some of the pseudo-masks. {summary.warning}".strip(),
+        )
+        _publish_best_and_worst(built)
+
+
+def _publish_best_and_worst(built: Build) -> None:
+    """A picture of the labels of highest and of lowest quality, where they have one."""
+    if built.judged is None:
+        return
+    samples = ShardSamples.open(built.dataset)
+    picture = draw_best_and_worst(samples, quality_of(samples, built.judged.chosen))
+    if picture:
+        create_image_artifact(
+            data_uri(picture),
+            key="best-and-worst",
+            description="The labels of highest and of lowest quality",
         )

@@ -72,7 +72,7 @@ def draw_mask_sheet(samples: ShardSamples) -> bytes:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for number, index in enumerate(chosen):
         left, top = (_GAP + number % columns * cell[0], _GAP + number // columns * cell[1])
-        drawn = _drawn(samples, index)
+        drawn = draw_sample(samples, index)
         sheet.paste(drawn, (left + (LONGER_SIDE - drawn.width) // 2, top + _CAPTION))
         name = samples.categories[int(samples.labels[index])]
         draw.text((left, top), name[:28], "black", font)
@@ -97,7 +97,13 @@ def _chosen(samples: ShardSamples, most: int) -> Iterator[int]:
         yield from own[np.linspace(0, len(own) - 1, min(each, len(own))).round().astype(int)]
 
 
-def _drawn(samples: ShardSamples, index: int) -> Image.Image:
+def draw_sample(samples: ShardSamples, index: int) -> Image.Image:
+    """A sample's image with its mask; see `draw_mask`.
+
+    Raises:
+        ArtifactError: the sample is damaged.
+        StorageError: its shard can't be read.
+    """
     stored = samples.read(index, copy=False)
     mask = samples.decode_object(index, stored)
     image = samples.decode_image(index, stored.jpeg, least=(LONGER_SIDE, LONGER_SIDE))
