@@ -90,6 +90,14 @@ class BuildOptions(RecipeOption, BuildSettings, NextSteps):
             values["evaluation"] = _beside(passed, values["evaluation"])
         return values
 
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if self.trains and self.training.weight_by == "quality" and not self.judges_labels:
+            raise ConfigError(
+                "A training with weight_by=quality needs labels of known quality: add --quality."
+            )
+        return self
+
 
 def _beside(passed: Mapping[str, Any], settings: Any) -> Any:
     """Settings in any form, with values for what they leave open."""

@@ -11,15 +11,19 @@ from flows.demo.settings import CLIP, SELFMASK
 from flows.execution.executors import CachedExecutor, LocalExecutor
 from flows.pipelines.build import Build, build
 from flows.pipelines.quality import check_quality
+from flows.pipelines.training import train_model
 from flows.settings.build import BuildSettings
+from flows.settings.next_steps import BuildOptions
 from flows.settings.options import changed
+from flows.settings.training import training_config
 from flows.summaries.build import summarise
+from flows.summaries.training import training_facts
 from made_world.corpus import write_corpus
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ConfigError, WeightsError
 from storage.shards.samples import ShardSamples
 from tasks.stage.layout import CARD, CHOSEN_LABELS
-from tests.support.runs.builds import rows_of
+from tests.support.runs.builds import rows_of, small_training
 
 KINDS = ("star", "heart", "fish")
 
@@ -117,6 +121,28 @@ def test_a_second_run_finds_everything(settings):
         changed(settings, min_quality=0.01), CachedExecutor(ArtifactStore(settings.store))
     )
     assert again.dataset.ref == judged.dataset.ref
+
+
+@pytest.mark.slow
+def test_a_training_weighs_losses_by_quality(settings, plain):
+    judged = built(settings, quality=True)
+    weighting = training_config(small_training(weight_by="quality"))
+    executor = LocalExecutor(ArtifactStore(settings.store))
+    trained = train_model(weighting, judged.dataset, executor)
+    assert 0 < trained.notes["quality"]["mean"] < 1
+    assert "losses weighted by quality" in training_facts(trained)["labels"]
+    with pytest.raises(ConfigError, match=r"build with --quality, or set weight_by to none"):
+        train_model(weighting, plain.dataset, executor)
+
+
+def test_a_build_for_a_training_that_weighs_by_quality_judges_its_labels(settings):
+    given = {"corpus": settings.corpus, "vocabulary": settings.vocabulary, "then": "train"}
+    training = {"weight_by": "quality"}
+    with pytest.raises(ConfigError, match=r"weight_by=quality needs .*: add --quality"):
+        BuildOptions(**given, training=training)
+    assert BuildOptions(**given, training=training, quality=True).trains
+    assert BuildOptions(**given, training=training, min_quality=0.5).trains
+    assert BuildOptions(**given | {"then": "none"}, training=training)
 
 
 @pytest.mark.parametrize("given", [{"quality": True}, {"min_quality": 0.5}, {"keep": "80%"}])
