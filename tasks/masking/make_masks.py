@@ -3,6 +3,10 @@
 As in the ZUTIS reference (datasets/index_dataset.py): shorter side resized (bilinear), query of
 highest objectness, threshold 0.5, solver at that size, nearest neighbour back to the original
 size, COCO RLE. An image that can't be masked keeps its row, with the reason.
+
+With several objects an image, the masks of all confident queries that no better one covers are
+refined in the same way, and each is taken apart into its objects (`zutis_model.regions.pieces`);
+an image has a row for each.
 """
 
 from __future__ import annotations
@@ -50,7 +54,11 @@ _THRESHOLD = 0.5
 # Bytes per pixel of a mask of full size: resized, as bool, and in column order for RLE.
 _MASKS_BYTES = 4
 
+# Masks of full size take time and memory, and an image with more objects is one of a crowd.
+_MOST_OBJECTS = 24
+
 RefineInput = Literal["original", "reference"]
+Objects = Literal["one", "many"]
 
 SCHEMA = pa.schema(
     [
@@ -66,6 +74,11 @@ SCHEMA = pa.schema(
         ("reject_reason", pa.string()),
     ]
 )
+SEVERAL_SCHEMA = SCHEMA.append(pa.field("object", pa.int32())).append(
+    pa.field("part_of", pa.int32())
+)
+"""With several objects an image: `object` numbers an image's rows from 0, from the most object-like
+on; `part_of` is the number of the object that a part belongs to, -1 of an object apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +94,7 @@ class Config:
             size, or that of the `reference`, recovered from the network's input by truncation.
         bit_depth: for images of more than 8 bits per channel, which are masked separately: the
             bits by which they are scaled, 0 for those that each image uses. None for all others.
+        objects: whether an image has one mask or a mask of each object.
         threads: threads that decode and refine. Not part of the key.
     """
 
@@ -89,6 +103,7 @@ class Config:
     batch_size: int = 1
     refine_input: RefineInput = "original"
     bit_depth: int | None = None
+    objects: Objects = "one"
     threads: int = os.cpu_count() or 1
 
     def __post_init__(self) -> None:
@@ -98,6 +113,8 @@ class Config:
             raise ConfigError(
                 f"refine_input is {self.refine_input!r}: choose original or reference."
             )
+        if self.objects not in get_args(Objects):
+            raise ConfigError(f"objects is {self.objects!r}: choose one or many.")
 
     @property
     def recipe(self) -> Recipe:
@@ -108,7 +125,7 @@ class Config:
                 **self.selfmask.identity,
                 "mask_size": self.mask_size,
                 "batch_size": self.batch_size,
-                **unless_default(self, "refine_input", "bit_depth"),
+                **unless_default(self, "refine_input", "bit_depth", "objects"),
             },
             weights={"selfmask": self.selfmask.weights.digest},
         )
@@ -128,24 +145,29 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
     Publishes `masks.parquet`, sorted by image_id: image_id, height and width (of the upright
     image, pixels), counts (COCO RLE), objectness and area (0 to 1), border_contact (share of the
     border that is mask), components (8-connected), refiner_agreement (IoU with the mask before
-    refinement), reject_reason (empty for a usable mask).
+    refinement; of several objects, of the query's mask that they come from), reject_reason (empty
+    for a usable mask). With several objects an image also the columns of `SEVERAL_SCHEMA`; an image
+    without any has one row, with the reason.
     """
     images = _images_of_part(store.get(inputs.plan), inputs.part)
     with waiting(progress, "loading SelfMask"):
         network = load_selfmask_model(config.selfmask)
     rows: list[dict[str, Any]] = []
-    for row in _rows(images, network, config):
-        rows.append(row)
-        progress.advance(1, rejected=row["reject_reason"])
+    for of_image in _rows(images, network, config):
+        rows += of_image
+        progress.advance(1, rejected=of_image[0]["reject_reason"])
     rows.sort(key=lambda row: str(row["image_id"]))
     reasons = Counter(row["reject_reason"] for row in rows)
     usable = reasons.pop("", 0)
+    schema = SCHEMA if config.objects == "one" else SEVERAL_SCHEMA
     with store.attempt(locate(config, inputs, store)) as attempt:
         with attempt.create(MASKS) as file:
-            write_parquet(pa.Table.from_pylist(rows, SCHEMA), file)
+            write_parquet(pa.Table.from_pylist(rows, schema), file)
         return store.publish(
             attempt, config.recipe, inputs={"plan": inputs.plan.key},
-            counts={"images": len(rows), "masks": usable, "rejects": dict(sorted(reasons.items()))},
+            counts={
+                "images": len(images), "masks": usable, "rejects": dict(sorted(reasons.items())),
+            },
             notes={"part": inputs.part, "selfmask": config.selfmask.weights.label},
         )  # fmt: skip
 
@@ -169,24 +191,25 @@ class _Loaded:
 
 def _rows(
     images: list[dict[str, Any]], network: SelfMask, config: Config
-) -> Iterator[dict[str, Any]]:
-    """The images' rows, in any order. Threads decode ahead of the network and refine its masks."""
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each image, images in any order. Threads decode ahead of the network and refine
+    its masks."""
     ahead = 2 * max(config.batch_size, config.threads)
     unusable: list[dict[str, Any]] = []
-    refining: deque[Future[dict[str, Any]]] = deque()
+    refining: deque[Future[list[dict[str, Any]]]] = deque()
     with ThreadPoolExecutor(config.threads, thread_name_prefix="mask") as pool:
         try:
             loaded = _load_all(images, config, pool, ahead, unusable)
             for batch in _batches(loaded, config.batch_size):
-                for prediction in _predict(batch, network, config.refine_input):
-                    refining.append(pool.submit(_refine, prediction))
+                for prediction in _predict(batch, network, config):
+                    refining.append(pool.submit(_refine, prediction, config.objects))
                 while len(refining) > ahead:
                     yield refining.popleft().result()
             while refining:
                 yield refining.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    yield from unusable
+    yield from ([row] for row in unusable)
 
 
 def _load_all(
@@ -245,18 +268,23 @@ def _batches(images: Iterable[_Loaded], batch_size: int) -> Iterator[list[_Loade
 
 @dataclass
 class _Prediction:
-    """The network's prediction for an image, at the network's size."""
+    """The network's masks of an image, at the network's size, from the best on.
+
+    Attributes:
+        unrefined: bool [n, h, w].
+        guide: uint8 [h, w, 3], the image to whose edges they are to be refined; or None.
+        refined: bool [n, h, w], where a GPU has refined them already.
+        objectness: [n].
+    """
 
     image: _Loaded
-    unrefined: np.ndarray  # bool [h, w]
-    guide: np.ndarray | None  # uint8 [h, w, 3], to whose edges it is to be refined; or None
-    refined: np.ndarray | None  # bool [h, w], where a GPU has refined it already
-    objectness: float
+    unrefined: np.ndarray
+    guide: np.ndarray | None
+    refined: np.ndarray | None
+    objectness: list[float]
 
 
-def _predict(
-    batch: list[_Loaded], network: SelfMask, refine_input: RefineInput
-) -> Iterator[_Prediction]:
+def _predict(batch: list[_Loaded], network: SelfMask, config: Config) -> Iterator[_Prediction]:
     import torch
 
     from zutis_model.layers.normalisation import denormalise, normalise
@@ -264,35 +292,61 @@ def _predict(
     pixels = torch.from_numpy(np.stack([image.pixels for image in batch])).permute(0, 3, 1, 2)
     pixels = pixels.to(next(network.parameters()).device)
     normalised = normalise(pixels)
-    soft, objectness = network.predict(normalised)
-    masks = soft > _THRESHOLD
-    guides = denormalise(normalised) if refine_input == "reference" else pixels
+    if config.objects == "one":
+        soft, objectness = network.predict(normalised)
+        found = list(zip(soft[:, None], objectness[:, None], strict=True))
+    else:
+        found = network.predict_several(normalised)
+    masks = [soft > _THRESHOLD for soft, _ in found]
+    guides = denormalise(normalised) if config.refine_input == "reference" else pixels
     to_refine: Sequence[np.ndarray | None] = [None] * len(batch)
     refined: Sequence[np.ndarray | None] = to_refine
     if pixels.is_cuda:  # a GPU refines faster than threads, and threads faster than CPU tensors
         refined = _refine_on_device(guides, masks)
     else:
         to_refine = list(guides.permute(0, 2, 3, 1).numpy())
-    scores = objectness.float().cpu().tolist()
-    yield from map(_Prediction, batch, masks.cpu().numpy(), to_refine, refined, scores)
+    scores = [objectness.float().cpu().tolist() for _, objectness in found]
+    unrefined = [each.cpu().numpy() for each in masks]
+    yield from map(_Prediction, batch, unrefined, to_refine, refined, scores)
 
 
-def _refine_on_device(pixels: torch.Tensor, masks: torch.Tensor) -> list[np.ndarray | None]:
+def _refine_on_device(pixels: torch.Tensor, masks: list[torch.Tensor]) -> list[np.ndarray]:
+    """The masks of each image, [n, h, w], refined to the edges of its pixels, [b, 3, h, w]."""
+    import torch
+
     from zutis_model.refinement.batched_bilateral_solver import refine_masks_batched
 
-    return list((refine_masks_batched(pixels, masks) > _THRESHOLD).cpu().numpy())
+    numbers = torch.tensor([len(each) for each in masks], device=pixels.device)
+    guides = pixels.repeat_interleave(numbers, dim=0)
+    refined = (refine_masks_batched(guides, torch.cat(masks)) > _THRESHOLD).cpu().numpy()
+    return np.split(refined, np.cumsum([len(each) for each in masks])[:-1])
 
 
-def _refine(prediction: _Prediction) -> dict[str, Any]:
-    """Refine one mask and compute its row."""
+def _refine(prediction: _Prediction, objects: Objects) -> list[dict[str, Any]]:
+    """Refine an image's masks and compute its rows."""
+    refined = _refined(prediction)
+    if objects == "one":
+        [unrefined], [mask], [objectness] = prediction.unrefined, refined, prediction.objectness
+        return [_row_of_mask(prediction.image, unrefined, mask, objectness)]
+    return _rows_of_objects(prediction, refined)
+
+
+def _refined(prediction: _Prediction) -> np.ndarray:
+    """bool [n, h, w]."""
     from zutis_model.refinement.bilateral_solver import refine_mask
+
+    if prediction.guide is None:
+        assert prediction.refined is not None, "without a guide, the masks are refined already"
+        return prediction.refined
+    guide = np.ascontiguousarray(prediction.guide)
+    return np.stack([refine_mask(guide, mask) > _THRESHOLD for mask in prediction.unrefined])
+
+
+def _row_of_mask(
+    image: _Loaded, unrefined: np.ndarray, refined: np.ndarray, objectness: float
+) -> dict[str, Any]:
     from zutis_model.refinement.mask_statistics import mask_statistics
 
-    image, unrefined, refined = prediction.image, prediction.unrefined, prediction.refined
-    objectness = prediction.objectness
-    if prediction.guide is not None:
-        refined = refine_mask(np.ascontiguousarray(prediction.guide), unrefined) > _THRESHOLD
-    assert refined is not None, "without a guide, the mask is refined already"
     statistics = mask_statistics(refined, unrefined)
     with DECODING.hold(_MASKS_BYTES * image.height * image.width):
         mask = _resize_nearest(refined, image.height, image.width)
@@ -317,6 +371,57 @@ def _refine(prediction: _Prediction) -> dict[str, Any]:
             components=statistics.components,
             refiner_agreement=statistics.refiner_agreement,
         )
+
+
+def _rows_of_objects(prediction: _Prediction, refined: np.ndarray) -> list[dict[str, Any]]:
+    """A row for each object of the masks; a row with the reason where there is none."""
+    from zutis_model.refinement.mask_statistics import intersection_over_union
+    from zutis_model.regions.pieces import distinct, objects_in
+
+    pieces = [(place, objects_in(mask)) for place, mask in enumerate(refined)]
+    # Of one list for all queries: a part's whole is found by counting the queries' before.
+    masks = [piece.mask for _, found in pieces for piece in found]
+    queries = [place for place, found in pieces for _ in found]
+    wholes = [
+        -1 if piece.part_of is None else queries.index(place) + piece.part_of
+        for place, found in pieces
+        for piece in found
+    ]
+    same = distinct(masks)
+    agreement = [*map(intersection_over_union, refined, prediction.unrefined)]
+    rows: dict[int, dict[str, Any]] = {}
+    for place, mask in enumerate(masks):
+        if same[place] != place or len(rows) == _MOST_OBJECTS:
+            continue
+        query = queries[place]
+        row = _row_of_mask(prediction.image, mask, mask, prediction.objectness[query])
+        if not row["reject_reason"]:
+            number = {"object": len(rows), "part_of": _whole(place, wholes, same, rows)}
+            rows[place] = row | number | {"refiner_agreement": agreement[query]}
+    if not rows:
+        first = _row_of_mask(
+            prediction.image, prediction.unrefined[0], refined[0], prediction.objectness[0]
+        )
+        return [_rejected(first)]
+    return list(rows.values())
+
+
+def _whole(
+    place: int, wholes: Sequence[int], same: Sequence[int], rows: dict[int, dict[str, Any]]
+) -> int:
+    """The number of the object that a piece is a part of; -1 where it is apart."""
+    whole = wholes[place]
+    while whole >= 0:
+        if same[whole] in rows:
+            return int(rows[same[whole]]["object"])
+        whole = wholes[whole]
+    return -1
+
+
+def _rejected(row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a mask with no object: of specks alone, it is as good as blank."""
+    left_out = {"counts": "", "reject_reason": row["reject_reason"] or BLANK_MASK}
+    return row | left_out | {"object": 0, "part_of": -1}
 
 
 def _resize_nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:

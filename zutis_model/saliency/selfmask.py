@@ -38,6 +38,8 @@ PATCH_SIZE = 8
 _FEEDFORWARD_FACTOR = 4
 _MASKS_PER_PATCH = 2  # mask pixels along a patch's side
 _UPSAMPLING_TO_IMAGE = PATCH_SIZE // _MASKS_PER_PATCH
+_CONFIDENT = 0.5  # objectness over the best query's
+_COVERED = 0.8  # IoU of a query's mask with a better one's
 _ROWS_AT_ONCE = 1024  # tokens in an encoder layer's perceptron at a time, on a CPU
 
 
@@ -190,6 +192,34 @@ class SelfMask(nn.Module):
         height, width = images.shape[-2:]
         return soft[:, 0, :height, :width].contiguous(), objectness[:, 0]
 
+    @torch.inference_mode()
+    def predict_several(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The masks of each image's confident queries that no better one covers.
+
+        A query is confident from half of the best one's objectness on, and covered by a better one
+        where the IoU of their masks is 0.8 or more. Only what is returned is upsampled.
+
+        Args:
+            images: as of `predict`.
+
+        Returns:
+            Of each image, from the best query on: soft masks, float32 [n, h, w] in 0..1, and
+            objectness, float32 [n] in 0..1; n from 1 to q. The first are those of `predict`.
+
+        Raises:
+            ValueError: as `encode`.
+        """
+        output = self(images)
+        height, width = images.shape[-2:]
+        found = []
+        for logits, scores in zip(output.mask_logits, output.objectness_logits, strict=True):
+            chosen = _uncovered(logits, scores)
+            soft = F.interpolate(
+                logits[None, chosen].sigmoid(), scale_factor=_UPSAMPLING_TO_IMAGE, mode="bilinear"
+            )
+            found.append((soft[0, :, :height, :width].contiguous(), scores[chosen].sigmoid()))
+        return found
+
     def _queries(self, tokens: Tensor, *, all_layers: bool = False) -> Tensor:
         """Object queries, [b, l, q, d]; of the last layer alone, l = 1, or of all."""
         with autocast(self.device, self.precision):
@@ -243,6 +273,22 @@ def load_selfmask(
     else:
         load_strictly(network, state_dict, f"SelfMask ({sizes})")
     return network.to(device).eval().requires_grad_(False)
+
+
+def _uncovered(logits: Tensor, scores: Tensor) -> list[int]:
+    """Places of the confident queries that no better one covers, the best first, of mask logits
+    [q, r, c] and objectness logits [q]."""
+    masks = (logits > 0).flatten(1).float()
+    overlaps = masks @ masks.T
+    areas = overlaps.diagonal()
+    ious = overlaps / (areas[:, None] + areas - overlaps).clamp(min=1)
+    confident = scores.sigmoid() >= _CONFIDENT * scores.sigmoid().max()
+    kept: list[int] = []
+    for place in scores.argsort(descending=True, stable=True).tolist():
+        covered = bool(kept) and bool((ious[place, kept] >= _COVERED).any())
+        if confident[place] and not covered:
+            kept.append(place)
+    return kept
 
 
 def _encoder_layer(block: Block, tokens: Tensor) -> Tensor:

@@ -77,6 +77,16 @@ class FakeSelfMask(torch.nn.Module):
         difference = (images - images[:, :, :1, :1]).abs().amax(dim=1)
         return (difference > 0.5).float() * 0.9, torch.full((len(images),), 0.75)
 
+    def predict_several(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The same mask, then its upper half, less likely."""
+        soft, objectness = self.predict(images)
+        upper = soft.clone()
+        upper[:, soft.shape[1] // 2 :] = 0
+        return [
+            (torch.stack(both), score * torch.tensor([1.0, 0.8]))
+            for *both, score in zip(soft, upper, objectness, strict=True)
+        ]
+
 
 def _some_grey(text: str) -> np.ndarray:
     """Embedding of words without a colour: nearly the same for all, but not quite."""

@@ -239,12 +239,10 @@ def test_refinement_on_a_gpu_gives_the_masks_of_the_threads(
     batches: list[int] = []
     original = make_masks._predict
 
-    def predict(
-        batch: list, network: object, refine_input: make_masks.RefineInput
-    ) -> Iterator[make_masks._Prediction]:
-        predictions = list(original(batch, network, refine_input))
+    def predict(batch: list, network: object, config: Config) -> Iterator[make_masks._Prediction]:
+        predictions = list(original(batch, network, config))
         pixels = torch.from_numpy(np.stack([p.image.pixels for p in predictions]))
-        masks = torch.from_numpy(np.stack([p.unrefined for p in predictions]))
+        masks = [torch.from_numpy(p.unrefined) for p in predictions]
         on_device = make_masks._refine_on_device(pixels.permute(0, 3, 1, 2), masks)
         batches.append(len(masks))
         for prediction, mask in zip(predictions, on_device, strict=True):
@@ -303,3 +301,79 @@ def test_a_checkpoint_in_a_file_masks_a_photograph(
         counts[weights] = row["counts"]
     assert len(counts) == 2
     assert len(set(counts.values())) == 1
+
+
+def several(stages: Stages, corpus: Path, k: int, **settings: Any) -> dict[str, list[dict]]:
+    """Rows of the masks of all images, by file name."""
+    config = stages.mask_config(objects="many", **settings)
+    plan = planned(stages, corpus, config, k)
+    names = {row["image_id"]: Path(row["uri"]).name for row in rows_of(plan, MASK_PLAN)}
+    found: dict[str, list[dict]] = {name: [] for name in names.values()}
+    for row in rows_of(stages.mask(plan, config), MASKS):
+        found[names[row["image_id"]]].append(row)
+    return found
+
+
+def two_squares(apart: int) -> Image.Image:
+    pixels = np.full((64, 128, 3), 255, dtype=np.uint8)
+    pixels[10:26, 20:36] = (220, 30, 30)
+    pixels[30:62, 36 + apart : 68 + apart] = (220, 30, 30)
+    return Image.fromarray(pixels)
+
+
+def test_an_image_has_a_mask_of_each_object(
+    stages: Stages, corpus: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
+) -> None:
+    corpus.mkdir()
+    two_squares(apart=30).save(corpus / "two.png")
+    coloured_image("red", 1, (64, 64)).save(corpus / "one.png")
+    rows = several(stages, corpus, k=2, mask_size=64)
+    large, small = rows["two.png"][:2]
+    assert (large["object"], small["object"]) == (0, 1)
+    truth = np.asarray(two_squares(apart=30)).sum(axis=2) < 700
+    assert np.count_nonzero(pixels(large) & pixels(small)) == 0
+    assert iou(pixels(large), truth & (np.arange(64) >= 28)[:, None]) > 0.8
+    assert iou(pixels(small), truth & (np.arange(64) < 28)[:, None]) > 0.8
+    assert all(row["components"] == 1 and row["part_of"] == -1 for row in (large, small))
+    assert large["area"] == pytest.approx(pixels(large).mean(), rel=1e-6)
+    assert large["objectness"] == pytest.approx(0.75)
+    [part] = stages.store.published("make_masks")
+    assert part.counts["images"] == 2
+    assert part.counts["masks"] == sum(map(len, rows.values()))
+
+
+def test_an_object_that_two_queries_show_has_one_mask(
+    stages: Stages, corpus: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
+) -> None:
+    """Both squares of the first query; the second one's small square is there already."""
+    corpus.mkdir()
+    two_squares(apart=30).save(corpus / "two.png")
+    [rows] = several(stages, corpus, k=1, mask_size=64).values()
+    masks = [pixels(row) for row in rows]
+    assert all(iou(a, b) < 0.8 for at, a in enumerate(masks) for b in masks[:at])
+
+
+def test_of_several_objects_an_image_without_any_has_a_row_with_the_reason(
+    stages: Stages, corpus: Path, fake_clip: FakeClip, fake_selfmask: FakeSelfMask
+) -> None:
+    corpus.mkdir()
+    Image.new("RGB", (40, 40), (90, 40, 40)).save(corpus / "blank.png")
+    speck = Image.new("RGB", (64, 64), (90, 40, 40))
+    speck.putpixel((30, 30), (255, 255, 255))
+    speck.save(corpus / "speck.png")
+    Image.new("RGB", (400, 48), (240, 40, 40)).save(corpus / "long.png")
+    rows = several(stages, corpus, k=3, mask_size=64)
+    assert {name: [row["reject_reason"] for row in found] for name, found in rows.items()} == {
+        "blank.png": ["blank_mask"],
+        "speck.png": ["blank_mask"],
+        "long.png": ["too_elongated"],
+    }
+    assert not any(row["counts"] for found in rows.values() for row in found)
+
+
+def test_one_object_an_image_keeps_its_key_and_is_another_than_many(stages: Stages) -> None:
+    one = stages.mask_config()
+    assert "objects" not in one.recipe.config
+    assert replace(one, objects="many").recipe.prefix != one.recipe.prefix
+    with pytest.raises(ConfigError, match="objects"):
+        replace(one, objects="few")

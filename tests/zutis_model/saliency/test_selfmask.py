@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from tests.support.networks.network_input import as_input
 from zutis_model.layers.normalisation import denormalise
 from zutis_model.refinement.bilateral_solver import refine_mask
-from zutis_model.saliency.selfmask import load_selfmask
+from zutis_model.saliency.selfmask import _uncovered, load_selfmask
 
 TAGS = ("s1101_224x224", "s1102_240x320", "s1103_250x203")
 
@@ -237,3 +237,25 @@ def test_gpu_agrees(precision, selfmask, make_image):
     soft, _ = network.predict(images.cuda())
     expected, _ = selfmask.predict(images)
     assert ((soft.cpu() > 0.5) == (expected > 0.5)).float().mean() > 0.98
+
+
+def test_several_masks_begin_with_the_best_and_cover_each_other_little(selfmask, make_image):
+    images = as_input(make_image(1, 52, 76), make_image(2, 52, 76))
+    best, objectness = selfmask.predict(images)
+    for number, (soft, scores) in enumerate(selfmask.predict_several(images)):
+        assert soft.shape[1:] == (52, 76)
+        assert len(soft) == len(scores) >= 1
+        torch.testing.assert_close(soft[0], best[number], atol=1e-5, rtol=0)
+        torch.testing.assert_close(scores[0], objectness[number])
+        assert scores.tolist() == sorted(scores.tolist(), reverse=True)
+        assert scores[-1] >= 0.5 * scores[0]
+
+
+def test_a_query_that_a_better_one_covers_is_left_out_and_so_is_an_unlikely_one():
+    logits = torch.full((4, 6, 6), -5.0)
+    logits[0, :, :3] = 5.0
+    logits[1, :, :3] = 4.0  # the same mask, less likely
+    logits[2, :2, 3:] = 5.0
+    logits[3, 4:, 3:] = 5.0
+    scores = torch.tensor([2.0, 1.0, 3.0, -4.0])
+    assert _uncovered(logits, scores) == [2, 0]
