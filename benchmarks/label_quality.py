@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flows.pipelines.build import Build
+    from flows.settings.build import BuildSettings
     from made_world.corpus import TrueObject
     from tasks.quality.reliability import Reliability
 
@@ -106,35 +107,43 @@ def true_iou(category: str, mask: Mask, things: Sequence[TrueObject]) -> float:
     return float(max(ious, default=0.0))
 
 
+def hard_world(folder: Path, seed: int, images: int, per_category: int) -> BuildSettings:
+    """A hard world in a folder, and the settings of a build on it, as `zutis demo` has them."""
+    from flows.demo.settings import CLIP, MASK_SIZE, SELFMASK
+    from flows.settings.build import BuildSettings
+    from made_world.corpus import write_corpus
+    from made_world.things.kinds import KINDS
+
+    write_corpus(folder, seed, images, world="hard")
+    vocabulary = folder / "vocabulary.txt"
+    vocabulary.write_text("\n".join(KINDS) + "\n", encoding="utf-8")
+    return BuildSettings(
+        corpus=(str(folder / "pictures"),),
+        vocabulary=str(vocabulary),
+        per_category=per_category,
+        clip=CLIP,
+        selfmask=SELFMASK,
+        mask_size=MASK_SIZE,
+        device="cpu",
+        store=str(folder / "store"),
+    )
+
+
 @contextmanager
 def labelled_world(
     seed: int, images: int, per_category: int
 ) -> Iterator[tuple[Build, dict[str, tuple[TrueObject, ...]]]]:
     """A build on a hard world in a temporary folder, and the truth by file name."""
-    from flows.demo.settings import CLIP, MASK_SIZE, SELFMASK
     from flows.execution.executors import LocalExecutor
     from flows.pipelines.build import build
-    from flows.settings.build import BuildSettings
-    from made_world.corpus import read_corpus_ground_truth, write_corpus
-    from made_world.things.kinds import KINDS
+    from flows.settings.options import changed
+    from made_world.corpus import read_corpus_ground_truth
     from storage.artifacts.store import ArtifactStore
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_corpus(folder, seed, images, world="hard")
-        vocabulary = folder / "vocabulary.txt"
-        vocabulary.write_text("\n".join(KINDS) + "\n", encoding="utf-8")
-        settings = BuildSettings(
-            corpus=(str(folder / "pictures"),),
-            vocabulary=str(vocabulary),
-            per_category=per_category,
-            clip=CLIP,
-            selfmask=SELFMASK,
-            mask_size=MASK_SIZE,
-            quality=True,
-            device="cpu",
-            store=str(folder / "store"),
-        )
+        settings = hard_world(folder, seed, images, per_category)
+        settings = changed(settings, quality=True)
         built = build(settings, LocalExecutor(ArtifactStore(settings.store)))
         yield built, read_corpus_ground_truth(folder).things
 

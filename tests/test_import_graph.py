@@ -46,6 +46,7 @@ ROOMS = {
         indexing  prediction
         retrieval  duplicates  masking  packing  training  evaluation
         quality  relabelling  clip_training  saliency_training
+        naming
     """,
     "made_world": """
         drawing

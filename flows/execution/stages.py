@@ -8,6 +8,7 @@ from tasks.duplicates import find_duplicates, find_leaks, import_duplicates
 from tasks.evaluation import evaluate
 from tasks.indexing import ask_again, build_index, embed_crops, embed_images, scan
 from tasks.masking import make_masks, plan_masks
+from tasks.naming import name_objects
 from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_build
 from tasks.quality import (
     choose_labels,
@@ -41,6 +42,7 @@ STAGES: dict[str, ModuleType] = {
         make_masks,
         plan_regions,
         embed_regions,
+        name_objects,
         damage_labels,
         score_labels,
         choose_labels,
@@ -73,6 +75,7 @@ UNITS = {
     "make_masks": "images",
     "plan_regions": "images",
     "embed_regions": "images",
+    "name_objects": "images",
     "damage_labels": "images",
     "score_labels": "labels",
     "choose_labels": "labels",

@@ -16,7 +16,13 @@ from flows.pipelines.duplicates import (
     scan_sets,
 )
 from flows.pipelines.embedding import embed_parts, parts_of
-from flows.pipelines.quality import Judged, MadeMasks, check_quality, judge_labels
+from flows.pipelines.quality import (
+    Judged,
+    MadeMasks,
+    check_quality,
+    judge_labels,
+    measure_masks,
+)
 from flows.pipelines.retrieval import CategoryRows, Retrieved, retrieve_images, texts_of
 from flows.settings.build import (
     BuildSettings,
@@ -91,7 +97,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     clip = clip_model(settings.clip, settings.device, settings.precision)
     selfmask = selfmask_model(settings.selfmask, settings.device, settings.precision)
     configs = _check_settings(settings, clip, selfmask)
-    judge = check_quality(settings)
+    region_clip = check_quality(settings)
     sources = open_sources(settings.corpus, uri_column=settings.uri_column)
     check_uri_column(settings.uri_column, sources)
     comparisons = check_comparisons(settings, sources)
@@ -120,12 +126,18 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     compared = compare_images(comparisons, sets, index, retrieval, clip.device, executor)
     made = _mask(settings, configs, retrieval, executor)
     masks = tuple(ref for each in made for ref in each.refs)
+    measured = None
+    if region_clip:
+        measured = measure_masks(settings, region_clip, vocabulary, retrieval, made, executor)
+    named = measured.named if measured else None
     judged = None
-    if judge:
-        judged = judge_labels(settings, judge, vocabulary, retrieval, made, compared, executor)
-    chosen = judged.chosen if judged else choose_unjudged(compared, retrieval, masks, executor)
+    if measured and settings.judges_labels:
+        judged = judge_labels(settings, retrieval, measured, compared, executor)
+    chosen = (
+        judged.chosen if judged else choose_unjudged(compared, retrieval, masks, executor, named)
+    )
     shard_plan, shards, dataset = _pack(
-        settings, configs, vocabulary, retrieved, masks, chosen, executor
+        settings, configs, vocabulary, retrieved, masks, named, chosen, executor
     )
 
     others = (
@@ -157,6 +169,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
             beside=(
                 retrieved.evidence.ref,
                 *compared.inputs,
+                *(measured.inputs if measured else ()),
                 *(judged.inputs if judged else ()),
                 *((chosen.ref,) if chosen else ()),
             ),
@@ -215,6 +228,7 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
             mask_size=settings.mask_size,
             refine_input=settings.refine_input,
             batch_size=_MASK_BATCH[selfmask.precision],
+            objects=settings.objects,
         ),
         plan_shards=plan_shards.Config(shard_bytes=round(settings.shard_mb * 1_000_000)),
     )
@@ -372,6 +386,7 @@ def _pack(
     vocabulary: Vocabulary,
     retrieved: Retrieved,
     masks: tuple[ArtifactRef, ...],
+    named: Artifact | None,
     chosen: Artifact | None,
     executor: Executor,
 ) -> tuple[Artifact, list[ArtifactRef], Artifact]:
@@ -389,7 +404,11 @@ def _pack(
         plan_shards.NAME,
         configs.plan_shards,
         plan_shards.Inputs(
-            retrieved.retrieval.ref, masks, categories, chosen.ref if chosen else None
+            retrieved.retrieval.ref,
+            masks,
+            categories,
+            chosen.ref if chosen else None,
+            named.ref if named else None,
         ),
     )
     clip, selfmask = (identity(model) for model in configs.models)

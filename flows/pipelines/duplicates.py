@@ -166,9 +166,14 @@ def compare_images(
 
 
 def choose_unjudged(
-    compared: Compared, retrieval: Artifact, masks: tuple[ArtifactRef, ...], executor: Executor
+    compared: Compared,
+    retrieval: Artifact,
+    masks: tuple[ArtifactRef, ...],
+    executor: Executor,
+    named: Artifact | None = None,
 ) -> Artifact | None:
-    """The choice among labels without a quality; None where nothing was compared.
+    """The choice among labels without a quality, the retrieval's or those of named objects; None
+    where nothing was compared.
 
     Raises:
         CorpusError: no label is left.
@@ -178,7 +183,9 @@ def choose_unjudged(
     return executor.one(
         choose_labels.NAME,
         choose_labels.Config(),
-        choose_labels.Inputs(retrieval.ref, masks, compared.duplicates, compared.leaks),
+        choose_labels.Inputs(
+            named.ref if named else retrieval.ref, masks, compared.duplicates, compared.leaks
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""The wiring of a build's quality: regions, damaged labels, scores, choice."""
+"""The wiring of what looks at masks: regions, names of objects, quality of labels, choice."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from storage.artifacts.store import Artifact, ArtifactRef
 from storage.images.records import read_parquet
 from storage.vocabularies.vocabulary import Vocabulary
 from tasks.masking import make_masks
+from tasks.naming import name_objects
 from tasks.quality import choose_labels, damage_labels, embed_regions, plan_regions, score_labels
 from tasks.retrieval import embed_text
+from tasks.retrieval.text_rows import TextRow
 from tasks.stage.contract import PartOfPlan, plan_parts
 from tasks.stage.coverage import covered_items
 from tasks.stage.layout import REGIONS, RETRIEVED_IMAGES
@@ -34,12 +36,37 @@ class MadeMasks:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The regions of a build's masks.
+
+    Attributes:
+        clip: that looked at them.
+        texts: the categories' by that CLIP, in their order.
+        regions: artifacts of `embed_regions`; masks: of `make_masks`.
+        named: of `name_objects`, with several objects an image.
+    """
+
+    clip: ModelConfig
+    texts: tuple[TextRow, ...]
+    regions: tuple[ArtifactRef, ...]
+    masks: tuple[ArtifactRef, ...]
+    selfmask: ModelConfig
+    named: Artifact | None
+
+    @property
+    def inputs(self) -> tuple[ArtifactRef, ...]:
+        """All artifacts but masks."""
+        texts = dict.fromkeys(text.artifact for text in self.texts)
+        return (*texts, *self.regions, *((self.named.ref,) if self.named else ()))
+
+
+@dataclass(frozen=True)
 class Judged:
     """The results of judging labels.
 
     Attributes:
         scored, chosen: artifacts of `score_labels` and `choose_labels`.
-        inputs: the first, and what it is made from, retrieval and masks apart.
+        inputs: the first, and what it is made from, retrieval, masks and regions apart.
     """
 
     scored: Artifact
@@ -48,57 +75,84 @@ class Judged:
 
 
 def check_quality(settings: BuildSettings) -> ModelConfig | None:
-    """The CLIP that looks at regions; None where labels are not judged.
+    """The CLIP that looks at regions; None where nothing does.
 
     Raises:
         WeightsError: its weights are missing, or it has no patch tokens.
         ConfigError: a setting of the choice can't be.
     """
-    if not settings.judges_labels:
+    if not settings.looks_at_masks:
         return None
     choose_labels.Config(**values_for(choose_labels.Config, settings))
     clip = quality_clip_model(settings)
-    require_patch_tokens(clip, "the quality of labels")
+    require_patch_tokens(
+        clip, "the quality of labels" if settings.judges_labels else "--objects many"
+    )
     return clip
 
 
-def judge_labels(
+def measure_masks(
     settings: BuildSettings,
     clip: ModelConfig,
     vocabulary: Vocabulary,
     retrieval: Artifact,
     masks: Sequence[MadeMasks],
-    compared: Compared,
     executor: Executor,
-) -> Judged:
-    """Measure the masks' regions, estimate every label's quality, and choose.
+) -> Measured:
+    """Measure the masks' regions and, with several objects an image, name them.
 
     Args:
         clip: looks at regions.
-        masks: of the retrieval's images; compared: likewise.
+        masks: of the retrieval's images.
     """
     categories = texts_of(embed_text.Config(clip=clip), vocabulary, executor)
     texts = tuple(each.searched for each in categories)
     regions = _regions(settings, clip, retrieval, masks, executor)
-    selfmask = masks[0].config.selfmask
     refs = tuple(ref for made in masks for ref in made.refs)
+    named = None
+    if settings.objects == "many":
+        names = tuple(each.name for each in categories)
+        named = executor.one(
+            name_objects.NAME,
+            name_objects.Config(),
+            name_objects.Inputs(retrieval.ref, refs, regions, names, texts),
+        )
+    return Measured(clip, texts, regions, refs, masks[0].config.selfmask, named)
+
+
+def judge_labels(
+    settings: BuildSettings,
+    retrieval: Artifact,
+    measured: Measured,
+    compared: Compared,
+    executor: Executor,
+) -> Judged:
+    """Estimate every label's quality, and choose.
+
+    Args:
+        measured: masks of the retrieval's images; compared: these images.
+    """
+    named = measured.named.ref if measured.named else None
     damaged = executor.one(
         damage_labels.NAME,
-        damage_labels.Config(clip=clip, selfmask=selfmask, bit_depth=settings.bit_depth),
-        damage_labels.Inputs(retrieval.ref, refs, regions, texts),
+        damage_labels.Config(
+            clip=measured.clip, selfmask=measured.selfmask, bit_depth=settings.bit_depth
+        ),
+        damage_labels.Inputs(
+            retrieval.ref, measured.masks, measured.regions, measured.texts, named
+        ),
     )
     scored = executor.one(
         score_labels.NAME,
         score_labels.Config(),
-        score_labels.Inputs(retrieval.ref, regions, damaged.ref, texts),
+        score_labels.Inputs(retrieval.ref, measured.regions, damaged.ref, measured.texts, named),
     )
     chosen = executor.one(
         choose_labels.NAME,
         choose_labels.Config(**values_for(choose_labels.Config, settings)),
         choose_labels.Inputs(scored.ref, duplicates=compared.duplicates, leaks=compared.leaks),
     )
-    used = (*dict.fromkeys(text.artifact for text in texts), *regions, damaged.ref)
-    return Judged(scored, chosen, (*used, scored.ref))
+    return Judged(scored, chosen, (damaged.ref, scored.ref))
 
 
 def _regions(

@@ -85,6 +85,9 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
     """Shorter side that SelfMask sees, pixels."""
     refine_input: Annotated[Literal["original", "reference"], Group.MASKS] = "original"
     """Image whose edges masks are snapped to; reference: as the authors scale it."""
+    objects: Annotated[Literal["one", "many"], Group.MASKS] = "one"
+    """Objects that an image has a label of: the most salient one, of the category that retrieved
+    it; or many, each of the category that CLIP sees in it."""
 
     quality: Annotated[bool, Group.QUALITY] = False
     """Estimate how good every label is, and write it into the samples; implied by the options that
@@ -94,8 +97,8 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
     keep: Annotated[KeptShare, Group.QUALITY] = 1.0
     """Share of each category's labels that is kept, the best, such as 80%."""
     quality_clip: Annotated[str, Group.QUALITY] = ""
-    """CLIP with patch tokens that looks at masks; empty: a given --clip, or the one that train
-    uses."""
+    """CLIP with patch tokens that looks at masks, for their quality and the names of many objects;
+    empty: a given --clip, or the one that train uses."""
 
     duplicates: Annotated[Literal["keep", "drop"], Group.ALIKE] = "keep"
     """What becomes of images that show the same as another of their category; drop: the best one
@@ -148,6 +151,11 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
     def drops_duplicates(self) -> bool:
         """Whether a category has one image of each group of near-duplicates."""
         return self.duplicates == "drop" or self.duplicate_groups != ""
+
+    @property
+    def looks_at_masks(self) -> bool:
+        """Whether CLIP looks at masks."""
+        return self.judges_labels or self.objects == "many"
 
     @property
     def most_per_category(self) -> int:

@@ -23,7 +23,7 @@ from tasks.packing.choice_sentences import (
     keep_out_sentences,
     labels_sentence,
 )
-from tasks.packing.quality_sentences import quality_sentences
+from tasks.packing.quality_sentences import objects_sentence, quality_sentences
 from tasks.stage.layout import CARD, SHARD_INDEX
 
 _MASK_REASONS = {
@@ -89,6 +89,8 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
         facts["16-bit maps"] = (
             f"readers of 8 bits take {alike:,} names for one value; {CARD} shows how to read them"
         )
+    if "objects" in counts:
+        facts["objects"] = objects_sentence(counts["objects"])
     if "judged" in counts:
         facts["quality"] = "; ".join(quality_sentences(counts["judged"]))
     if "chosen" in counts:

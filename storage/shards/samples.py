@@ -38,11 +38,12 @@ from storage.files.user_files import DATASET_VOCABULARY, read_uri
 from storage.images.pillow_warnings import noted_warnings
 from storage.images.records import read_parquet
 from storage.shards.cache import local_copy
-from storage.shards.writing import INDEX_SCHEMA, ignore_label
+from storage.shards.writing import INDEX_SCHEMA, SEVERAL_SCHEMA, ignore_label
 from storage.vocabularies.vocabulary import Category
 
 _INDEX, _VOCABULARY = "index.parquet", "vocabulary.json"
 _SCHEMA = pa.schema([("shard", pa.string()), *INDEX_SCHEMA])
+_OBJECTS = "objects"
 # A gap between wanted members up to this size is read along, instead of a further request.
 _SMALL_GAP = 65_536
 
@@ -78,6 +79,8 @@ class ShardSamples:
         categories: names by category_id, in the order of the ids.
         vocabulary: the same with the prompts and synonyms that the data set was made with.
         ignore_label: label of ignored pixels: 255, or 65,535 with 16-bit label maps.
+        objects: the labelled objects of all samples, in their order; where a sample has one, it is
+            its label's.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class ShardSamples:
         self._copies: dict[str, str] = {}
         self._shards: list[str] = shards.dictionary.to_pylist()
         self._shard_numbers = shards.indices.to_numpy()
+        self.objects = _objects(index, self.labels, self._new_labels)
         self._keys = index["key"].combine_chunks()
         self._places = np.stack(
             [index[f"{member}_{what}"].to_numpy() for member in ("jpg", "json", "mask")
@@ -159,13 +163,19 @@ class ShardSamples:
 
     def categories_without_samples(self) -> dict[int, str]:
         """Names by category_id of the categories that no sample is labelled with."""
-        found = set(np.unique(self.labels).tolist())
+        found = set(np.unique(self.objects.labels).tolist())
         return {number: name for number, name in self.categories.items() if number not in found}
 
     def samples_by_category(self) -> dict[int, npt.NDArray[np.int64]]:
         """Ascending indices of each category's samples, for the categories that have any."""
         order = np.argsort(self.labels, kind="stable")
         labels, starts = np.unique(self.labels[order], return_index=True)
+        return dict(zip(labels.tolist(), np.split(order, starts[1:]), strict=True))
+
+    def objects_by_category(self) -> dict[int, npt.NDArray[np.int64]]:
+        """Ascending indices into `objects` of each category's, for the categories that have any."""
+        order = np.argsort(self.objects.labels, kind="stable")
+        labels, starts = np.unique(self.objects.labels[order], return_index=True)
         return dict(zip(labels.tolist(), np.split(order, starts[1:]), strict=True))
 
     def read(self, i: int, *, copy: bool = True) -> SampleBytes:
@@ -236,8 +246,15 @@ class ShardSamples:
             image.load()
             return image if image.mode == "RGB" else image.convert("RGB")
 
-    def decode_object(self, i: int, stored: SampleBytes) -> npt.NDArray[np.bool_]:
+    def decode_object(
+        self, i: int, stored: SampleBytes, place: int | None = None
+    ) -> npt.NDArray[np.bool_]:
         """The mask of sample `i`'s object: bool [height, width].
+
+        Args:
+            i: the sample's index; stored: its bytes.
+            place: of several objects, the one at this place of the JSON's list; None: the one that
+                the sample's label is of.
 
         From the run lengths in the JSON, which is several times as fast as from the label map;
         from that where other programs have written data sets without them.
@@ -247,7 +264,8 @@ class ShardSamples:
         """
         found: npt.NDArray[np.bool_]
         with self._decoding(i, "mask"):
-            rle = json.loads(stored.facts).get("mask")
+            facts = json.loads(stored.facts)
+            rle = (facts if place is None else facts["objects"][place]).get("mask")
             if rle is not None:
                 height, width = (int(side) for side in rle["size"])
                 self._check_size(i, width, height)
@@ -300,6 +318,55 @@ class ShardSamples:
             f"Sample {self.key(i)} of {display(self.shard(i))} is damaged ({reason}); restore the "
             "shard, or rebuild the data set with --repair, and run the same command again."
         )
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledObjects:
+    """The labelled objects of a data set, in the order of their samples.
+
+    Attributes:
+        samples: int64 [m], the index of each object's sample.
+        places: int64 [m], its place in the JSON's list of objects.
+        labels: [m], its category_id.
+        several: whether samples have lists of objects at all.
+    """
+
+    samples: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int64]
+    labels: npt.NDArray[Any]
+    several: bool
+
+    def range_of(self, i: int) -> range:
+        """Indices of the objects of sample `i`."""
+        first, last = np.searchsorted(self.samples, [i, i + 1]).tolist()
+        return range(first, last)
+
+    def index_of(self, i: int, place: int) -> int:
+        """Index of the object of sample `i` at a place of its list."""
+        return next(at for at in self.range_of(i) if self.places[at] == place)
+
+    def of_sample(self, i: int) -> list[tuple[int, int]]:
+        """(place, category_id) of each object of sample `i`."""
+        return [(int(self.places[at]), int(self.labels[at])) for at in self.range_of(i)]
+
+
+def _objects(
+    index: pa.Table, labels: npt.NDArray[Any], new_labels: npt.NDArray[np.int64] | None
+) -> LabelledObjects:
+    """The objects that the index lists, without those of categories that are left out."""
+    if _OBJECTS not in index.column_names:
+        every = np.arange(len(labels), dtype=np.int64)
+        return LabelledObjects(every, np.zeros_like(every), labels, several=False)
+    listed = index[_OBJECTS].combine_chunks()
+    counts = listed.value_lengths().to_numpy(zero_copy_only=False)
+    samples = np.repeat(np.arange(len(counts)), counts)
+    places = np.arange(len(samples)) - np.repeat(np.cumsum(counts) - counts, counts)
+    found = listed.flatten().to_numpy(zero_copy_only=False)
+    kept = np.ones(len(found), dtype=np.bool_)
+    if new_labels is not None:
+        found = new_labels[found].astype(found.dtype)
+        kept = (found > 0) & (found < new_labels[-1])
+    return LabelledObjects(samples[kept], places[kept], found[kept], several=True)
 
 
 def _read_vocabulary(uri: str) -> dict[int, Category]:
@@ -368,8 +435,11 @@ def _checked_index(name: str, index: pa.Table) -> pa.Table:
             f"The index of {name} has no column {', '.join(sorted(missing))}; rebuild it with "
             "--repair."
         )
+    schema = _SCHEMA
+    if _OBJECTS in index.column_names:
+        schema = _SCHEMA.append(SEVERAL_SCHEMA.field(_OBJECTS))
     try:
-        index = index.select(_SCHEMA.names).cast(_SCHEMA)
+        index = index.select(schema.names).cast(schema)
     except (pa.ArrowException, KeyError, ValueError) as error:  # KeyError where one is there twice
         raise ArtifactError(
             f"The index of {name} is not one of samples ({str(error).splitlines()[0]}); rebuild it "
@@ -391,7 +461,10 @@ def _check(name: str, index: pa.Table, categories: dict[int, str]) -> None:
             f"{name} holds no sample; lower the demands on images and masks, or name a data set "
             "that holds some."
         )
-    unknown = set(np.unique(index["label"].to_numpy()).tolist()) - categories.keys()
+    shown = set(np.unique(index["label"].to_numpy()).tolist())
+    if _OBJECTS in index.column_names:
+        shown |= set(index[_OBJECTS].combine_chunks().flatten().unique().to_pylist())
+    unknown = shown - categories.keys()
     if unknown:
         raise ArtifactError(
             f"{name} has samples of category {min(unknown)}, which its vocabulary lacks; rebuild "

@@ -39,7 +39,22 @@ INDEX_SCHEMA = pa.schema(
         ("mask_length", pa.int64()),
     ]
 )
+SEVERAL_SCHEMA = INDEX_SCHEMA.append(pa.field("objects", pa.list_(pa.int32())))
+"""Of samples with several objects: the category_ids of those that have one, in the JSON's order."""
 _COLUMNS = {IMAGE: "jpg", JSON: "json", MASK: "mask"}
+
+
+@dataclass(frozen=True)
+class SeveralObjects:
+    """The objects of a sample.
+
+    Attributes:
+        label_map: integer [height, width]: 0 background, category_ids, the ignore label.
+        labels: the objects' category_ids, in the JSON's order.
+    """
+
+    label_map: np.ndarray
+    labels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -52,6 +67,7 @@ class Sample:
         mask: bool [height, width], the object.
         label: the object's category_id in the label map.
         facts: everything else, for the JSON.
+        several: of a sample with several objects, these; None of one with one.
     """
 
     key: str
@@ -59,6 +75,7 @@ class Sample:
     mask: np.ndarray
     label: int
     facts: dict[str, Any]
+    several: SeveralObjects | None = None
 
 
 class ShardWriter:
@@ -81,12 +98,19 @@ class ShardWriter:
         content = {
             IMAGE: sample.jpeg,
             JSON: _encode_json(sample.facts),
-            MASK: encode_label_map(sample.mask, sample.label, self._largest_label),
+            MASK: self._label_map(sample),
         }
         offset = self._tar.tarstream.offset
         self._tar.write({"__key__": sample.key, **content})
         height, width = sample.mask.shape
-        row = {"key": sample.key, "label": sample.label, "height": height, "width": width}
+        row: dict[str, Any] = {
+            "key": sample.key,
+            "label": sample.label,
+            "height": height,
+            "width": width,
+        }
+        if sample.several:
+            row["objects"] = list(sample.several.labels)
         for extension in sorted(content):  # the order in which TarWriter writes members
             size = len(content[extension])
             name = _COLUMNS[extension]
@@ -96,9 +120,16 @@ class ShardWriter:
         self._rows.append(row)
 
     def close(self) -> pa.Table:
-        """End the tar and return its index (`INDEX_SCHEMA`): offsets and lengths in bytes."""
+        """End the tar and return its index (`INDEX_SCHEMA`, or `SEVERAL_SCHEMA` of samples with
+        several objects): offsets and lengths in bytes."""
         self._tar.close()
-        return pa.Table.from_pylist(self._rows, INDEX_SCHEMA)
+        several = any("objects" in row for row in self._rows)
+        return pa.Table.from_pylist(self._rows, SEVERAL_SCHEMA if several else INDEX_SCHEMA)
+
+    def _label_map(self, sample: Sample) -> bytes:
+        if sample.several:
+            return _encode_png(sample.several.label_map, self._largest_label)
+        return encode_label_map(sample.mask, sample.label, self._largest_label)
 
 
 def ignore_label(largest_label: int) -> int:
@@ -121,9 +152,13 @@ def ignore_label(largest_label: int) -> int:
 def encode_label_map(mask: np.ndarray, label: int, largest_label: int) -> bytes:
     """A PNG label map: 0 background, `label` where `mask` (bool [h, w]); 8-bit or 16-bit grey."""
     assert 0 < label <= largest_label <= _MAX_16_BIT_LABEL, (label, largest_label)
+    return _encode_png(np.multiply(mask, label, dtype=np.uint16), largest_label)
+
+
+def _encode_png(label_map: np.ndarray, largest_label: int) -> bytes:
     dtype = np.dtype(np.uint8 if largest_label <= _MAX_8_BIT_LABEL else np.uint16)
     buffer = io.BytesIO()
-    Image.fromarray(np.multiply(mask, label, dtype=dtype)).save(buffer, "PNG")
+    Image.fromarray(label_map.astype(dtype)).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -23,7 +23,7 @@ from tasks.packing.choice_sentences import (
     keep_out_sentences,
     labels_sentence,
 )
-from tasks.packing.quality_sentences import quality_sentences
+from tasks.packing.quality_sentences import objects_sentence, quality_sentences
 from tasks.packing.second_look_sentence import SHARPENED, second_look_sentence
 from tasks.stage.contract import Progress
 from tasks.stage.layout import CARD, CHANGES, EVIDENCE, SHARD, SHARD_INDEX, VOCABULARY
@@ -31,6 +31,16 @@ from tasks.stage.layout import CARD, CHANGES, EVIDENCE, SHARD, SHARD_INDEX, VOCA
 NAME = "assemble_dataset"
 VERSION = 2
 _NAMED = 10  # categories in a sentence
+
+
+_OF_OBJECTS = "all `objects`, each with its mask and scores; "
+_READING_OBJECT = """\
+            labels = coco_mask.decode(facts["mask"]).astype(np.uint16) * facts["label"]"""
+_READING_OBJECTS = """\
+            labels = np.zeros(facts["mask"]["size"], dtype=np.uint16)
+            for each in reversed(facts["objects"]):  # the first hide the later ones
+                label = each["category_id"] or facts["ignore_label"]
+                labels[coco_mask.decode(each["mask"]) > 0] = label"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +153,7 @@ def _card(config: Config, plan: Artifact, shards: int, thin: str, looked: Mappin
     categories: Sequence[dict[str, Any]] = plan.counts["categories"]
     largest = max(category["category_id"] for category in categories)
     last = f"{shards - 1:06d}"
+    several = plan.counts.get("objects")
     alike = decode_alike({row["category_id"]: row["name"] for row in categories})
     rows = "\n".join(
         f"| {row['category_id']} | {_cell(row['name'])} | {row['masked']} | {row['kept']} "
@@ -177,16 +188,17 @@ retrieved with CLIP (`{config.clip}`) by the categories' names, and masked with 
 | `<image_id>.mask.png` | label map: 0 background, category_id on the object, \
 {ignore_label(largest)} ignore |
 | `<image_id>.json` | categories with names, ranks and CLIP scores; mask as COCO RLE; the mask's \
-scores; where the picture came from; keys of the artifacts that made it |
+scores; {_OF_OBJECTS if several else ""}where the picture came from; keys of the artifacts that \
+made it |
 
 `index.parquet` has the byte offsets of every file of every sample, for random access.
 `vocabulary.json` has the categories. The labels are those of `{plan.ref}`, made from
 `retrieve/{plan.manifest["inputs"]["retrieval"]}`. Shards are sorted by category: shuffle when
 you train.
 
-{_quality(plan.counts.get("judged"))}{_left_out(plan.counts.get("chosen"))}\
+{_objects(several)}{_quality(plan.counts.get("judged"))}{_left_out(plan.counts.get("chosen"))}\
 {_second_round(looked)}\
-{_without_pixels(categories)}{thin}{_reading(config.name, last)}
+{_without_pixels(categories)}{thin}{_reading(config.name, last, several=bool(several))}
 {_depth_warning(ignore_label(largest), alike)}## Licences
 
 The pictures belong to their authors. Each sample's JSON names the file that it came from; check the
@@ -197,6 +209,19 @@ licences there before you pass pictures on or train on them.
 | id | name | samples | kept | given to other categories |
 |---|---|---|---|---|
 {rows}
+"""
+
+
+def _objects(several: Mapping[str, int] | None) -> str:
+    """The card's section on several objects an image; empty where each has one."""
+    if several is None:
+        return ""
+    return f"""## Objects
+
+Each picture has all objects that SelfMask finds, named by CLIP over the categories:
+{objects_sentence(several)}. The list `objects` of the JSON has those with a label first, from the
+surest name on, which is also who hides whom in the label map. `mask` is the object of `label`.
+
 """
 
 
@@ -266,7 +291,7 @@ def decode_alike(names: Mapping[int, str]) -> list[str]:
     return [name for number, name in sorted(names.items()) if number >= EIGHT_BIT_IGNORE_LABEL]
 
 
-def _reading(name: str, last: str) -> str:
+def _reading(name: str, last: str, *, several: bool) -> str:
     """The card's code for reading the shards, with explanations."""
     return f"""## Reading
 
@@ -317,7 +342,7 @@ with tarfile.open("{name}-000000.tar") as shard:
     for member in shard:
         if member.name.endswith(".json"):
             facts = json.load(shard.extractfile(member))
-            labels = coco_mask.decode(facts["mask"]).astype(np.uint16) * facts["label"]
+{_READING_OBJECTS if several else _READING_OBJECT}
 ```
 """
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow.compute as pc
@@ -14,12 +14,19 @@ from PIL import Image
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.images.decoding import decoded
-from storage.images.masks import mask_pixels
+from storage.images.masks import mask_id, mask_pixels
 from storage.images.memory_budget import hold_for_file
 from storage.images.pillow_warnings import noted_warnings
 from storage.images.records import read_parquet, write_parquet
-from storage.shards.writing import Sample, ShardWriter, encode_jpeg, ignore_label
+from storage.shards.writing import (
+    Sample,
+    SeveralObjects,
+    ShardWriter,
+    encode_jpeg,
+    ignore_label,
+)
 from tasks.indexing.source_images import read_source_image
+from tasks.packing.object_labels import painted
 from tasks.stage.contract import PartOfPlan, Progress, plan_parts
 from tasks.stage.layout import MASKS, SAMPLES, SHARD, SHARD_INDEX
 from tasks.workers.reading_ahead import in_order
@@ -99,22 +106,25 @@ def _samples_of_shard(plan: Artifact, shard: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _masks(samples: list[dict[str, Any]], store: ArtifactStore) -> dict[str, dict[str, Any]]:
+_MaskRows = dict[str, list[dict[str, Any]]]
+
+
+def _masks(samples: list[dict[str, Any]], store: ArtifactStore) -> _MaskRows:
     """The samples' rows of the mask tables, by image_id."""
     wanted: dict[str, set[str]] = {}
     for sample in samples:
         wanted.setdefault(sample["masked"], set()).add(sample["image_id"])
-    rows: dict[str, dict[str, Any]] = {}
+    rows: _MaskRows = {}
     for key, image_ids in sorted(wanted.items()):
         with store.get(ArtifactRef("make_masks", key)).open(MASKS) as file:
             table = read_parquet(file)
-        rows |= {row["image_id"]: row for row in table.to_pylist() if row["image_id"] in image_ids}
+        for row in table.to_pylist():
+            if row["image_id"] in image_ids:
+                rows.setdefault(row["image_id"], []).append(row)
     return rows
 
 
-def _in_order(
-    samples: list[dict[str, Any]], masks: dict[str, dict[str, Any]], config: Config
-) -> Iterator[Sample]:
+def _in_order(samples: list[dict[str, Any]], masks: _MaskRows, config: Config) -> Iterator[Sample]:
     """Samples in the order of the plan, made ahead in threads."""
     with ThreadPoolExecutor(config.threads, thread_name_prefix="pack") as pool:
         try:
@@ -130,7 +140,46 @@ def _in_order(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _make_sample(row: dict[str, Any], mask: dict[str, Any], config: Config) -> Sample:
+def _make_sample(row: dict[str, Any], masks: list[dict[str, Any]], config: Config) -> Sample:
+    if "objects" not in row:
+        [mask] = masks
+        return _sample(row, mask, config)
+    by_id = {
+        mask_id(mask["image_id"], mask["height"], mask["width"], mask["counts"]): mask
+        for mask in masks
+    }
+    objects = [(each, by_id[each["mask_id"]]) for each in row["objects"]]
+    first = next(mask for each, mask in objects if each["category_id"] == row["label"])
+    described = [_described(each, mask) for each, mask in objects]
+    sample = _sample(row, first, config, {"objects": described})
+    label_map = painted(
+        ((each["category_id"], mask_pixels(mask)) for each, mask in objects),
+        sample.mask.shape,
+        ignore_label(config.largest_label),
+    )
+    labels = tuple(each["category_id"] for each, _ in objects if each["category_id"])
+    return replace(sample, several=SeveralObjects(label_map, labels))
+
+
+def _described(each: dict[str, Any], mask: dict[str, Any]) -> dict[str, Any]:
+    """An object as the JSON has it; without a category where its pixels are to be ignored."""
+    known = {name: value for name, value in each.items() if value is not None}
+    return known | _facts_of_mask(mask)
+
+
+def _facts_of_mask(mask: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "mask": {"size": [mask["height"], mask["width"]], "counts": mask["counts"]},
+        **{name: mask[name] for name in _MASK_FACTS},
+    }
+
+
+def _sample(
+    row: dict[str, Any],
+    mask: dict[str, Any],
+    config: Config,
+    more: Mapping[str, Any] | None = None,
+) -> Sample:
     with hold_for_file(row["length"]):
         jpeg, original = _as_jpeg(read_source_image(row), row, config.bit_depth)
     facts = {
@@ -145,8 +194,8 @@ def _make_sample(row: dict[str, Any], mask: dict[str, Any], config: Config) -> S
         "label": row["label"],
         "ignore_label": ignore_label(config.largest_label),
         "categories": row["labels"],
-        "mask": {"size": [mask["height"], mask["width"]], "counts": mask["counts"]},
-        **{name: mask[name] for name in _MASK_FACTS},
+        **_facts_of_mask(mask),
+        **(more or {}),
         "weights": {"clip": config.clip, "selfmask": config.selfmask},
         "artifacts": {"embed_images": row["embedded"], "make_masks": row["masked"]},
     }

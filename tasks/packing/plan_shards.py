@@ -18,6 +18,7 @@ from storage.artifacts.fingerprints import Recipe, digest, unless_default
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError, CorpusError
 from storage.images.records import read_parquet, write_parquet
+from tasks.packing.object_labels import OBJECT, categories_of, is_judged, objects_by_image
 from tasks.packing.source_names import source_name
 from tasks.stage.contract import Progress
 from tasks.stage.layout import (
@@ -89,12 +90,14 @@ class Category:
 @dataclass(frozen=True)
 class Inputs:
     """A retrieval, the masks of its images, the vocabulary's categories, and, where labels were
-    chosen, these; without, all that the retrieval keeps."""
+    chosen, these; without, all that the retrieval keeps. With several objects an image, also their
+    names, which then are the labels."""
 
     retrieval: ArtifactRef
     masks: tuple[ArtifactRef, ...]
     categories: tuple[Category, ...]
     chosen: ArtifactRef | None = None
+    named: ArtifactRef | None = None
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
@@ -106,6 +109,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
             "retrieval": inputs.retrieval.key,
             "masks": sorted(ref.key for ref in inputs.masks),
             **({"chosen": inputs.chosen.key} if inputs.chosen else {}),
+            **({"named": inputs.named.key} if inputs.named else {}),
         },
     )
 
@@ -121,7 +125,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     Columns: those of the retrieval's `images.parquet`, `masked` (key of the mask's artifact),
     `label` (the category_id in the label map), `labels` (all categories that kept the image:
     category_id, name, external_id, rank, score; of judged labels also quality and its factors),
-    `shard`. The counts give, per category, the
+    `shard`; with several objects an image `objects` (`object_labels.OBJECT`), whose categories are
+    the `labels` then. The counts give, per category, the
     numbers of rows that were retrieved, kept and dropped, and `masked`: the number of samples with
     it in their label map, which is what a training sees; of labels that were chosen also what was
     left out, as `judged` where they have a quality and as `chosen` where images were compared.
@@ -135,14 +140,27 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         images = {row["image_id"]: row for row in read_parquet(file).to_pylist()}
     masks = _mask_owners(inputs.masks, images, store)
     categories = {category.category_id: category for category in inputs.categories}
-    chosen = _chosen(inputs.chosen, store)
-    labels = _labels(retrieval, categories, chosen)
+    objects = objects_by_image(inputs.named, inputs.chosen, store) if inputs.named else {}
+    if inputs.named:
+        judged = is_judged(inputs.chosen, store)
+        labels = _labels_of_objects(objects, categories, judged=judged)
+    else:
+        chosen = _chosen(inputs.chosen, store)
+        judged = _are_judged(chosen)
+        labels = _labels(retrieval, categories, chosen)
     samples = [
         images[image_id]
         | {"masked": masks.usable[image_id], "label": found[0]["category_id"], "labels": found}
+        | ({"objects": objects[image_id]} if inputs.named else {})
         for image_id, found in labels.items()
         if image_id in masks.usable
     ]
+    if inputs.named and not samples:
+        raise CorpusError(
+            f"No object of the {len(images)} retrieved images has a clear name: check that the "
+            "corpus shows what the vocabulary names, choose another --quality-clip, or lower "
+            "--min-quality, if you gave it."
+        )
     if not samples:
         raise CorpusError(
             f"None of the {len(images)} retrieved images has a usable mask "
@@ -155,7 +173,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     sizes = [sample["length"] + _OVERHEAD_BYTES for sample in samples]
     shards = cut_shards([sample["image_id"] for sample in samples], sizes, config.shard_bytes)
     progress.advance(len(samples))
-    table = _samples_table(samples, shards, _JUDGED_LABEL if _are_judged(chosen) else _LABEL)
+    table = _samples_table(samples, shards, _JUDGED_LABEL if judged else _LABEL)
     with store.attempt(locate(config, inputs, store)) as attempt:
         with attempt.create(SAMPLES) as file:
             write_parquet(table, file)
@@ -168,6 +186,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
                 "rejects": masks.rejects,
                 "categories": _category_counts(retrieval, samples, inputs.categories),
                 **(_choice(inputs.chosen, store) if inputs.chosen else {}),
+                **({"objects": _object_counts(samples)} if inputs.named else {}),
             },
             notes={"parts": _describe_shards(table)},
         )
@@ -268,6 +287,27 @@ def _labels(
     return labels
 
 
+def _labels_of_objects(
+    objects: dict[str, list[dict[str, Any]]], categories: dict[int, Category], *, judged: bool
+) -> dict[str, list[dict[str, Any]]]:
+    """The categories of every image's objects; the first is the one that the sample counts for."""
+    external_ids = {number: category.external_id for number, category in categories.items()}
+    return {
+        image_id: categories_of(found, external_ids, judged=judged)
+        for image_id, found in objects.items()
+    }
+
+
+def _object_counts(samples: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """How many objects have a label, and in how many samples there are several."""
+    numbers = [sum(each["category_id"] > 0 for each in row["objects"]) for row in samples]
+    return {
+        "objects": sum(numbers),
+        "ignored": sum(len(row["objects"]) for row in samples) - sum(numbers),
+        "samples_with_several": sum(number > 1 for number in numbers),
+    }
+
+
 def cut_shards(image_ids: Sequence[str], sizes: Sequence[int], shard_bytes: int) -> np.ndarray:
     """The shard of each sample, by content-defined cuts.
 
@@ -299,10 +339,14 @@ def cut_shards(image_ids: Sequence[str], sizes: Sequence[int], shard_bytes: int)
 def _samples_table(
     samples: list[dict[str, Any]], shards: np.ndarray, label: pa.DataType
 ) -> pa.Table:
-    plain = [{key: value for key, value in row.items() if key != "labels"} for row in samples]
+    nested = {"labels": label, "objects": OBJECT}
+    plain = [{key: value for key, value in row.items() if key not in nested} for row in samples]
     table = pa.Table.from_pylist(plain)
-    labels = pa.array([sample["labels"] for sample in samples], pa.list_(label))
-    return table.append_column("labels", labels).append_column("shard", pa.array(shards))
+    for column, type_ in nested.items():
+        if column in samples[0]:
+            values = [sample[column] for sample in samples]
+            table = table.append_column(column, pa.array(values, pa.list_(type_)))
+    return table.append_column("shard", pa.array(shards))
 
 
 def _describe_shards(table: pa.Table) -> list[dict[str, Any]]:
@@ -322,7 +366,7 @@ def _category_counts(
 ) -> list[dict[str, Any]]:
     retrieved = Counter(retrieval["category_id"].to_pylist())
     kept = Counter(retrieval.filter(retrieval["kept"])["category_id"].to_pylist())
-    masked = Counter(sample["label"] for sample in samples)
+    masked = Counter(number for sample in samples for number in _shown(sample))
     return [
         {
             "category_id": category.category_id,
@@ -334,6 +378,13 @@ def _category_counts(
         }
         for category in categories
     ]
+
+
+def _shown(sample: dict[str, Any]) -> set[int]:
+    """The categories in the sample's label map."""
+    if "objects" not in sample:
+        return {sample["label"]}
+    return {each["category_id"] for each in sample["objects"]} - {0}
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""What is said of the quality of a build's labels, in the card and in the summary."""
+"""What is said of a build's objects and of their labels' quality, in the card and the summary."""
 
 from __future__ import annotations
 
@@ -40,3 +40,15 @@ def quality_sentences(judged: Mapping[str, Any]) -> list[str]:
     ]
     said.append(f"On labels that were damaged on purpose and held out: {', '.join(figures)}")
     return said
+
+
+def objects_sentence(objects: Mapping[str, int]) -> str:
+    """A sentence without its full stop, for people.
+
+    Args:
+        objects: `objects` of the counts of `plan_shards`.
+    """
+    return (
+        f"{objects['objects']:,} objects have a label, {objects['samples_with_several']:,} samples "
+        f"have several; {objects['ignored']:,} objects without a clear name are to be ignored"
+    )

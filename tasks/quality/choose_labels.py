@@ -10,7 +10,8 @@ Rules in their order; a label is left out by the first that it fails:
 4. `below_kept_share`: it is not among the best of its category, of those that are left.
 
 A label whose quality could not be computed fails neither 2 nor 4; the counts tell how many there
-are. Where labels were not judged, those of the retrieval take their place, without a quality.
+are. Where labels were not judged, those of the retrieval take their place, or those of the objects
+that were named, without a quality.
 """
 
 from __future__ import annotations
@@ -31,7 +32,15 @@ from storage.errors.exceptions import ConfigError, CorpusError
 from storage.errors.sentences import counted_kinds
 from storage.images.records import read_parquet, write_parquet
 from tasks.stage.contract import Progress
-from tasks.stage.layout import CHOSEN_LABELS, DUPLICATES, LABELS, LEAKS, MASKS, RETRIEVAL
+from tasks.stage.layout import (
+    CHOSEN_LABELS,
+    DUPLICATES,
+    LABELS,
+    LEAKS,
+    MASKS,
+    NAMED_OBJECTS,
+    RETRIEVAL,
+)
 
 NAME = "choose_labels"
 VERSION = 1
@@ -43,7 +52,8 @@ BELOW_KEPT_SHARE = "below_kept_share"
 
 _LABEL = ["category_id", "category", "rank"]
 _JUDGED = ["image_id", "mask_id", *_LABEL, "category_probability", "estimated_iou", "quality"]
-_SCORES = "score_labels"
+_SCORES, _NAMES = "score_labels", "name_objects"
+_STAGES = {_NAMES: "named", "retrieve": "retrieval"}  # other stages that labels come from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +82,7 @@ class Inputs:
     """Labels, and what is known of their images.
 
     Attributes:
-        labels: of `score_labels`; or of `retrieve`, where labels are not judged.
+        labels: of `score_labels`; or of `retrieve` or `name_objects`, where they are not judged.
         masks: of the images of a retrieval, of which those without a usable mask are no labels.
         duplicates: of `find_duplicates` or `import_duplicates`.
         leaks: of `find_leaks`.
@@ -88,7 +98,10 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
     known = {"duplicates": inputs.duplicates, "leaks": inputs.leaks}
     labels: dict[str, Any] = {"labels": inputs.labels.key}
     if inputs.labels.stage != _SCORES:
-        labels = {"retrieval": inputs.labels.key, "masks": sorted(ref.key for ref in inputs.masks)}
+        labels = {
+            _STAGES[inputs.labels.stage]: inputs.labels.key,
+            "masks": sorted(ref.key for ref in inputs.masks),
+        }
     return Recipe(
         stage=NAME,
         version=VERSION,
@@ -149,6 +162,10 @@ def _labels(inputs: Inputs, store: ArtifactStore) -> pa.Table:
     if inputs.labels.stage == _SCORES:
         with artifact.open(LABELS) as file:
             return read_parquet(file, columns=_JUDGED)
+    if inputs.labels.stage == _NAMES:
+        with artifact.open(NAMED_OBJECTS) as file:
+            named = read_parquet(file, columns=["image_id", "mask_id", *_LABEL, "reason"])
+        return named.filter(pc.equal(named["reason"], "")).drop_columns(["reason"])
     with artifact.open(RETRIEVAL) as file:
         rows = read_parquet(file, columns=["image_id", *_LABEL, "kept"])
     rows = rows.filter(rows["kept"]).drop_columns(["kept"])

@@ -101,12 +101,13 @@ class Config:
 @dataclass(frozen=True)
 class Inputs:
     """A retrieval, its masks and their regions, and the categories' texts by the regions' CLIP, in
-    the order of category_ids from 1."""
+    the order of category_ids from 1; of several objects an image also their names."""
 
     retrieval: ArtifactRef
     masks: tuple[ArtifactRef, ...]
     regions: tuple[ArtifactRef, ...]
     texts: tuple[TextRow, ...]
+    named: ArtifactRef | None = None
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
@@ -127,6 +128,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
         inputs={
             "retrieval": inputs.retrieval.key,
             "regions": sorted(ref.key for ref in inputs.regions),
+            **({"named": inputs.named.key} if inputs.named else {}),
         },
     )
 
@@ -143,7 +145,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
         CorpusError: an image is missing or has changed since it was indexed.
     """
     texts, logits = load_text_rows(inputs.texts, store)
-    labels = label_table(inputs.retrieval, inputs.regions, texts, logits, store)
+    labels = label_table(inputs.retrieval, inputs.regions, texts, logits, store, inputs.named)
     chosen = _believed(labels, config)
     image_ids = {label.image_id for label in chosen}
     images = _locations(inputs.retrieval, image_ids, store)

@@ -1,4 +1,5 @@
-"""The labels of a build before they are judged: retrieved categories joined with measured regions.
+"""The labels of a build before they are judged: retrieved categories joined with measured regions,
+or the objects that were named.
 
 Dimensions:
     n  labels
@@ -19,7 +20,7 @@ from storage.images.records import read_parquet
 from tasks.categories.logits import Logits
 from tasks.quality.label_signals import REGION_SIGNALS, text_signals
 from tasks.quality.measured_regions import load_regions
-from tasks.stage.layout import RETRIEVAL
+from tasks.stage.layout import NAMED_OBJECTS, RETRIEVAL
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +47,20 @@ def label_table(
     texts: npt.NDArray[np.float32],
     logits: Logits,
     store: ArtifactStore,
+    named: ArtifactRef | None = None,
 ) -> LabelTable:
-    """Join the kept rows of a retrieval with their images' regions.
+    """Join the kept rows of a retrieval with their images' regions; or, where objects have names
+    of their own, these with their regions.
 
     Args:
+        named: of `name_objects`.
         texts: [k, d], of category_ids 1 to k, by the CLIP of the regions.
         logits: of that CLIP.
     """
-    with store.get(retrieval).open(RETRIEVAL) as file:
-        kept = read_parquet(file, columns=[*_RETRIEVED, "kept"])
-    kept = kept.filter(kept["kept"]).select(_RETRIEVED)
+    kept = _named(named, store) if named else _kept(retrieval, store)
     found, vectors = load_regions(regions, kept["image_id"].to_pylist(), store)
-    joined = kept.join(found, "image_id", join_type="inner").sort_by(
+    keys = ["image_id", "mask_id"] if named else "image_id"
+    joined = kept.join(found, keys, join_type="inner").sort_by(
         [("image_id", "ascending"), ("mask_id", "ascending"), ("category_id", "ascending")]
     )
     measured = pc.greater_equal(joined["row"], 0)
@@ -68,3 +71,15 @@ def label_table(
     signals = text_signals(own, texts, category, logits)
     signals |= {name: usable[name].to_numpy().astype(np.float32) for name in REGION_SIGNALS}
     return LabelTable(usable.select(columns), signals, unmeasured.select(columns))
+
+
+def _kept(retrieval: ArtifactRef, store: ArtifactStore) -> pa.Table:
+    with store.get(retrieval).open(RETRIEVAL) as file:
+        table = read_parquet(file, columns=[*_RETRIEVED, "kept"])
+    return table.filter(table["kept"]).select(_RETRIEVED)
+
+
+def _named(named: ArtifactRef, store: ArtifactStore) -> pa.Table:
+    with store.get(named).open(NAMED_OBJECTS) as file:
+        table = read_parquet(file, columns=[*_RETRIEVED, "mask_id", "reason"])
+    return table.filter(pc.equal(table["reason"], "")).drop_columns(["reason"])

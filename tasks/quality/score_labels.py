@@ -56,12 +56,13 @@ class Config:
 @dataclass(frozen=True)
 class Inputs:
     """A retrieval, its regions, the damaged labels, and the categories' texts by the regions' CLIP,
-    in the order of category_ids from 1."""
+    in the order of category_ids from 1; of several objects an image also their names."""
 
     retrieval: ArtifactRef
     regions: tuple[ArtifactRef, ...]
     damaged: ArtifactRef
     texts: tuple[TextRow, ...]
+    named: ArtifactRef | None = None
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
@@ -72,6 +73,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
         inputs={
             "retrieval": inputs.retrieval.key,
             "regions": sorted(ref.key for ref in inputs.regions),
+            **({"named": inputs.named.key} if inputs.named else {}),
             "damaged": inputs.damaged.key,
         },
     )
@@ -90,7 +92,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     damaged labels of images that it had not learned from (`reliability`).
     """
     texts, logits = load_text_rows(inputs.texts, store)
-    labels = label_table(inputs.retrieval, inputs.regions, texts, logits, store)
+    labels = label_table(inputs.retrieval, inputs.regions, texts, logits, store, inputs.named)
     examples = _examples(store.get(inputs.damaged), texts, logits, config.seed)
     enough = examples is not None and len(np.unique(examples.groups)) >= LEAST_EXAMPLES
     notes: dict[str, Any] = {"method": "learned" if enough else "formula"}

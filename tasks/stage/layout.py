@@ -49,6 +49,8 @@ REGION_VECTORS = "vectors.npy"
 # damage_labels
 EXAMPLES = "examples.parquet"
 EXAMPLE_VECTORS = "vectors.npy"
+# name_objects
+NAMED_OBJECTS = "objects.parquet"
 # score_labels
 LABELS = "labels.parquet"
 # choose_labels

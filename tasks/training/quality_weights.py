@@ -8,7 +8,7 @@ weighs less than one of good ones, and neither micro-batches nor the number of p
 weight.
 
 Dimensions:
-    n     samples of the data set, each with one label
+    n     labelled objects of the data set, `ShardSamples.objects`; of most, one of each sample
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class LabelQuality:
     def weights(
         self, shards: ShardSamples, same_category_probability: float
     ) -> npt.NDArray[np.float32]:
-        """Weights of the samples' losses, float32 [n].
+        """Weights of the objects' losses, float32 [n].
 
         Args:
             shards: the data set.
@@ -78,7 +78,7 @@ class LabelQuality:
 
 
 def read_quality(shards: ShardSamples) -> LabelQuality | None:
-    """The quality of every sample's label; None where no label has one.
+    """The quality of every object's label; None where no label has one.
 
     Of a data set whose first sample does not say what quality its label has, no more is read:
     builds give all labels the entry, or none.
@@ -89,7 +89,7 @@ def read_quality(shards: ShardSamples) -> LabelQuality | None:
     """
     if not _is_judged(shards.facts(0)):
         return None
-    values = np.array([_quality(shards, i) for i in range(len(shards))])
+    values = np.array([each for i in range(len(shards)) for each in _qualities(shards, i)])
     return None if np.isnan(values).all() else LabelQuality(values)
 
 
@@ -116,15 +116,20 @@ def _is_judged(facts: Mapping[str, Any]) -> bool:
         return False
 
 
-def _quality(shards: ShardSamples, i: int) -> float:
+def _qualities(shards: ShardSamples, i: int) -> list[float]:
+    """Of each labelled object of a sample; NaN where there is none."""
     try:
-        value = _entry(shards.facts(i)).get(_QUALITY)
-        quality = np.nan if value is None else float(value)
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        facts = shards.facts(i)
+        entries = [_entry(facts)]
+        if shards.objects.several:
+            entries = [facts["objects"][place] for place, _ in shards.objects.of_sample(i)]
+        values = [entry.get(_QUALITY) for entry in entries]
+        found = [np.nan if value is None else float(value) for value in values]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise _strange(shards, i) from error
-    if quality < 0 or quality > 1:
+    if any(quality < 0 or quality > 1 for quality in found):
         raise _strange(shards, i)
-    return quality
+    return found
 
 
 def _strange(shards: ShardSamples, i: int) -> ArtifactError:
@@ -137,9 +142,10 @@ def _strange(shards: ShardSamples, i: int) -> ArtifactError:
 def _draw_probabilities(
     shards: ShardSamples, same_category_probability: float
 ) -> npt.NDArray[np.float64]:
-    """How often each sample is drawn, as a share of all draws: float64 [n]."""
-    groups = list(shards.samples_by_category().values())
-    drawn = np.full(len(shards), (1 - same_category_probability) / len(shards))
+    """How often each object is drawn, as a share of all draws: float64 [n]."""
+    groups = list(shards.objects_by_category().values())
+    every = len(shards.objects.labels)
+    drawn = np.full(every, (1 - same_category_probability) / every)
     for group in groups:
         drawn[group] += same_category_probability / len(groups) / len(group)
     return drawn

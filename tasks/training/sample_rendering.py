@@ -43,7 +43,7 @@ class ObjectDraw:
     """The random choices for one object.
 
     Attributes:
-        index: of its sample in the data set; label: that sample's category_id.
+        index: of its sample in the data set; label: the object's category_id.
         scale: of its image.
         fill_first, offset: see `zutis_model.training.copy_paste.view`.
         flip: whether left and right are exchanged.
@@ -51,6 +51,7 @@ class ObjectDraw:
         greyscale: whether the image is made grey, after the jitter.
         sigma: of the Gaussian blur, in pixels of the crop; 0 for none.
         position: see `copy_paste.Canvas.paste`; unused for the first object, which is not moved.
+        place: of the object among several of its sample; None where samples have one.
     """
 
     index: int
@@ -63,10 +64,12 @@ class ObjectDraw:
     greyscale: bool
     sigma: float
     position: tuple[float, float]
+    place: int | None = None
 
 
 def render(shards: ShardSamples, draws: Sequence[ObjectDraw], crop: int) -> Canvas:
-    """The canvas, a square of side `crop`, with all objects pasted.
+    """The canvas, a square of side `crop`, with all objects pasted. Where samples have several
+    objects, the first draw's image shows all of its own.
 
     Raises:
         ArtifactError: a sample is damaged.
@@ -86,15 +89,27 @@ def render(shards: ShardSamples, draws: Sequence[ObjectDraw], crop: int) -> Canv
 def _canvas(shards: ShardSamples, draw: ObjectDraw, crop: int) -> Canvas:
     """The canvas with the first image, its object and its background; ignored outside the image."""
     stored, seen = shards.read(draw.index), _view(shards, draw, crop)
-    visible = seen.labels(shards.decode_object(draw.index, stored))
     dtype = np.uint8 if shards.ignore_label <= _LARGEST_8_BIT else np.uint16
     labels = np.full((crop, crop), shards.ignore_label, dtype)
-    labels[_slices(seen.image)] = np.where(visible, draw.label, 0)
+    objects = np.zeros((crop, crop), np.uint8)
+    place = _slices(seen.image)
+    if draw.place is None:
+        objects[place] = seen.labels(shards.decode_object(draw.index, stored))
+        labels[place] = np.where(objects[place], draw.label, 0)
+        count = 1
+    else:
+        labels[place] = seen.labels(shards.decode_labels(draw.index, stored.mask))
+        own = shards.objects.of_sample(draw.index)
+        count = len(own)
+        # As in the label map, the first hide the later ones.
+        for number, (at, label) in reversed(list(enumerate(own, start=1))):
+            mask = seen.labels(shards.decode_object(draw.index, stored, at))
+            objects[place][mask & (labels[place] == label)] = number
     whole = Box(0, 0, crop, crop)
     pixels = _augmented(_decoded(shards, draw, stored.jpeg, seen), seen, whole, draw)
     if draw.flip:
-        pixels, labels = pixels[..., ::-1].copy(), labels[:, ::-1].copy()
-    return Canvas(pixels, labels, labels == draw.label)
+        pixels, labels, objects = pixels[..., ::-1].copy(), labels[:, ::-1].copy(), objects[:, ::-1]
+    return Canvas(pixels, labels, objects, count)
 
 
 def _object(
@@ -102,7 +117,7 @@ def _object(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]] | None:
     """Pixels [3, h, w] and mask [h, w] of the object's box; None if the crop misses the object."""
     stored, seen = shards.read(draw.index), _view(shards, draw, crop)
-    mask = seen.labels(shards.decode_object(draw.index, stored))
+    mask = seen.labels(shards.decode_object(draw.index, stored, draw.place))
     box = bounding_box(mask)
     if box is None:
         return None

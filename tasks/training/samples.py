@@ -3,10 +3,13 @@
 Section 3.3 of the paper; reference: `datasets/index_dataset.py`. Random choices, in their order:
 
 1. The number of objects, and whether all are of one category (`random_duplicate`), which is then
-   drawn first, uniformly over categories. Otherwise objects are drawn uniformly over all samples of
-   the data set. The same sample may be drawn twice.
+   drawn first, uniformly over categories. Otherwise objects are drawn uniformly over all of the
+   data set. The same one may be drawn twice.
 2. For each object: its image's scale, the crop, the flip, colour jitter, greyscale and blur, and
    (except for the first, whose image is the canvas) its position.
+
+Where images have several labelled objects, the first one's image shows all of its own, which are
+instances, too; of the others only the drawn object is pasted.
 
 `sample_rendering` renders the choices. Sample `i` depends only on the data set, the recipe, the
 seed and `i`, and not on the process or on earlier samples.
@@ -166,7 +169,7 @@ class TrainingSamples(_Dataset):
         recipe: distribution of the samples.
         seed: of the samples, at least 0.
         length: number of samples; a larger one begins with the same samples.
-        weights: float32 [n], a factor of the losses of each sample of the data set; None: no
+        weights: float32 [n], a factor of the losses of each object of the data set; None: no
             factors.
     """
 
@@ -183,7 +186,7 @@ class TrainingSamples(_Dataset):
         self.shards, self.recipe, self.seed = shards, recipe, seed
         self._weights = weights
         self._length = length
-        self._samples_by_category = list(shards.samples_by_category().values())
+        self._objects_by_category = list(shards.objects_by_category().values())
 
     def __len__(self) -> int:
         return self._length
@@ -203,6 +206,7 @@ class TrainingSamples(_Dataset):
 
         draws = self.draws(i)
         canvas = render(self.shards, draws, self.recipe.crop)
+        shown = self._instances(draws)
         labels = canvas.labels
         if labels.dtype != np.uint8:
             labels = labels.astype(np.int32)  # torch has few operations for uint16
@@ -210,17 +214,10 @@ class TrainingSamples(_Dataset):
             normalise(torch.from_numpy(canvas.pixels)),
             torch.from_numpy(labels),
             torch.from_numpy(canvas.instances()),
-            torch.tensor([draw.label for draw in draws]),
+            torch.tensor(self.shards.objects.labels[shown].tolist()),
             self.shards.ignore_label,
-            self._weights_of(draws),
+            None if self._weights is None else torch.from_numpy(self._weights[shown]),
         )
-
-    def _weights_of(self, draws: Sequence[ObjectDraw]) -> Tensor | None:
-        import torch
-
-        if self._weights is None:
-            return None
-        return torch.from_numpy(self._weights[[draw.index for draw in draws]])
 
     def draws(self, i: int) -> list[ObjectDraw]:
         """The random choices of sample `i`, without rendering it.
@@ -231,17 +228,27 @@ class TrainingSamples(_Dataset):
         if not 0 <= i < self._length:
             raise IndexError(f"sample {i} of {self._length}")
         uniform = _uniform_numbers(self.seed, i)
-        recipe, every = self.recipe, len(self.shards)
+        recipe, objects = self.recipe, self.shards.objects
+        every = len(objects.labels)
         more = uniform_index(next(uniform), recipe.max_objects - recipe.min_objects + 1)
         same = next(uniform) < recipe.same_category_probability
-        category = uniform_index(next(uniform), len(self._samples_by_category))
-        pool = self._samples_by_category[category] if same else None
+        category = uniform_index(next(uniform), len(self._objects_by_category))
+        pool = self._objects_by_category[category] if same else None
         draws = []
         for _ in range(recipe.min_objects + more):
             number = uniform_index(next(uniform), every if pool is None else len(pool))
-            index = number if pool is None else int(pool[number])
-            draws.append(_draw_object(recipe, index, int(self.shards.labels[index]), uniform))
+            chosen = number if pool is None else int(pool[number])
+            index, label = int(objects.samples[chosen]), int(objects.labels[chosen])
+            place = int(objects.places[chosen]) if objects.several else None
+            draws.append(_draw_object(recipe, index, label, place, uniform))
         return draws
+
+    def _instances(self, draws: Sequence[ObjectDraw]) -> list[int]:
+        """Indices into the data set's objects: all of the first image, then the others drawn."""
+        first, *others = draws
+        objects = self.shards.objects
+        drawn = [objects.index_of(draw.index, draw.place or 0) for draw in others]
+        return [*objects.range_of(first.index), *drawn]
 
 
 def collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
@@ -267,7 +274,7 @@ def _uniform_numbers(seed: int, i: int) -> Iterator[float]:
 
 
 def _draw_object(
-    recipe: SampleRecipe, index: int, label: int, uniform: Iterator[float]
+    recipe: SampleRecipe, index: int, label: int, place: int | None, uniform: Iterator[float]
 ) -> ObjectDraw:
     """Draw one object. It uses the same number of random numbers for any recipe, so that a change
     of one setting leaves the other choices unchanged."""
@@ -291,6 +298,7 @@ def _draw_object(
         greyscale=greyscale,
         sigma=_between(recipe.min_sigma, recipe.max_sigma, sigma) if blurred else 0.0,
         position=(next(uniform), next(uniform)),
+        place=place,
     )
 
 

@@ -22,6 +22,7 @@ from storage.errors.exceptions import ArtifactError, CorpusError
 from tasks.duplicates import find_duplicates, find_leaks, import_duplicates
 from tasks.evaluation import evaluate
 from tasks.indexing import ask_again, embed_crops
+from tasks.naming import name_objects
 from tasks.packing import plan_shards
 from tasks.quality import (
     choose_labels,
@@ -56,7 +57,7 @@ _NOT_BY_DEFAULT = (
     ask_again.NAME, embed_crops.NAME, embed_examples.NAME, find_duplicates.NAME,
     import_duplicates.NAME, find_leaks.NAME, train.NAME, evaluate.NAME,
     plan_regions.NAME, embed_regions.NAME, damage_labels.NAME, score_labels.NAME,
-    choose_labels.NAME, relabel_shard.NAME,
+    choose_labels.NAME, name_objects.NAME, relabel_shard.NAME,
 )  # fmt: skip
 STAGES = {name: stage for name, stage in ALL_STAGES.items() if name not in _NOT_BY_DEFAULT}
 NAMES = ["red", "green", "blue"]

@@ -159,7 +159,8 @@ class Canvas:
         pixels: uint8 [3, s, s]; changed in place.
         labels: integer [s, s]: 0 background, category_id on the first object, the ignore label
             where there is no image; changed in place.
-        first: bool [s, s], the first object.
+        first: bool [s, s], the first object; or several, uint8 [s, s]: 0 none, i the i-th object.
+        count: of the first objects.
 
     Raises:
         ValueError: sizes that differ.
@@ -169,7 +170,8 @@ class Canvas:
         self,
         pixels: npt.NDArray[np.uint8],
         labels: npt.NDArray[np.integer],
-        first: npt.NDArray[np.bool_],
+        first: npt.NDArray[np.bool_] | npt.NDArray[np.uint8],
+        count: int = 1,
     ) -> None:
         if not pixels.shape[1:] == labels.shape == first.shape:
             raise ValueError(
@@ -178,7 +180,7 @@ class Canvas:
             )
         self.pixels, self.labels = pixels, labels
         self._instances = first.astype(np.uint8)  # 0: none; i: the i-th object
-        self._count = 1
+        self._count = count
 
     def skip(self) -> None:
         """Count an object that the crop of its own image leaves out."""
