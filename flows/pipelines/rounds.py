@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from flows.execution.executors import Executor
 from flows.pipelines.training import train_model
 from storage.artifacts.store import Artifact, ArtifactRef
-from storage.errors.exceptions import ConfigError
-from storage.shards.samples import ShardSamples
 from tasks.packing import assemble_dataset
 from tasks.relabelling import relabel_shard
 from tasks.training import train
@@ -32,15 +30,7 @@ def train_rounds(
         config: of every training.
         rounds: their number, 1 or more; of one, no label is looked at again.
         dataset: of the first round.
-
-    Raises:
-        ConfigError: of more than one, its samples have several objects.
     """
-    if rounds > 1 and ShardSamples.open(dataset).objects.several:
-        raise ConfigError(
-            f"{rounds} rounds need a data set with one object an image, which a second look can "
-            "sharpen, and this one has several: give --rounds 1, or build with --objects one."
-        )
     done = [Round(dataset, train_model(config, dataset, executor))]
     while len(done) < rounds:
         labels = relabelled(config, done[-1], executor)

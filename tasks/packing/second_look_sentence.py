@@ -9,6 +9,8 @@ SHARPENED: Final = "sharpened"
 DISAGREED: Final = "disagreed"
 LOW_QUALITY: Final = "low_quality"
 NOT_LEARNED: Final = "not_learned"
+ADDED: Final = "added"
+OUTCOMES: Final = (SHARPENED, ADDED, DISAGREED, LOW_QUALITY, NOT_LEARNED)
 """What becomes of a label."""
 
 _UNCHANGED: Final = {
@@ -28,5 +30,6 @@ def second_look_sentence(looked: Mapping[str, Any]) -> str:
     about = "" if iou is None else f" (IoU with the first masks {iou:.2f} on average)"
     kept = [f"{outcomes[name]:,} {why}" for name, why in _UNCHANGED.items() if outcomes.get(name)]
     left = f"; as they were stay those that {', '.join(kept)}" if kept else ""
-    changed = outcomes.get(SHARPENED, 0)
-    return f"{changed:,} of {looked['labels']:,} labels were sharpened{about}{left}"
+    changed, added = outcomes.get(SHARPENED, 0), outcomes.get(ADDED, 0)
+    more = f", {added:,} added" if added else ""
+    return f"{changed:,} of {looked['labels'] - added:,} labels were sharpened{about}{more}{left}"

@@ -1,17 +1,20 @@
 """The stage `relabel_shard`: a trained network looks again at the labels of one shard.
 
-The samples stay the same, in the same order; some get a sharper mask (`second_look`). A label that
-is known to be of low quality stays as it is, however well the network agrees: it has learned from
-that label.
+The samples stay the same, in the same order. Some labels get a sharper mask (`second_look`). A
+label that is known to be of low quality stays as it is, however well the network agrees: it has
+learned from that label. Where samples have several objects, those that the network finds beside
+them are added, if it is as sure of them as of half of the shard's labels that it agrees with.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -21,10 +24,21 @@ from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError
 from storage.images.records import read_parquet, write_parquet
 from storage.shards.samples import ShardSamples
-from storage.shards.writing import Sample, ShardWriter
-from tasks.packing.second_look_sentence import DISAGREED, LOW_QUALITY, NOT_LEARNED, SHARPENED
+from storage.shards.writing import Sample, SeveralObjects, ShardWriter
+from tasks.packing.object_labels import painted
+from tasks.packing.second_look_sentence import ADDED, OUTCOMES
 from tasks.prediction.stored_model import model_folder
-from tasks.relabelling.second_look import Mask, SecondLook, look_again
+from tasks.relabelling.objects_again import (
+    Again,
+    FirstLabel,
+    Found,
+    again,
+    is_same,
+    mask_facts,
+    mask_of,
+    uncovered,
+)
+from tasks.relabelling.second_look import Mask, SecondLook
 from tasks.stage.contract import Progress, waiting
 from tasks.stage.layout import CHANGES, SHARD, SHARD_INDEX
 
@@ -33,6 +47,8 @@ if TYPE_CHECKING:
 
 NAME = "relabel_shard"
 VERSION = 1
+
+_MASK_FACTS: Final = {"mask", "area", "border_contact", "components", "refiner_agreement"}
 
 SCHEMA = pa.schema(
     [
@@ -101,8 +117,8 @@ def shard_sizes(dataset: Artifact) -> list[int]:
 
 def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress) -> Artifact:
     """Publish `shard.tar`, `index.parquet` and `changes.parquet` (`SCHEMA`), a row for every
-    sample: `sharpened`, or why not: the network `disagreed`, the label has a `low_quality`, or
-    training left its category out (`not_learned`).
+    label: `sharpened`, `added`, or why neither: the network `disagreed`, the label has a
+    `low_quality`, or training left its category out (`not_learned`).
 
     Raises:
         ArtifactError: a sample is damaged.
@@ -119,10 +135,15 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
             segmenter = zutis_segmenter(folder, device=config.device, precision=config.precision)
         with attempt.create(SHARD) as file:
             writer = ShardWriter(file, max(samples.categories))
-            for sample, row in _relabelled(samples, range(start, end), segmenter, config, inputs):
-                writer.write(sample)
-                rows.append(row)
+            seen = []
+            for i in range(start, end):
+                seen.append(_look(samples, i, segmenter, config))
                 progress.advance(1)
+            sure = _median_score(seen)
+            for i, look in zip(range(start, end), seen, strict=True):
+                sample, described = _relabelled(samples, i, look, sure, inputs.training)
+                writer.write(sample)
+                rows += described
             index = writer.close()
         with attempt.create(SHARD_INDEX) as file:
             write_parquet(index, file)
@@ -130,7 +151,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
             write_parquet(pa.Table.from_pylist(rows, SCHEMA), file)
         return store.publish(
             attempt, _recipe(config, inputs),
-            counts={"samples": len(rows), **_counted(rows)},
+            counts={"samples": end - start, **_counted(rows)},
             notes={"shard": inputs.shard},
         )  # fmt: skip
 
@@ -146,91 +167,162 @@ def _places(dataset: Artifact) -> list[tuple[int, int]]:
 
 def _counted(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     counts = Counter(row["outcome"] for row in rows)
-    return {name: counts[name] for name in (SHARPENED, DISAGREED, LOW_QUALITY, NOT_LEARNED)}
+    return {name: counts[name] for name in OUTCOMES}
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What a network says of a sample: what became of each object (None of one without a name),
+    and further instances, without their pixels."""
+
+    objects: tuple[Again | None, ...]
+    further: tuple[dict[str, Any], ...]
+
+
+def _look(samples: ShardSamples, i: int, segmenter: DenseSegmenter, config: Config) -> _Look:
+    stored = samples.read(i)
+    facts = json.loads(stored.facts)
+    first = samples.decode_object(i, stored)
+    ids = {name: number for number, name in samples.categories.items()}
+    known = {label: ids[name] for label, name in enumerate(segmenter.categories, 1) if name in ids}
+    pixels = np.asarray(samples.decode_image(i, stored.jpeg, least=first.shape))
+    segmentation = segmenter.segment(pixels)
+    found = _found(segmentation, known)
+    several = "objects" in facts
+    labels = [
+        _first_label(each, set(known.values()))
+        for each in (facts["objects"] if several else [_only(facts, int(samples.labels[i]), first)])
+    ]
+    regions = {number: segmentation.narrow_labels == label for label, number in known.items()}
+    nothing = np.zeros_like(first)
+    looked = tuple(
+        again(
+            pixels,
+            label,
+            regions.get(label.category_id, nothing),
+            found,
+            least_agreement=config.least_agreement,
+            least_quality=config.least_quality,
+        )
+        if label.category_id
+        else None
+        for label in labels
+    )
+    named = [label.mask for label in labels if label.category_id]
+    further = uncovered(found, named) if several else []
+    return _Look(looked, tuple(_described_instance(each, labels) for each in further))
+
+
+def _found(segmentation: Segmentation, known: Mapping[int, int]) -> list[Found]:
+    instances = segmentation.instances
+    found = zip(
+        instances.category_ids.tolist(), instances.scores.tolist(), instances.each_mask(),
+        strict=True,
+    )  # fmt: skip
+    return [Found(known[label], score, mask) for label, score, mask in found if label in known]
+
+
+def _only(facts: Mapping[str, Any], label: int, mask: Mask) -> dict[str, Any]:
+    """The object of a sample that has one, as samples with several have it."""
+    qualities = [
+        each.get("quality") for each in facts.get("categories", ()) if each["category_id"] == label
+    ]
+    return {"category_id": label, "pixels": mask, "quality": next(iter(qualities), None)}
+
+
+def _first_label(described: Mapping[str, Any], learned: Collection[int]) -> FirstLabel:
+    number = described["category_id"]
+    mask = described["pixels"] if "pixels" in described else mask_of(described)
+    return FirstLabel(number, mask, described.get("quality"), number in learned)
+
+
+def _described_instance(each: Found, labels: Sequence[FirstLabel]) -> dict[str, Any]:
+    """A further instance as the JSON has it, its score, and the nameless objects that it is."""
+    whole = SecondLook(each.mask, each.mask, 1.0, is_sharpened=True)
+    return {
+        "category_id": each.category_id,
+        "score": each.score,
+        "instead_of": [
+            place
+            for place, label in enumerate(labels)
+            if not label.category_id and is_same(label.mask, each)
+        ],
+        **mask_facts(whole),
+    }
+
+
+def _median_score(looks: Sequence[_Look]) -> float:
+    """Of the instances that labels agree with; infinite where there are none."""
+    scores = [one.score for look in looks for one in look.objects if one and one.score is not None]
+    return median(scores) if scores else math.inf
 
 
 def _relabelled(
+    samples: ShardSamples, i: int, look: _Look, sure: float, training: ArtifactRef
+) -> tuple[Sample, list[dict[str, Any]]]:
+    """A sample after the second look, and a row for each of its labels."""
+    stored = samples.read(i)
+    facts = json.loads(stored.facts)
+    label = int(samples.labels[i])
+    if "objects" not in facts:
+        [one] = look.objects
+        assert one is not None, "the only object has a name"
+        facts |= {**one.changed, "second_look": _told(one.outcome, one.agreement, training)}
+        mask = mask_of(facts) if one.changed else samples.decode_object(i, stored)
+        sample = Sample(samples.key(i), stored.jpeg, mask, label, facts)
+        return sample, [_row(samples.key(i), label, one)]
+    added = [each for each in look.further if each["score"] >= sure]
+    objects, rows = _objects_after(facts["objects"], look.objects, added, training, samples)
+    first = next(each for each in objects if each["category_id"] == label)
+    facts |= {"objects": objects, **{name: first[name] for name in first.keys() & _MASK_FACTS}}
+    label_map = painted(
+        ((each["category_id"], mask_of(each)) for each in objects),
+        mask_of(first).shape,
+        samples.ignore_label,
+    )
+    numbers = tuple(each["category_id"] for each in objects if each["category_id"])
+    sample = Sample(
+        samples.key(i), stored.jpeg, mask_of(first), label, facts,
+        SeveralObjects(label_map, numbers),
+    )  # fmt: skip
+    return sample, [{"image_id": samples.key(i), **row} for row in rows]
+
+
+def _objects_after(
+    objects: Sequence[dict[str, Any]],
+    looked: Sequence[Again | None],
+    added: Sequence[dict[str, Any]],
+    training: ArtifactRef,
     samples: ShardSamples,
-    chosen: range,
-    segmenter: DenseSegmenter,
-    config: Config,
-    inputs: Inputs,
-) -> Iterator[tuple[Sample, dict[str, Any]]]:
-    """Every sample after the second look, and its row."""
-    learned = {name: label for label, name in enumerate(segmenter.categories, start=1)}
-    for i in chosen:
-        stored = samples.read(i)
-        facts = json.loads(stored.facts)
-        first, label = samples.decode_object(i, stored), int(samples.labels[i])
-        seen_as = learned.get(samples.categories[label])
-        if seen_as is None:
-            outcome, look = NOT_LEARNED, SecondLook(first, first, 0.0, is_sharpened=False)
-        elif _quality(facts, label) < config.least_quality:
-            outcome, look = LOW_QUALITY, SecondLook(first, first, 0.0, is_sharpened=False)
-        else:
-            pixels = np.asarray(samples.decode_image(i, stored.jpeg, least=first.shape))
-            found = _masks_of(segmenter.segment(pixels), seen_as)
-            look = look_again(pixels, first, found, config.least_agreement)
-            outcome = SHARPENED if look.is_sharpened else DISAGREED
-        second = _described(look, outcome, inputs.training)
-        mask = _mask_facts(look) if look.is_sharpened else {}
-        yield (
-            Sample(samples.key(i), stored.jpeg, look.mask, label, {**facts, **mask, **second}),
-            _row(samples.key(i), label, outcome, first, look),
-        )
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The JSON's list of objects, those with a name first, and a row for each of these."""
+    replaced = {place for each in added for place in each["instead_of"]}
+    named, nameless, rows = [], [], []
+    for place, (each, one) in enumerate(zip(objects, looked, strict=True)):
+        if one is None:
+            nameless += [] if place in replaced else [each]
+            continue
+        told = _told(one.outcome, one.agreement, training)
+        named.append({**each, **one.changed, "second_look": told})
+        rows.append(_row("", each["category_id"], one))
+    for each in added:
+        plain = {name: value for name, value in each.items() if name != "instead_of"}
+        told = {**_told(ADDED, 0.0, training), "score": round(plain.pop("score"), 4)}
+        name = samples.categories[each["category_id"]]
+        named.append({**plain, "name": name, "second_look": told})
+        rows.append(_row("", each["category_id"], Again(ADDED, 0.0, 0.0, None, {})))
+    return [*named, *nameless], rows
 
 
-def _quality(facts: dict[str, Any], label: int) -> float:
-    """Of the label in the label map; 1 where it has none."""
-    for category in facts.get("categories", ()):
-        if category["category_id"] == label and category.get("quality") is not None:
-            return float(category["quality"])
-    return 1.0
+def _told(outcome: str, agreement: float, training: ArtifactRef) -> dict[str, Any]:
+    return {"outcome": outcome, "agreement": round(agreement, 4), "training": training.key}
 
 
-def _masks_of(segmentation: Segmentation, label: int) -> Iterator[Mask]:
-    """The network's masks of a category: the region that it labels so, and each instance."""
-    yield segmentation.narrow_labels == label
-    instances = segmentation.instances
-    for category, mask in zip(instances.category_ids.tolist(), instances.each_mask(), strict=True):
-        if category == label:
-            yield mask
-
-
-def _mask_facts(look: SecondLook) -> dict[str, Any]:
-    """What the sample's JSON says of a new mask, in place of what it said of the first one."""
-    from pycocotools.mask import encode
-
-    from zutis_model.refinement.mask_statistics import mask_statistics
-
-    statistics = mask_statistics(look.mask, look.unrefined)
-    counts = encode(np.asfortranarray(look.mask, dtype=np.uint8))["counts"].decode("ascii")
-    return {
-        "mask": {"size": list(look.mask.shape), "counts": counts},
-        "area": statistics.area_fraction,
-        "border_contact": statistics.border_contact,
-        "components": statistics.components,
-        "refiner_agreement": statistics.refiner_agreement,
-    }
-
-
-def _described(look: SecondLook, outcome: str, training: ArtifactRef) -> dict[str, Any]:
-    return {
-        "second_look": {
-            "outcome": outcome,
-            "agreement": round(look.agreement, 4),
-            "training": training.key,
-        }
-    }
-
-
-def _row(image_id: str, label: int, outcome: str, first: Mask, look: SecondLook) -> dict[str, Any]:
-    from zutis_model.refinement.mask_statistics import intersection_over_union
-
+def _row(image_id: str, label: int, one: Again) -> dict[str, Any]:
     return {
         "image_id": image_id,
         "category_id": label,
-        "outcome": outcome,
-        "agreement": look.agreement,
-        "iou_with_first": intersection_over_union(look.mask, first),
+        "outcome": one.outcome,
+        "agreement": one.agreement,
+        "iou_with_first": one.iou_with_first,
     }

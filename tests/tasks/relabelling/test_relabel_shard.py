@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +21,7 @@ from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError
 from storage.images.records import read_parquet, write_parquet
 from storage.shards.samples import ShardSamples
-from storage.shards.writing import Sample, ShardWriter
+from storage.shards.writing import Sample, SeveralObjects, ShardWriter
 from tasks.packing import assemble_dataset
 from tasks.prediction import segmenter
 from tasks.prediction.segmenter import Segmentation
@@ -40,16 +42,20 @@ def box(left: int, right: int, top: int = 20) -> np.ndarray:
 TRUTH = box(30, 90)
 
 
+def run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    rle = encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [HEIGHT, WIDTH], "counts": rle["counts"].decode()}
+
+
 def sample(number: int, label: int, mask: np.ndarray, quality: float | None = None) -> Sample:
     """An image of a red rectangle (`TRUTH`) with a label."""
     pixels = np.where(TRUTH[..., None], (200, 40, 40), (40, 90, 60)).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
-    rle = encode(np.asfortranarray(mask, dtype=np.uint8))
     facts = {
         "image_id": f"{number:04d}",
         "categories": [{"category_id": label, "quality": quality}],
-        "mask": {"size": [HEIGHT, WIDTH], "counts": rle["counts"].decode()},
+        "mask": run_lengths(mask),
         "objectness": 0.9,
         "area": 0.1,
     }
@@ -195,6 +201,66 @@ def test_the_same_inputs_give_the_same_bytes(store):
     first = digests(run(store, 0))
     store.delete(run(store, 0).ref)
     assert digests(run(store, 0)) == first
+
+
+def several(number: int) -> Sample:
+    """A sample with a cat and an object without a name."""
+    plain = sample(number, 1, SHIFTED)
+    objects = [
+        {"category_id": 1, "name": "cat", "mask": run_lengths(SHIFTED), "area": 0.1},
+        {"category_id": 0, "name": "", "mask": run_lengths(box(98, 124)), "area": 0.1},
+    ]
+    label_map = np.where(SHIFTED, 1, np.where(box(98, 124), 255, 0)).astype(np.uint8)
+    return replace(
+        plain,
+        facts={**plain.facts, "objects": objects},
+        several=SeveralObjects(label_map, (1,)),
+    )
+
+
+class SeveralSegmenter(TruthSegmenter):
+    """Finds the true cat, a dog where the object without a name is, and is unsure of another."""
+
+    def segment(self, pixels: np.ndarray) -> Segmentation:
+        instances = Instances(
+            category_ids=torch.tensor([1, 2, 1, 1]),
+            scores=torch.tensor([0.9, 0.8, 0.3, 0.95]),
+            masks=torch.from_numpy(
+                np.stack([box(100, 126), box(30, 90, top=28), box(5, 20), box(40, 95)])
+            ),
+            boxes=torch.zeros(4, 4),
+        )
+        return Segmentation(labels=np.zeros(pixels.shape[:2], np.uint8), instances=instances)
+
+
+def test_of_several_objects_those_that_the_network_is_sure_of_are_added(store, monkeypatch):
+    monkeypatch.setattr(segmenter, "zutis_segmenter", lambda *_, **__: SeveralSegmenter())
+    training = publish(store, "train")
+    dataset = publish(store, "assemble_dataset", [[several(0)]])
+    inputs = relabel_shard.Inputs(training.ref, dataset.ref, 0)
+    made = relabel_shard.run(relabel_shard.Config(), inputs, store, SilentProgress())
+    with made.open("changes.parquet") as file:
+        rows = read_parquet(file, columns=["category_id", "outcome"]).to_pylist()
+    assert rows == [
+        {"category_id": 1, "outcome": "sharpened"},
+        {"category_id": 2, "outcome": "added"},
+    ]
+    assert (made.counts["samples"], made.counts["added"]) == (1, 1)
+    plan = publish(store, "plan_shards")
+    config = assemble_dataset.Config(name="again", clip="c", selfmask="s", untrained=False)
+    labelled = assemble_dataset.Inputs(plan.ref, (made.ref,), labelled_by=training.ref)
+    again = ShardSamples.open(assemble_dataset.run(config, labelled, store, SilentProgress()))
+    assert again.objects.of_sample(0) == [(0, 1), (1, 2)]
+    stored = again.read(0)
+    cat, dog = (again.decode_object(0, stored, place) for place in range(2))
+    assert (cat ^ TRUTH).sum() < (SHIFTED ^ TRUTH).sum() / 4
+    assert np.array_equal(dog, box(100, 126))
+    label_map = again.decode_labels(0, stored.mask)
+    assert set(np.unique(label_map)) == {0, 1, 2}, "the object has a name now"
+    facts = json.loads(stored.facts)
+    assert facts["mask"] == facts["objects"][0]["mask"]
+    assert facts["objects"][1]["name"] == "dog"
+    assert facts["objects"][1]["second_look"]["score"] == 0.9
 
 
 def test_an_agreement_beyond_one_is_refused():
