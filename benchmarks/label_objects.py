@@ -262,8 +262,8 @@ def measure(seeds: Sequence[int], images: int, per_category: int, mask_size: int
 def _parser() -> argparse.ArgumentParser:
     parser = argument_parser(__doc__)
     parser.add_argument("--images", type=int, default=600, help="(default: %(default)s)")
-    parser.add_argument("--per-category", type=int, default=24, help="(default: %(default)s)")
-    parser.add_argument("--mask-size", type=int, default=168, help="(default: %(default)s)")
+    parser.add_argument("--per-category", type=int, default=48, help="(default: %(default)s)")
+    parser.add_argument("--mask-size", type=int, default=336, help="(default: %(default)s)")
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=list(HELD_OUT_SEEDS), help="(default: %(default)s)"
     )

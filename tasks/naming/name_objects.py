@@ -65,7 +65,7 @@ class Config:
         min_name: least probability of the category over the vocabulary; below, the object has none.
     """
 
-    min_name: float = 0.65
+    min_name: float = 0.7
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_name <= 1:

@@ -13,13 +13,12 @@ from flows.demo.settings import CLIP, SELFMASK
 from flows.execution.executors import CachedExecutor, LocalExecutor
 from flows.pipelines.build import Build, build
 from flows.pipelines.quality import check_quality
-from flows.pipelines.rounds import train_rounds
 from flows.settings.build import BuildSettings
 from flows.settings.options import changed
 from flows.summaries.build import summarise
 from made_world.corpus import write_corpus
 from storage.artifacts.store import ArtifactRef, ArtifactStore
-from storage.errors.exceptions import ConfigError, WeightsError
+from storage.errors.exceptions import WeightsError
 from storage.shards.samples import ShardSamples
 from tasks.stage.layout import CARD, CHOSEN_LABELS, MASKS
 from tasks.training.samples import SampleRecipe, TrainingSamples
@@ -172,12 +171,6 @@ def test_an_image_has_several_masks_which_no_build_with_one_takes(settings, seve
     one = built(settings, objects="one")
     assert not keys & {row["masked"] for row in rows_of(one.shard_plan, "samples.parquet")}
     assert "objects" not in one.shard_plan.counts
-
-
-@pytest.mark.slow
-def test_a_second_round_wants_one_object_an_image(several, settings):
-    with pytest.raises(ConfigError, match="--objects one"):
-        train_rounds(None, 2, several.dataset, CachedExecutor(ArtifactStore(settings.store)))
 
 
 def test_a_clip_without_patch_tokens_cannot_name_objects(settings):
