@@ -27,8 +27,8 @@ from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError
 from storage.files.user_files import MODEL_CONFIG, read_path
-from tasks.evaluation.evaluate import _model_folder
 from tasks.prediction.checkpoint import DESCRIPTION
+from tasks.prediction.stored_model import model_folder
 from tests.support.files.coloured_images import write_corpus
 from tests.support.runs.builds import settings_of, write_vocabulary
 
@@ -140,7 +140,7 @@ def test_a_model_of_a_remote_store_is_read_from_its_copy(inside: Path, monkeypat
     with store.attempt(ref) as attempt:
         attempt.create_json(DESCRIPTION, {"categories": []})
         artifact = store.publish(attempt, Recipe(stage="train", version=1, config={}))
-    with _model_folder(artifact) as folder:
+    with model_folder(artifact) as folder:
         assert read_path(folder / DESCRIPTION, MODEL_CONFIG)
 
 

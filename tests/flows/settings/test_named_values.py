@@ -51,7 +51,7 @@ def test_a_file_without_settings(tmp_path: Path) -> None:
     ("values", "words"),
     [
         ({"iteration": 3}, "no setting iteration of the training; did you mean iterations"),
-        ({"xyz": 3}, "no setting xyz of the training, only .*iterations, batch_size"),
+        ({"xyz": 3}, "no setting xyz of the training, only .*iterations, rounds, batch_size"),
         ({"iterations": "many"}, "iterations is 'many': input should be a valid integer"),
         ({"iterations": 0}, "iterations is 0: input should be greater than or equal to 1"),
         ({"missing_categories": "maybe"}, "missing_categories is 'maybe': choose train or stop"),
@@ -83,7 +83,7 @@ def test_every_setting_of_the_stage_can_be_set() -> None:
         for kind in (train.Config, Optimisation, SampleRecipe)
         for field in fields(kind)
     } - {"optimisation", "samples"}  # fmt: skip
-    assert stage | {"device", "precision", "recipe"} == TrainingSettings.model_fields.keys()
+    assert stage | {"device", "precision", "recipe", "rounds"} == TrainingSettings.model_fields.keys()
 
 
 def test_a_split_stands_for_its_categories() -> None:
