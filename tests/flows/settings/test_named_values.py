@@ -83,7 +83,8 @@ def test_every_setting_of_the_stage_can_be_set() -> None:
         for kind in (train.Config, Optimisation, SampleRecipe)
         for field in fields(kind)
     } - {"optimisation", "samples"}  # fmt: skip
-    assert stage | {"device", "precision", "recipe", "rounds"} == TrainingSettings.model_fields.keys()
+    of_the_command = {"device", "precision", "recipe", "rounds"}
+    assert stage | of_the_command == TrainingSettings.model_fields.keys()
 
 
 def test_a_split_stands_for_its_categories() -> None:
