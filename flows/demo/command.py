@@ -21,11 +21,14 @@ from flows.terminal.loading import speaking_when_slow
 from flows.terminal.waiting import waiting_for
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flows.demo.page import Figure, ScoreTable
+    from flows.demo.scores import Retrieved, Truth
     from flows.demo.settings import DemoSize
     from flows.demo.world import DemoWorld
-    from flows.pipelines.build import Build
     from flows.pipelines.training import Evaluated
+    from storage.artifacts.store import Artifact
 
 DEFAULT_FOLDER = "zutis-demo"
 FIGURES = "figures.json"
@@ -105,11 +108,14 @@ def run_demo(size: DemoSize, folder: Path, console: Console, *, ceiling: bool = 
     dataset = outcome.build.dataset.key
     training = obtain_training(size.training_settings(LEFT_OUT), dataset, store, console)
     partly = obtain_scores(size.evaluation_settings(folder), training.key, store, console)
-    highest = _ceiling(size, folder, outcome.build, world, console) if ceiling else None
-    _say(console, 4, "the results")
-    with waiting_for(console, "Comparing the masks with the truth"):
+    with waiting_for(console, "Reading the truth"):
         truth = world.truth()
         retrieved = retrieved_images(outcome.build.retrieval, truth)
+    highest = None
+    if ceiling:
+        highest = _ceiling(size, folder, outcome.build.dataset, retrieved, truth, console)
+    _say(console, 4, "the results")
+    with waiting_for(console, "Comparing the masks with the truth"):
         masks = scored_masks(ShardSamples.open(outcome.build.dataset), retrieved, truth)
         chance = precision_by_chance(truth, {one.kind for one in retrieved})
     assert outcome.training is not None
@@ -137,22 +143,24 @@ def run_demo(size: DemoSize, folder: Path, console: Console, *, ceiling: bool = 
 
 
 def _ceiling(
-    size: DemoSize, folder: Path, built: Build, world: DemoWorld, console: Console
+    size: DemoSize,
+    folder: Path,
+    dataset: Artifact,
+    retrieved: Sequence[Retrieved],
+    truth: Truth,
+    console: Console,
 ) -> Evaluated:
-    """The scores of a network that is trained on the true labels of the build's images."""
+    """The scores of a network that is trained on the true labels of a data set's images."""
     from flows.commands.evaluate import obtain_scores
     from flows.commands.train import obtain_training
-    from flows.demo.scores import retrieved_images
     from flows.demo.true_labels import CEILING_STORE, with_true_masks
     from storage.artifacts.store import ArtifactStore
 
     _say(console, 3, "the ceiling: the same images, with true labels")
     store = str(folder / CEILING_STORE)
     with waiting_for(console, "Writing the true labels"):
-        truth = world.truth()
-        retrieved = retrieved_images(built.retrieval, truth)
-        dataset = with_true_masks(built.dataset, retrieved, truth, ArtifactStore(store))
-    training = obtain_training(size.training_settings(), dataset.key, store, console)
+        true = with_true_masks(dataset, retrieved, truth, ArtifactStore(store))
+    training = obtain_training(size.training_settings(), true.key, store, console)
     settings = size.evaluation_settings(folder).model_copy(update={"baseline": False})
     return obtain_scores(settings, training.key, store, console)
 

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-from pycocotools import mask as coco_mask
 
 from flows.demo.scores import Mask, Retrieved, Truth
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from storage.images.masks import run_lengths
 from storage.images.records import write_parquet
 from storage.shards.samples import ShardSamples
 from storage.shards.writing import Sample, ShardWriter
@@ -80,7 +80,7 @@ def _corrected(
             continue
         stored = samples.read(i)
         mask: Mask = np.logical_or.reduce(shown)
-        facts = {**_plain(stored.facts), "mask": _run_lengths(mask)}
+        facts = {**_plain(stored.facts), "mask": run_lengths(mask)}
         yield Sample(samples.key(i), stored.jpeg, mask, int(samples.labels[i]), facts)
 
 
@@ -88,8 +88,3 @@ def _plain(facts: bytes) -> dict[str, Any]:
     """What a sample says of its image; nothing of the pseudo-mask."""
     known = json.loads(facts)
     return {name: known[name] for name in ("image_id", "height", "width", "label") if name in known}
-
-
-def _run_lengths(mask: Mask) -> dict[str, Any]:
-    encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}

@@ -45,7 +45,6 @@ from tasks.indexing import build_index, embed_crops, embed_images, scan
 from tasks.masking import make_masks, plan_masks
 from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_build
 from tasks.retrieval import embed_text, retrieve, search_index
-from tasks.stage.contract import PartOfPlan, plan_parts
 from tasks.stage.coverage import covered_items
 from tasks.stage.layout import MASKS, RETRIEVED_IMAGES
 from tasks.stage.models import ModelConfig
@@ -370,13 +369,7 @@ def _mask_owners(
         plan_masks.Inputs(retrieval.ref),
     )
     if plan is not None:
-        parts = plan_parts(plan)
-        executor.many(
-            make_masks.NAME,
-            config,
-            [PartOfPlan(plan.ref, number) for number in range(len(parts))],
-            [part["items"] for part in parts],
-        )
+        executor.many(make_masks.NAME, config, *parts_of([plan]))
     return covered_items(executor.store, make_masks.NAME, prefix, file=MASKS, column="image_id")
 
 
@@ -412,7 +405,6 @@ def _pack(
         ),
     )
     clip, selfmask = (identity(model) for model in configs.models)
-    parts = plan_parts(plan)
     shards = executor.many(
         pack_shards.NAME,
         pack_shards.Config(
@@ -421,8 +413,7 @@ def _pack(
             largest_label=len(categories),
             bit_depth=settings.bit_depth,
         ),
-        [PartOfPlan(plan.ref, number) for number in range(len(parts))],
-        [part["items"] for part in parts],
+        *parts_of([plan]),
     )
     dataset = executor.one(
         assemble_dataset.NAME,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flows.execution.executors import Executor
 from flows.pipelines.duplicates import Compared
+from flows.pipelines.embedding import parts_of
 from flows.pipelines.retrieval import texts_of
 from flows.settings.build import BuildSettings, quality_clip_model
 from flows.settings.options import values_for
@@ -18,7 +19,6 @@ from tasks.naming import name_objects
 from tasks.quality import choose_labels, damage_labels, embed_regions, plan_regions, score_labels
 from tasks.retrieval import embed_text
 from tasks.retrieval.text_rows import TextRow
-from tasks.stage.contract import PartOfPlan, plan_parts
 from tasks.stage.coverage import covered_items
 from tasks.stage.layout import REGIONS, RETRIEVED_IMAGES
 from tasks.stage.models import ModelConfig, require_patch_tokens
@@ -181,13 +181,7 @@ def _regions(
             plan_regions.Inputs(retrieval.ref, made.refs),
         )
         if plan is not None:
-            parts = plan_parts(plan)
-            executor.many(
-                embed_regions.NAME,
-                config,
-                [PartOfPlan(plan.ref, number) for number in range(len(parts))],
-                [part["items"] for part in parts],
-            )
+            executor.many(embed_regions.NAME, config, *parts_of([plan]))
         owners = covered_items(
             executor.store, embed_regions.NAME, prefix, file=REGIONS, column="image_id"
         )

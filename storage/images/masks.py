@@ -24,10 +24,22 @@ def mask_id(image_id: str, height: int, width: int, counts: str) -> str:
     return hashlib.sha256(described).hexdigest()[:_DIGITS]
 
 
-def mask_pixels(row: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
-    """The mask of a row with height, width and counts, bool [height, width]."""
+def run_lengths(mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """COCO's compressed run lengths of a mask, bool [h, w]: its size, and the counts as text."""
+    from pycocotools.mask import encode
+
+    counts: bytes = encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
+    return {"size": list(mask.shape), "counts": counts.decode("ascii")}
+
+
+def run_length_pixels(encoded: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+    """The mask of such run lengths, bool [h, w]."""
     from pycocotools.mask import decode
 
-    size, counts = [row["height"], row["width"]], row["counts"].encode("ascii")
-    pixels: npt.NDArray[np.uint8] = decode({"size": size, "counts": counts})
+    pixels: npt.NDArray[np.uint8] = decode(dict(encoded))
     return pixels.view(np.bool_)
+
+
+def mask_pixels(row: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+    """The mask of a row with height, width and counts, bool [height, width]."""
+    return run_length_pixels({"size": [row["height"], row["width"]], "counts": row["counts"]})

@@ -27,6 +27,7 @@ from storage.artifacts.fingerprints import Recipe, unless_default
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError, ImageRejected
 from storage.images.decoding import decoded
+from storage.images.masks import run_lengths
 from storage.images.memory_budget import DECODING, hold_for_file
 from storage.images.records import read_parquet, write_parquet
 from tasks.indexing.source_images import read_source_image
@@ -364,7 +365,7 @@ def _row_of_mask(
             image.image_id,
             height=image.height,
             width=image.width,
-            counts=_encode(mask),
+            counts=run_lengths(mask)["counts"],
             objectness=objectness,
             area=float(mask.mean()),
             border_contact=statistics.border_contact,
@@ -432,13 +433,6 @@ def _resize_nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
         torch.from_numpy(mask.astype(np.uint8))[None, None], size=(height, width), mode="nearest"
     )
     return np.asarray(resized[0, 0].numpy().astype(bool))
-
-
-def _encode(mask: np.ndarray) -> str:
-    from pycocotools.mask import encode
-
-    counts: bytes = encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
-    return counts.decode("ascii")
 
 
 def _row(image_id: str, **values: Any) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from storage.artifacts.store import ArtifactRef, ArtifactStore
 from storage.images.records import read_parquet
 from tasks.stage.layout import CHOSEN_LABELS, NAMED_OBJECTS
 
-_QUALITY: Final = ("quality", "category_probability", "estimated_iou")
+QUALITY: Final = ("quality", "category_probability", "estimated_iou")
+"""Columns of labels that were judged."""
+
 _NAMELESS: Final = "no_category"
 
 OBJECT: Final = pa.struct(
@@ -21,7 +23,7 @@ OBJECT: Final = pa.struct(
         ("category_id", pa.int32()),
         ("name", pa.string()),
         ("name_probability", pa.float32()),
-        *((name, pa.float32()) for name in _QUALITY),
+        *((name, pa.float32()) for name in QUALITY),
     ]
 )
 """`category_id` is 0, and `name` empty, of an object that stands out and has no clear name, or of
@@ -70,13 +72,12 @@ def _judged(chosen: ArtifactRef, store: ArtifactStore) -> _Judged:
         table = read_parquet(file)
     kept = table.filter(table["kept"]).to_pylist()
     return {
-        (row["image_id"], row["mask_id"]): {name: row.get(name) for name in _QUALITY}
-        for row in kept
+        (row["image_id"], row["mask_id"]): {name: row.get(name) for name in QUALITY} for row in kept
     }
 
 
 def _object(row: Mapping[str, Any], judged: _Judged | None) -> dict[str, Any]:
-    nothing = dict.fromkeys(_QUALITY)
+    nothing = dict.fromkeys(QUALITY)
     quality = nothing if judged is None else judged.get((row["image_id"], row["mask_id"]))
     labelled = not row["reason"] and quality is not None
     return {
@@ -111,7 +112,7 @@ def categories_of(
             "external_id": external_ids[number],
             "rank": best[number]["rank"],
             "score": best[number]["score"],
-            **({name: best[number][name] for name in _QUALITY} if judged else {}),
+            **({name: best[number][name] for name in QUALITY} if judged else {}),
         }
         for number in dict.fromkeys(each["category_id"] for each in labelled)
     ]

@@ -18,7 +18,7 @@ from storage.artifacts.fingerprints import Recipe, digest, unless_default
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError, CorpusError
 from storage.images.records import read_parquet, write_parquet
-from tasks.packing.object_labels import OBJECT, categories_of, is_judged, objects_by_image
+from tasks.packing.object_labels import OBJECT, QUALITY, categories_of, is_judged, objects_by_image
 from tasks.packing.source_names import source_name
 from tasks.stage.contract import Progress
 from tasks.stage.layout import (
@@ -43,8 +43,7 @@ _LABEL = pa.struct(
         ("score", pa.float32()),
     ]
 )
-_QUALITY = ("quality", "category_probability", "estimated_iou")
-_JUDGED_LABEL = pa.struct([*_LABEL, *((name, pa.float32()) for name in _QUALITY)])
+_JUDGED_LABEL = pa.struct([*_LABEL, *((name, pa.float32()) for name in QUALITY)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +140,11 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     masks = _mask_owners(inputs.masks, images, store)
     categories = {category.category_id: category for category in inputs.categories}
     objects = objects_by_image(inputs.named, inputs.chosen, store) if inputs.named else {}
+    judged = is_judged(inputs.chosen, store)
     if inputs.named:
-        judged = is_judged(inputs.chosen, store)
         labels = _labels_of_objects(objects, categories, judged=judged)
     else:
-        chosen = _chosen(inputs.chosen, store)
-        judged = _are_judged(chosen)
-        labels = _labels(retrieval, categories, chosen)
+        labels = _labels(retrieval, categories, _chosen(inputs.chosen, store))
     samples = [
         images[image_id]
         | {"masked": masks.usable[image_id], "label": found[0]["category_id"], "labels": found}
@@ -252,15 +249,11 @@ def _chosen(ref: ArtifactRef | None, store: ArtifactStore) -> _Chosen | None:
         return None
     with store.get(ref).open(CHOSEN_LABELS) as file:
         table = read_parquet(file)
-    facts = [name for name in _QUALITY if name in table.column_names]
+    facts = [name for name in QUALITY if name in table.column_names]
     kept = table.filter(table["kept"]).select(["image_id", "category_id", *facts]).to_pylist()
     return {
         (row["image_id"], row["category_id"]): {name: row[name] for name in facts} for row in kept
     }
-
-
-def _are_judged(chosen: _Chosen | None) -> bool:
-    return chosen is not None and any(chosen.values())
 
 
 def _labels(

@@ -6,15 +6,16 @@ Dimensions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from storage.images.masks import run_lengths
 from tasks.packing.second_look_sentence import DISAGREED, LOW_QUALITY, NOT_LEARNED, SHARPENED
-from tasks.relabelling.second_look import Mask, SecondLook, look_again
+from tasks.relabelling.second_look import Mask, look_again
 from zutis_model.refinement.mask_statistics import intersection_over_union, mask_statistics
 
 _MOST_COVERED: Final = 0.2
@@ -75,36 +76,40 @@ class Again:
     changed: dict[str, Any]
 
 
+def settled(label: FirstLabel, least_quality: float) -> Again | None:
+    """What is known of an object without a look at the image; None where it has to be looked at."""
+    if not label.is_learned:
+        return Again(NOT_LEARNED, 0.0, 1.0, None, {})
+    if label.quality is not None and label.quality < least_quality:
+        return Again(LOW_QUALITY, 0.0, 1.0, None, {})
+    return None
+
+
 def again(
     pixels: npt.NDArray[np.uint8],
     label: FirstLabel,
     region: Mask,
     found: Sequence[Found],
-    *,
     least_agreement: float,
-    least_quality: float,
 ) -> Again:
-    """Look at an object with a name.
+    """Look at an object that is not settled.
 
     Args:
         pixels: uint8 [h, w, 3], RGB.
         region: bool [h, w], all that the network takes for its category.
         found: instances of all categories.
-        least_agreement, least_quality: see `relabel_shard.Config`.
+        least_agreement: see `relabel_shard.Config`.
     """
     own = [each for each in found if each.category_id == label.category_id]
-    overlaps = [(intersection_over_union(label.mask, each.mask), each.score) for each in own]
-    overlap, score = max(overlaps, default=(0.0, 0.0))
-    agreed = score if overlap and overlap >= least_agreement else None
-    if not label.is_learned:
-        return Again(NOT_LEARNED, 0.0, 1.0, None, {})
-    if label.quality is not None and label.quality < least_quality:
-        return Again(LOW_QUALITY, 0.0, 1.0, None, {})
     look = look_again(pixels, label.mask, [region, *(each.mask for each in own)], least_agreement)
+    scored = zip(look.overlaps[1:], (each.score for each in own), strict=True)
+    overlap, score = max(scored, default=(0.0, 0.0))
+    agreed = score if overlap and overlap >= least_agreement else None
     if not look.is_sharpened:
         return Again(DISAGREED, look.agreement, 1.0, agreed, {})
     same = intersection_over_union(look.mask, label.mask)
-    return Again(SHARPENED, look.agreement, same, agreed, mask_facts(look))
+    changed = mask_facts(look.mask, look.unrefined)
+    return Again(SHARPENED, look.agreement, same, agreed, changed)
 
 
 def uncovered(found: Sequence[Found], labelled: Sequence[Mask]) -> list[Found]:
@@ -124,23 +129,13 @@ def is_same(nameless: Mask, found: Found) -> bool:
     return intersection_over_union(nameless, found.mask) >= _SAME
 
 
-def mask_facts(look: SecondLook) -> dict[str, Any]:
-    """What a sample's JSON says of a mask."""
-    from pycocotools.mask import encode
-
-    statistics = mask_statistics(look.mask, look.unrefined)
-    counts = encode(np.asfortranarray(look.mask, dtype=np.uint8))["counts"].decode("ascii")
+def mask_facts(mask: Mask, unrefined: Mask) -> dict[str, Any]:
+    """What a sample's JSON says of a mask, bool [h, w], and the same before it was snapped."""
+    statistics = mask_statistics(mask, unrefined)
     return {
-        "mask": {"size": list(look.mask.shape), "counts": counts},
+        "mask": run_lengths(mask),
         "area": statistics.area_fraction,
         "border_contact": statistics.border_contact,
         "components": statistics.components,
         "refiner_agreement": statistics.refiner_agreement,
     }
-
-
-def mask_of(facts: Mapping[str, Any]) -> Mask:
-    """The mask of such facts, bool [h, w]."""
-    from pycocotools.mask import decode
-
-    return np.asarray(decode(facts["mask"]).view(np.bool_))

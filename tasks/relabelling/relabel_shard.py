@@ -22,8 +22,9 @@ import pyarrow as pa
 from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError
+from storage.images.masks import run_length_pixels
 from storage.images.records import read_parquet, write_parquet
-from storage.shards.samples import ShardSamples
+from storage.shards.samples import SampleBytes, ShardSamples
 from storage.shards.writing import Sample, SeveralObjects, ShardWriter
 from tasks.packing.object_labels import painted
 from tasks.packing.second_look_sentence import ADDED, OUTCOMES
@@ -35,10 +36,9 @@ from tasks.relabelling.objects_again import (
     again,
     is_same,
     mask_facts,
-    mask_of,
+    settled,
     uncovered,
 )
-from tasks.relabelling.second_look import Mask, SecondLook
 from tasks.stage.contract import Progress, waiting
 from tasks.stage.layout import CHANGES, SHARD, SHARD_INDEX
 
@@ -133,11 +133,12 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     with model_folder(store.get(inputs.training)) as folder, store.attempt(ref) as attempt:
         with waiting(progress, "loading the network"):
             segmenter = zutis_segmenter(folder, device=config.device, precision=config.precision)
+            known = _known(samples, segmenter)
         with attempt.create(SHARD) as file:
             writer = ShardWriter(file, max(samples.categories))
             seen = []
             for i in range(start, end):
-                seen.append(_look(samples, i, segmenter, config))
+                seen.append(_look(samples, i, segmenter, known, config))
                 progress.advance(1)
             sure = _median_score(seen)
             for i, look in zip(range(start, end), seen, strict=True):
@@ -179,38 +180,66 @@ class _Look:
     further: tuple[dict[str, Any], ...]
 
 
-def _look(samples: ShardSamples, i: int, segmenter: DenseSegmenter, config: Config) -> _Look:
+def _known(samples: ShardSamples, segmenter: DenseSegmenter) -> dict[int, int]:
+    """The data set's category_ids by the network's labels."""
+    ids = {name: number for number, name in samples.categories.items()}
+    names = enumerate(segmenter.categories, start=1)
+    return {label: ids[name] for label, name in names if name in ids}
+
+
+def _look(
+    samples: ShardSamples,
+    i: int,
+    segmenter: DenseSegmenter,
+    known: Mapping[int, int],
+    config: Config,
+) -> _Look:
     stored = samples.read(i)
     facts = json.loads(stored.facts)
-    first = samples.decode_object(i, stored)
-    ids = {name: number for number, name in samples.categories.items()}
-    known = {label: ids[name] for label, name in enumerate(segmenter.categories, 1) if name in ids}
-    pixels = np.asarray(samples.decode_image(i, stored.jpeg, least=first.shape))
+    several = "objects" in facts
+    labels = _first_labels(samples, i, stored, facts, set(known.values()))
+    settled_ones = [settled(label, config.least_quality) for label in labels]
+    if not several and settled_ones[0]:
+        return _Look(tuple(settled_ones), ())
+    pixels = np.asarray(samples.decode_image(i, stored.jpeg, least=labels[0].mask.shape))
     segmentation = segmenter.segment(pixels)
     found = _found(segmentation, known)
-    several = "objects" in facts
-    labels = [
-        _first_label(each, set(known.values()))
-        for each in (facts["objects"] if several else [_only(facts, int(samples.labels[i]), first)])
-    ]
-    regions = {number: segmentation.narrow_labels == label for label, number in known.items()}
-    nothing = np.zeros_like(first)
-    looked = tuple(
-        again(
-            pixels,
-            label,
-            regions.get(label.category_id, nothing),
-            found,
-            least_agreement=config.least_agreement,
-            least_quality=config.least_quality,
-        )
-        if label.category_id
-        else None
-        for label in labels
-    )
+    label_of = {number: label for label, number in known.items()}
+    looked = []
+    for label, known_already in zip(labels, settled_ones, strict=True):
+        if not label.category_id or known_already:
+            looked.append(known_already if label.category_id else None)
+            continue
+        region = segmentation.narrow_labels == label_of[label.category_id]
+        looked.append(again(pixels, label, region, found, config.least_agreement))
     named = [label.mask for label in labels if label.category_id]
     further = uncovered(found, named) if several else []
-    return _Look(looked, tuple(_described_instance(each, labels) for each in further))
+    return _Look(tuple(looked), tuple(_described_instance(each, labels) for each in further))
+
+
+def _first_labels(
+    samples: ShardSamples,
+    i: int,
+    stored: SampleBytes,
+    facts: Mapping[str, Any],
+    learned: Collection[int],
+) -> list[FirstLabel]:
+    """The objects of a sample: its only one, or those of the JSON's list."""
+    if "objects" not in facts:
+        number = int(samples.labels[i])
+        entries = [one for one in facts.get("categories", ()) if one["category_id"] == number]
+        quality = entries[0].get("quality") if entries else None
+        mask = samples.decode_object(i, stored)
+        return [FirstLabel(number, mask, quality, number in learned)]
+    return [
+        FirstLabel(
+            category_id=each["category_id"],
+            mask=samples.decode_object(i, stored, place),
+            quality=each.get("quality"),
+            is_learned=each["category_id"] in learned,
+        )
+        for place, each in enumerate(facts["objects"])
+    ]
 
 
 def _found(segmentation: Segmentation, known: Mapping[int, int]) -> list[Found]:
@@ -222,23 +251,8 @@ def _found(segmentation: Segmentation, known: Mapping[int, int]) -> list[Found]:
     return [Found(known[label], score, mask) for label, score, mask in found if label in known]
 
 
-def _only(facts: Mapping[str, Any], label: int, mask: Mask) -> dict[str, Any]:
-    """The object of a sample that has one, as samples with several have it."""
-    qualities = [
-        each.get("quality") for each in facts.get("categories", ()) if each["category_id"] == label
-    ]
-    return {"category_id": label, "pixels": mask, "quality": next(iter(qualities), None)}
-
-
-def _first_label(described: Mapping[str, Any], learned: Collection[int]) -> FirstLabel:
-    number = described["category_id"]
-    mask = described["pixels"] if "pixels" in described else mask_of(described)
-    return FirstLabel(number, mask, described.get("quality"), number in learned)
-
-
 def _described_instance(each: Found, labels: Sequence[FirstLabel]) -> dict[str, Any]:
     """A further instance as the JSON has it, its score, and the nameless objects that it is."""
-    whole = SecondLook(each.mask, each.mask, 1.0, is_sharpened=True)
     return {
         "category_id": each.category_id,
         "score": each.score,
@@ -247,7 +261,7 @@ def _described_instance(each: Found, labels: Sequence[FirstLabel]) -> dict[str, 
             for place, label in enumerate(labels)
             if not label.category_id and is_same(label.mask, each)
         ],
-        **mask_facts(whole),
+        **mask_facts(each.mask, each.mask),
     }
 
 
@@ -263,32 +277,27 @@ def _relabelled(
     """A sample after the second look, and a row for each of its labels."""
     stored = samples.read(i)
     facts = json.loads(stored.facts)
-    label = int(samples.labels[i])
+    key, label = samples.key(i), int(samples.labels[i])
     if "objects" not in facts:
         [one] = look.objects
         assert one is not None, "the only object has a name"
         facts |= {**one.changed, "second_look": _told(one.outcome, one.agreement, training)}
-        mask = mask_of(facts) if one.changed else samples.decode_object(i, stored)
-        sample = Sample(samples.key(i), stored.jpeg, mask, label, facts)
-        return sample, [_row(samples.key(i), label, one)]
+        mask = run_length_pixels(facts["mask"]) if one.changed else samples.decode_object(i, stored)
+        return Sample(key, stored.jpeg, mask, label, facts), [_row(key, label, one)]
     added = [each for each in look.further if each["score"] >= sure]
-    objects, rows = _objects_after(facts["objects"], look.objects, added, training, samples)
-    first = next(each for each in objects if each["category_id"] == label)
-    facts |= {"objects": objects, **{name: first[name] for name in first.keys() & _MASK_FACTS}}
-    label_map = painted(
-        ((each["category_id"], mask_of(each)) for each in objects),
-        mask_of(first).shape,
-        samples.ignore_label,
-    )
-    numbers = tuple(each["category_id"] for each in objects if each["category_id"])
-    sample = Sample(
-        samples.key(i), stored.jpeg, mask_of(first), label, facts,
-        SeveralObjects(label_map, numbers),
-    )  # fmt: skip
-    return sample, [{"image_id": samples.key(i), **row} for row in rows]
+    objects, rows = _objects_after(key, facts["objects"], look.objects, added, training, samples)
+    masks = [run_length_pixels(each["mask"]) for each in objects]
+    numbers = [each["category_id"] for each in objects]
+    first = numbers.index(label)
+    of_first = objects[first].keys() & _MASK_FACTS
+    facts |= {"objects": objects, **{name: objects[first][name] for name in of_first}}
+    label_map = painted(zip(numbers, masks, strict=True), masks[first].shape, samples.ignore_label)
+    several = SeveralObjects(label_map, tuple(filter(None, numbers)))
+    return Sample(key, stored.jpeg, masks[first], label, facts, several), rows
 
 
 def _objects_after(
+    image_id: str,
     objects: Sequence[dict[str, Any]],
     looked: Sequence[Again | None],
     added: Sequence[dict[str, Any]],
@@ -304,13 +313,13 @@ def _objects_after(
             continue
         told = _told(one.outcome, one.agreement, training)
         named.append({**each, **one.changed, "second_look": told})
-        rows.append(_row("", each["category_id"], one))
+        rows.append(_row(image_id, each["category_id"], one))
     for each in added:
         plain = {name: value for name, value in each.items() if name != "instead_of"}
         told = {**_told(ADDED, 0.0, training), "score": round(plain.pop("score"), 4)}
         name = samples.categories[each["category_id"]]
         named.append({**plain, "name": name, "second_look": told})
-        rows.append(_row("", each["category_id"], Again(ADDED, 0.0, 0.0, None, {})))
+        rows.append(_row(image_id, each["category_id"], Again(ADDED, 0.0, 0.0, None, {})))
     return [*named, *nameless], rows
 
 

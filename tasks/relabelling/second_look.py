@@ -36,14 +36,19 @@ class SecondLook:
     Attributes:
         mask: bool [h, w].
         unrefined: bool [h, w], the same before it was snapped to edges.
-        agreement: IoU, 0..1, of the first mask and the network's; 0 if it found none.
+        overlaps: IoU, 0..1, of the first mask with each of the network's.
         is_sharpened: the mask is a new one.
     """
 
     mask: Mask
     unrefined: Mask
-    agreement: float
+    overlaps: tuple[float, ...]
     is_sharpened: bool
+
+    @property
+    def agreement(self) -> float:
+        """The largest overlap; 0 if the network found nothing."""
+        return max(self.overlaps, default=0.0)
 
 
 def look_again(
@@ -57,16 +62,17 @@ def look_again(
         found: the network's, bool [h, w] each, in any number.
         least_agreement: IoU, 0..1, from which the label is sharpened.
     """
-    agreement, best = 0.0, first
-    for mask in found:
-        if (overlap := intersection_over_union(first, mask)) > agreement:
-            agreement, best = overlap, mask
+    masks = list(found)
+    overlaps = tuple(intersection_over_union(first, mask) for mask in masks)
+    agreement = max(overlaps, default=0.0)
+    unchanged = SecondLook(first, first, overlaps, is_sharpened=False)
     if agreement < least_agreement or not agreement:
-        return SecondLook(first, first, agreement, is_sharpened=False)
+        return unchanged
+    best = masks[overlaps.index(agreement)]
     sharpened = _snapped(pixels, first, best)
     if not sharpened.any() or sharpened.all():
-        return SecondLook(first, first, agreement, is_sharpened=False)
-    return SecondLook(sharpened, first | best, agreement, is_sharpened=True)
+        return unchanged
+    return SecondLook(sharpened, first | best, overlaps, is_sharpened=True)
 
 
 def _snapped(pixels: npt.NDArray[np.uint8], first: Mask, second: Mask) -> Mask:
