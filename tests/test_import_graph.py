@@ -32,6 +32,7 @@ ROOMS = {
         web
         files
         artifacts  images  vocabularies
+        containers
         annotations  corpora  embeddings  shards  weights
         evaluation_sets
     """,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from storage.artifacts.store import Artifact, ArtifactStore
+from storage.corpora.listing import CONTAINERS
 from storage.errors.exceptions import VocabularyError
 from storage.images.records import read_parquet
 from storage.vocabularies.prompt_templates import TEMPLATES
@@ -81,7 +82,7 @@ def all_are_taken(per_category: int, plans: Sequence[Artifact]) -> str:
     """A warning if every category retrieves every image, so that categories differ only by
     thresholds; empty otherwise."""
     listed = _listed(plans)
-    if listed >= per_category or any(map(_has_tars, plans)):  # reads the plans
+    if listed >= per_category or any(map(_has_containers, plans)):  # reads the plans
         return ""
     return (
         f"per_category is {per_category:,} and the corpus lists {listed:,} images: every"
@@ -91,8 +92,9 @@ def all_are_taken(per_category: int, plans: Sequence[Artifact]) -> str:
 
 
 def at_most(plans: Sequence[Artifact]) -> int | None:
-    """Number of images that the sources list; None with tars, each of which is listed as one."""
-    if any(map(_has_tars, plans)):
+    """Number of images that the sources list; None with tars and other containers, each of
+    which is listed as one."""
+    if any(map(_has_containers, plans)):
         return None
     return _listed(plans)
 
@@ -101,6 +103,7 @@ def _listed(plans: Sequence[Artifact]) -> int:
     return sum(int(plan.counts["entries"]) for plan in plans)
 
 
-def _has_tars(plan: Artifact) -> bool:
+def _has_containers(plan: Artifact) -> bool:
     with plan.open(ENTRIES) as file:
-        return "tar" in read_parquet(file, columns=["kind"])["kind"].unique().to_pylist()
+        kinds = read_parquet(file, columns=["kind"])["kind"].unique().to_pylist()
+    return not CONTAINERS.isdisjoint(kinds)

@@ -1,7 +1,8 @@
 """Corpora: from names on the command line to sources and their listings.
 
-A corpus is any mix of folders, images, tars, tables, lists and COCO-style JSON files, local or
-behind fsspec. `open_sources` finds the source of each name, and `list_source` lists its files.
+A corpus is any mix of folders, images, tars, zips, Arrow files, saved data sets, tables, lists and
+COCO-style JSON files, local or behind fsspec. `open_sources` finds the source of each name, and
+`list_source` lists its files.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,14 +18,16 @@ from pathlib import Path
 from typing import Literal
 
 import braceexpand
+import pyarrow as pa
 
 from storage.access.credentials import refuse_secrets
+from storage.containers.saved_datasets import is_saved_dataset, saved_files
 from storage.corpora.coco import list_coco
-from storage.corpora.folders import list_folder, remote_namer
-from storage.corpora.listing import Listing, ListingBuilder
+from storage.corpora.folders import list_containers, list_folder, remote_namer
+from storage.corpora.listing import PARQUET, Listing, ListingBuilder
 from storage.corpora.named_files import Found, list_files
 from storage.corpora.selection import ALL, Selection
-from storage.corpora.tables import check_table, list_table
+from storage.corpora.tables import check_table, holds_images, list_table
 from storage.errors.exceptions import ConfigError, CorpusError
 from storage.files.file_heads import read_heads
 from storage.files.file_kinds import (
@@ -52,16 +56,18 @@ from storage.files.filesystems import (
 from storage.files.regular_files import open_regular
 from storage.files.user_files import user_path
 
-SourceKind = Literal["folder", "tars", "files", "table", "coco"]
+SourceKind = Literal["folder", "tars", "files", "table", "coco", "saved"]
 
 # Names that the braces of one name may expand to; a shell would not take a tenth of them.
 _MOST_EXPANDED = 1_000_000
 _MOST_DIGITS = 18
+# Extensions of containers that a folder with images or tars leaves alone.
+_OTHER_CONTAINERS = frozenset({"zip", "arrow", "parquet"})
 _RANGE = re.compile(r"\{(-?[0-9]+)\.\.(-?[0-9]+)(?:\.\.-?[0-9]+)?\}")
 
 _KINDS = (
-    "a folder, an image, .tar files, a .parquet, .csv or .tsv table, a .txt or .jsonl list, or a "
-    "COCO-style .json file"
+    "a folder, an image, .tar, .zip or .arrow files, a .parquet, .csv or .tsv table, a .txt or "
+    ".jsonl list, or a COCO-style .json file"
 )
 
 
@@ -71,8 +77,8 @@ class Source:
 
     Attributes:
         spec: as the user wrote it.
-        kind: folder, tars, files (images, and tars that a pattern matches with them), table (and
-            list), or coco.
+        kind: folder, tars, files (images, zips and Arrow files, and tars that a pattern matches
+            with them), table (and list), coco, or saved (a data set saved to disk).
         uris: one URI; for tars and files one or more, sorted. Two specs for the same thing have
             equal URIs.
         root: URI of the folder to which the names of tars and files are relative.
@@ -113,7 +119,7 @@ def open_sources(specs: Sequence[str], *, uri_column: str = "") -> list[Source]:
 
 
 def list_source(source: Source, selection: Selection = ALL, *, uri_column: str = "") -> Listing:
-    """Lists the source's files; tars are not opened, and of few images the heads are read.
+    """Lists the source's files; containers are not opened, and of few images the heads are read.
 
     The same files give the same listing. It may be empty. Memory is that of the URIs, times a
     small factor.
@@ -129,7 +135,13 @@ def list_source(source: Source, selection: Selection = ALL, *, uri_column: str =
         StorageError: a file system can't be reached.
     """
     if source.kind == "folder":
-        return selection.of_listing(list_folder(source.uris[0]), source.uris[0])
+        return selection.of_listing(_list_folder(source.uris[0]), source.uris[0])
+    if source.kind == "saved":
+        files = list_files(saved_files(source.uris[0]), source.uris[0], None)
+        return selection.of_listing(files, source.uris[0])
+    if source.kind == "table" and holds_images(source.uris[0], uri_column):
+        folder = parent_uri(source.uris[0])
+        return selection.of_listing(list_files(source.uris, folder, None), folder)
     if source.kind in ("tars", "files"):
         return selection.of_listing(list_files(source.uris, source.root, source.found), source.root)
     builder = ListingBuilder(None if selection.takes_all else selection.takes)
@@ -138,6 +150,27 @@ def list_source(source: Source, selection: Selection = ALL, *, uri_column: str =
     else:
         list_coco(source.uris[0], builder)
     return builder.finish()
+
+
+def _list_folder(uri: str) -> Listing:
+    """The listing of a folder; where it has neither images nor tars, of its other containers."""
+    listing = list_folder(uri)
+    if listing.entries.num_rows or not _OTHER_CONTAINERS & listing.ignored.keys():
+        return listing
+    found = list_containers(uri)
+    entries = found.entries
+    kept = [
+        kind != PARQUET or holds_images(place)
+        for place, kind in zip(
+            *(entries[name].to_pylist() for name in ("uri", "kind")), strict=True
+        )
+    ]
+    if not any(kept):
+        return listing
+    ignored = Counter(found.ignored) + Counter({PARQUET: kept.count(False)})
+    return Listing(
+        entries.filter(pa.array(kept, pa.bool_())), found.rejects, dict(sorted(ignored.items()))
+    )
 
 
 def list_corpus(
@@ -280,7 +313,7 @@ def _kind(uri: str, uri_column: str) -> SourceKind:
         raise CorpusError(f"The corpus {display(uri)} does not exist; check the path.")
     if file_type == "directory":
         _check_folder(uri)
-        return "folder"
+        return "saved" if is_saved_dataset(uri) else "folder"
     if is_compressed_tar(uri):
         raise CorpusError(
             f"The tar {display(uri)} is compressed, so that its images can't be read by byte "
@@ -288,6 +321,8 @@ def _kind(uri: str, uri_column: str) -> SourceKind:
         )
     if is_tar(uri):
         return "tars"
+    if extension_of(uri) in ("zip", "arrow"):
+        return "files"
     if is_table(uri):
         check_table(uri, uri_column)
         return "table"

@@ -11,15 +11,15 @@ import pyarrow as pa
 
 from storage.access.credentials import refuse_secrets
 from storage.artifacts.fingerprints import digest
-from storage.corpora.columns import PLACE_COLUMNS, require_one
-from storage.corpora.lists import json_object, numbered_lines
-from storage.corpora.table_files import (
+from storage.containers.table_files import (
     column_names,
     open_table,
     table_batches,
     table_errors,
     text_values,
 )
+from storage.corpora.columns import PLACE_COLUMNS, require_one
+from storage.corpora.lists import json_object, numbered_lines
 from storage.corpora.tables import Places
 from storage.errors.exceptions import CorpusError
 from storage.files.file_kinds import TABLE_EXTENSIONS, extension_of

@@ -8,10 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.compute as pc
+
 from storage.access.roots import is_path_outside
 from storage.corpora.contents import look_into_files
 from storage.corpora.label_maps import is_in_label_map_folder, is_label_map_beside
-from storage.corpora.listing import UNKNOWN, Listing, ListingBuilder, kind_by_name
+from storage.corpora.listing import (
+    UNKNOWN,
+    Listing,
+    ListingBuilder,
+    container_kind,
+    kind_by_name,
+)
 from storage.errors.exceptions import StorageError
 from storage.errors.reject_reasons import (
     DUPLICATE_FOLDER,
@@ -32,6 +40,7 @@ from storage.files.filesystems import (
 )
 
 _FolderId = tuple[int, int]  # device, inode
+_KindOf = Callable[[str], str | None]
 
 
 def list_folder(uri: str) -> Listing:
@@ -50,6 +59,25 @@ def list_folder(uri: str) -> Listing:
     else:
         _list_remote_folder(uri, builder)
     return look_into_files(builder.finish(), uri)
+
+
+def list_containers(uri: str) -> Listing:
+    """Every tar, zip, Arrow and Parquet file below the folder; hidden ones are counted only.
+
+    Raises:
+        StorageError: as `list_folder`.
+    """
+    builder = ListingBuilder()
+    if is_local(uri):
+        _LocalWalk(builder, container_kind).walk(local_path(uri))
+    else:
+        _list_remote_folder(uri, builder, kind_of=container_kind)
+    listing = builder.finish()
+    return Listing(
+        listing.entries.filter(pc.not_equal(listing.entries["kind"], UNKNOWN)),
+        listing.rejects,
+        listing.ignored,
+    )
 
 
 def all_files_below(uri: str) -> Listing:
@@ -87,8 +115,9 @@ class _LocalWalk:
     the disk returns names, and links can neither loop nor multiply the work.
     """
 
-    def __init__(self, builder: ListingBuilder) -> None:
+    def __init__(self, builder: ListingBuilder, kind_of: _KindOf = kind_by_name) -> None:
         self._builder = builder
+        self._kind_of = kind_of
         self._visited: set[_FolderId] = set()
         self._links: list[tuple[str, _Folder]] = []
 
@@ -147,7 +176,7 @@ class _LocalWalk:
         return subfolders
 
     def _add(self, entry: os.DirEntry[str], *, is_root: bool) -> None:
-        kind = kind_by_name(entry.name) or (None if extension_of(entry.name) else UNKNOWN)
+        kind = self._kind_of(entry.name) or (None if extension_of(entry.name) else UNKNOWN)
         if kind is None:
             self._builder.ignore(entry.name)
             return
@@ -182,7 +211,9 @@ def _identity(result: os.stat_result) -> _FolderId:
     return result.st_dev, result.st_ino
 
 
-def _list_remote_folder(uri: str, builder: ListingBuilder, *, filtered: bool = True) -> None:
+def _list_remote_folder(
+    uri: str, builder: ListingBuilder, *, filtered: bool = True, kind_of: _KindOf = kind_by_name
+) -> None:
     file_system, root = resolve(uri)
     uri_of = remote_namer(file_system)
     pending, seen = [root], {_bare(root)}
@@ -213,16 +244,20 @@ def _list_remote_folder(uri: str, builder: ListingBuilder, *, filtered: bool = T
             ):
                 builder.ignore_label_map()
             elif not is_folder:
-                _add_remote(name, info, uri_of, builder)
+                _add_remote(name, info, uri_of, builder, kind_of)
             elif _bare(name) not in seen:  # some stores list a folder within itself
                 seen.add(_bare(name))
                 pending.append(name)
 
 
 def _add_remote(
-    name: str, info: dict[str, Any], uri_of: Callable[[str], str], builder: ListingBuilder
+    name: str,
+    info: dict[str, Any],
+    uri_of: Callable[[str], str],
+    builder: ListingBuilder,
+    kind_of: _KindOf,
 ) -> None:
-    kind = kind_by_name(name)
+    kind = kind_of(name)
     if kind is not None:
         builder.add_remote(uri_of(name), kind, info)
     elif name.endswith("/"):  # object stores mark folders by empty objects of this name

@@ -1,7 +1,8 @@
-"""The bytes of images, from files of their own or from members of tars by byte range.
+"""The bytes of images, from files of their own or from members of tars and other containers.
 
 An image's place is `uri, offset, length`. `offset == -1` stands for the whole file; else the bytes
-are a member's, in the tar at `uri`. `length == -1` stands for a length that is not known.
+are a member's of the container at `uri`: in a tar, a range of bytes; in others as
+`storage.containers.members` says. `length == -1` stands for a length that is not known.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
-from storage.access.roots import OutsideRootsError
+from storage.containers.places import read_member
+from storage.containers.refusals import rejected_where_unreadable
+from storage.corpora.container_images import WHOLE_FILE, ImageBytes, container_images
 from storage.corpora.label_maps import (
     is_in_label_map_folder,
     is_label_map_beside,
@@ -25,9 +28,9 @@ from storage.corpora.label_maps import (
     label_map_keys,
     photograph_keys,
 )
-from storage.corpora.listing import EXCLUDED, count_other_file
+from storage.corpora.listing import EXCLUDED, IMAGE, TAR, count_other_file
 from storage.corpora.selection import ALL, Selection
-from storage.errors.exceptions import ImageRejected, StorageError
+from storage.errors.exceptions import ImageRejected
 from storage.errors.reject_reasons import (
     CHANGED,
     DUPLICATE_MEMBER,
@@ -35,7 +38,6 @@ from storage.errors.reject_reasons import (
     FILE_TOO_LARGE,
     HIDDEN_MEMBER,
     LABEL_MAP,
-    MISSING,
     NOT_A_FILE,
     NOT_A_TAR,
     OUTSIDE_ROOTS,
@@ -46,24 +48,18 @@ from storage.errors.reject_reasons import (
 )
 from storage.files.file_kinds import extension_of, is_hidden, is_image, is_web
 from storage.files.filesystems import (
-    MissingFileError,
-    ShortReadError,
-    TransientError,
-    UnreachableError,
     describe,
     is_local,
     is_outside,
     local_path,
     open_binary,
     read_bytes,
-    read_range,
     resolve,
-    translated_errors,
 )
 from storage.images.decoding import HEAD_BYTES, looks_like_image
-from storage.web.requests import TooLongError
 
-WHOLE_FILE = -1
+__all__ = ["MAX_BYTES", "WHOLE_FILE", "ImageBytes", "iter_entry", "read_image_bytes"]
+
 MAX_BYTES = 512 * 2**20
 
 # Read between a tar's end mark and the end of its file, or the next tar.
@@ -84,27 +80,6 @@ _EXTENDED_HEADERS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class ImageBytes:
-    """An image's bytes, or the reason why there are none.
-
-    Attributes:
-        uri: of the image's file, or of the tar that it is in.
-        offset: first byte in the tar; -1 for the whole file.
-        length: number of bytes; -1 where not known.
-        data: the bytes; None exactly where there is a reject reason.
-        reject_reason: one of REJECT_REASONS, or None.
-        member: the name in the tar (bytes that are not UTF-8 as `\\xNN`); '' for a file.
-    """
-
-    uri: str
-    offset: int
-    length: int
-    data: bytes | None
-    reject_reason: str | None
-    member: str = ""
-
-
 def iter_entry(
     uri: str,
     kind: str,
@@ -114,7 +89,7 @@ def iter_entry(
     others: Counter[str] | None = None,
     selection: Selection = ALL,
 ) -> Iterator[ImageBytes]:
-    """The images of one entry of a listing, each read once, a tar from front to back.
+    """The images of one entry of a listing, each read once, a container from front to back.
 
     Of a tar's members, those count that are files (no links) with an image's extension, or with
     none and an image's first bytes. A fault of one image or one tar is an item with a
@@ -122,14 +97,14 @@ def iter_entry(
     may come after them.
 
     Args:
-        uri: of the image or tar.
-        kind: `image` or `tar`.
+        uri: of the image or container.
+        kind: `image`, `tar`, `zip`, `arrow` or `parquet`.
         size: of the file in bytes where the listing knows it, which saves a remote file system
             from being asked for it.
         max_bytes: a larger image is rejected and not read.
-        others: to which a tar's other members are added, as `Listing.ignored` counts files, and
-            `link` for links.
-        selection: which members of a tar are read, by their names; the others are added to
+        others: to which a container's other members are added, as `Listing.ignored` counts files,
+            and `link` for links.
+        selection: which members of a container are read, by their names; the others are added to
             `others`.
 
     Raises:
@@ -140,10 +115,12 @@ def iter_entry(
         return
     if not is_local(uri):
         resolve(uri)  # a missing package ends the run, and does not reject every image
-    if kind == "tar":
-        yield from _iter_tar(uri, max_bytes, Counter() if others is None else others, selection)
-    else:
+    if kind == IMAGE:
         yield _whole_file(uri, size, max_bytes)
+        return
+    read = _iter_tar if kind == TAR else partial(container_images, kind=kind)
+    others = Counter() if others is None else others
+    yield from read(uri, max_bytes=max_bytes, others=others, selection=selection)
 
 
 def read_image_bytes(uri: str, offset: int, length: int) -> bytes:
@@ -159,45 +136,19 @@ def read_image_bytes(uri: str, offset: int, length: int) -> bytes:
         raise ImageRejected(OUTSIDE_ROOTS)
     if not is_local(uri):
         resolve(uri)
-    with _rejected_where_unreadable(uri):
+    with rejected_where_unreadable(uri):
         if offset != WHOLE_FILE:
-            return read_range(uri, offset, length)
+            return read_member(uri, offset, length)
         data = read_bytes(uri, at_most=max(length, MAX_BYTES))
     if length not in (-1, len(data)):
         raise ImageRejected(CHANGED, f"{len(data)} bytes instead of {length}")
     return data
 
 
-@contextmanager
-def _rejected_where_unreadable(uri: str) -> Iterator[None]:
-    """Turns errors about one file into rejects; those about the file system pass."""
-    try:
-        with translated_errors("read", uri):
-            yield
-    except MissingFileError as error:
-        raise ImageRejected(MISSING, str(error)) from error
-    except OutsideRootsError as error:  # a link, or what a server redirects to
-        raise ImageRejected(OUTSIDE_ROOTS, str(error)) from error
-    except ShortReadError as error:
-        raise ImageRejected(CHANGED, str(error)) from error
-    except TransientError as error:
-        raise ImageRejected(error.reason, str(error)) from error
-    except TooLongError as error:
-        raise ImageRejected(FILE_TOO_LARGE, str(error)) from error
-    except UnreachableError as error:
-        # Each web address has a server of its own; an object store that is down is no reason to
-        # record its images as bad.
-        if not is_web(uri):
-            raise
-        raise ImageRejected(UNREADABLE, str(error)) from error
-    except StorageError as error:
-        raise ImageRejected(UNREADABLE, str(error)) from error
-
-
 def _whole_file(uri: str, size: int, max_bytes: int) -> ImageBytes:
     data = None
     try:
-        with _rejected_where_unreadable(uri):
+        with rejected_where_unreadable(uri):
             size = _file_size(uri, size)
             if size > max_bytes:
                 raise ImageRejected(FILE_TOO_LARGE)
@@ -242,7 +193,7 @@ def _iter_tar(
     uri: str, max_bytes: int, others: Counter[str], selection: Selection
 ) -> Iterator[ImageBytes]:
     try:
-        with _rejected_where_unreadable(uri):
+        with rejected_where_unreadable(uri):
             if is_local(uri):
                 _regular_size(uri)
             file = open_binary(uri)
@@ -292,7 +243,7 @@ class _TarReader:
 
     def _open(self) -> tarfile.TarFile:
         try:
-            with _rejected_where_unreadable(self._uri), _rejected_where_damaged():
+            with rejected_where_unreadable(self._uri), _rejected_where_damaged():
                 self._file.seek(0, os.SEEK_END)
                 self._size = self._file.tell()
                 self._file.seek(0)
@@ -308,7 +259,7 @@ class _TarReader:
 
     def _next(self, tar: tarfile.TarFile, end: int) -> tarfile.TarInfo | None:
         """The next member; None at the proper end."""
-        with _rejected_where_unreadable(self._uri), _rejected_where_damaged():
+        with rejected_where_unreadable(self._uri), _rejected_where_damaged():
             tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every member
             if end > self._size:  # a seek as far as a header claims may be an error of the disk
                 raise tarfile.ReadError("ends early")
@@ -364,7 +315,7 @@ class _TarReader:
     def _begins_as_image(self, info: tarfile.TarInfo) -> bool:
         if extension_of(info.name) or info.issparse():
             return False
-        with _rejected_where_unreadable(self._uri):
+        with rejected_where_unreadable(self._uri):
             self._file.seek(info.offset_data)
             return looks_like_image(self._file.read(min(info.size, HEAD_BYTES)))
 
@@ -438,7 +389,7 @@ class _TarReader:
             raise ImageRejected(LABEL_MAP)
 
     def _read(self, info: tarfile.TarInfo) -> bytes:
-        with _rejected_where_unreadable(self._uri):
+        with rejected_where_unreadable(self._uri):
             self._file.seek(info.offset_data)
             data = self._file.read(info.size)
         if len(data) != info.size:

@@ -31,6 +31,11 @@ from storage.files.filesystems import MissingFileError, is_outside, local_path, 
 
 IMAGE: Final = "image"
 TAR: Final = "tar"
+ZIP: Final = "zip"
+ARROW: Final = "arrow"
+PARQUET: Final = "parquet"
+CONTAINERS: Final = frozenset({TAR, ZIP, ARROW, PARQUET})
+"""Kinds of entries that hold any number of images."""
 EXCLUDED: Final = "excluded"
 """The key in `Listing.ignored` of files that patterns leave out."""
 UNKNOWN: Final = "unknown"
@@ -41,7 +46,7 @@ ENTRY_SCHEMA = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("size", pa.int64(), nullable=False),  # bytes; -1 where not known
         pa.field("version", pa.string(), nullable=False),  # mtime in ns, or ETag; '' unknown
-        pa.field("kind", pa.string(), nullable=False),  # IMAGE or TAR
+        pa.field("kind", pa.string(), nullable=False),  # IMAGE, or one of CONTAINERS
     ]
 )
 REJECT_SCHEMA = pa.schema(
@@ -93,7 +98,7 @@ class ListingBuilder:
         self._ignored: Counter[str] = Counter()
 
     def add(self, uri: str, size: int, version: str, kind: str) -> None:
-        """One image or tar; `size` in bytes, -1 where not known."""
+        """One image or container; `size` in bytes, -1 where not known."""
         self._entries.append((uri, size, version, kind))
 
     def add_entries(self, entries: pa.Table) -> None:
@@ -184,6 +189,13 @@ def kind_by_name(name: str) -> str | None:
     if is_image(name):
         return IMAGE
     return TAR if is_tar(name) else None
+
+
+def container_kind(name: str) -> str | None:
+    """The kind of container by the file's extension, else None; a `.parquet` may hold no image."""
+    if is_tar(name):
+        return TAR
+    return {"zip": ZIP, "arrow": ARROW, "parquet": PARQUET}.get(extension_of(name))
 
 
 def remote_version(info: Mapping[str, Any]) -> str:

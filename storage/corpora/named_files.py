@@ -14,7 +14,14 @@ from storage.access.roots import is_path_outside
 from storage.corpora.contents import look_into_files
 from storage.corpora.folders import remote_namer
 from storage.corpora.label_maps import is_in_label_map_folder, is_label_map_beside
-from storage.corpora.listing import IMAGE, TAR, UNKNOWN, Listing, ListingBuilder, count_other_file
+from storage.corpora.listing import (
+    IMAGE,
+    UNKNOWN,
+    Listing,
+    ListingBuilder,
+    container_kind,
+    count_other_file,
+)
 from storage.errors.exceptions import StorageError
 from storage.errors.reject_reasons import DUPLICATE_FOLDER, MISSING, OUTSIDE_ROOTS, UNREADABLE
 from storage.files.file_kinds import extension_of, is_hidden, is_image, is_tar, is_web
@@ -104,7 +111,7 @@ class Found:
 
 
 def list_files(uris: Sequence[str], root: str, found: Found | None) -> Listing:
-    """The listing of single images and tars, which are not opened.
+    """The listing of single images and containers, which are not opened.
 
     Args:
         uris: of the files.
@@ -120,8 +127,8 @@ def list_files(uris: Sequence[str], root: str, found: Found | None) -> Listing:
     for uri in uris:
         if found is not None and _is_label_map(uri, names, found):
             builder.ignore_label_map()
-        elif is_tar(uri):
-            _add(uri, TAR, builder, found)
+        elif (container := container_kind(uri)) is not None:
+            _add(uri, container, builder, found)
         else:
             known = found is None or is_image(uri)
             _add(uri, IMAGE if known else UNKNOWN, builder, found)

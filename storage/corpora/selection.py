@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from storage.corpora.listing import EXCLUDED, TAR, Listing
+from storage.corpora.listing import CONTAINERS, EXCLUDED, Listing
 from storage.errors.exceptions import ConfigError
 from storage.files.filesystems import name_within
 
@@ -50,15 +50,15 @@ class Selection:
     def takes(self, name: str, kind: str = "") -> bool:
         """Whether a file or member of this name is taken.
 
-        Only `exclude` applies to a tar itself (`kind` is `TAR`): `include` applies to the images
-        in it.
+        Only `exclude` applies to a container itself (`kind` is one of `CONTAINERS`, such as a tar):
+        `include` applies to the images in it.
         """
         if self.takes_all:
             return True
         name = _bare(name)
         if self.exclude and _pattern(self.exclude).match(name):
             return False
-        return kind == TAR or not self.include or bool(_pattern(self.include).match(name))
+        return kind in CONTAINERS or not self.include or bool(_pattern(self.include).match(name))
 
     def of_listing(self, listing: Listing, root: str) -> Listing:
         """The listing of the taken files, with the others counted; `root`: URI of its folder."""

@@ -9,16 +9,18 @@ import pyarrow as pa
 
 from storage.access.credentials import has_password
 from storage.access.protocols import is_supported, protocol_of
-from storage.corpora.columns import place_column, require_one
-from storage.corpora.listing import IMAGE, TAR, ListingBuilder
-from storage.corpora.lists import Row, check_list, list_rows
-from storage.corpora.table_files import (
+from storage.containers.image_columns import image_column
+from storage.containers.table_files import (
     column_names,
     open_table,
     table_batches,
     table_errors,
+    table_schema,
     text_values,
 )
+from storage.corpora.columns import place_column, require_one
+from storage.corpora.listing import IMAGE, TAR, ListingBuilder
+from storage.corpora.lists import Row, check_list, list_rows
 from storage.errors.exceptions import CorpusError
 from storage.errors.reject_reasons import (
     COMPRESSED_TAR,
@@ -27,7 +29,7 @@ from storage.errors.reject_reasons import (
     OUTSIDE_ROOTS,
     UNSUPPORTED_ADDRESS,
 )
-from storage.files.file_kinds import is_compressed_tar, is_list, is_tar
+from storage.files.file_kinds import extension_of, is_compressed_tar, is_list, is_tar
 from storage.files.filesystems import (
     display,
     is_local,
@@ -56,8 +58,27 @@ def check_table(uri: str, column: str = "") -> None:
     if is_list(uri):
         check_list(uri, column)
         return
+    if holds_images(uri, column):
+        return
     with open_table(uri) as file, table_errors(uri):
         place_column(uri, column_names(uri, file, _COLUMNS), column)
+
+
+def holds_images(uri: str, column: str = "") -> bool:
+    """Whether a table's rows hold images' bytes, which are read rather than any paths beside them.
+
+    Args:
+        uri: of the table or list; only Parquet can hold bytes.
+        column: the one that the user names: bytes are read only if it is theirs.
+
+    Raises:
+        CorpusError, StorageError: as `check_table`.
+    """
+    if extension_of(uri) != "parquet":
+        return False
+    with open_table(uri) as file, table_errors(uri):
+        found = image_column(table_schema(file))
+    return found is not None and column in ("", found)
 
 
 def list_table(uri: str, builder: ListingBuilder, column: str = "") -> None:

@@ -31,6 +31,13 @@ UNSAFE_MEMBER_NAME: Final = "unsafe_member_name"
 DUPLICATE_MEMBER: Final = "duplicate_member"
 LABEL_MAP: Final = "label_map"
 HIDDEN_MEMBER: Final = "hidden_member"
+NOT_A_ZIP: Final = "not_a_zip"
+ENCRYPTED_MEMBER: Final = "encrypted_member"
+UNSUPPORTED_COMPRESSION: Final = "unsupported_compression"
+DAMAGED_MEMBER: Final = "damaged_member"
+DAMAGED_TABLE: Final = "damaged_table"
+COMPRESSED_TABLE: Final = "compressed_table"
+NO_BYTES: Final = "no_bytes"
 
 # While reading from a web server: transient errors, which may have passed by the next run.
 TIMED_OUT: Final = "timed_out"
@@ -74,10 +81,17 @@ REJECT_REASONS: Final[dict[str, str]] = {
     FILE_TOO_LARGE: "the file is larger than the limit on bytes",
     NOT_A_TAR: "the file ends in .tar and is no (uncompressed) tar",
     TRUNCATED_TAR: "the tar is cut, damaged or followed by other data; images before that are kept",
-    UNSAFE_MEMBER_NAME: "the tar member's name is absolute or leads out of the tar by `..`",
-    DUPLICATE_MEMBER: "the tar holds a member of this name already; the first one is kept",
-    LABEL_MAP: "the tar member is the label map of a photograph in the same tar",
-    HIDDEN_MEMBER: "the tar member, or a folder of its name, is hidden",
+    UNSAFE_MEMBER_NAME: "the tar or zip member's name is absolute or leads out of it by `..`",
+    DUPLICATE_MEMBER: "the tar or zip holds a member of this name already; the first one is kept",
+    LABEL_MAP: "the member is the label map of a photograph in the same tar or zip",
+    HIDDEN_MEMBER: "the tar or zip member, or a folder of its name, is hidden",
+    NOT_A_ZIP: "the file ends in .zip and is no whole zip",
+    ENCRYPTED_MEMBER: "the zip member is encrypted; unpack it with its password first",
+    UNSUPPORTED_COMPRESSION: "the zip member is neither stored nor deflated; pack it again",
+    DAMAGED_MEMBER: "the zip member's bytes don't agree with its length, place or checksum",
+    DAMAGED_TABLE: "the Parquet or Arrow file is cut or damaged; rows before that are kept",
+    COMPRESSED_TABLE: "the Arrow file is compressed; write it uncompressed, or as Parquet",
+    NO_BYTES: "the row of the Parquet or Arrow file holds no bytes of an image",
     TIMED_OUT: "the web server did not send the file in time; the next run asks again",
     TOO_MANY_REQUESTS: "the web server wants fewer requests (429); the next run asks again",
     SERVER_ERROR: "the web server answered with an error of its own (5xx); the next run asks again",

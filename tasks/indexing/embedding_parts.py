@@ -272,8 +272,8 @@ def _prepare_all(
         for entry in entries:
             if entry["kind"] == "image":  # read in the pool, where remote files may take long
                 yield pool.submit(prepare_file, entry), 0
-            else:  # a tar is read sequentially, once, and its members wait in memory
-                for image in _images_of_tar(entry["uri"], reading, ignored):
+            else:  # a container is read sequentially, once, and its members wait in memory
+                for image in _images_within(entry, reading, ignored):
                     yield pool.submit(prepare, image), len(image.data or b"")
 
     with ThreadPoolExecutor(config.read_threads, thread_name_prefix="read") as pool:
@@ -284,10 +284,14 @@ def _prepare_all(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _images_of_tar(uri: str, reading: Reading, ignored: Counter[str]) -> Iterator[ImageBytes]:
+def _images_within(
+    entry: dict[str, Any], reading: Reading, ignored: Counter[str]
+) -> Iterator[ImageBytes]:
     others: Counter[str] = Counter()
     whole = True
-    for image in iter_entry(uri, "tar", others=others, selection=reading.selection):
+    for image in iter_entry(
+        entry["uri"], entry["kind"], others=others, selection=reading.selection
+    ):
         whole = whole and image.reject_reason not in TRANSIENT
         if (image.uri, image.offset) not in reading.known:
             yield image

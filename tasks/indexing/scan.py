@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from storage.artifacts.fingerprints import Recipe, canonical_json, digest, unless_default
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore, damaged
 from storage.corpora.corpus import Source, list_source, open_sources
-from storage.corpora.listing import EXCLUDED, TAR, Listing
+from storage.corpora.listing import CONTAINERS, EXCLUDED, Listing
 from storage.corpora.selection import Selection
 from storage.errors.exceptions import ConfigError, CorpusError
 from storage.errors.sentences import counted_kinds
@@ -33,8 +33,8 @@ from tasks.stage.layout import ENTRIES, REJECTS
 NAME = "scan"
 VERSION = 1
 
-# Assumed size of an image in a tar, to estimate their number without opening the tar.
-_BYTES_PER_TAR_IMAGE = 100_000
+# Assumed size of an image in a container, to estimate their number without opening it.
+_BYTES_PER_PACKED_IMAGE = 100_000
 # Few enough parts for Prefect's server, and small enough that losing one costs little.
 _MOST_PARTS = 1_000
 _SMALLEST_PART = 1_024
@@ -95,7 +95,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     """List the source and publish its plan, or return the last plan if nothing has changed.
 
     The plan holds `entries.parquet`: uri, size (bytes, -1 unknown), version (mtime or ETag), kind
-    (`image` or `tar`), part (int32), present (bool), in order of parts.
+    (`image`, or a container's, such as `tar`), part (int32), present (bool), in order of parts.
 
     Raises:
         CorpusError: the source is missing, of an unknown kind, or has no image, also because the
@@ -175,7 +175,7 @@ def _nothing_there(source: str, listing: Listing) -> str:
     found = f" (but {', '.join(others)})" if others else ""
     return (
         f"{display(source)} holds no image and no tar that can be read{found}: give --corpus a "
-        "folder, images, tars, a table, a list or a COCO JSON with images."
+        "folder, images, tars, zips, a table, a list or a COCO JSON with images."
     )
 
 
@@ -237,10 +237,10 @@ def _identities(entries: pa.Table) -> pa.Array:
 def _with_parts(entries: pa.Table, part_images: int, *, first: int) -> pa.Table:
     """Cut entries, in their order, into parts of about equal numbers of images."""
     weights = np.ones(entries.num_rows)
-    is_tar = pc.equal(entries["kind"], "tar").to_numpy()
+    is_container = pc.is_in(entries["kind"], pa.array(sorted(CONTAINERS))).to_numpy()
     sizes = entries["size"].to_numpy()
-    guessed = np.where(sizes < 0, _SMALLEST_PART, np.ceil(sizes / _BYTES_PER_TAR_IMAGE))
-    weights[is_tar] = np.maximum(1, guessed[is_tar])
+    guessed = np.where(sizes < 0, _SMALLEST_PART, np.ceil(sizes / _BYTES_PER_PACKED_IMAGE))
+    weights[is_container] = np.maximum(1, guessed[is_container])
     limit = part_images or max(_SMALLEST_PART, math.ceil(weights.sum() / _MOST_PARTS))
     parts = np.empty(entries.num_rows, dtype=np.int32)
     part, load = first, 0.0
@@ -257,7 +257,7 @@ def _with_parts(entries: pa.Table, part_images: int, *, first: int) -> pa.Table:
 def _describe_parts(entries: pa.Table, selection: dict[str, Any]) -> list[dict[str, object]]:
     """Digest and number of entries of every part.
 
-    Patterns are part of a digest only where the part has tars, whose members they select.
+    Patterns are part of a digest only where the part has containers, whose members they select.
     """
     parts = entries["part"].to_numpy()
     starts = np.flatnonzero(np.diff(parts, prepend=-1))
@@ -274,8 +274,8 @@ def _describe_parts(entries: pa.Table, selection: dict[str, Any]) -> list[dict[s
 def _part_items(entries: pa.Table, selection: dict[str, Any]) -> list[object]:
     rows = entries.select(_LISTED).to_pylist()
     items: list[object] = [list(row.values()) for row in rows]
-    has_tars = any(row["kind"] == TAR for row in rows)
-    return [*items, selection] if selection and has_tars else items
+    has_members = any(row["kind"] in CONTAINERS for row in rows)
+    return [*items, selection] if selection and has_members else items
 
 
 def _table_digest(*tables: pa.Table) -> str:

@@ -59,6 +59,11 @@ def column_names(uri: str, file: Any, types: Mapping[str, pa.DataType]) -> list[
     return list(_open_csv(uri, file, None, types).schema.names)
 
 
+def table_schema(file: Any) -> pa.Schema:
+    """The schema of an open Parquet file."""
+    return pq.ParquetFile(file).schema_arrow
+
+
 def _open_csv(
     uri: str, file: Any, columns: list[str] | None, types: Mapping[str, pa.DataType]
 ) -> Any:
