@@ -6,7 +6,9 @@ import contextlib
 import io
 import json
 import tarfile
+import zipfile
 from collections import Counter
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ from storage.artifacts.store import ArtifactStore
 from storage.corpora.coco import image_ids, image_ids_by_uri
 from storage.corpora.corpus import list_corpus
 from storage.corpora.duplicate_groups import read_groups
-from storage.corpora.image_bytes import iter_entry
+from storage.corpora.image_bytes import iter_entry, read_image_bytes
 from storage.corpora.selection import Selection
 from storage.evaluation_sets.coco20k import open_coco20k
 from storage.evaluation_sets.cub import open_cub200
@@ -496,6 +498,64 @@ def test_tars(folder: Path, content: bytes) -> None:
     for image in iter_entry(str(folder / "t.tar"), "tar", others=Counter()):
         assert (image.data is None) == (image.reject_reason is not None)
         image.member.encode()
+
+
+# --- zips, Parquet and Arrow files with images --------------------------------------------------
+
+
+def _zip() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("a.png", "é" * 60 + ".png", "label.mask.png", "x.txt", "plain"):
+            archive.writestr(name, b"\x89PNG" * 9)
+    return buffer.getvalue()
+
+
+def _images_in_rows() -> pa.Table:
+    rows = [{"bytes": b"\x89PNG", "path": "a.png"}, {"bytes": None, "path": None}, None]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    return pa.table({"image": pa.array(rows, kind), "name": ["a", "b", "c"]})
+
+
+def _parquet() -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(_images_in_rows(), buffer, compression="gzip")
+    return buffer.getvalue()
+
+
+def _arrow() -> bytes:
+    buffer = io.BytesIO()
+    table = _images_in_rows()
+    with pa.ipc.new_stream(buffer, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    return buffer.getvalue()
+
+
+@few(150)
+@given(st.data())
+@pytest.mark.parametrize(("kind", "whole"), [("zip", _zip), ("parquet", _parquet),
+                                             ("arrow", _arrow)])  # fmt: skip
+def test_containers(folder: Path, kind: str, whole: Callable[[], bytes], data: Any) -> None:
+    file = folder / f"t.{kind}"
+    file.write_bytes(data.draw(damaged(whole())))
+    harmless(lambda: list_corpus([str(file)]))
+    for image in iter_entry(str(file), kind, others=Counter()):
+        assert (image.data is None) == (image.reject_reason is not None)
+        image.member.encode()
+        harmless(lambda image=image: read_image_bytes(image.uri, image.offset, image.length))
+
+
+@few(60)
+@given(near_json({"_data_files": [{"filename": "a.arrow"}]}), near_json({"splits": ["train"]}))
+def test_saved_datasets(folder: Path, state: bytes, splits: bytes) -> None:
+    saved = folder / "saved"
+    (saved / "train").mkdir(parents=True, exist_ok=True)
+    for name in ("dataset_info.json", "state.json", "train/state.json"):
+        (saved / name).write_bytes(state)
+    harmless(lambda: list_corpus([str(saved)]))
+    (saved / "dataset_dict.json").write_bytes(splits)
+    harmless(lambda: list_corpus([str(saved)]))
+    (saved / "dataset_dict.json").unlink()
 
 
 @few(150)
