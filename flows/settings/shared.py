@@ -78,7 +78,7 @@ class CorpusOptions(SelectionOptions):
     """A corpus, and which of its images are taken."""
 
     corpus: Annotated[Texts, Field(min_length=1), Group.MAIN]
-    """Folder, images, tars, table, list or COCO JSON file; path, URI or pattern; may be
+    """Folder, images, tars, zips, table, list or COCO JSON file; path, URI or pattern; may be
     repeated."""
 
 
