@@ -283,7 +283,7 @@ def _worth_figures(worth: Sequence[Reliability]) -> list[Figure]:
 
 def calibration_chart(worth: Mapping[int, Reliability]) -> str:
     """An SVG: the mean true IoU of labels by their quality, in ten bins of each world."""
-    from flows.demo.charts import Curve, Series, line_chart
+    from flows.reports.charts import Curve, Series, line_chart
 
     lines = [
         Series(name=f"seed {seed}", points=tuple(each[:2] for each in one.bins))

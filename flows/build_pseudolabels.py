@@ -8,6 +8,7 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import (
     create_image_artifact,
+    create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
 )
@@ -22,6 +23,7 @@ from flows.execution.prefect_executor import PrefectExecutor
 from flows.execution.progress import StageProgress, Watcher
 from flows.pipelines.build import Build, build
 from flows.pipelines.training import Evaluated
+from flows.reports.report import link_of, report_at_end
 from flows.settings.build import BuildSettings
 from flows.settings.next_steps import BuildOptions, NextSteps
 from flows.settings.options import given_by, part_of, with_parameters_of
@@ -36,6 +38,8 @@ from tasks.packing.mask_sheet import draw_mask_sheet
 from tasks.packing.quality_sheet import draw_best_and_worst, quality_of
 
 FLOW = "build-pseudolabels"
+REPORT = "report"
+"""Under which a caller finds the place of the page on the build."""
 
 
 def _run_name() -> str:
@@ -69,7 +73,22 @@ def build_pseudolabels(**parameters: Any) -> list[Result]:
             results += _train(steps, built.dataset, current_caller())
         if steps.evaluates:
             results += _evaluate(steps, results[-1]["key"], artifact_store, current_caller())
+        if steps.report:
+            _write_report(built)
     return results
+
+
+def _write_report(built: Build) -> None:
+    """Write the page on the build and link it in the UI."""
+    place = report_at_end(built.dataset, get_run_logger().warning)
+    current_caller().results[REPORT] = place
+    if place:
+        create_link_artifact(
+            link=link_of(place),
+            link_text="The page on the build",
+            key="report",
+            description=f"Labels by category and quality, and what was left out: {display(place)}",
+        )
 
 
 def _build(settings: BuildSettings, store: ArtifactStore) -> Build:
@@ -113,6 +132,7 @@ def call_build(settings: BuildSettings, steps: NextSteps, watcher: Watcher) -> C
             training=steps.training,
             evaluation=steps.evaluation,
             work_pool=steps.work_pool,
+            report=steps.report,
         )
     return caller
 

@@ -49,7 +49,13 @@ _COMMANDS: Final = (
         _STEPS,
         "Segment images with a trained model and any categories.",
     ),
-    ("search", "commands.search:search_command", _LOOK, "Search a build's index with words."),
+    (
+        "report",
+        "looking.report:report_command",
+        _LOOK,
+        "Write a page on a build: labels by category and quality, conflicts, rejects.",
+    ),
+    ("search", "looking.search:search_command", _LOOK, "Search a build's index with words."),
     (
         "status",
         "commands.status:status_command",

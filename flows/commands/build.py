@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from flows.commands.options import command_of
 from flows.execution.executors import LOOKING, CachedExecutor, NotCached
@@ -21,6 +22,7 @@ from flows.settings.options import part_of
 from flows.summaries.build import print_summary, summarise
 from flows.terminal.waiting import waiting_for
 from storage.artifacts.store import Artifact, ArtifactStore
+from storage.files.filesystems import display
 
 if TYPE_CHECKING:
     from flows.pipelines.training import Evaluated
@@ -29,12 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outcome:
-    """The results of a build and of what followed it."""
+    """The results of a build and of what followed it; `report` is the place of the page on it,
+    empty where it could not be written, None where nothing tried to."""
 
     build: Build
     reports: list[StageProgress] = field(default_factory=list)
     training: Artifact | None = None
     evaluation: Evaluated | None = None
+    report: str | None = None
 
 
 @command_of(BuildOptions)
@@ -61,7 +65,24 @@ def run(settings: BuildSettings, steps: NextSteps | None = None) -> None:
         from flows.commands.evaluate import print_scores
 
         print_scores(outcome.evaluation, console)
+    if steps is not None and steps.report and outcome.report is None:
+        outcome.report = _write_report(outcome.build, console)
+    if outcome.report:
+        console.print(
+            f"Report: {display(outcome.report)}", highlight=False, soft_wrap=True, markup=False
+        )
     console.print(f"Finished in {time.monotonic() - started:.1f} s.", highlight=False)
+
+
+def _write_report(built: Build, console: Console) -> str:
+    """Write the page on a build, if it is not there yet; returns its place."""
+    from flows.reports.report import report_at_end
+
+    def warn(sentence: str) -> None:
+        console.print(f"[bold yellow]{escape(sentence)}[/]", highlight=False, soft_wrap=True)
+
+    with waiting_for(console, "Writing the page"):
+        return report_at_end(built.dataset, warn)
 
 
 def obtain_outcome(settings: BuildSettings, steps: NextSteps | None, console: Console) -> Outcome:
@@ -129,4 +150,5 @@ def _run_flow(settings: BuildSettings, steps: NextSteps | None, console: Console
         caller.reports,
         caller.results.get(train_zutis.FLOW),
         caller.results.get(evaluate_zutis.FLOW),
+        caller.results.get(build_pseudolabels.REPORT),
     )

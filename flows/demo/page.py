@@ -13,7 +13,7 @@ from typing import Final
 
 import jinja2
 
-from flows.demo.charts import Curve, Series, line_chart
+from flows.reports.charts import Curve, Series, line_chart
 from flows.summaries.data_uris import data_uri
 from tasks.packing.mask_sheet import MASK_COLOUR, TRUTH_COLOUR
 

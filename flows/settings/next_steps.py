@@ -30,6 +30,8 @@ class NextSteps(Settings):
     """On what to evaluate, and how: options of `zutis evaluate`."""
     work_pool: Annotated[str, Group.NEXT] = ""
     """Prefect work pool that trains and evaluates; empty: this process."""
+    report: Annotated[bool, Group.NEXT] = True
+    """Write a page on the build, `STORE/reports/KEY.html`, when all is done."""
 
     @model_validator(mode="after")
     def _check_evaluation(self) -> Self:

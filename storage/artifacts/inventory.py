@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from storage.artifacts.store import MANIFEST, Artifact, ArtifactRef, ArtifactStore
+from storage.artifacts.store import MANIFEST, REPORTS, Artifact, ArtifactRef, ArtifactStore
 from storage.files.filesystems import resolve, translated_errors
 
 _READERS = 16
@@ -116,7 +116,8 @@ def _entries(store: ArtifactStore) -> Iterator[tuple[list[str], dict[str, Any]]]
     for path, entry in found.items():
         parts = path[above:].split("/")
         # What begins with a dot is no stage: pins, and who is working on the store.
-        if len(parts) > 1 and not parts[0].startswith(".") and not parts[1].startswith("."):
+        hidden = any(part.startswith(".") for part in parts[:2])
+        if len(parts) > 1 and not hidden and parts[0] != REPORTS:
             yield parts, entry
 
 

@@ -55,6 +55,8 @@ from storage.files.user_files import MANIFEST as MANIFEST_LIMIT
 from storage.files.user_files import read_uri
 
 MANIFEST = "manifest.json"
+REPORTS = "reports"
+"""Folder beside the stages' with pages on builds, which are no artifacts."""
 # Facts of a file that change with its content; each file system has some of them.
 _STAMPS = ("mtime", "created", "ino", "ETag", "etag", "LastModified", "last_modified", "generation")
 # In one process two threads must not both find no manifest; between processes the store decides.
@@ -332,7 +334,7 @@ class ArtifactStore:
         return artifact
 
     def stages(self) -> list[str]:
-        return self._children(self.root)
+        return [name for name in self._children(self.root) if name != REPORTS]
 
     def published(self, stage: str, prefix: str = "") -> list[Artifact]:
         """Published artifacts of a stage whose keys begin with `prefix`, by key."""

@@ -35,16 +35,19 @@ _COLUMNS, _MOST_ROWS = 6, 5
 _GAP, _CAPTION = 6, 18
 
 
-def draw_mask(pixels: Pixels, mask: Mask, truth: Mask | None = None) -> Image.Image:
+def draw_mask(
+    pixels: Pixels, mask: Mask, truth: Mask | None = None, *, side: int = LONGER_SIDE
+) -> Image.Image:
     """An image, dimmed outside the mask, with the mask's edge in yellow.
 
     Args:
         pixels: uint8 [., ., 3], RGB, of any size.
         mask: bool [h, w].
         truth: ground truth, bool [h, w]; its edge is drawn in blue, over the mask's.
+        side: longer side of the drawn image, pixels.
     """
     height, width = mask.shape
-    scale = LONGER_SIDE / max(height, width)
+    scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     large = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)).copy()
     inside = _enlarged(mask, size)
@@ -79,10 +82,10 @@ def draw_mask_sheet(samples: ShardSamples) -> bytes:
     return as_jpeg(sheet)
 
 
-def as_jpeg(image: Image.Image) -> bytes:
+def as_jpeg(image: Image.Image, quality: int = _QUALITY) -> bytes:
     """An image as JPEG bytes, for a web page."""
     file = io.BytesIO()
-    image.convert("RGB").save(file, "JPEG", quality=_QUALITY)
+    image.convert("RGB").save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from flows.demo.charts import Curve, Series, line_chart, round_ticks, thinned, tick_labels
+from flows.reports.charts import Curve, Series, line_chart, round_ticks, thinned, tick_labels
 
 
 def chart(*series: Series, **texts: str) -> ElementTree.Element:
