@@ -33,7 +33,7 @@ ROOMS = {
         files
         artifacts  images  vocabularies
         containers
-        annotations  corpora  embeddings  shards  weights
+        annotations  corpora  decisions  embeddings  shards  weights
         evaluation_sets
     """,
     "zutis_model": """
@@ -47,7 +47,7 @@ ROOMS = {
         indexing  prediction
         retrieval  duplicates  masking  packing  training  evaluation
         quality  relabelling  clip_training  saliency_training
-        naming
+        naming  deciding
     """,
     "made_world": """
         drawing

@@ -27,6 +27,7 @@ from storage.errors.exceptions import CorpusError
 from storage.files.filesystems import display
 from storage.files.json_files import load_json
 from storage.files.user_files import ANNOTATIONS
+from storage.images.masks import runs_of
 
 LEFT_OUT: Final = object()
 """Placeholder for the annotations of images that are not wanted."""
@@ -179,7 +180,7 @@ def fault_in(annotation: Annotation, size: tuple[int, int]) -> str:
     if annotation.fault:
         return annotation.fault
     if isinstance(annotation.segmentation, dict):
-        runs = _run_lengths(annotation.segmentation["counts"])
+        runs = runs_of(annotation.segmentation["counts"])
         fits = annotation.segmentation["size"] == [*size] and sum(runs) == math.prod(size)
         if not fits or min(runs) < 0:
             return f"its run lengths don't make up {size[0]} x {size[1]} pixels"
@@ -210,32 +211,6 @@ def _surely_covers(corners: NDArray[np.float64], size: tuple[int, int]) -> bool:
     x, y = (corners - corners[0]).T
     area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
     return bool(inside and area >= max(16.0, 4 * sum(size) ** 0.5))
-
-
-def _run_lengths(counts: str | list[Any]) -> list[int]:
-    """Run lengths of either form; [-1] for invalid ones, such as text that is cut off.
-
-    COCO's text has five bits a character, the lowest first, and differences to the run before the
-    last one from the fourth run on.
-    """
-    if isinstance(counts, list):
-        return counts if counts and all(map(_is_number, counts)) else [-1]
-    bits = (
-        np.frombuffer(counts.encode("utf-8", "surrogatepass"), dtype=np.uint8).astype(np.int64) - 48
-    )
-    if not len(bits) or bits.min() < 0 or bits.max() > 63 or bits[-1] & 32:
-        return [-1]
-    ends = np.flatnonzero(bits & 32 == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    digits = np.arange(len(bits)) - np.repeat(starts, ends - starts + 1)
-    if digits.max() > 6:  # beyond 32 bits
-        return [-1]
-    values = np.add.reduceat((bits & 31) << (5 * digits), starts)
-    values -= np.where(bits[ends] & 16, np.int64(1) << (5 * (digits[ends] + 1)), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    runs: list[int] = values.tolist()
-    return runs
 
 
 def _is_number(value: Any) -> bool:

@@ -53,5 +53,7 @@ EXAMPLE_VECTORS = "vectors.npy"
 NAMED_OBJECTS = "objects.parquet"
 # score_labels
 LABELS = "labels.parquet"
+# import_decisions
+DECIDED = "decided.parquet"
 # choose_labels
 CHOSEN_LABELS = "chosen.parquet"
