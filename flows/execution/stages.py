@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from tasks.deciding import import_decisions
 from tasks.duplicates import find_duplicates, find_leaks, import_duplicates
 from tasks.evaluation import evaluate
 from tasks.indexing import ask_again, build_index, embed_crops, embed_images, scan
@@ -45,6 +46,7 @@ STAGES: dict[str, ModuleType] = {
         name_objects,
         damage_labels,
         score_labels,
+        import_decisions,
         choose_labels,
         plan_shards,
         pack_shards,
@@ -78,6 +80,7 @@ UNITS = {
     "name_objects": "images",
     "damage_labels": "images",
     "score_labels": "labels",
+    "import_decisions": "decisions",
     "choose_labels": "labels",
     "plan_shards": "samples",
     "pack_shards": "samples",

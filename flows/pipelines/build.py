@@ -8,6 +8,7 @@ from typing import cast
 
 from flows.execution.executors import Executor
 from flows.pipelines import early_checks
+from flows.pipelines.decisions import Decided, check_decisions, find_decided
 from flows.pipelines.duplicates import (
     check_comparisons,
     choose_unjudged,
@@ -64,6 +65,7 @@ class Build:
             names.
         judged: quality of labels; None where they are not judged.
         chosen: of `choose_labels`; None where all labels are kept.
+        decided: what people decided about labels; None without `--decisions`.
         models: CLIP and SelfMask.
     """
 
@@ -78,6 +80,7 @@ class Build:
     dataset: Artifact
     record: Artifact
     models: tuple[ModelConfig, ModelConfig]
+    decided: Decided | None = None
 
     @property
     def untrained(self) -> bool:
@@ -100,6 +103,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     sources = open_sources(settings.corpus, uri_column=settings.uri_column)
     check_uri_column(settings.uri_column, sources)
     comparisons = check_comparisons(settings, sources)
+    decisions = check_decisions(settings)
     configs = replace(
         configs, plan_shards=replace(configs.plan_shards, roots=_roots(settings, sources))
     )
@@ -129,14 +133,18 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     if region_clip:
         measured = measure_masks(settings, region_clip, vocabulary, retrieval, made, executor)
     named = measured.named if measured else None
+    decided = find_decided(decisions, vocabulary, retrieval, masks, named, executor)
+    ruled = decided.ref if decided else None
     judged = None
     if measured and settings.judges_labels:
-        judged = judge_labels(settings, retrieval, measured, compared, executor)
+        judged = judge_labels(settings, retrieval, measured, compared, executor, ruled)
     chosen = (
-        judged.chosen if judged else choose_unjudged(compared, retrieval, masks, executor, named)
+        judged.chosen
+        if judged
+        else choose_unjudged(compared, retrieval, masks, executor, named, ruled)
     )
     shard_plan, shards, dataset = _pack(
-        settings, configs, vocabulary, retrieved, masks, named, chosen, executor
+        settings, configs, vocabulary, retrieved, masks, named, chosen, ruled, executor
     )
 
     others = (
@@ -171,13 +179,14 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
                 *(measured.inputs if measured else ()),
                 *(judged.inputs if judged else ()),
                 *((chosen.ref,) if chosen else ()),
+                *((ruled,) if ruled else ()),
             ),
         ),
     )
     models = (clip, selfmask)
     return Build(
         plans, embedded, index, retrieved.evidence, retrieval, judged, chosen, shard_plan, dataset,
-        record, models,
+        record, models, decided,
     )  # fmt: skip
 
 
@@ -381,6 +390,7 @@ def _pack(
     masks: tuple[ArtifactRef, ...],
     named: Artifact | None,
     chosen: Artifact | None,
+    decided: ArtifactRef | None,
     executor: Executor,
 ) -> tuple[Artifact, list[ArtifactRef], Artifact]:
     categories = tuple(
@@ -402,6 +412,7 @@ def _pack(
             categories,
             chosen.ref if chosen else None,
             named.ref if named else None,
+            decided,
         ),
     )
     clip, selfmask = (identity(model) for model in configs.models)

@@ -171,20 +171,25 @@ def choose_unjudged(
     masks: tuple[ArtifactRef, ...],
     executor: Executor,
     named: Artifact | None = None,
+    decided: ArtifactRef | None = None,
 ) -> Artifact | None:
     """The choice among labels without a quality, the retrieval's or those of named objects; None
-    where nothing was compared.
+    where nothing was compared, nor decided by people.
 
     Raises:
         CorpusError: no label is left.
     """
-    if not compared.anything:
+    if not compared.anything and decided is None:
         return None
     return executor.one(
         choose_labels.NAME,
         choose_labels.Config(),
         choose_labels.Inputs(
-            named.ref if named else retrieval.ref, masks, compared.duplicates, compared.leaks
+            named.ref if named else retrieval.ref,
+            masks,
+            compared.duplicates,
+            compared.leaks,
+            decided,
         ),
     )
 

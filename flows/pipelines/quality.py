@@ -126,11 +126,13 @@ def judge_labels(
     measured: Measured,
     compared: Compared,
     executor: Executor,
+    decided: ArtifactRef | None = None,
 ) -> Judged:
     """Estimate every label's quality, and choose.
 
     Args:
         measured: masks of the retrieval's images; compared: these images.
+        decided: of `import_decisions`.
     """
     named = measured.named.ref if measured.named else None
     damaged = executor.one(
@@ -150,7 +152,9 @@ def judge_labels(
     chosen = executor.one(
         choose_labels.NAME,
         choose_labels.Config(**values_for(choose_labels.Config, settings)),
-        choose_labels.Inputs(scored.ref, duplicates=compared.duplicates, leaks=compared.leaks),
+        choose_labels.Inputs(
+            scored.ref, duplicates=compared.duplicates, leaks=compared.leaks, decided=decided
+        ),
     )
     return Judged(scored, chosen, (damaged.ref, scored.ref))
 

@@ -100,6 +100,10 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
     """CLIP with patch tokens that looks at masks, for their quality and the names of many objects;
     empty: a given --clip, or the one that train uses."""
 
+    decisions: Annotated[str, Group.DECISIONS] = ""
+    """File of decisions about labels (.jsonl): rejected labels are left out, others take the
+    category or the mask that they were given."""
+
     duplicates: Annotated[Literal["keep", "drop"], Group.ALIKE] = "keep"
     """What becomes of images that show the same as another of their category; drop: the best one
     is kept, by quality if that is estimated, else by rank."""
@@ -133,7 +137,13 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for address in (*self.corpus, *self.keep_out, self.duplicate_groups, self.store):
+        for address in (
+            *self.corpus,
+            *self.keep_out,
+            self.duplicate_groups,
+            self.decisions,
+            self.store,
+        ):
             refuse_secrets(address)
         if self.name and not _is_file_name(self.name):
             raise ConfigError(

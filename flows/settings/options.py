@@ -41,6 +41,7 @@ class Group(StrEnum):
     RETRIEVAL = "Retrieval"
     MASKS = "Masks"
     QUALITY = "Quality of labels"
+    DECISIONS = "Decisions"
     ALIKE = "Near-duplicates and leaks"
     SHARDS = "Shards"
     NETWORK = "Network"

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from flows.execution.progress import StageProgress
 from flows.pipelines.build import Build
+from flows.pipelines.decisions import Decided
 from flows.pipelines.retrieval import load_evidence
 from storage.artifacts.store import Artifact
 from storage.errors.reject_reasons import IMAGE_WARNINGS, REJECT_REASONS, TRANSIENT
@@ -22,6 +23,11 @@ from tasks.packing.choice_sentences import (
     duplicates_sentence,
     keep_out_sentences,
     labels_sentence,
+)
+from tasks.packing.decision_sentences import (
+    decided_sentence,
+    precision_lines,
+    unused_sentences,
 )
 from tasks.packing.quality_sentences import objects_sentence, quality_sentences
 from tasks.stage.layout import CARD, SHARD_INDEX
@@ -95,6 +101,8 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
         facts["quality"] = "; ".join(quality_sentences(counts["judged"]))
     if "chosen" in counts:
         facts |= _chosen_facts(counts["chosen"], told="judged" in counts)
+    if build.decided is not None:
+        facts |= _decided_facts(build.decided, counts)
     absent = [row["name"] for row in counts["categories"] if not row["masked"]]
     if absent:
         facts["no label"] = f"{listed(absent, _MOST_NAMES)}: no pixel of any label map shows them"
@@ -116,6 +124,22 @@ def _chosen_facts(chosen: Mapping[str, Any], *, told: bool) -> dict[str, str]:
         "near-duplicates": duplicates_sentence(chosen),
     }
     return {label: value for label, value in facts.items() if value}
+
+
+def _decided_facts(decided: Decided, counts: Mapping[str, Any]) -> dict[str, str]:
+    """What became of labels by decisions, and which decisions changed nothing."""
+    here = counts.get("decided")
+    said = [f"{decided.decisions:,} in the file"]
+    if decided.overruled:
+        said.append(f"{decided.overruled:,} overruled by later ones")
+    if here:
+        said += [decided_sentence(here), *unused_sentences(here)]
+    if decided.elsewhere:
+        said.append(f"{decided.elsewhere:,} about images that the build has not retrieved")
+    facts = {"decisions": "; ".join(said)}
+    if here and (lines := precision_lines(here, counts["categories"])):
+        facts["precision"] = listed(lines, _MOST_NAMES, "; ")
+    return facts
 
 
 def _evidence_facts(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from tasks.packing.choice_sentences import (
     keep_out_sentences,
     labels_sentence,
 )
+from tasks.packing.decision_sentences import decided_sentence, precision_lines
 from tasks.packing.quality_sentences import objects_sentence, quality_sentences
 from tasks.packing.second_look_sentence import SHARPENED, second_look_sentence
 from tasks.stage.contract import Progress
@@ -175,8 +176,8 @@ tags:
 # {config.name}
 
 {_warning(config)}{plan.counts["samples"]:,} pictures with pseudo-labels for {len(categories)} \
-categories, in {shards} WebDataset {"shard" if shards == 1 else "shards"}. No human drew or \
-checked a label: pictures were
+categories, in {shards} WebDataset {"shard" if shards == 1 else "shards"}. {_by_whom(plan)} \
+pictures were
 retrieved with CLIP (`{config.clip}`) by the categories' names, and masked with SelfMask
 (`{config.selfmask}`).
 
@@ -197,7 +198,7 @@ made it |
 you train.
 
 {_objects(several)}{_quality(plan.counts.get("judged"))}{_left_out(plan.counts.get("chosen"))}\
-{_second_round(looked)}\
+{_decisions(plan.counts.get("decided"), categories)}{_second_round(looked)}\
 {_without_pixels(categories)}{thin}{_reading(config.name, last, several=bool(several))}
 {_depth_warning(ignore_label(largest), alike)}## Licences
 
@@ -252,6 +253,26 @@ def _left_out(chosen: Mapping[str, Any] | None) -> str:
     if said := duplicates_sentence(chosen):
         told.append(f"Near-duplicates (`near_duplicate`): {said}.")
     return "## Leaks and near-duplicates\n\n" + "\n\n".join(told) + "\n\n"
+
+
+def _by_whom(plan: Artifact) -> str:
+    if "decided" in plan.counts:
+        return "People looked at some labels, see below;"
+    return "No human drew or checked a label:"
+
+
+def _decisions(decided: Mapping[str, Any] | None, categories: Sequence[Mapping[str, Any]]) -> str:
+    """The card's section on what people decided; empty where nobody did."""
+    if decided is None:
+        return ""
+    told = [f"{decided_sentence(decided)}."]
+    if lines := precision_lines(decided, categories):
+        told.append(
+            "Share of labels that are right in category and mask, before what was decided, of "
+            "random samples (in brackets Wilson's interval of 95 %):\n\n"
+            + "\n".join(f"- {_cell(line)}" for line in lines)
+        )
+    return "## Decisions\n\n" + "\n\n".join(told) + "\n\n"
 
 
 def _second_round(looked: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from storage.shards.writing import (
     ignore_label,
 )
 from tasks.indexing.source_images import read_source_image
+from tasks.packing.decided_labels import corrected_mask, described, with_counts
 from tasks.packing.object_labels import painted
 from tasks.stage.contract import PartOfPlan, Progress, plan_parts
 from tasks.stage.layout import MASKS, SAMPLES, SHARD, SHARD_INDEX
@@ -141,17 +142,22 @@ def _in_order(samples: list[dict[str, Any]], masks: _MaskRows, config: Config) -
 
 
 def _make_sample(row: dict[str, Any], masks: list[dict[str, Any]], config: Config) -> Sample:
+    decisions = row.get("decisions") or []
+    told = {"decisions": [described(each) for each in decisions]} if decisions else {}
     if "objects" not in row:
         [mask] = masks
-        return _sample(row, mask, config)
+        return _sample(row, corrected_mask(mask, decisions), config, told)
     by_id = {
         mask_id(mask["image_id"], mask["height"], mask["width"], mask["counts"]): mask
         for mask in masks
     }
+    for each in decisions:
+        if each["counts"]:
+            by_id[each["to_mask_id"]] = with_counts(by_id[each["mask_id"]], each["counts"])
     objects = [(each, by_id[each["mask_id"]]) for each in row["objects"]]
     first = next(mask for each, mask in objects if each["category_id"] == row["label"])
-    described = [_described(each, mask) for each, mask in objects]
-    sample = _sample(row, first, config, {"objects": described})
+    listed = [_object(each, mask) for each, mask in objects]
+    sample = _sample(row, first, config, {"objects": listed, **told})
     label_map = painted(
         ((each["category_id"], mask_pixels(mask)) for each, mask in objects),
         sample.mask.shape,
@@ -161,7 +167,7 @@ def _make_sample(row: dict[str, Any], masks: list[dict[str, Any]], config: Confi
     return replace(sample, several=SeveralObjects(label_map, labels))
 
 
-def _described(each: dict[str, Any], mask: dict[str, Any]) -> dict[str, Any]:
+def _object(each: dict[str, Any], mask: dict[str, Any]) -> dict[str, Any]:
     """An object as the JSON has it; without a category where its pixels are to be ignored."""
     known = {name: value for name, value in each.items() if value is not None}
     return known | _facts_of_mask(mask)

@@ -18,6 +18,7 @@ from storage.artifacts.fingerprints import Recipe, digest, unless_default
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ConfigError, CorpusError
 from storage.images.records import read_parquet, write_parquet
+from tasks.packing.decided_labels import DECISION, follow_decisions
 from tasks.packing.object_labels import OBJECT, QUALITY, categories_of, is_judged, objects_by_image
 from tasks.packing.source_names import source_name
 from tasks.stage.contract import Progress
@@ -90,13 +91,15 @@ class Category:
 class Inputs:
     """A retrieval, the masks of its images, the vocabulary's categories, and, where labels were
     chosen, these; without, all that the retrieval keeps. With several objects an image, also their
-    names, which then are the labels."""
+    names, which then are the labels; and what people decided about labels, of `import_decisions`,
+    which the choice has followed."""
 
     retrieval: ArtifactRef
     masks: tuple[ArtifactRef, ...]
     categories: tuple[Category, ...]
     chosen: ArtifactRef | None = None
     named: ArtifactRef | None = None
+    decided: ArtifactRef | None = None
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
@@ -109,6 +112,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
             "masks": sorted(ref.key for ref in inputs.masks),
             **({"chosen": inputs.chosen.key} if inputs.chosen else {}),
             **({"named": inputs.named.key} if inputs.named else {}),
+            **({"decided": inputs.decided.key} if inputs.decided else {}),
         },
     )
 
@@ -125,10 +129,12 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     `label` (the category_id in the label map), `labels` (all categories that kept the image:
     category_id, name, external_id, rank, score; of judged labels also quality and its factors),
     `shard`; with several objects an image `objects` (`object_labels.OBJECT`), whose categories are
-    the `labels` then. The counts give, per category, the
+    the `labels` then; where people changed labels `decisions` (`decided_labels.DECISION`), empty of
+    samples that stay as they were. The counts give, per category, the
     numbers of rows that were retrieved, kept and dropped, and `masked`: the number of samples with
     it in their label map, which is what a training sees; of labels that were chosen also what was
-    left out, as `judged` where they have a quality and as `chosen` where images were compared.
+    left out, as `judged` where they have a quality and as `chosen` where images were compared; and
+    those of `import_decisions`, as `decided`.
 
     Raises:
         CorpusError: no retrieved image has a usable mask.
@@ -141,14 +147,20 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     categories = {category.category_id: category for category in inputs.categories}
     objects = objects_by_image(inputs.named, inputs.chosen, store) if inputs.named else {}
     judged = is_judged(inputs.chosen, store)
+    decisions: dict[str, list[dict[str, Any]]] = {}
     if inputs.named:
+        if inputs.decided:
+            decisions = follow_decisions(objects, inputs.decided, categories, store)
         labels = _labels_of_objects(objects, categories, judged=judged)
     else:
         labels = _labels(retrieval, categories, _chosen(inputs.chosen, store))
+        if inputs.decided:
+            decisions = follow_decisions(labels, inputs.decided, categories, store)
     samples = [
         images[image_id]
         | {"masked": masks.usable[image_id], "label": found[0]["category_id"], "labels": found}
         | ({"objects": objects[image_id]} if inputs.named else {})
+        | ({"decisions": decisions.get(image_id)} if decisions else {})
         for image_id, found in labels.items()
         if image_id in masks.usable
     ]
@@ -184,6 +196,7 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
                 "categories": _category_counts(retrieval, samples, inputs.categories),
                 **(_choice(inputs.chosen, store) if inputs.chosen else {}),
                 **({"objects": _object_counts(samples)} if inputs.named else {}),
+                **({"decided": store.get(inputs.decided).counts} if inputs.decided else {}),
             },
             notes={"parts": _describe_shards(table)},
         )
@@ -332,7 +345,7 @@ def cut_shards(image_ids: Sequence[str], sizes: Sequence[int], shard_bytes: int)
 def _samples_table(
     samples: list[dict[str, Any]], shards: np.ndarray, label: pa.DataType
 ) -> pa.Table:
-    nested = {"labels": label, "objects": OBJECT}
+    nested = {"labels": label, "objects": OBJECT, "decisions": DECISION}
     plain = [{key: value for key, value in row.items() if key not in nested} for row in samples]
     table = pa.Table.from_pylist(plain)
     for column, type_ in nested.items():
@@ -345,6 +358,9 @@ def _samples_table(
 def _describe_shards(table: pa.Table) -> list[dict[str, Any]]:
     """Digest and number of samples of every shard; the shard's number is not part of the digest."""
     rows = table.drop_columns(["shard"]).to_pylist()
+    for row in rows:
+        if row.get("decisions", ()) is None:
+            del row["decisions"]
     shards = table["shard"].to_numpy()
     starts = np.flatnonzero(np.diff(shards, prepend=-1)).tolist()
     ends = [*starts[1:], len(rows)]

@@ -2,6 +2,9 @@
 
 Rules in their order; a label is left out by the first that it fails:
 
+0. `rejected`: somebody rejected it; or `other_category`: gave it to a category that the vocabulary
+   lacks. Where somebody gave it another category or mask, its quality, which was of the old ones,
+   is not known, and it counts for its new category.
 1. `leak`: its image is, or nearly is, in a set that is kept out.
 2. `below_min_quality`: its quality is below the least.
 3. `near_duplicate`: another image of a group of near-duplicates stands for the group in this
@@ -34,6 +37,7 @@ from storage.images.records import read_parquet, write_parquet
 from tasks.stage.contract import Progress
 from tasks.stage.layout import (
     CHOSEN_LABELS,
+    DECIDED,
     DUPLICATES,
     LABELS,
     LEAKS,
@@ -45,6 +49,7 @@ from tasks.stage.layout import (
 NAME = "choose_labels"
 VERSION = 1
 
+REJECTED, OTHER_CATEGORY = "rejected", "other_category"
 LEAK = "leak"
 BELOW_MIN_QUALITY = "below_min_quality"
 NEAR_DUPLICATE = "near_duplicate"
@@ -86,16 +91,18 @@ class Inputs:
         masks: of the images of a retrieval, of which those without a usable mask are no labels.
         duplicates: of `find_duplicates` or `import_duplicates`.
         leaks: of `find_leaks`.
+        decided: of `import_decisions`.
     """
 
     labels: ArtifactRef
     masks: tuple[ArtifactRef, ...] = ()
     duplicates: ArtifactRef | None = None
     leaks: ArtifactRef | None = None
+    decided: ArtifactRef | None = None
 
 
 def _recipe(config: Config, inputs: Inputs) -> Recipe:
-    known = {"duplicates": inputs.duplicates, "leaks": inputs.leaks}
+    known = {"duplicates": inputs.duplicates, "leaks": inputs.leaks, "decided": inputs.decided}
     labels: dict[str, Any] = {"labels": inputs.labels.key}
     if inputs.labels.stage != _SCORES:
         labels = {
@@ -128,6 +135,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     labels = _labels(inputs, store)
     choice = _Choice(labels)
     notes: dict[str, Any] = {}
+    if inputs.decided:
+        choice.follow_decisions(_decided(inputs.decided, store))
     if inputs.leaks:
         leaks = store.get(inputs.leaks)
         choice.leave_out_leaks(_by_image(leaks, LEAKS, "keep_out"))
@@ -183,6 +192,12 @@ def _masked(refs: Sequence[ArtifactRef], store: ArtifactStore) -> pa.Array:
     return pa.concat_tables([pa.table({"id": ids}) for ids in usable])["id"].combine_chunks()
 
 
+def _decided(ref: ArtifactRef, store: ArtifactStore) -> list[dict[str, Any]]:
+    with store.get(ref).open(DECIDED) as file:
+        rows: list[dict[str, Any]] = read_parquet(file).to_pylist()
+    return rows
+
+
 def _by_image(artifact: Artifact, name: str, column: str) -> dict[str, str]:
     """A column of a table by its image_id; of several rows of an image the first."""
     with artifact.open(name) as file:
@@ -194,7 +209,12 @@ def _by_image(artifact: Artifact, name: str, column: str) -> dict[str, str]:
 def _nothing_left(
     quality: npt.NDArray[np.float64], left_out: dict[str, int], config: Config
 ) -> str:
-    if LEAK not in left_out:
+    if left_out.keys() <= {REJECTED, OTHER_CATEGORY}:
+        return (
+            f"No label of {len(quality):,} is left ({counted_kinds(left_out)}): check the file of "
+            "--decisions, or leave the option out."
+        )
+    if LEAK not in left_out and not np.isnan(quality).all():
         return (
             f"No label of {len(quality):,} has a quality of {config.min_quality:g} or more (the "
             f"best has {np.nanmax(quality):.2f}): lower --min-quality."
@@ -231,6 +251,26 @@ class _Choice:
         for name, values in {"reason": self.reasons, **self._columns}.items():
             table = table.append_column(name, pa.array(values, pa.string()))
         return table
+
+    def follow_decisions(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Leave out what was rejected; take categories and masks that were changed for what they
+        are. `rows` as `import_decisions` has them."""
+        by_mask = "mask_id" in self._labels.column_names
+        masks = self._labels["mask_id"].to_pylist() if by_mask else [""] * len(self.reasons)
+        labels = zip(
+            self._labels["image_id"].to_pylist(), self._category.tolist(), masks, strict=True
+        )
+        places = {label: place for place, label in enumerate(labels)}
+        self._category = self._category.copy()
+        for row in rows:
+            mask = row["mask_id"] if by_mask else ""
+            place = places.get((row["image_id"], row["category_id"], mask))
+            if place is None:
+                continue
+            self.reasons[place] = row["reason"]
+            if row["to_category_id"] or row["to_mask_id"]:
+                self.quality[place] = np.nan
+            self._category[place] = row["to_category_id"] or self._category[place]
 
     def leave_out_leaks(self, keep_out: dict[str, str]) -> None:
         """Leave out images of sets; `keep_out` has the set by image_id."""

@@ -19,6 +19,7 @@ from flows.settings.options import changed
 from flows.upkeep.repair import repair_store
 from storage.artifacts.store import ArtifactStore
 from storage.errors.exceptions import ArtifactError, CorpusError
+from tasks.deciding import import_decisions
 from tasks.duplicates import find_duplicates, find_leaks, import_duplicates
 from tasks.evaluation import evaluate
 from tasks.indexing import ask_again, embed_crops
@@ -55,7 +56,7 @@ pytestmark = pytest.mark.slow
 # Those of a build by default; the others have tests of their own.
 _NOT_BY_DEFAULT = (
     ask_again.NAME, embed_crops.NAME, embed_examples.NAME, find_duplicates.NAME,
-    import_duplicates.NAME, find_leaks.NAME, train.NAME, evaluate.NAME,
+    import_duplicates.NAME, import_decisions.NAME, find_leaks.NAME, train.NAME, evaluate.NAME,
     plan_regions.NAME, embed_regions.NAME, damage_labels.NAME, score_labels.NAME,
     choose_labels.NAME, name_objects.NAME, relabel_shard.NAME,
 )  # fmt: skip

@@ -18,6 +18,8 @@ from flows.settings.options import changed
 from flows.summaries.build import summarise
 from made_world.corpus import write_corpus
 from storage.artifacts.store import ArtifactRef, ArtifactStore
+from storage.decisions.decision import Decision, DrawnMask, now
+from storage.decisions.decision_file import append_decisions
 from storage.errors.exceptions import WeightsError
 from storage.shards.samples import ShardSamples
 from tasks.stage.layout import CARD, CHOSEN_LABELS, MASKS
@@ -176,3 +178,51 @@ def test_an_image_has_several_masks_which_no_build_with_one_takes(settings, seve
 def test_a_clip_without_patch_tokens_cannot_name_objects(settings):
     with pytest.raises(WeightsError, match="--objects many"):
         check_quality(changed(settings, quality_clip="coca_ViT-B-32:random:0"))
+
+
+@pytest.mark.slow
+def test_decisions_are_about_single_objects(settings, several, samples, tmp_path):
+    before = {one["image_id"]: one for one in facts_of(samples)}
+    of_several = [one for one in before.values()
+                  if sum(each["category_id"] > 0 for each in one["objects"]) > 1]  # fmt: skip
+    renamed, redrawn, rejected = of_several[:3]
+    box = np.zeros(redrawn["mask"]["size"], dtype=np.uint8, order="F")
+    box[2:20, 3:30] = 1
+    counts = coco_mask.encode(box)["counts"].decode()
+
+    def of(one, verdict, **more):
+        first = one["objects"][0]
+        return Decision(image_id=one["image_id"], category=first["name"], mask=first["mask_id"],
+                        verdict=verdict, when=now(), **more)  # fmt: skip
+
+    [other] = [name for name in KINDS if name not in
+               {each["name"] for each in renamed["objects"]}][:1] or ["heart"]  # fmt: skip
+    drawn = DrawnMask(*redrawn["mask"]["size"], counts)
+    append_decisions(
+        tmp_path / "d.jsonl",
+        [of(renamed, "rename", to=other), of(redrawn, "redraw", drawn=drawn),
+         of(rejected, "reject")],
+    )  # fmt: skip
+    made = built(settings, decisions=str(tmp_path / "d.jsonl"))
+    found = ShardSamples.open(made.dataset)
+    after = {one["image_id"]: one for one in facts_of(found)}
+    assert {key: one for key, one in after.items() if one != before[key]}.keys() == {
+        one["image_id"] for one in (renamed, redrawn, rejected)
+    }
+    first = after[renamed["image_id"]]["objects"][0]
+    assert first["name"] == other
+    assert "name_probability" not in first
+    assert other in {each["name"] for each in after[renamed["image_id"]]["categories"]}
+    first = after[redrawn["image_id"]]["objects"][0]
+    assert first["mask"] == {"size": redrawn["mask"]["size"], "counts": counts}
+    assert first["mask_id"] == drawn.named(redrawn["image_id"])
+    gone = rejected["objects"][0]["mask_id"]
+    [object_] = [each for each in after[rejected["image_id"]]["objects"]
+                 if each["mask_id"] == gone]  # fmt: skip
+    assert object_["category_id"] == 0, "its pixels are to be ignored"
+    for at in range(len(found)):
+        one = after[found.key(at)]
+        expected = np.zeros(one["mask"]["size"], dtype=np.uint8)
+        for each in reversed(one["objects"]):
+            expected[coco_mask.decode(each["mask"]) > 0] = each["category_id"] or 255
+        assert np.array_equal(found.decode_labels(at, found.read(at).mask), expected)
