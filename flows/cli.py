@@ -55,6 +55,12 @@ _COMMANDS: Final = (
         _LOOK,
         "Write a page on a build: labels by category and quality, conflicts, rejects.",
     ),
+    (
+        "diff",
+        "looking.diff:diff_command",
+        _LOOK,
+        "Compare two builds: labels that came, went, changed, and settings that differ.",
+    ),
     ("search", "looking.search:search_command", _LOOK, "Search a build's index with words."),
     (
         "status",

@@ -22,7 +22,7 @@ _HEADINGS = {group: Heading(group.value, sort_key=number) for number, group in e
 
 
 def command_of(
-    kind: type[_Settings], *, positional: str = "", takes_values: bool = False
+    kind: type[_Settings], *, positional: str | Sequence[str] = (), takes_values: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a function that takes settings.
 
@@ -31,7 +31,7 @@ def command_of(
 
     Args:
         kind: the settings; each of their fields is an option.
-        positional: a field that is given without a flag.
+        positional: a field that is given without a flag, or several in their order.
         takes_values: the function takes the values of `--set` as its second argument, instead of
             having them applied to its options.
 
@@ -39,10 +39,11 @@ def command_of(
         A decorator; the command has the function's documentation.
     """
 
+    places = [positional] if isinstance(positional, str) else list(positional)
+
     def decorate(action: Callable[..., None]) -> Callable[..., None]:
         def command(*words: Any, **given: Any) -> None:
-            if words:
-                given[positional] = words[0]
+            given |= dict(zip(places, words, strict=False))
             config, more = given.pop("config", ""), given.pop("set", [])
             typed = {name: _value(options[name], value) for name, value in given.items()}
             values = read_values(more)
@@ -56,7 +57,7 @@ def command_of(
         command.__name__, command.__doc__ = action.__name__, action.__doc__
         command.__module__ = action.__module__
         command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [*(_parameter(each, each.name == positional) for each in options.values()), *_COMMON]
+            [*(_parameter(each, each.name in places) for each in options.values()), *_COMMON]
         )
         return command
 

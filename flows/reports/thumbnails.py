@@ -115,7 +115,7 @@ class Pictures:
             ArtifactError: a sample is damaged.
             StorageError: a shard can't be read.
         """
-        drawn = budget.admit(self._draw(label, true=true) for label in chosen)
+        drawn = budget.admit(self.draw(label, true=true) for label in chosen)
         return tuple(
             Thumbnail(
                 image=image,
@@ -156,7 +156,8 @@ class Pictures:
             return ""
         return display(record["member"] or record["uri"]).rstrip("/").rsplit("/", 1)[-1]
 
-    def _draw(self, label: int, *, true: bool) -> Image.Image:
+    def draw(self, label: int, *, true: bool = False) -> Image.Image:
+        """A label's image with its mask, and with the true mask's edge if that is asked for."""
         objects, samples = self.labels.samples.objects, self.labels.samples
         sample, place = int(objects.samples[label]), int(objects.places[label])
         stored = samples.read(sample, copy=False)

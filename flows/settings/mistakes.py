@@ -17,8 +17,8 @@ _TOO_LARGE: Final = ("less_than_equal", "finite_number")
 
 
 def flag(name: str) -> str:
-    """`--per-category` for `per_category`."""
-    return f"--{name.replace('_', '-')}"
+    """`--per-category` for `per_category`, `--json` for `json_`, which is taken without the end."""
+    return f"--{name.rstrip('_').replace('_', '-')}"
 
 
 def literal_values(annotation: Any) -> Iterator[Any]:

@@ -161,6 +161,10 @@ class ShardSamples:
         """Path or URI of the tar that the sample is in."""
         return join_uri(self._folder, self._shards[self._shard_numbers[i]])
 
+    def place(self, i: int) -> tuple[int, ...]:
+        """Offset and length in the tar of the sample's image, JSON and label map."""
+        return tuple(self._places[i].tolist())
+
     def categories_without_samples(self) -> dict[int, str]:
         """Names by category_id of the categories that no sample is labelled with."""
         found = set(np.unique(self.objects.labels).tolist())
