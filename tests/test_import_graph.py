@@ -62,6 +62,7 @@ ROOMS = {
         upkeep
         pipelines
         summaries
+        builds
         reports
         train_zutis  evaluate_zutis
         build_pseudolabels

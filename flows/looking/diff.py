@@ -16,7 +16,7 @@ from storage.artifacts.store import ArtifactStore
 from storage.files.filesystems import display
 
 if TYPE_CHECKING:
-    from flows.reports.comparison import Comparison
+    from flows.builds.comparison import Comparison
 
 _SETTINGS: Final = 40
 _CATEGORIES: Final = 40
@@ -29,8 +29,8 @@ def diff_command(options: DiffOptions) -> None:
     """Compare two builds: settings, categories, images and labels that came, went, changed."""
     console = Console(stderr=options.json_)
     with waiting_for(console, "Comparing the labels"):
-        from flows.reports.builds import find_build
-        from flows.reports.comparison import compare
+        from flows.builds.comparison import compare
+        from flows.builds.found import find_build
         from flows.reports.report import place_of, refuse_other_file, write_page
 
         page = place_of(options.page) if options.page else ""

@@ -18,7 +18,7 @@ def report_command(options: ReportOptions) -> None:
     """Write a page on a build: its labels by category and quality, and all that was left out."""
     console = Console()
     with waiting_for(console, "Writing the page"):
-        from flows.reports.builds import find_build
+        from flows.builds.found import find_build
         from flows.reports.report import link_of, place_of, write_report
 
         build = find_build(ArtifactStore(options.store), options.build)

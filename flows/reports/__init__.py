@@ -1,4 +1,4 @@
-"""A page on a build, and the differences of two builds: facts, thumbnails, charts, templates.
+"""Pages on a build, and on two: what they say, thumbnails, charts, templates.
 
-May import `summaries` and what lies below it. Front doors: `report` and `diff`.
+May import `builds` and what lies below it. Front doors: `report` and `comparison_page`.
 """

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flows.reports.comparison import CategoryChange, Comparison, Label, LabelChange, SettingChange
+from flows.builds.comparison import CategoryChange, Comparison, Label, LabelChange, SettingChange
 from flows.reports.page import css, render
 from flows.reports.thumbnails import Budget, Pictures
 from tasks.packing.mask_sheet import MASK_COLOUR, TRUTH_COLOUR

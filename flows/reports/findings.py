@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.reports.builds import FoundBuild
+from flows.builds.found import FoundBuild
 from flows.reports.parts import Gallery, Note
 from flows.reports.reasons import in_words
 from flows.reports.thumbnails import Budget, Pictures

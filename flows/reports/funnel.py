@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flows.reports.builds import FoundBuild
+from flows.builds.found import FoundBuild
 from flows.reports.parts import Step
 from storage.images.records import read_parquet
 from tasks.indexing import build_index, scan

@@ -11,24 +11,23 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from flows.builds.found import FoundBuild
+from flows.builds.labels import Labels, load_labels
+from flows.builds.settings_used import StageSettings, settings_used
 from flows.pipelines.retrieval import load_evidence
-from flows.reports.builds import FoundBuild
 from flows.reports.charts import Curve
 from flows.reports.findings import conflicts, duplicates, rejected
 from flows.reports.funnel import funnel
-from flows.reports.labels import Labels, load_labels
 from flows.reports.parts import (
     CategoryGallery,
     CategoryRow,
     Gallery,
     Note,
     ScoreTable,
-    StageSettings,
     Step,
     Thumbnail,
 )
 from flows.reports.results import curves, named_trainings, scores
-from flows.reports.settings_used import settings_used
 from flows.reports.thumbnails import Budget, Pictures, Truth
 from tasks.categories.evidence_notes import competing_pairs, senses_note, thin_note
 from tasks.packing.quality_sentences import objects_sentence, quality_sentences

@@ -120,20 +120,3 @@ class ScoreTable:
                     f"A row of {self.title!r} has {len(row)} cells "
                     f"for {len(self.columns)} columns: {row}."
                 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageSettings:
-    """What a stage was told, and what it made.
-
-    Attributes:
-        settings: names and values, as its key has them.
-        keys: of its artifacts, the first ones.
-        artifacts: how many there are.
-    """
-
-    stage: str
-    version: int
-    settings: tuple[tuple[str, str], ...]
-    keys: tuple[str, ...]
-    artifacts: int

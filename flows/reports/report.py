@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flows.reports.builds import FoundBuild, build_of
+from flows.builds.found import FoundBuild, build_of
 from storage.artifacts.fingerprints import digest
 from storage.artifacts.store import REPORTS, Artifact
 from storage.errors.exceptions import ConfigError, ZutisError

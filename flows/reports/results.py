@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from flows.reports.builds import FoundBuild
+from flows.builds.found import FoundBuild
 from flows.reports.charts import COLOURS, Curve, Series
 from flows.reports.parts import ScoreTable
 from storage.artifacts.store import Artifact

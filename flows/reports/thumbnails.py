@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from flows.reports.builds import FoundBuild
-from flows.reports.labels import Labels
+from flows.builds.found import FoundBuild
+from flows.builds.labels import Labels
 from flows.reports.parts import Thumbnail
 from storage.artifacts.store import Artifact
 from storage.errors.exceptions import ImageRejected, ZutisError

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flows.builds.settings_used import StageSettings
 from flows.reports.charts import Curve, Series
 from flows.reports.gathered import Report
 from flows.reports.page import anchors, plain, render_report
@@ -20,7 +21,6 @@ from flows.reports.parts import (
     Gallery,
     Note,
     ScoreTable,
-    StageSettings,
     Step,
     Thumbnail,
 )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.builds.found import build_of, find_build
 from flows.pipelines.build import Build
-from flows.reports.builds import build_of, find_build
 from flows.reports.gathered import gather
 from flows.reports.report import default_place, report_at_end, write_if_new, write_report
 from flows.settings.build import BuildSettings

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
+from flows.builds.found import FoundBuild
 from flows.execution.stages import STAGES
-from flows.reports.builds import FoundBuild
-from flows.reports.parts import StageSettings
 from storage.artifacts.store import Artifact
 
 _KEYS: Final = 3
-_PER_PART: Final = frozenset({"source"})
-"""Settings that differ from part to part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """What a stage was told, and what it made.
+
+    Attributes:
+        settings: names and values, as its key has them.
+        keys: of its artifacts, the first ones.
+        artifacts: how many there are.
+    """
+
+    stage: str
+    version: int
+    settings: tuple[tuple[str, str], ...]
+    keys: tuple[str, ...]
+    artifacts: int
 
 
 def settings_used(build: FoundBuild) -> tuple[StageSettings, ...]:

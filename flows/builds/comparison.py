@@ -15,10 +15,10 @@ from typing import Any, Final, Literal
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from flows.builds.found import FoundBuild
+from flows.builds.labels import Labels, load_labels
+from flows.builds.settings_used import settings_of
 from flows.execution.stages import STAGES
-from flows.reports.builds import FoundBuild
-from flows.reports.labels import Labels, load_labels
-from flows.reports.settings_used import settings_of
 
 LEAST_MATCH: Final = 0.5
 """IoU from which two of several objects of an image are the same one."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flows.reports.builds import FoundBuild
+from flows.builds.found import FoundBuild
 from storage.artifacts.store import Artifact
 from storage.images.records import read_parquet
 from storage.shards.samples import ShardSamples

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.builds.comparison import Comparison, compare
+from flows.builds.found import build_of
 from flows.cli import exit_code_of, run_command_line
-from flows.reports.builds import build_of
-from flows.reports.comparison import Comparison, compare
 from flows.reports.comparison_page import render_comparison
 from flows.settings.build import BuildSettings
 from flows.settings.options import changed
