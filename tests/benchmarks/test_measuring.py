@@ -27,7 +27,7 @@ from benchmarks.orchestration import Timeline
 ROOT = Path(__file__).parents[2]
 SCRIPTS = (
     "embedding_overhead", "exact_search", "million_records", "cached_rerun", "orchestration",
-    "mask_refinement", "duplicates",
+    "mask_refinement", "duplicates", "report",
 )  # fmt: skip
 
 
@@ -220,3 +220,10 @@ def test_a_limit_can_be_from_below(capsys: pytest.CaptureFixture[str], tmp_path:
     assert figures["rate"] == {"value": 3.0, "unit": "images/s", "at_least": 4.0, "met": False}
     assert figures["loss"] == {"value": 0.000012, "unit": "", "limit": 0.0005, "met": True}
     assert figures["news"] == {"value": 2.0, "unit": "s"}
+
+
+@pytest.mark.slow
+def test_the_page_at_a_tiny_size() -> None:
+    shown = run_script("report", *"--labels 60 --categories 3".split())
+    assert "peak memory" in shown
+    assert "NOT MET" not in shown
