@@ -224,6 +224,6 @@ def test_a_limit_can_be_from_below(capsys: pytest.CaptureFixture[str], tmp_path:
 
 @pytest.mark.slow
 def test_the_page_at_a_tiny_size() -> None:
-    shown = run_script("report", *"--labels 60 --categories 3".split())
+    shown = run_script("report", *["--labels", "60", "--categories", "3"])
     assert "peak memory" in shown
     assert "NOT MET" not in shown
