@@ -5,6 +5,7 @@ near-duplicates, images of no kind. The pipeline's own stages make labels for it
 `zutis demo` does, and every label is compared with the truth:
 
 - a label's category is right if the image shows an object of that name;
+- its mask is on the category if it overlaps an object of that name no less than any other object;
 - its true IoU is that of its mask with the best-matching object of that name, 0 if there is none.
 
 The quality that the build has estimated for every label, without any of this, is compared with the
@@ -81,6 +82,7 @@ class Label:
         rank: of the image among those retrieved for the category, from 1.
         mask: bool [h, w].
         right: the image shows the category.
+        on_category: the mask overlaps an object of the category no less than any other.
         iou: with the best-matching object of the category, 0..1.
         estimates: what the build says of it, by name: quality, its factors and its signals.
     """
@@ -90,6 +92,7 @@ class Label:
     rank: int
     mask: Mask
     right: bool
+    on_category: bool
     iou: float
     estimates: Mapping[str, float | None]
 
@@ -105,6 +108,13 @@ def true_iou(category: str, mask: Mask, things: Sequence[TrueObject]) -> float:
 
     ious = [iou(mask, one.mask) for one in things if category in (one.word, one.kind)]
     return float(max(ious, default=0.0))
+
+
+def is_on(category: str, mask: Mask, things: Sequence[TrueObject]) -> bool:
+    """Whether a mask, bool [h, w], overlaps an object of the category no less than any other."""
+    overlaps = [(int((mask & one.mask).sum()), category in (one.word, one.kind)) for one in things]
+    most = max((overlap for overlap, _ in overlaps), default=0)
+    return most > 0 and (most, True) in overlaps
 
 
 def hard_world(folder: Path, seed: int, images: int, per_category: int) -> BuildSettings:
@@ -166,6 +176,7 @@ def labels_of(built: Build, truth: Mapping[str, Sequence[TrueObject]]) -> list[L
                 rank=rank,
                 mask=mask,
                 right=category_is_right(category, things),
+                on_category=is_on(category, mask, things),
                 iou=true_iou(category, mask, things),
                 estimates=estimates[category, samples.key(at)],
             )
@@ -203,6 +214,7 @@ def scores_of(labels: Sequence[Label]) -> dict[str, float]:
     """What a set of labels is worth, by the names of the figures; shares 0..1."""
     return {
         "retrieval precision": mean(one.right for one in labels),
+        "masks on their category": mean(one.on_category for one in labels),
         "mean true IoU": mean(one.iou for one in labels),
         "mean true IoU where the category is right": mean(one.iou for one in labels if one.right),
         f"true IoU of {_FOUND} or more": mean(one.iou >= _FOUND for one in labels),
@@ -224,6 +236,18 @@ def estimate_of(labels: Sequence[Label]) -> Reliability:
     )
 
 
+def elsewhere_auc(labels: Sequence[Label]) -> float:
+    """Area under the ROC of the category's probability as a sign that the mask is on something
+    else, whether or not the image shows the category; NaN if all masks are, or none."""
+    from sklearn.metrics import roc_auc_score
+
+    known = [one for one in labels if one.estimates["quality"] is not None]
+    on = [one.on_category for one in known]
+    if all(on) or not any(on):
+        return float("nan")
+    return float(roc_auc_score(on, [one.estimates["category_probability"] for one in known]))
+
+
 def by_category(labels: Sequence[Label]) -> dict[str, dict[str, float]]:
     """Precision and mean true IoU of each category."""
     found: dict[str, dict[str, float]] = {}
@@ -243,6 +267,7 @@ def measure(seeds: Sequence[int], images: int, per_category: int) -> Measured:
     worth: dict[int, Reliability] = {}
     samples: dict[str, Any] = {}
     found: dict[int, list[Label]] = {}
+    elsewhere: list[float] = []
     for seed in seeds:
         watch = Stopwatch()
         with watch, labelled_world(seed, images, per_category) as (built, truth):
@@ -252,6 +277,7 @@ def measure(seeds: Sequence[int], images: int, per_category: int) -> Measured:
             scores.setdefault(name, []).append(value)
         own = {name: round(values[-1], 4) for name, values in scores.items()}
         found[seed], worth[seed] = labels, estimate_of(labels)
+        elsewhere.append(elsewhere_auc(labels))
         print(f"seed {seed}: {len(labels):,} labels, {own}", flush=True)
         samples[f"seed {seed}"] = {
             "labels": len(labels),
@@ -261,6 +287,7 @@ def measure(seeds: Sequence[int], images: int, per_category: int) -> Measured:
             "seconds": watch.seconds(),
         }
     figures = [Figure(name, mean(values), "0..1") for name, values in scores.items()]
+    figures.append(Figure("area under the ROC, mask on something else", mean(elsewhere), "0..1"))
     report = Report(
         benchmark="label_quality",
         sizes={"images": images, "per_category": per_category, "seeds": list(seeds)},
@@ -311,6 +338,7 @@ def _write_labels(found: Mapping[int, Sequence[Label]], path: Path) -> None:
             "category": one.category,
             "rank": one.rank,
             "right": one.right,
+            "on_category": one.on_category,
             "iou": one.iou,
             **one.estimates,
         }

@@ -39,6 +39,8 @@ class ClipOptions(SelfMaskOptions):
     """Longest training; 0: as long as its steps take."""
     start: Annotated[Path | None, Group.MAIN] = None
     """Weights to go on from, on images of the hard world as well; none: from scratch."""
+    regions: Annotated[bool, Group.MAIN] = False
+    """With --start: show objects also as regions of labels are, with faint surroundings."""
     precision: Annotated[Literal["float32", "bfloat16"], Group.MACHINE] = "bfloat16"
     """Arithmetic of the training; float32 is faster where the processor has no bfloat16."""
 

@@ -45,6 +45,7 @@ from tasks.clip_training.loop import ClipStep
 from tasks.clip_training.phases import (
     MORE_PHASES,
     PHASES,
+    REGION_PHASES,
     Phase,
     read_weights,
     train_in_phases,
@@ -112,6 +113,7 @@ def train_clip(
     architecture: str = ARCHITECTURE,
     phases: Sequence[Phase] = (),
     start: Path | None = None,
+    regions: bool = False,
     device: str = "auto",
 ) -> ClipFigures:
     """Train a CLIP on made images, write its weights, measure it, and print the results.
@@ -127,6 +129,7 @@ def train_clip(
         architecture: one of open_clip's or ours.
         phases: parts of the training; none: those that suit `start`.
         start: weights to go on from, on images of the hard world as well; None: from scratch.
+        regions: goes on with objects shown as regions of labels are, as well.
         device: auto, cpu, cuda or cuda:N. Weights trained on a GPU differ from those on a CPU.
 
     Raises:
@@ -142,9 +145,10 @@ def train_clip(
             pool.append(image)
             wait.advance()
     console.print(f"{len(pool):,} images made in {time.monotonic() - started:.0f} s")
+    going_on = REGION_PHASES if regions else MORE_PHASES
     with _reporting(console) as report:
         weights = train_in_phases(
-            pool, phases or (PHASES if start is None else MORE_PHASES), architecture=architecture,
+            pool, phases or (PHASES if start is None else going_on), architecture=architecture,
             seed=seed, precision=precision, max_minutes=minutes, start=weights, on_step=report,
             device=device,
         )  # fmt: skip

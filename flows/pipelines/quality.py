@@ -138,7 +138,10 @@ def judge_labels(
     damaged = executor.one(
         damage_labels.NAME,
         damage_labels.Config(
-            clip=measured.clip, selfmask=measured.selfmask, bit_depth=settings.bit_depth
+            clip=measured.clip,
+            selfmask=measured.selfmask,
+            mask_size=settings.mask_size,
+            bit_depth=settings.bit_depth,
         ),
         damage_labels.Inputs(
             retrieval.ref, measured.masks, measured.regions, measured.texts, named

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zutis_model.regions.views import region_views
+
 Pixels = NDArray[np.uint8]
 
 WHOLE: Final = (0.7, 1.0)
@@ -28,6 +30,11 @@ _MARGIN: Final = 0.15
 _MOST_STRETCH: Final = 1.2
 _GAIN, _SHIFT = 0.12, 10.0
 """Of colours: factors of 1 +- the gain for all three, 8-bit steps of +- the shift for each."""
+
+_RADII: Final = (0.2, 0.42)
+"""Of the ellipse that stands for an object's outline, as shares of the image's shorter side."""
+_MARGINS: Final = (0.05, 0.5)
+"""Of a region's view, see `region_views`."""
 
 _OTHER_SIDE: Final = {"left": "right", "right": "left"}
 
@@ -54,6 +61,7 @@ def caption_batches(
     seed: int,
     crop: tuple[float, float] = WHOLE,
     shortest: float = 0.5,
+    regions: float = 0.0,
 ) -> Iterator[tuple[Pixels, list[str]]]:
     """Endless batches; every image is used once per epoch.
 
@@ -67,6 +75,9 @@ def caption_batches(
         shortest: how often the shortest caption is chosen, 0..1: mostly bare names. Where captions
             name colours and backgrounds, which are easily seen, these distinguish most images of
             a batch; what a bare name means can only be learned from the objects themselves.
+        regions: how often an image of one object is shown as regions of labels are, its
+            surroundings blurred and grey (`zutis_model.regions.views`), 0..1. An ellipse of random
+            size about the object's centre stands for its outline.
 
     Yields:
         uint8 [n, s, s, 3], and a caption for each.
@@ -81,7 +92,12 @@ def caption_batches(
         order = random.permutation(len(images))
         for start in range(0, len(order) - batch_size + 1, batch_size):
             chosen = [images[i] for i in order[start : start + batch_size]]
-            views = [_view(image, image_size, crop, shortest, random) for image in chosen]
+            views = [
+                _region(image, image_size, random)
+                if regions and len(image.centres) == 1 and random.random() < regions
+                else _view(image, image_size, crop, shortest, random)
+                for image in chosen
+            ]
             yield (
                 _recoloured(np.stack([view for view, _ in views]), random),
                 [caption for _, caption in views],
@@ -106,6 +122,25 @@ def _view(
     if random.random() < 0.5:
         return np.asarray(view)[:, ::-1], mirrored(caption)
     return np.asarray(view), caption
+
+
+def _region(
+    image: CaptionedImage, image_size: int, random: np.random.Generator
+) -> tuple[Pixels, str]:
+    """The image's one object among faint surroundings, uint8 [s, s, 3], and its bare name.
+
+    Longer captions speak of colours and backgrounds, which are faint here.
+    """
+    height, width = image.pixels.shape[:2]
+    row, column = image.centres[0]
+    tall, wide = random.uniform(*_RADII, 2) * min(height, width)
+    down, right = (np.arange(height) - row) / tall, (np.arange(width) - column) / wide
+    ellipse = down[:, None] ** 2 + right[None, :] ** 2 <= 1
+    margin = float(random.uniform(*_MARGINS))
+    view = region_views(Image.fromarray(image.pixels), ellipse, image_size, (margin,))[0]
+    if random.random() < 0.5:
+        view = view[:, ::-1]
+    return view, min(image.captions, key=len)
 
 
 def _caption(image: CaptionedImage, shortest: float, random: np.random.Generator) -> str:

@@ -37,6 +37,7 @@ class Phase:
         max_objects: images with more objects are left out; None: all images are used.
         tiles: images along the side of the network's input; see
             `zutis_model.training.contrastive.embed_pairs`.
+        regions: how often an object is shown as regions of labels are; see `caption_batches`.
     """
 
     steps: int
@@ -48,6 +49,7 @@ class Phase:
     shortest: float = 0.5
     max_objects: int | None = None
     tiles: int = 1
+    regions: float = 0.0
 
 
 PHASES: Final = (
@@ -71,6 +73,18 @@ MORE_PHASES: Final = (
     Phase(steps=500, share=0.45, image_size=128, batch_size=64, learning_rate=4e-4, shortest=0.6),
 )  # fmt: skip
 """The phases of a training that goes on from weights, on images of several objects."""
+
+REGION_PHASES: Final = (
+    Phase(
+        steps=550, share=0.65, image_size=128, tiles=2, batch_size=128, learning_rate=4e-4,
+        crop=(0.4, 1.0), max_objects=3, shortest=0.7, regions=0.5,
+    ),
+    Phase(
+        steps=250, share=0.35, image_size=128, batch_size=64, learning_rate=3e-4, shortest=0.6,
+        regions=0.3,
+    ),
+)  # fmt: skip
+"""The phases of a training that goes on from these weights, on regions of labels as well."""
 
 
 def train_in_phases(
@@ -121,6 +135,7 @@ def train_in_phases(
                 seed * len(phases) + number,
                 phase.crop,
                 phase.shortest,
+                phase.regions,
             ),
             ClipTrainingConfig(
                 steps=phase.steps,

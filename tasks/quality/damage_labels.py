@@ -3,7 +3,8 @@
 What the estimator of quality learns from, without a human label. An example begins with an image
 whose label is believed, into which up to three objects of other believed labels are pasted; its
 masks are the object's own, damaged ones (`zutis_model.regions.damage`), the object together with
-neighbours, and a neighbour alone. All are measured as `embed_regions` does.
+neighbours, a neighbour alone, and the one that SelfMask proposes for the whole, with the errors
+that it makes there. All are measured as `embed_regions` does.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from storage.images.records import read_parquet, write_parquet
 from tasks.indexing.source_images import read_source_image
 from tasks.quality.label_signals import plain_confidence
 from tasks.quality.label_table import LabelTable, label_table
+from tasks.quality.proposed_mask import PROPOSED, proposed_mask
 from tasks.quality.region_measuring import (
     REGION_FIELDS,
     Sizes,
@@ -50,7 +52,7 @@ from zutis_model.regions.composites import pasted
 from zutis_model.regions.damage import WAYS, damaged
 
 NAME = "damage_labels"
-VERSION = 1
+VERSION = 2  # 2: SelfMask's own masks of the made images are among the examples
 
 _LONGEST_SIDE = 512  # of the images that are made, pixels
 _MOST_PASTED = 3
@@ -69,13 +71,22 @@ SCHEMA = pa.schema(
         ("way", pa.string()),
         (
             "shown",
-            pa.list_(pa.struct([("category_id", pa.int32()), ("iou", pa.float32())])),
+            pa.list_(
+                pa.struct(
+                    [
+                        ("category_id", pa.int32()),
+                        ("iou", pa.float32()),
+                        ("stability", pa.float32()),
+                    ]
+                )
+            ),
         ),
         *REGION_FIELDS,
     ]
 )
 """`shown`: the categories that the image shows, the believed label's first, each with the IoU of
-the example's mask with its object."""
+the example's mask with its object, and the stability of that object's own mask in its image. That
+mask is no truth: SelfMask agrees with itself on it to that degree."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +97,7 @@ class Config:
         clip, selfmask: as of `embed_regions`.
         images: number of images that examples are made of, at most.
         seed: of everything random.
+        mask_size: as for the masks: shorter side of SelfMask's input, pixels.
         bit_depth: as for the masks.
         threads: threads that decode. Not part of the key.
     """
@@ -94,6 +106,7 @@ class Config:
     selfmask: ModelConfig
     images: int = 400
     seed: int = 0
+    mask_size: int = 512
     bit_depth: int = 0
     threads: int = os.cpu_count() or 1
 
@@ -119,6 +132,7 @@ def _recipe(config: Config, inputs: Inputs) -> Recipe:
             "selfmask": config.selfmask.identity,
             "images": config.images,
             "seed": config.seed,
+            "mask_size": config.mask_size,
             **unless_default(config, "bit_depth"),
         },
         weights={
@@ -158,7 +172,8 @@ def run(config: Config, inputs: Inputs, store: ArtifactStore, progress: Progress
     vectors = [np.empty((0, networks[0].embedding_dim), dtype=np.float16)]
     sources = _sources(chosen, images, masks, config)
     for group, scene in enumerate(_scenes(sources, config.seed)):
-        for row, of_region in _examples(scene, group, sizes, networks):
+        proposed = proposed_mask(scene.pixels, networks[1], config.mask_size)
+        for row, of_region in _examples(scene, proposed, group, sizes, networks):
             rows.append(row)
             vectors.append(to_float16_rows(of_region))
         progress.advance(1)
@@ -181,13 +196,16 @@ class _Believed:
     image_id: str
     mask_id: str
     category_id: int
+    stability: float
 
 
 def _believed(labels: LabelTable, config: Config) -> list[_Believed]:
     """The labels that examples are made of, in random order: of each category the most confident
     half, and of these as many of each category as there is room for."""
     confidence = plain_confidence(labels.signals)
-    rows = labels.rows.select(["image_id", "mask_id", "category_id"]).to_pylist()
+    columns = labels.rows.select(["image_id", "mask_id", "category_id"])
+    stability = pa.array(labels.signals["stability"])
+    rows = columns.append_column("stability", stability).to_pylist()
     by_category: dict[int, list[int]] = {}
     for place in np.argsort(-confidence, kind="stable").tolist():
         by_category.setdefault(rows[place]["category_id"], []).append(place)
@@ -261,7 +279,7 @@ class _Scene:
     """An image, and the visible parts of its objects: the believed one, then those pasted in."""
 
     pixels: npt.NDArray[np.uint8]
-    objects: tuple[tuple[int, Mask], ...]  # category_id, mask
+    objects: tuple[tuple[_Believed, Mask], ...]
     image_id: str
     rng: np.random.Generator
     outline: Mask  # of another object
@@ -276,21 +294,23 @@ def _scenes(sources: Iterator[_Object], seed: int) -> Iterator[_Scene]:
         pool.append(source)
         if not others:
             continue
-        pixels, objects = source.pixels, [(source.label.category_id, source.mask)]
+        pixels, objects = source.pixels, [(source.label, source.mask)]
         for _ in range(int(rng.random() * (_MOST_PASTED + 1))):
             other = others[int(rng.random() * len(others))]
             area = float(np.count_nonzero(source.mask))
             found = pasted(pixels, other.pixels, other.mask, area, rng)
             if found is None:
                 continue
-            left = [(category, mask & ~found.mask) for category, mask in objects]
+            left = [(label, mask & ~found.mask) for label, mask in objects]
             if _enough_visible(objects, left):
-                pixels, objects = found.pixels, [*left, (other.label.category_id, found.mask)]
+                pixels, objects = found.pixels, [*left, (other.label, found.mask)]
         outline = others[int(rng.random() * len(others))].mask
         yield _Scene(pixels, tuple(objects), source.label.image_id, rng, outline)
 
 
-def _enough_visible(before: list[tuple[int, Mask]], after: list[tuple[int, Mask]]) -> bool:
+def _enough_visible(
+    before: list[tuple[_Believed, Mask]], after: list[tuple[_Believed, Mask]]
+) -> bool:
     return all(
         np.count_nonzero(now) >= max(_LEAST_VISIBLE * np.count_nonzero(then), _LEAST_PIXELS)
         for (_, then), (_, now) in zip(before, after, strict=True)
@@ -298,21 +318,29 @@ def _enough_visible(before: list[tuple[int, Mask]], after: list[tuple[int, Mask]
 
 
 def _examples(
-    scene: _Scene, group: int, sizes: Sizes, networks: tuple[Any, Any]
+    scene: _Scene,
+    proposed: Mask | None,
+    group: int,
+    sizes: Sizes,
+    networks: tuple[Any, Any],
 ) -> Iterator[tuple[dict[str, Any], npt.NDArray[np.float32]]]:
     """The rows of a scene's masks and their vectors, float32 [6, d]."""
-    masks = dict(_masks(scene))
+    masks = dict(_masks(scene)) | ({PROPOSED: proposed} if proposed is not None else {})
     image = prepared(Image.fromarray(scene.pixels), list(masks.values()), sizes)
     (regions,) = measured([image], *networks)
     for (way, mask), region in zip(masks.items(), regions, strict=True):
-        shown: dict[int, float] = {}
-        for category, own in scene.objects:
-            shown[category] = max(shown.get(category, 0.0), intersection_over_union(mask, own))
+        shown: dict[int, tuple[float, float]] = {}
+        for label, own in scene.objects:
+            found = intersection_over_union(mask, own), label.stability
+            shown[label.category_id] = max(shown.get(label.category_id, (0.0, 0.0)), found)
         row = {
             "group": group,
             "image_id": scene.image_id,
             "way": way,
-            "shown": [{"category_id": each, "iou": iou} for each, iou in shown.items()],
+            "shown": [
+                {"category_id": each, "iou": iou, "stability": stability}
+                for each, (iou, stability) in shown.items()
+            ],
             **region.facts,
         }
         yield row, region.vectors

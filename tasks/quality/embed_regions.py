@@ -43,18 +43,20 @@ from tasks.stage.models import ModelConfig, load_clip_model, load_selfmask_model
 from tasks.workers.reading_ahead import in_order
 
 NAME = "embed_regions"
-VERSION = 1
+VERSION = 2  # 2: objectness
 
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
         ("mask_id", pa.string()),
         ("row", pa.int64()),
+        ("objectness", pa.float32()),
         *REGION_FIELDS,
         ("reject_reason", pa.string()),
     ]
 )
-"""`row` is the region's first row in the vectors, -1 where it could not be measured."""
+"""`row` is the region's first row in the vectors, -1 where it could not be measured; `objectness`
+the score that the mask was proposed with, 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +125,8 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
     vectors = [np.empty((0, networks[0].embedding_dim), dtype=np.float16)]
     sizes = sizes_for(networks[0].image_size[0])
     for image, found in _measured(images, masks, sizes, networks, config):
-        ids = [mask["mask_id"] for mask in masks[image["image_id"]]]
-        rows += _rows(image["image_id"], ids, found, (len(vectors) - 1) * len(VECTORS))
+        own = masks[image["image_id"]]
+        rows += _rows(image["image_id"], own, found, (len(vectors) - 1) * len(VECTORS))
         if not isinstance(found, str):
             vectors += [to_float16_rows(region.vectors) for region in found]
         progress.advance(1, rejected=found if isinstance(found, str) else "")
@@ -196,18 +198,17 @@ def _prepare(
             return rejected.reason
 
 
-def _rows(image_id: str, ids: list[str], found: _Found, first: int) -> list[dict[str, Any]]:
+def _rows(
+    image_id: str, masks: list[dict[str, Any]], found: _Found, first: int
+) -> list[dict[str, Any]]:
     """The rows of an image's regions, whose vectors begin at row `first`."""
+    rows = [
+        {"image_id": image_id, "mask_id": mask["mask_id"], "objectness": mask["objectness"]}
+        for mask in masks
+    ]
     if isinstance(found, str):
-        empty = {"image_id": image_id, "row": -1, "reject_reason": found}
-        return [empty | {"mask_id": each} for each in ids]
+        return [row | {"row": -1, "reject_reason": found} for row in rows]
     return [
-        {
-            "image_id": image_id,
-            "mask_id": each,
-            "row": first + number * len(VECTORS),
-            **region.facts,
-            "reject_reason": "",
-        }
-        for number, (each, region) in enumerate(zip(ids, found, strict=True))
+        row | region.facts | {"row": first + number * len(VECTORS), "reject_reason": ""}
+        for number, (row, region) in enumerate(zip(rows, found, strict=True))
     ]

@@ -22,25 +22,20 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.floating]
 
 # Signals and whether they can only raise (1), only lower (-1), or do either (0).
+# What is said of the whole image is left out: retrieval has chosen by it, so that it tells damaged
+# labels with a name at random from right ones, and real labels not at all. Of signals that say
+# nearly the same, one is enough: with all of them, on a tuning world, the rank correlation of
+# quality with the truth was 0.55, with these 0.65.
 FEATURES: Final[dict[str, int]] = {
-    "whole_score": 1,
-    "whole_lead": 1,
-    "whole_probability": 1,
-    "tight_score": 1,
-    "tight_lead": 1,
-    "wide_score": 1,
-    "wide_lead": 1,
     "inside_score": 1,
     "inside_probability": 1,
-    "ring_contrast": 1,
     "rest_contrast": 1,
-    "stability": 1,
-    "refiner_agreement": 0,
-    "area": 0,
-    "border_contact": 0,
-    "components": -1,
+    "wide_score": 1,
+    "tight_score": 1,
     "largest_piece": 1,
     "solidity": 1,
+    "stability": 1,
+    "refiner_agreement": 1,
 }
 
 LEAST_EXAMPLES: Final = 60
@@ -65,12 +60,14 @@ class Examples:
         features: [n, f], see `feature_matrix`.
         right: bool [n], the region's image shows the category.
         iou: [n], of the mask with the category's object; 0 where it is not right.
+        weight: [n], how much each counts.
         groups: int [n], the image that an example was made of.
     """
 
     features: Floats
     right: npt.NDArray[np.bool_]
     iou: Floats
+    weight: Floats
     groups: npt.NDArray[np.integer]
 
 
@@ -109,10 +106,11 @@ class Estimator:
 
         with threadpool_limits(1):  # sums in one order
             self._right = _Calibrated("right", examples.features, examples.right * 1.0,
-                                      examples.groups, seed)  # fmt: skip
+                                      examples.weight, examples.groups, seed)  # fmt: skip
             shown = examples.right
             self._iou = _Calibrated("iou", examples.features[shown], examples.iou[shown],
-                                    examples.groups[shown], seed)  # fmt: skip
+                                    examples.weight[shown], examples.groups[shown],
+                                    seed)  # fmt: skip
             ious = self._iou.predict(examples.features)
             ious[shown] = self._iou.held_out
         self.held_out = Estimates(_share(self._right.held_out), _share(ious))
@@ -135,6 +133,7 @@ class _Calibrated:
         kind: str,
         features: Floats,
         target: Floats,
+        weight: Floats,
         groups: npt.NDArray[np.integer],
         seed: int,
     ) -> None:
@@ -143,20 +142,21 @@ class _Calibrated:
         folds = groups % _FOLDS
         for fold in range(_FOLDS):
             there = folds == fold
-            model = self._fitted(features[~there], target[~there])
+            model = self._fitted(features[~there], target[~there], weight[~there])
             raw[there] = self._raw(model, features[there])
-        self._model = self._fitted(features, target)
-        self._calibration = _isotonic(raw, target)
+        self._model = self._fitted(features, target, weight)
+        self._calibration = _isotonic(raw, target, weight)
         self.held_out = np.empty(len(target))
         for fold in range(_FOLDS):
             there = folds == fold
-            self.held_out[there] = _isotonic(raw[~there], target[~there]).predict(raw[there])
+            calibration = _isotonic(raw[~there], target[~there], weight[~there])
+            self.held_out[there] = calibration.predict(raw[there])
 
     def predict(self, features: Floats) -> Floats:
         calibrated: Floats = self._calibration.predict(self._raw(self._model, features))
         return calibrated
 
-    def _fitted(self, features: Floats, target: Floats) -> Any:
+    def _fitted(self, features: Floats, target: Floats, weight: Floats) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
         settings = {
@@ -165,8 +165,8 @@ class _Calibrated:
             "random_state": self._seed,
         }
         if self._kind == "right":
-            return HistGradientBoostingClassifier(**settings).fit(features, target > 0)
-        return HistGradientBoostingRegressor(**settings).fit(features, target)
+            return HistGradientBoostingClassifier(**settings).fit(features, target > 0, weight)
+        return HistGradientBoostingRegressor(**settings).fit(features, target, weight)
 
     def _raw(self, model: Any, features: Floats) -> Floats:
         raw: Floats = (
@@ -177,10 +177,10 @@ class _Calibrated:
         return raw
 
 
-def _isotonic(raw: Floats, target: Floats) -> IsotonicRegression:
+def _isotonic(raw: Floats, target: Floats, weight: Floats) -> IsotonicRegression:
     from sklearn.isotonic import IsotonicRegression
 
-    return IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, target)
+    return IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, target, weight)
 
 
 def _share(values: Floats) -> npt.NDArray[np.float32]:

@@ -47,6 +47,10 @@ REGION_SIGNALS: Final = (
 )
 """Signals of the mask alone: columns of `embed_regions`."""
 
+CORPUS_SIGNALS: Final = ("objectness", "neighbours")
+"""Signals that a damaged label doesn't have: the score that its mask was proposed with, and the
+share of similar images with a label of the same category (`tasks.quality.neighbours`)."""
+
 
 def text_signals(
     vectors: Floats,

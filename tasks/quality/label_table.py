@@ -20,6 +20,8 @@ from storage.images.records import read_parquet
 from tasks.categories.logits import Logits
 from tasks.quality.label_signals import REGION_SIGNALS, text_signals
 from tasks.quality.measured_regions import load_regions
+from tasks.quality.neighbours import neighbour_agreement
+from tasks.quality.region_measuring import VECTORS
 from tasks.stage.layout import NAMED_OBJECTS, RETRIEVAL
 
 
@@ -29,7 +31,8 @@ class LabelTable:
 
     Attributes:
         rows: [n] image_id, mask_id, category_id, category, rank, score, probability, margin.
-        signals: float32 [n] by name: `label_signals.TEXT_SIGNALS` and `REGION_SIGNALS`.
+        signals: float32 [n] by name: `label_signals.TEXT_SIGNALS`, `REGION_SIGNALS` and
+            `CORPUS_SIGNALS`.
         unmeasured: the same columns as `rows`, of labels whose regions could not be measured.
     """
 
@@ -69,8 +72,21 @@ def label_table(
     own = vectors[usable["row"].to_numpy()].astype(np.float32)
     category = usable["category_id"].to_numpy() - 1
     signals = text_signals(own, texts, category, logits)
-    signals |= {name: usable[name].to_numpy().astype(np.float32) for name in REGION_SIGNALS}
+    columns_of_masks = (*REGION_SIGNALS, "objectness")
+    signals |= {name: usable[name].to_numpy().astype(np.float32) for name in columns_of_masks}
+    signals["neighbours"] = _neighbours(usable["image_id"], own, category)
     return LabelTable(usable.select(columns), signals, unmeasured.select(columns))
+
+
+def _neighbours(
+    image_ids: pa.ChunkedArray, vectors: npt.NDArray[np.float32], category: npt.NDArray[np.integer]
+) -> npt.NDArray[np.float32]:
+    """Agreement with similar images, by the vector of the whole image."""
+    _, first, image_of = np.unique(
+        image_ids.to_numpy(zero_copy_only=False), return_index=True, return_inverse=True
+    )
+    whole = vectors[first, VECTORS.index("whole")]
+    return neighbour_agreement(whole, image_of, category)
 
 
 def _kept(retrieval: ArtifactRef, store: ArtifactStore) -> pa.Table:

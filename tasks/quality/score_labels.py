@@ -29,6 +29,7 @@ from tasks.quality.estimator import (
 )
 from tasks.quality.label_signals import REGION_SIGNALS, plain_confidence, text_signals
 from tasks.quality.label_table import LabelTable, label_table
+from tasks.quality.proposed_mask import PROPOSED
 from tasks.quality.region_measuring import VECTORS
 from tasks.quality.reliability import reliability
 from tasks.retrieval.text_rows import TextRow, load_text_rows
@@ -36,10 +37,12 @@ from tasks.stage.contract import Progress
 from tasks.stage.layout import EXAMPLE_VECTORS, EXAMPLES, LABELS
 
 NAME = "score_labels"
-VERSION = 1
+VERSION = 2  # 2: SelfMask's own masks count most, no mask is taken for the truth
 
 # Of wrong categories: how often the most similar one is taken, and not any.
 _RIVAL_SHARE = 0.7
+# Of masks that SelfMask proposed itself, whose errors are those of real labels.
+_WEIGHT_OF_PROPOSED = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +141,8 @@ def _examples(
 
     Every damaged mask is taken with a category that its image shows, and with two that it doesn't:
     one of the whole vocabulary, and one after what the image shows was taken out of the vocabulary,
-    which is what an object of no category looks like.
+    which is what an object of no category looks like. The IoU with a mask that is believed is taken
+    times that mask's stability, which stands for its own IoU with the truth.
     """
     with damaged.open(EXAMPLES) as file:
         rows = read_parquet(file).to_pylist()
@@ -165,6 +169,9 @@ def _examples(
         features=feature_matrix(signals),
         right=np.array([one.right for one in taken]),
         iou=np.array([one.iou for one in taken], dtype=np.float32),
+        weight=np.array(
+            [_WEIGHT_OF_PROPOSED if rows[at]["way"] == PROPOSED else 1.0 for at in place]
+        ),
         groups=np.array([rows[at]["group"] for at in place]),
     )
 
@@ -190,7 +197,7 @@ def _with_categories(
     likeness = vectors[:, VECTORS.index("whole")] @ texts.T
     found = []
     for at, row in enumerate(rows):
-        shown = {each["category_id"]: each["iou"] for each in row["shown"]}
+        shown = {each["category_id"]: each["iou"] * each["stability"] for each in row["shown"]}
         ids = list(shown)
         right = [ids[0], *([ids[1 + int(rng.random() * (len(ids) - 1))]] if ids[1:] else [])]
         nothing = np.zeros(len(texts), dtype=np.bool_)

@@ -13,7 +13,7 @@ from storage.images.masks import mask_id
 from storage.images.records import read_parquet
 from tasks.stage.layout import MASKS
 
-_COLUMNS = ["image_id", "height", "width", "counts", "reject_reason"]
+_COLUMNS = ["image_id", "height", "width", "counts", "objectness", "reject_reason"]
 
 
 def mask_rows(
@@ -26,7 +26,8 @@ def mask_rows(
         image_ids: of the images that are asked for.
 
     Returns:
-        Rows of image_id, height, width, counts, reject_reason and mask_id, for `mask_pixels`.
+        Rows of image_id, height, width, counts, objectness, reject_reason and mask_id, for
+        `mask_pixels`.
     """
     wanted = pa.array(sorted(image_ids), pa.string())
     found: dict[str, list[dict[str, Any]]] = {}

@@ -17,7 +17,9 @@ from benchmarks.label_quality import (
     by_category,
     calibration_chart,
     category_is_right,
+    elsewhere_auc,
     estimate_of,
+    is_on,
     scores_of,
     true_iou,
 )
@@ -45,6 +47,7 @@ def label(category: str, iou: float, right: bool, quality: float | None = None) 
         rank=1,
         mask=mask(slice(0, 1)),
         right=right,
+        on_category=iou > 0,
         iou=iou,
         estimates={"quality": quality, "category_probability": quality},
     )
@@ -64,6 +67,22 @@ def test_a_category_is_right_if_an_object_goes_by_its_name():
     assert not category_is_right("wooden bat", THINGS)
     assert not category_is_right("house", THINGS)
     assert true_iou("bat", mask(slice(2, 4)), THINGS) == 0.5
+
+
+def test_a_mask_is_on_what_it_overlaps_most():
+    assert is_on("star", mask(slice(5, 9)), THINGS)
+    assert is_on("star", mask(slice(7, 9)), THINGS), "as much of a star as of a starfish"
+    assert not is_on("star", mask(slice(7, 10)), THINGS)
+    assert not is_on("star", mask(slice(3, 4)), THINGS), "on nothing"
+    assert is_on("bat", mask(slice(2, 3)), THINGS)
+
+
+def test_probabilities_are_compared_with_what_masks_are_on():
+    labels = [
+        label("star", iou, True, quality) for iou, quality in ((0, 0.2), (0.5, 0.6), (0, 0.7))
+    ]
+    assert elsewhere_auc(labels) == 0.5
+    assert np.isnan(elsewhere_auc(labels[:1]))
 
 
 def test_scores_count_labels_of_a_wrong_category_as_zero():

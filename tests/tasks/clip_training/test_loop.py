@@ -231,3 +231,25 @@ def test_scores_by_hand():
     np.testing.assert_allclose(retrieval_precision(cosines, shows, 2), [1.0, 0.5])
     np.testing.assert_allclose(retrieval_precision(cosines, shows, 3), [2 / 3, 1 / 3])
     assert math.isnan(zero_shot_accuracy(cosines[4:], shows[4:]))
+
+
+def test_objects_are_shown_among_faint_surroundings_where_that_is_asked_for():
+    """A blue square on red: the square keeps its colour, the red turns grey."""
+    pixels = np.zeros((60, 60, 3), dtype=np.uint8)
+    pixels[..., 0] = 200
+    pixels[20:40, 20:40] = (0, 0, 200)
+    image = CaptionedImage(
+        pixels=pixels,
+        captions=("a square on red", "a square"),
+        centres=np.array([[30, 30]], dtype=np.float32),
+    )
+    views, captions = next(caption_batches([image] * 16, 16, 32, seed=0, regions=1.0))
+    assert set(captions) == {"a square"}, "what is said of the background isn't seen"
+    colours = views.astype(int)
+    assert (colours[:, 16, 16, 2] - colours[:, 16, 16, 0] > 100).all()
+    corners = colours[:, ::31, ::31].reshape(-1, 3)
+    assert (np.abs(corners[:, 0] - corners[:, 1]) < 40).all()
+
+    nothing = CaptionedImage(pixels=pixels, captions=("red",), centres=image.centres[:0])
+    views, _ = next(caption_batches([nothing] * 16, 16, 32, seed=0, regions=1.0))
+    assert (views[..., 0] > 100).mean() > 0.5, "without an object there is no region"

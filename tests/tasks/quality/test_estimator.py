@@ -13,11 +13,11 @@ def examples(seed: int, n: int = 600, offset: float = 0.0) -> Examples:
     rng = np.random.default_rng(seed)
     right, quality = rng.random(n) < 0.7, rng.random(n)
     signals = {name: rng.random(n) for name in FEATURES}
-    for name in ("whole_lead", "tight_lead", "wide_lead"):
+    for name in ("inside_probability", "tight_score", "wide_score"):
         signals[name] = np.where(right, 0.1, -0.1) + 0.08 * rng.normal(size=n) + offset
-    signals["ring_contrast"] = quality * 0.3 + 0.03 * rng.normal(size=n)
+    signals["rest_contrast"] = quality * 0.3 + 0.03 * rng.normal(size=n)
     iou = np.where(right, quality, 0.0)
-    return Examples(feature_matrix(signals), right, iou, np.arange(n) // 3)
+    return Examples(feature_matrix(signals), right, iou, np.ones(n), np.arange(n) // 3)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_estimates_are_shares(estimator):
 def test_signals_that_speak_for_a_label_never_lower_it(estimator):
     features = examples(3).features
     better = features.copy()
-    better[:, list(FEATURES).index("whole_lead")] += 0.2
+    better[:, list(FEATURES).index("tight_score")] += 0.2
     assert np.all(estimator(better).quality >= estimator(features).quality - 1e-6)
 
 
@@ -60,3 +60,18 @@ def test_the_same_examples_give_the_same_estimates(estimator):
     features = examples(4).features
     assert np.array_equal(again(features).quality, estimator(features).quality)
     assert np.array_equal(again.held_out.quality, estimator.held_out.quality)
+
+
+def test_examples_count_by_their_weight():
+    """Of two kinds of examples that contradict each other, the heavier one is believed."""
+    truth = examples(0)
+    upside_down = Examples(
+        features=np.concatenate([truth.features, truth.features]),
+        right=np.concatenate([truth.right, ~truth.right]),
+        iou=np.concatenate([truth.iou, np.where(truth.right, 0.0, 0.5)]),
+        weight=np.repeat([9.0, 1.0], len(truth.right)),
+        groups=np.concatenate([truth.groups, truth.groups]),
+    )
+    found = Estimator(upside_down, seed=0)(truth.features)
+    assert found.category_probability[truth.right].mean() > 0.75
+    assert found.category_probability[~truth.right].mean() < 0.3

@@ -14,7 +14,7 @@ from made_world.corpus import read_corpus_ground_truth
 from storage.artifacts.store import Artifact
 from storage.images.masks import mask_pixels
 from tasks.quality import damage_labels, estimator, score_labels
-from tasks.quality.label_signals import REGION_SIGNALS, TEXT_SIGNALS
+from tasks.quality.label_signals import CORPUS_SIGNALS, REGION_SIGNALS, TEXT_SIGNALS
 from tasks.quality.source_masks import mask_rows
 from tasks.stage.layout import EXAMPLES, LABELS, RETRIEVAL, RETRIEVED_IMAGES
 from tests.support.runs.builds import rows_of
@@ -92,7 +92,7 @@ def test_every_kept_label_has_a_row_with_its_signals(measured_build, scored):
     assert {(row["image_id"], row["category_id"]) for row in rows} <= kept
     assert len(rows) == scored.counts["labels"] > 0.8 * len(kept)
     for row in rows:
-        assert {*TEXT_SIGNALS, *REGION_SIGNALS} <= row.keys()
+        assert {*TEXT_SIGNALS, *REGION_SIGNALS, *CORPUS_SIGNALS} <= row.keys()
         assert row["quality"] == pytest.approx(
             row["category_probability"] * row["estimated_iou"], rel=1e-5
         )
