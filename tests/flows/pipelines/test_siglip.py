@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from flows.commands import build, search
+from flows.commands import build
 from flows.commands.predict import _segmenter
+from flows.looking import search
 from flows.settings.build import BuildSettings
 from flows.settings.evaluation import EvaluationSettings
 from flows.settings.next_steps import NextSteps
