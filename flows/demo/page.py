@@ -5,20 +5,18 @@ The template is `templates/demo.html` beside this module; images are embedded as
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from string import ascii_uppercase
 from typing import Final
 
-import jinja2
-
-from flows.reports.charts import Curve, Series, line_chart
-from flows.summaries.data_uris import data_uri
+from flows.reports.charts import Curve, Series
+from flows.reports.gathered import Report
+from flows.reports.page import anchors, css, render, shared_values
+from flows.reports.parts import ScoreTable, Thumbnail
 from tasks.packing.mask_sheet import MASK_COLOUR, TRUTH_COLOUR
 
 __all__ = [
-    "CategoryGallery",
     "Curve",
     "Figure",
     "Page",
@@ -37,7 +35,6 @@ _SECTIONS: Final = {
     "systems": "Systems",
     "figures": "Results",
     "tables": "Scores",
-    "galleries": "Pseudo-labels by category",
     "worst": "Worst cases",
     "scenes": "The same scenes, side by side",
     "curves": "Curves",
@@ -63,56 +60,6 @@ class Figure:
     reached: bool | None
     command: str
     note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreTable:
-    """A table whose first column is text and whose others are numbers, aligned right.
-
-    Attributes:
-        command: the command line that reproduces it.
-
-    Raises:
-        ValueError: the number of a row's cells differs from the number of columns.
-    """
-
-    title: str
-    note: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    command: str
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row) != len(self.columns):
-                raise ValueError(
-                    f"A row of {self.title!r} has {len(row)} cells "
-                    f"for {len(self.columns)} columns: {row}."
-                )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Thumbnail:
-    """A small image with its mask drawn on it.
-
-    Attributes:
-        image: a PNG or JPEG file.
-        caption: short words below it.
-        right: False for an image that does not show the category; the page marks it.
-    """
-
-    image: bytes
-    caption: str
-    right: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class CategoryGallery:
-    """A category's images."""
-
-    name: str
-    note: str
-    thumbnails: tuple[Thumbnail, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +110,7 @@ class Page:
         lead: one paragraph below the title.
         facts: (label, value) pairs: corpus size, wall time, machine and the like.
         systems: the table that comes first; None: no table.
+        build: of the page on the build, with the truth of its labels; its other parts are empty.
         again: the command line that reproduces the images and their captions.
         commands: (what it does, command line) pairs.
 
@@ -175,7 +123,7 @@ class Page:
     systems: ScoreTable | None
     figures: tuple[Figure, ...]
     tables: tuple[ScoreTable, ...]
-    galleries: tuple[CategoryGallery, ...]
+    build: Report | None
     worst: tuple[Thumbnail, ...]
     curves: tuple[Curve, ...]
     scenes: SceneSheet
@@ -189,20 +137,31 @@ def render_page(page: Page) -> str:
     Raises:
         ValueError: an image is neither a PNG nor a JPEG file.
     """
-    template = _templates().get_template("demo.html")
-    return template.render(
+    of_build = shared_values(page.build) if page.build else {}
+    shown = {field: title for field, title in _SECTIONS.items() if getattr(page, field)}
+    text = render(
+        "demo.html",
+        "flows.demo",
         page=page,
-        shown={field: title for field, title in _SECTIONS.items() if getattr(page, field)},
+        shown=shown,
+        of_build=of_build,
+        contents=_contents(shown, of_build.get("shown", {})),
         goals=goals_in_words(page.figures),
         letters=letters(page),
-        found_colour=_css(MASK_COLOUR),
-        true_colour=_css(TRUTH_COLOUR),
+        found_colour=css(MASK_COLOUR),
+        true_colour=css(TRUTH_COLOUR),
         anchors={
-            field: _anchors(field, [part.title for part in getattr(page, field)])
+            field: anchors(field, [part.title for part in getattr(page, field)])
             for field in ("tables", "curves")
-        }
-        | {"galleries": _anchors("category", [gallery.name for gallery in page.galleries])},
+        },
     )
+    return text.decode("utf-8")
+
+
+def _contents(shown: Mapping[str, str], of_build: Mapping[str, str]) -> dict[str, str]:
+    """The headings of all parts in their order: those on the build come after the scores."""
+    before = {field: shown[field] for field in ("systems", "figures", "tables") if field in shown}
+    return {**before, **of_build, **shown}
 
 
 def goals_in_words(figures: tuple[Figure, ...]) -> str:
@@ -221,31 +180,3 @@ def letters(page: Page) -> dict[str, str]:
     lines += [table.command for table in page.tables]
     lines += [page.again, page.scenes.command]
     return dict(zip(dict.fromkeys(line for line in lines if line), ascii_uppercase, strict=False))
-
-
-def _css(colour: tuple[int, int, int]) -> str:
-    return f"rgb({', '.join(map(str, colour))})"
-
-
-@cache
-def _templates() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("flows.demo"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"data_uri": data_uri, "line_chart": line_chart}
-    return environment
-
-
-def _anchors(prefix: str, names: list[str]) -> list[str]:
-    """An id for each name, readable and used once."""
-    anchors: list[str] = []
-    for number, name in enumerate(names, start=1):
-        words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        anchor = f"{prefix}-{words or number}"
-        anchors.append(f"{anchor}-{number}" if anchor in anchors else anchor)
-    return anchors

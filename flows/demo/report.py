@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from flows.builds.found import build_of
 from flows.commands.build import Outcome
 from flows.demo.command_lines import DemoCommands, demo_line, predict_line
 from flows.demo.figures import DemoScores, left_out
-from flows.demo.page import Curve, Figure, Page, SceneSheet, ScoreTable, Series, render_page
+from flows.demo.page import Figure, Page, SceneSheet, ScoreTable, render_page
 from flows.demo.scenes import side_by_side
 from flows.demo.settings import CLIP, LONGER_VOCABULARY_FILE, SELFMASK, DemoSize
-from flows.demo.thumbnails import galleries, worst
+from flows.demo.thumbnails import true_labels, with_truth, worst
+from flows.reports.gathered import gather
+from flows.reports.results import curves
 from flows.summaries.training import training_facts
 from storage.artifacts.store import Artifact
 from tasks.evaluation.score_table import score_rows
-from tasks.training.train import TRAINING_TABLE
 
 # The small networks' scores reach 0.4 to 0.5, below the default threshold of `predict`.
 _MIN_SCORE = 0.2
@@ -62,9 +63,13 @@ def write_report(
         systems=systems,
         figures=tuple(measured),
         tables=tuple(_tables(scores)),
-        galleries=galleries(scores.retrieved, scores.masks),
+        build=with_truth(
+            gather(build_of(outcome.build.dataset), true_labels(scores.masks)),
+            scores.retrieved,
+            scores.masks,
+        ),
         worst=worst(scores.masks),
-        curves=tuple(_curves([("all kinds", outcome.training), ("four left out", partly_trained)])),
+        curves=curves([("all kinds", outcome.training), ("four left out", partly_trained)]),
         scenes=SceneSheet(
             note=_SCENES,
             command=scores.commands.evaluate,
@@ -113,18 +118,6 @@ def _tables(scores: DemoScores) -> Iterator[ScoreTable]:
     for title, evaluated, command, note in pairs:
         columns, rows = score_rows(evaluated.metrics())
         yield ScoreTable(title=title, note=note, columns=columns, rows=rows, command=command)
-
-
-def _curves(trainings: Sequence[tuple[str, Artifact]]) -> Iterator[Curve]:
-    for title, column in (("Loss", "loss"), ("Mean IoU on training crops", "mean_iou")):
-        series = tuple(Series(name=name, points=_points(one, column)) for name, one in trainings)
-        yield Curve(title=title, x_label="iteration", y_label=title, series=series)
-
-
-def _points(training: Artifact, column: str) -> tuple[tuple[float, float], ...]:
-    with training.open(TRAINING_TABLE) as file:
-        rows = list(csv.DictReader(file.read().decode().splitlines()))
-    return tuple((float(row["step"]), float(row[column])) for row in rows if row[column])
 
 
 def further_commands(size: DemoSize, commands: DemoCommands) -> tuple[tuple[str, str], ...]:

@@ -49,6 +49,7 @@ class ScoredMask:
 
     Attributes:
         kind: its label.
+        image_id: of the image.
         rank: of the image among those retrieved for the kind.
         jpeg: the image.
         mask, truth: bool [h, w]; the truth is the union of all objects in the image, which a
@@ -58,6 +59,7 @@ class ScoredMask:
     """
 
     kind: str
+    image_id: str
     rank: int
     jpeg: bytes
     mask: Mask
@@ -127,6 +129,7 @@ def scored_masks(
         scored.append(
             ScoredMask(
                 kind=kind,
+                image_id=image.image_id,
                 rank=image.rank,
                 jpeg=stored.jpeg,
                 mask=mask,

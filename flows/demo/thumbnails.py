@@ -1,51 +1,54 @@
-"""Thumbnails for the demonstration's page: retrieved images with their masks."""
+"""What the truth adds to the page on a build, and thumbnails of the worst masks."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from PIL import Image
 
-from flows.demo.page import CategoryGallery, Thumbnail
 from flows.demo.scores import Retrieved, ScoredMask, precisions
+from flows.reports.gathered import Report
+from flows.reports.parts import Thumbnail
+from flows.reports.thumbnails import TrueLabel, Truth
 from tasks.packing.mask_sheet import as_jpeg, draw_mask
 
-_PER_KIND: Final = 8
 _WORST: Final = 24
 
 
-def galleries(
-    retrieved: Sequence[Retrieved], masks: Sequence[ScoredMask]
-) -> tuple[CategoryGallery, ...]:
-    """For each kind, the masks of some retrieved images, from the first rank to the last."""
+def with_truth(
+    report: Report, retrieved: Sequence[Retrieved], masks: Sequence[ScoredMask]
+) -> Report:
+    """What the page says of a build, with precision and mean IoU of each kind, and without the
+    parts that the demonstration's page has itself."""
     shares = precisions(retrieved)
-    return tuple(_gallery(kind, share, masks) for kind, share in shares.items())
+    galleries = tuple(
+        replace(gallery, note=f"{gallery.note}{_truth_of(gallery.name, shares, masks)}")
+        for gallery in report.galleries
+    )
+    return replace(report, galleries=galleries, curves=(), tables=(), commands=())
+
+
+def _truth_of(kind: str, shares: Mapping[str, float], masks: Sequence[ScoredMask]) -> str:
+    """What is known of a kind's images and masks; empty for a category that is none."""
+    if kind not in shares:
+        return ""
+    own = [one.iou for one in masks if one.kind == kind]
+    return f", precision {shares[kind]:.2f}" + (f", mean IoU {np.mean(own):.2f}" if own else "")
+
+
+def true_labels(masks: Sequence[ScoredMask]) -> Truth:
+    """The truth of labels, as the page on a build takes it."""
+    return {(one.kind, one.image_id): TrueLabel(one.iou, one.right, one.truth) for one in masks}
 
 
 def worst(masks: Sequence[ScoredMask]) -> tuple[Thumbnail, ...]:
     """The masks with the lowest IoU, with the outline of the ground truth."""
     lowest = sorted(masks, key=lambda one: one.iou)[:_WORST]
     return tuple(_thumbnail(one, f"{one.kind}, IoU {one.iou:.2f}", truth=True) for one in lowest)
-
-
-def _gallery(kind: str, precision: float, masks: Sequence[ScoredMask]) -> CategoryGallery:
-    own = [one for one in masks if one.kind == kind]
-    shown = list(_spread(own))
-    ious = f", mean IoU {np.mean([one.iou for one in own]):.2f}" if own else ""
-    return CategoryGallery(
-        name=kind,
-        note=f"precision {precision:.2f}{ious}",
-        thumbnails=tuple(_thumbnail(one, f"rank {one.rank}, IoU {one.iou:.2f}") for one in shown),
-    )
-
-
-def _spread(masks: Sequence[ScoredMask]) -> Iterator[ScoredMask]:
-    """At most `_PER_KIND` of them, evenly from the first to the last."""
-    places = np.linspace(0, len(masks) - 1, min(_PER_KIND, len(masks))).round().astype(int)
-    yield from (masks[place] for place in places)
 
 
 def _thumbnail(one: ScoredMask, caption: str, *, truth: bool = False) -> Thumbnail:

@@ -40,9 +40,9 @@ _SECTIONS: Final = {
     "thin": "Thin categories",
     "duplicates": "Near-duplicates",
     "rejected": "Left out",
+    "settings": "Settings and keys",
     "curves": "Training",
     "tables": "Scores",
-    "settings": "Settings and keys",
     "commands": "Commands",
 }
 
@@ -61,9 +61,9 @@ def render_report(report: Report, mark: str = "") -> bytes:
     return render("report.html", report=report, mark=mark, with_truth=False, **values)
 
 
-def render(name: str, **values: Any) -> bytes:
-    """A template of this room, filled."""
-    text = _templates().get_template(name).render(**values)
+def render(name: str, room: str = "flows.reports", **values: Any) -> bytes:
+    """A template of a room, or of this one, filled."""
+    text = _templates(room).get_template(name).render(**values)
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -113,9 +113,11 @@ def isolated(text: str) -> Markup:
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def _templates(room: str) -> jinja2.Environment:
+    """The templates of a room, which may use those of this one."""
+    rooms = dict.fromkeys((room, "flows.reports"))
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("flows.reports"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(each) for each in rooms]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -159,7 +159,16 @@ def test_a_printed_command_gives_the_figures_digits(tmp_path, monkeypatch, capsy
     scores = DemoScores(
         retrieved=[Retrieved(kind="star", rank=1, image_id="", file="", right=True)],
         masks=[
-            ScoredMask(kind="star", rank=1, jpeg=b"", mask=truth, truth=truth, iou=1, right=True)
+            ScoredMask(
+                kind="star",
+                image_id="0",
+                rank=1,
+                jpeg=b"",
+                mask=truth,
+                truth=truth,
+                iou=1,
+                right=True,
+            )
         ],
         evaluated=evaluated,
         partly=evaluated,

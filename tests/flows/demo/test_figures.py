@@ -45,7 +45,14 @@ def mask(iou: float) -> ScoredMask:
     quarter = np.zeros((2, 2), dtype=np.bool_)
     quarter[0, 0] = True
     return ScoredMask(
-        kind="bell", rank=1, jpeg=b"", mask=quarter, truth=quarter, iou=iou, right=True
+        image_id="0",
+        kind="bell",
+        rank=1,
+        jpeg=b"",
+        mask=quarter,
+        truth=quarter,
+        iou=iou,
+        right=True,
     )
 
 

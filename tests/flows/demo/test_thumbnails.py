@@ -1,14 +1,17 @@
-"""Thumbnails of the demonstration's page: from the first rank to the last, and the worst."""
+"""What the truth adds to the page on a build, and thumbnails of the worst masks."""
 
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from flows.demo.scores import Retrieved, ScoredMask
-from flows.demo.thumbnails import galleries, worst
+from flows.demo.thumbnails import true_labels, with_truth, worst
+from flows.reports.parts import CategoryGallery
+from tests.support.made_reports import empty_report
 
 
 def jpeg(height=40, width=60) -> bytes:
@@ -25,30 +28,31 @@ def square(height=40, width=60, side=20):
 
 def scored(kind="bell", rank=1, iou=0.5, right=True) -> ScoredMask:
     return ScoredMask(
-        kind=kind, rank=rank, jpeg=jpeg(), mask=square(), truth=square(side=10), iou=iou,
-        right=right,
+        kind=kind, image_id="0", rank=rank, jpeg=jpeg(), mask=square(), truth=square(side=10),
+        iou=iou, right=right,
     )  # fmt: skip
 
 
-def test_a_gallery_goes_from_the_first_rank_to_the_last():
+def test_the_truth_is_told_beside_each_kind():
     retrieved = [
         Retrieved(kind="bell", rank=i + 1, image_id=str(i), file=f"{i}.jpg", right=i != 3)
         for i in range(20)
     ]
-    masks = [scored(rank=i + 1, right=i != 19) for i in range(20)]
-    [gallery] = galleries(retrieved, masks)
-    assert gallery.name == "bell"
-    assert gallery.note == "precision 0.95, mean IoU 0.50"
-    assert len(gallery.thumbnails) == 8
-    assert gallery.thumbnails[0].caption == "rank 1, IoU 0.50"
-    assert gallery.thumbnails[-1].caption == "rank 20, IoU 0.50"
-    assert [picture.right for picture in gallery.thumbnails] == [True] * 7 + [False]
+    galleries = tuple(
+        CategoryGallery(name=name, note="4 labels", thumbnails=()) for name in ("bell", "more")
+    )
+    report = replace(empty_report(), galleries=galleries, commands=(("a", "b"),))
+    told = with_truth(report, retrieved, [scored(rank=i + 1) for i in range(20)])
+    assert [gallery.note for gallery in told.galleries] == [
+        "4 labels, precision 0.95, mean IoU 0.50", "4 labels",
+    ]  # fmt: skip
+    assert told.commands == ()
 
 
-def test_a_kind_whose_images_others_kept_has_an_empty_gallery():
-    retrieved = [Retrieved(kind="key", rank=1, image_id="0", file="0.jpg", right=True)]
-    [gallery] = galleries(retrieved, [])
-    assert (gallery.note, gallery.thumbnails) == ("precision 1.00", ())
+def test_labels_have_their_truth_by_kind_and_image():
+    [(key, known)] = true_labels([scored(right=False)]).items()
+    assert key == ("bell", "0")
+    assert (known.iou, known.right) == (0.5, False)
 
 
 def test_the_worst_come_first():
