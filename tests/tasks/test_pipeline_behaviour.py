@@ -110,7 +110,7 @@ class Reads:
         from storage.corpora import image_bytes
 
         self.names: list[str] = []
-        for function in ("read_bytes", "read_range", "open_binary"):
+        for function in ("read_bytes", "open_binary"):
             monkeypatch.setattr(image_bytes, function, self._noting(getattr(image_bytes, function)))
 
     def _noting(self, function: Any) -> Any:
