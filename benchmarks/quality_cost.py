@@ -50,6 +50,9 @@ class StageClock:
     def begin(self, progress: StageProgress) -> None:
         self.watches.setdefault(progress.stage, Stopwatch()).__enter__()
 
+    def refresh(self, progress: StageProgress) -> None:
+        """Nothing is shown in between."""
+
     def end(self, progress: StageProgress) -> None:
         self.watches[progress.stage].__exit__(None, None, None)
 
