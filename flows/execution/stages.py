@@ -7,7 +7,14 @@ from types import ModuleType
 from tasks.deciding import import_decisions
 from tasks.duplicates import find_duplicates, find_leaks, import_duplicates
 from tasks.evaluation import evaluate
-from tasks.indexing import ask_again, build_index, embed_crops, embed_images, scan
+from tasks.indexing import (
+    ask_again,
+    build_index,
+    embed_crops,
+    embed_images,
+    import_embeddings,
+    scan,
+)
 from tasks.masking import make_masks, plan_masks
 from tasks.naming import name_objects
 from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_build
@@ -27,6 +34,7 @@ STAGES: dict[str, ModuleType] = {
     module.NAME: module
     for module in (
         scan,
+        import_embeddings,
         embed_images,
         ask_again,
         embed_crops,
@@ -61,6 +69,7 @@ STAGES: dict[str, ModuleType] = {
 # The unit of each stage's progress.
 UNITS = {
     "scan": "files",
+    "import_embeddings": "embeddings",
     "embed_images": "images",
     "ask_again": "images",
     "embed_crops": "images",

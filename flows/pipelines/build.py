@@ -16,7 +16,7 @@ from flows.pipelines.duplicates import (
     index_sets,
     scan_sets,
 )
-from flows.pipelines.embedding import embed_parts, parts_of
+from flows.pipelines.embedding import embed_parts, parts_of, with_given
 from flows.pipelines.quality import (
     Judged,
     MadeMasks,
@@ -39,6 +39,7 @@ from storage.corpora.corpus import Source, check_uri_column, open_sources
 from storage.corpora.selection import Selection
 from storage.errors.reject_reasons import SIXTEEN_BIT
 from storage.files.filesystems import is_local, parent_uri
+from storage.given_embeddings.source import open_given
 from storage.images.bit_depth import check_bit_depth
 from storage.images.records import read_parquet
 from storage.vocabularies.vocabulary import Vocabulary, load_vocabulary
@@ -104,6 +105,9 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     check_uri_column(settings.uri_column, sources)
     comparisons = check_comparisons(settings, sources)
     decisions = check_decisions(settings)
+    given = open_given(settings.embeddings) if settings.embeddings else None
+    if given:
+        given.check_model(clip.architecture)
     configs = replace(
         configs, plan_shards=replace(configs.plan_shards, roots=_roots(settings, sources))
     )
@@ -112,10 +116,11 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     set_plans = scan_sets(comparisons.keep_out, settings.part_images, executor)
     categories = texts_of(configs.embed_text, vocabulary, executor)
     _check_before_reading(settings, configs, categories, plans, executor)
+    embed_set = configs.embed_images  # names of given embeddings are of the corpus's images
+    embed_corpus, imported = with_given(embed_set, given, executor)
+    configs = replace(configs, embed_images=embed_corpus)
     embedded, beside, index = _index(settings, configs, plans, executor)
-    sets = index_sets(
-        comparisons.keep_out, set_plans, configs.embed_images, settings.bit_depth, executor
-    )
+    sets = index_sets(comparisons.keep_out, set_plans, embed_set, settings.bit_depth, executor)
     retrieved = retrieve_images(
         configs.retrieve,
         configs.search,
@@ -151,6 +156,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
         *(a.ref for a in plans),
         *(a.ref for a in embedded),
         *beside,
+        *imported,
         *retrieved.inputs,
         *masks,
         *shards,

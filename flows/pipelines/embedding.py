@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from flows.execution.executors import Executor
 from storage.artifacts.store import Artifact, ArtifactRef
-from tasks.indexing import ask_again, embed_images
+from storage.given_embeddings.source import GivenEmbeddings
+from tasks.indexing import ask_again, embed_images, import_embeddings
 from tasks.stage.contract import PartOfPlan, plan_parts
 
 
@@ -17,6 +18,28 @@ def parts_of(plans: Sequence[Artifact]) -> tuple[list[PartOfPlan], list[int]]:
         PartOfPlan(plan.ref, number) for plan in plans for number in range(len(plan_parts(plan)))
     ]
     return parts, [part["items"] for plan in plans for part in plan_parts(plan)]
+
+
+def with_given(
+    config: embed_images.Config, given: GivenEmbeddings | None, executor: Executor
+) -> tuple[embed_images.Config, tuple[ArtifactRef, ...]]:
+    """The embedding's configuration with the embeddings that the user has, after reading them, and
+    the artifact that holds them, if there is one.
+
+    Raises:
+        ZutisError: one sentence, for the user.
+        NotCached: from an executor that runs nothing.
+    """
+    if given is None:
+        return config, ()
+    made = executor.one(
+        import_embeddings.NAME,
+        import_embeddings.Config(
+            embeddings=given.place, fingerprint=given.fingerprint, clip=config.clip
+        ),
+        import_embeddings.Inputs(),
+    )
+    return replace(config, given=made.key, given_digest=made.notes["digest"]), (made.ref,)
 
 
 def embed_parts(

@@ -56,6 +56,9 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
     selfmask: Annotated[SelfMaskName, Group.MAIN] = DEFAULT_SELFMASK
     """SelfMask's weights: nq20, nq10, a file or random:SEED."""
 
+    embeddings: Annotated[str, Group.CORPUS] = ""
+    """Embeddings of the corpus's images by --clip that are there already: a folder that
+    clip-retrieval wrote, or ZUTIS's pickles; images that they don't name are embedded."""
     unusual_images: Annotated[Literal["convert", "reject"], Group.CORPUS] = "convert"
     """What becomes of CMYK, 16-bit, palette, animated and alpha images."""
     bit_depth: Annotated[NotNegative, Group.CORPUS] = 0
@@ -142,6 +145,7 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
             *self.keep_out,
             self.duplicate_groups,
             self.decisions,
+            self.embeddings,
             self.store,
         ):
             refuse_secrets(address)

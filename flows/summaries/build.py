@@ -89,6 +89,8 @@ def summarise(build: Build, reports: Sequence[StageProgress]) -> Summary:
         )
     if "recall" in index:
         facts["recall"] = f"{index['recall']:.4f} at {index['recall_k']} against exact search"
+    if given := _given(build.embedded):
+        facts["embeddings"] = given
     if ignored := _ignored(build):
         facts["other files"] = counted_kinds(ignored)
     if alike := build.dataset.notes["decode_alike"]:
@@ -257,6 +259,18 @@ def _rejects(build: Build) -> dict[str, int]:
     rejects.update(build.index.counts["rejects"])
     rejects.update(build.shard_plan.counts["rejects"])
     return dict(sorted(rejects.items()))
+
+
+def _given(embedded: Sequence[Artifact]) -> str:
+    """How many embeddings the user had; empty where none were given."""
+    parts = [part.counts for part in embedded if "given" in part.counts]
+    if not parts:
+        return ""
+    given, compared, changed = (
+        sum(counts[name] for counts in parts) for name in ("given", "compared", "changed")
+    )
+    text = f"{given:,} given, {compared:,} of the images embedded again to compare"
+    return text + (f": {changed:,} have changed since" if changed else "")
 
 
 def _ignored(build: Build) -> Counter[str]:

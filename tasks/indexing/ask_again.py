@@ -34,6 +34,7 @@ from tasks.indexing.embedding_parts import (
     read_and_embed,
     write_part,
 )
+from tasks.indexing.given_rows import open_given_rows
 from tasks.stage.contract import PartOfPlan, Progress, plan_selection, waiting
 from tasks.stage.layout import EMBEDDINGS, RECORDS, REJECTS
 from tasks.stage.models import load_clip_model
@@ -100,7 +101,8 @@ def run(
     records, rejects = _rows(known, RECORDS), _rows(known, REJECTS)
     kept = [row for row in rejects if not (row["uri"] in entries and _is_retryable(row))]
     places = frozenset((row["uri"], row["offset"]) for row in [*records, *kept])
-    reading = Reading(clip, config, plan_selection(plan), places)
+    given = open_given_rows(config.given, store)
+    reading = Reading(clip, config, plan_selection(plan), places, given)
     got = read_and_embed(list(entries.values()), reading, progress)
     if not got.records:
         return None

@@ -16,6 +16,7 @@ from tasks.indexing.embedding_parts import (
     read_and_embed,
     write_part,
 )
+from tasks.indexing.given_rows import open_given_rows
 from tasks.stage.contract import PartOfPlan, Progress, plan_parts, plan_selection, waiting
 from tasks.stage.models import load_clip_model
 
@@ -53,12 +54,15 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
     Publishes `records.parquet` and `rejects.parquet` (`RECORD_SCHEMA`) and `embeddings.npy`
     (float16 [n, d], L2-normalised, row-aligned with the records). The counts give, where there are
     any, the bits by which images of more than 8 were scaled (`bit_depths`), the number of images
-    with too few colours for a photograph (`few_colours`), and the decoder's warnings (`warnings`).
+    with too few colours for a photograph (`few_colours`), and the decoder's warnings (`warnings`);
+    with embeddings that the user has, how many were taken, compared, and found changed.
     """
     with waiting(progress, "loading CLIP"):
         clip = load_clip_model(config.clip)
     plan = store.get(inputs.plan)
-    reading = Reading(lambda: clip, config, plan_selection(plan))
+    reading = Reading(
+        lambda: clip, config, plan_selection(plan), given=open_given_rows(config.given, store)
+    )
     part = read_and_embed(entries_of_part(plan, inputs.part), reading, progress)
     with store.attempt(locate(config, inputs, store)) as attempt:
         write_part(attempt, part.records, part.rejects, part.embeddings())

@@ -6,6 +6,7 @@ Shared by the stages `embed_images` and `ask_again`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,10 +24,13 @@ from storage.corpora.selection import Selection
 from storage.embeddings.parts import to_float16_rows, write_embeddings
 from storage.errors.exceptions import ConfigError, ImageRejected
 from storage.errors.reject_reasons import SIXTEEN_BIT, TRANSIENT
+from storage.given_embeddings.names import names_of
+from storage.given_embeddings.table import NamedRows
 from storage.images.bit_depth import check_bit_depth
 from storage.images.decoding import decoded
 from storage.images.memory_budget import hold_for_file
 from storage.images.records import RECORD_SCHEMA, read_parquet, write_parquet
+from tasks.indexing.given_rows import GivenRows, is_compared
 from tasks.stage.contract import Progress
 from tasks.stage.layout import EMBEDDINGS, ENTRIES, RECORDS, REJECTS
 from tasks.stage.models import ModelConfig
@@ -53,6 +57,8 @@ class Config:
         batch_size: images per forward pass. Part of the key: it may change the last bit.
         bit_depth: bits by which samples of more than 8 bits are scaled; 0 for those that an image
             uses. None acts like 0; every part is first made with it (`reads_depth_wrongly`).
+        given: key of an artifact of `import_embeddings`, whose rows are taken for the images that
+            it names; '' for none. Not part of the key, which has `given_digest`, of its content.
         read_threads: threads that read and decode. Not part of the key.
     """
 
@@ -60,6 +66,8 @@ class Config:
     unusual_images: Literal["convert", "reject"] = "convert"
     batch_size: int = 32
     bit_depth: int | None = None
+    given: str = ""
+    given_digest: str = ""
     read_threads: int = 8
 
     def __post_init__(self) -> None:
@@ -78,7 +86,7 @@ class Config:
                 **self.clip.identity,
                 "unusual_images": self.unusual_images,
                 "batch_size": self.batch_size,
-                **unless_default(self, "bit_depth"),
+                **unless_default(self, "bit_depth", "given_digest"),
             },
             weights={"clip": self.clip.weights.digest},
         )
@@ -102,23 +110,27 @@ class Reading:
         config: settings of the embedding.
         selection: selects the members of tars.
         known: URI and offset of images in tars that are skipped because they are already known.
+        given: embeddings that the user has; None for none.
     """
 
     clip: Callable[[], Clip]
     config: Config
     selection: Selection
     known: frozenset[tuple[str, int]] = frozenset()
+    given: NamedRows | None = None
 
 
 def read_and_embed(
     entries: list[dict[str, Any]], reading: Reading, progress: Progress
 ) -> EmbeddedPart:
     """Read entries, each image once, and embed the usable images."""
-    part = EmbeddedPart(reading.clip)
+    part = EmbeddedPart(reading.clip, GivenRows(reading.given) if reading.given else None)
     prepared = _prepare_all(entries, reading, part.ignored)
     for batch in _batches(prepared, reading.config.batch_size, part, progress):
         part.add(batch)
         progress.advance(len(batch))
+    if part.given:
+        part.given.check()
     return part
 
 
@@ -176,10 +188,12 @@ def part_counts(
 
 @dataclass
 class _Prepared:
-    """An image after reading: its record, and its pixels unless it is rejected."""
+    """An image after reading: its record; its pixels, unless it is rejected or needs none; and its
+    row among the given embeddings, if it has one."""
 
     record: dict[str, Any]
     pixels: Tensor | None
+    given: int | None = None
     bits: int | None = None
     few_colours: bool = False
     warnings: tuple[str, ...] = ()
@@ -190,6 +204,7 @@ class EmbeddedPart:
     """The growing output of a part. `row_of` finds the row of a duplicate."""
 
     clip: Callable[[], Clip]
+    given: GivenRows | None = None
     records: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[dict[str, Any]] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
@@ -201,7 +216,7 @@ class EmbeddedPart:
 
     def file(self, image: _Prepared) -> bool:
         """Add an image to the records or the rejects; True if it has to be embedded."""
-        if image.pixels is None:
+        if image.record["reject_reason"]:
             self.rejects.append(image.record)
             return False
         self.records.append(image.record)
@@ -215,10 +230,27 @@ class EmbeddedPart:
         return True
 
     def add(self, batch: list[_Prepared]) -> None:
+        """Append the rows of images, in their order."""
+        computed = self._embedded(batch)
+        if self.given is None:
+            self.rows.append(computed)
+            return
+        rows = np.empty((len(batch), self.clip().embedding_dim), np.float16)
+        rows[[image.pixels is not None for image in batch]] = computed
+        for row, image in zip(rows, batch, strict=True):
+            if image.given is not None:
+                own = row.copy() if image.pixels is not None else None
+                row[:] = self.given.row_of(image.given, image.record, own)
+        self.rows.append(rows)
+
+    def _embedded(self, batch: list[_Prepared]) -> np.ndarray:
+        """The network's float16 rows of the images that have pixels."""
         import torch
 
-        pixels = torch.stack([image.pixels for image in batch if image.pixels is not None])
-        self.rows.append(to_float16_rows(self.clip().embed_images(pixels).cpu().numpy()))
+        pixels = [image.pixels for image in batch if image.pixels is not None]
+        if not pixels:
+            return np.empty((0, self.clip().embedding_dim), np.float16)
+        return to_float16_rows(self.clip().embed_images(torch.stack(pixels)).cpu().numpy())
 
     def embeddings(self) -> np.ndarray:
         """float16 [n, d], one row per record; duplicates repeat their row."""
@@ -226,7 +258,7 @@ class EmbeddedPart:
         return unique[[self.row_of[record["image_id"]] for record in self.records]]
 
     def counts(self) -> dict[str, Any]:
-        return part_counts(
+        counts = part_counts(
             self.records,
             self.rejects,
             ignored=self.ignored,
@@ -234,6 +266,7 @@ class EmbeddedPart:
             bit_depths=self.bit_depths,
             warnings=self.warnings,
         )
+        return counts | (self.given.counts() if self.given else {})
 
 
 def _batches(
@@ -261,20 +294,22 @@ def _prepare_all(
     tars are counted in `ignored`."""
     config = reading.config
 
-    def prepare(image: ImageBytes) -> _Prepared:
-        return _prepare(image, reading)
+    def prepare(image: ImageBytes, number: int) -> _Prepared:
+        return _prepare(image, reading, compared=is_compared(number))
 
-    def prepare_file(entry: dict[str, Any]) -> _Prepared:
+    def prepare_file(entry: dict[str, Any], number: int) -> _Prepared:
         with hold_for_file(entry["size"]):
-            return prepare(next(iter_entry(entry["uri"], entry["kind"], size=entry["size"])))
+            image = next(iter_entry(entry["uri"], entry["kind"], size=entry["size"]))
+            return prepare(image, number)
 
     def submit_all(pool: ThreadPoolExecutor) -> Iterator[tuple[Future[_Prepared], int]]:
+        numbers = itertools.count()
         for entry in entries:
             if entry["kind"] == "image":  # read in the pool, where remote files may take long
-                yield pool.submit(prepare_file, entry), 0
+                yield pool.submit(prepare_file, entry, next(numbers)), 0
             else:  # a container is read sequentially, once, and its members wait in memory
                 for image in _images_within(entry, reading, ignored):
-                    yield pool.submit(prepare, image), len(image.data or b"")
+                    yield pool.submit(prepare, image, next(numbers)), len(image.data or b"")
 
     with ThreadPoolExecutor(config.read_threads, thread_name_prefix="read") as pool:
         try:
@@ -299,7 +334,9 @@ def _images_within(
         ignored.update(others)
 
 
-def _prepare(image: ImageBytes, reading: Reading) -> _Prepared:
+def _prepare(image: ImageBytes, reading: Reading, *, compared: bool) -> _Prepared:
+    """Decode an image, and preprocess it unless its embedding is given; one that is to be
+    `compared` with that is preprocessed all the same."""
     config = reading.config
     record: dict[str, Any] = {
         "image_id": "" if image.data is None else hashlib.sha256(image.data).hexdigest(),
@@ -328,8 +365,12 @@ def _prepare(image: ImageBytes, reading: Reading) -> _Prepared:
                 "format": found.format,
                 "conversion": found.conversion,
             }
-            pixels = reading.clip().preprocess(found.image)
-            return _Prepared(record, pixels, found.bits, found.few_colours, found.warnings)
+            given = None
+            if reading.given is not None:
+                given = reading.given.find(names_of(image.uri, image.member))
+            needed = given is None or compared
+            pixels = reading.clip().preprocess(found.image) if needed else None
+            return _Prepared(record, pixels, given, found.bits, found.few_colours, found.warnings)
     except ImageRejected as rejected:
         return _Prepared(record | {"reject_reason": rejected.reason}, None)
 

@@ -22,7 +22,7 @@ from storage.errors.exceptions import ArtifactError, CorpusError
 from tasks.deciding import import_decisions
 from tasks.duplicates import find_duplicates, find_leaks, import_duplicates
 from tasks.evaluation import evaluate
-from tasks.indexing import ask_again, embed_crops
+from tasks.indexing import ask_again, embed_crops, import_embeddings
 from tasks.naming import name_objects
 from tasks.packing import plan_shards
 from tasks.quality import (
@@ -55,7 +55,8 @@ pytestmark = pytest.mark.slow
 
 # Those of a build by default; the others have tests of their own.
 _NOT_BY_DEFAULT = (
-    ask_again.NAME, embed_crops.NAME, embed_examples.NAME, find_duplicates.NAME,
+    import_embeddings.NAME, ask_again.NAME, embed_crops.NAME, embed_examples.NAME,
+    find_duplicates.NAME,
     import_duplicates.NAME, import_decisions.NAME, find_leaks.NAME, train.NAME, evaluate.NAME,
     plan_regions.NAME, embed_regions.NAME, damage_labels.NAME, score_labels.NAME,
     choose_labels.NAME, name_objects.NAME, relabel_shard.NAME,
