@@ -74,6 +74,12 @@ _COMMANDS: Final = (
         _LOOK,
         "List the vocabularies that builds know by name.",
     ),
+    (
+        "vocabulary",
+        "looking.vocabulary:vocabulary_app",
+        _LOOK,
+        "Check a vocabulary before a build: names, prompts, rivals.",
+    ),
     ("benchmark", "commands.benchmark:benchmark_app", _LOOK, "List the evaluation data sets."),
     ("weights", "commands.weights:weights_app", _LOOK, "List, fetch and check published weights."),
     (

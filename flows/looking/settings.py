@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from flows.settings.build import DEFAULT_CLIP
 from flows.settings.options import Group
-from flows.settings.shared import StoreOptions
+from flows.settings.shared import DeviceOption, StoreOptions
+from flows.settings.value_types import IndexClipName, NotNegative, VocabularyName
 from flows.upkeep.find_artifacts import LATEST
 
 
@@ -36,3 +38,16 @@ class DiffOptions(StoreOptions):
     """File for a page with both masks side by side."""
     json_: Annotated[bool, Group.OUTPUT] = False
     """Print everything that differs as JSON, in place of tables."""
+
+
+class VocabularyCheckOptions(DeviceOption):
+    """What `zutis vocabulary check` takes."""
+
+    subject: ClassVar[str] = "vocabulary check"
+
+    vocabulary: Annotated[VocabularyName, Group.MAIN]
+    """Name or path of a vocabulary."""
+    rivals: Annotated[NotNegative, Group.MAIN] = 10
+    """Pairs of categories with the most alike texts that are shown; 0: no text is embedded."""
+    clip: Annotated[IndexClipName, Group.NETWORK] = DEFAULT_CLIP
+    """CLIP or SigLIP that reads the texts; best the one of the build."""

@@ -89,7 +89,7 @@ def blocks_of(pair: Pair) -> Iterator[tuple[list[str], NDArray[Any]]]:
                 raise _unequal(pair)
             yield left[: len(rows)], rows
             left = left[len(rows) :]
-    if left or next(names, None):
+    if left or next(names, []):
         raise _unequal(pair)
 
 

@@ -25,7 +25,7 @@ from storage.files.filesystems import display
 from storage.files.regular_files import open_regular
 
 _ROWS_AT_ONCE: Final = 16_384
-_NUMPY_ARRAYS: Final = ("numpy.core.multiarray", "numpy._core.multiarray")
+_NUMPY_CORES: Final = ("numpy.core", "numpy._core")
 
 
 def blocks_of(path: Path) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
@@ -55,7 +55,7 @@ def blocks_of(path: Path) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
 def _dictionary(path: Path) -> dict[str, NDArray[Any]]:
     with open_regular(path) as file:
         try:
-            found = _NumbersOnly(file).load()
+            found: Any = _NumbersOnly(file).load()
         except _Refused as error:
             raise CorpusError(
                 f"{display(str(path))} asks for {error}, and is not read: a file of embeddings "
@@ -74,7 +74,7 @@ def _dictionary(path: Path) -> dict[str, NDArray[Any]]:
             f"{display(str(path))} is no dictionary from file names to embeddings, as "
             "filename_to_ViT_L_14_336px_img_embedding.pkl is one."
         )
-    return found
+    return dict(found)
 
 
 class _Refused(Exception):  # noqa: N818 - an answer about a file
@@ -114,14 +114,28 @@ def _empty_array(kind: type, shape: tuple[int, ...], code: bytes) -> NDArray[Any
     """What numpy makes before it fills an array."""
     if kind is not np.ndarray:
         raise ValueError("an array of a kind of its own")
-    return np.ndarray.__new__(np.ndarray, shape, code)
+    return np.ndarray(shape, code.decode("ascii"))
+
+
+def _array_of(buffer: bytes, dtype: Any, shape: tuple[int, ...], order: str) -> NDArray[Any]:
+    """An array of a pickle of protocol 5."""
+    return np.frombuffer(buffer, dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _bytes_of(text: str, encoding: str) -> bytes:
+    """Bytes as pickles of protocol 2 spell them."""
+    if encoding != "latin1":
+        raise _Refused(f"the encoding {encoding}")
+    return text.encode("latin1")
 
 
 _KNOWN: Final[dict[tuple[str, str], Any]] = {
+    ("_codecs", "encode"): _bytes_of,
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch.storage", "_load_from_bytes"): _storage,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    **{(module, "_reconstruct"): _empty_array for module in _NUMPY_ARRAYS},
+    **{(f"{core}.multiarray", "_reconstruct"): _empty_array for core in _NUMPY_CORES},
+    **{(f"{core}.numeric", "_frombuffer"): _array_of for core in _NUMPY_CORES},
 }

@@ -93,7 +93,7 @@ class GivenRows:
                 "embeddings, so that nothing says whose the row is: leave one of them out with "
                 "--exclude, or build without --embeddings."
             )
-        row = self.named.rows[place]
+        row: NDArray[np.float16] = self.named.rows[place]
         if own is not None:
             cosine = float(own.astype(np.float32) @ row.astype(np.float32))
             self._cosines.append(cosine)

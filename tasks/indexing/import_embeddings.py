@@ -131,4 +131,5 @@ def _unit_rows(rows: NDArray[Any], place: str) -> NDArray[np.float16]:
             f"{display(place)} has an embedding that is zero or not finite (row {bad} of a block of"
             f" {len(rows)}): it is damaged, or is no file of embeddings."
         )
-    return (wide / lengths).astype(np.float16)
+    unit: NDArray[np.float16] = (wide / lengths).astype(np.float16)
+    return unit

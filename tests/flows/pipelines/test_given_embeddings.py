@@ -88,9 +88,9 @@ def test_given_rows_are_taken_and_a_few_are_compared(
 ) -> None:
     own = embeddings_of(corpus)
     built = run(embeddings=write_embeddings(tmp_path / "given", own))
-    assert fake_clip.calls["images"] == 10  # the first eight, the 17th, the 33rd
+    assert fake_clip.calls["images"] == 11  # the first eight, the 9th, the 17th, the 33rd
     [part] = built.embedded
-    assert (part.counts["given"], part.counts["compared"]) == (42, 10)
+    assert (part.counts["given"], part.counts["compared"]) == (42, 11)
     for name, row in by_file(built).items():
         np.testing.assert_allclose(row, own[name], atol=1e-3)
     assert "import_embeddings" in {ref.stage for ref in used_artifacts(built.record)}
