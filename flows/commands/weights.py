@@ -51,9 +51,17 @@ def fetch_weights(
         Parameter(help="A name of `zutis weights list`, ARCH:TAG, or hf-hub:OWNER/NAME."),
     ],
     /,
+    *,
+    source: Annotated[
+        str,
+        Parameter(
+            name="--from",
+            help="Folder with the files, or address of a mirror; empty: the publisher's.",
+        ),
+    ] = "",
 ) -> None:
     """Download published weights and verify them; with the tokenizer, where a model has one."""
-    path = fetch(name)
+    path = fetch(name, source=source)
     Console().print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from storage.errors.exceptions import WeightsError
 from storage.files.json_files import parse_json
@@ -31,13 +30,14 @@ from storage.weights.hub_folders import (
     record_of,
     write_hub_record,
 )
+from storage.weights.mirrors import is_address, receive_from, within
 from storage.weights.model_folders import CONFIG, check_config, open_model_folder, tokenizer_files
 from storage.weights.open_clip_configs import hub_tokenizer
 from storage.weights.registry import LOCAL_DIR, ClipSpec
 from storage.weights.state_dicts import looks_like_weights
 
 
-def fetch_hub_folder(spec: ClipSpec, progress: bool = True) -> Path:
+def fetch_hub_folder(spec: ClipSpec, progress: bool = True, source: str = "") -> Path:
     """Download a published model, unless it is there and intact.
 
     The record of the first fetch is binding: a damaged file is fetched again from its recorded
@@ -46,6 +46,8 @@ def fetch_hub_folder(spec: ClipSpec, progress: bool = True) -> Path:
     Args:
         spec: one that `is_hub_folder`.
         progress: show a bar on a terminal's standard error.
+        source: address of a mirror of the hub, or a folder: one with the model's files, or with
+            the repositories' folders, `OWNER/NAME`; empty: the hub.
 
     Returns:
         The folder.
@@ -62,7 +64,7 @@ def fetch_hub_folder(spec: ClipSpec, progress: bool = True) -> Path:
         if record is not None:
             _repair(model, record, progress)
         else:
-            record = HubRecord(name=model.name, files=_fetch(model, progress))
+            record = HubRecord(name=model.name, files=_fetch(model, progress, source))
             open_model_folder(folder, digest_of)
             write_hub_record(record)
     except DownloadError as error:
@@ -86,10 +88,10 @@ def _repair(model: HubFolder, record: HubRecord, progress: bool) -> None:
             _receive_file(file.url, path, file.sha256, progress)
 
 
-def _fetch(model: HubFolder, progress: bool) -> dict[str, HubFile]:
+def _fetch(model: HubFolder, progress: bool, source: str) -> dict[str, HubFile]:
     """All files of a model, the large one last: an interruption costs no more than that."""
     folder = folder_of(model.name)
-    repository = _list(model.repository)
+    repository = _find(model.repository, source)
     files: dict[str, HubFile] = {}
     if model.config is not None:
         files[CONFIG] = HubFile(sha256=_write_config(model, folder / CONFIG), url=None)
@@ -102,16 +104,16 @@ def _fetch(model: HubFolder, progress: bool) -> dict[str, HubFile]:
         )
     config = _read(folder / CONFIG)
     check_config(config, f"{CONFIG} of {model.name}")
-    if source := hub_tokenizer(config["model_cfg"]):
-        tokenizer = repository if source == model.repository else _list(source)
+    if owner := hub_tokenizer(config["model_cfg"]):
+        tokenizer = repository if owner == model.repository else _find(owner, source)
         for name in tokenizer_files(tokenizer.files):
             files[name] = _fetch_one(tokenizer, name, folder, progress)
     weights = next((name for name in model.weights if name in repository.files), None)
     if weights is None:
+        where = source or f"https://huggingface.co/{model.repository}"
         raise WeightsError(
             f"{model.name} has no weights that open_clip could load: of"
-            f" {' and '.join(model.weights)} there is none in https://huggingface.co/"
-            f"{model.repository}."
+            f" {' and '.join(model.weights)} there is none in {where}."
         )
     files[weights] = _fetch_one(repository, weights, folder, progress)
     return files
@@ -142,10 +144,10 @@ def _read(path: Path) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class _Repository:
-    """The hub's listing of a repository: revision, and sha256 in hex by name (None if small)."""
+    """A repository's files: the address or folder that they are in, and sha256 in hex by name
+    (None where not known)."""
 
-    name: str
-    revision: str
+    place: str
     files: Mapping[str, str | None]
 
 
@@ -154,8 +156,19 @@ def _hub() -> str:
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
-def _list(repository: str) -> _Repository:
-    url = f"{_hub()}/api/models/{repository}?blobs=true"
+def _find(repository: str, source: str) -> _Repository:
+    """A repository on the hub, on a mirror of it, or in a folder."""
+    if not source or is_address(source):
+        return _list(repository, source or _hub())
+    for folder in (Path(source, repository), Path(source)):
+        paths = folder.iterdir() if folder.is_dir() else ()
+        if files := [path.name for path in paths if path.is_file()]:
+            return _Repository(place=str(folder), files=dict.fromkeys(files))
+    raise DownloadError(f"{source} has no folder {repository}, and no files of its own")
+
+
+def _list(repository: str, hub: str) -> _Repository:
+    url = f"{hub}/api/models/{repository}?blobs=true"
     content = io.BytesIO()
     try:
         receive(url, content, repository, False)
@@ -164,7 +177,8 @@ def _list(repository: str) -> _Repository:
             str(file["rfilename"]): (file.get("lfs") or {}).get("sha256")
             for file in listing["siblings"]
         }
-        return _Repository(name=repository, revision=str(listing["sha"]), files=files)
+        place = f"{hub}/{repository}/resolve/{listing['sha']}"
+        return _Repository(place=place, files=files)
     except DownloadError as error:
         raise DownloadError(f"{url} ({error})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -172,16 +186,16 @@ def _list(repository: str) -> _Repository:
 
 
 def _fetch_one(repository: _Repository, name: str, folder: Path, progress: bool) -> HubFile:
-    url = f"{_hub()}/{repository.name}/resolve/{repository.revision}/{quote(name)}"
-    digest = _receive_file(url, folder / name, repository.files[name], progress)
-    return HubFile(sha256=digest, url=url)
+    place = within(repository.place, name)
+    digest = _receive_file(place, folder / name, repository.files[name], progress)
+    return HubFile(sha256=digest, url=place)
 
 
 def _receive_file(url: str, path: Path, expected: str | None, progress: bool) -> str:
     """Fetch a file that appears complete and verified, or not at all; returns its sha256."""
     with publishing(path) as file:
         try:
-            digest, _ = receive(url, file, path.name, progress)
+            digest, _ = receive_from(url, file, path.name, progress)
         except DownloadError as error:
             raise DownloadError(f"{url} ({error})") from error
         if expected is not None and digest != expected:

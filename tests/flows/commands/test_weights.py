@@ -52,8 +52,11 @@ def test_list_tells_what_is_here(folder):
 
 
 def test_fetch_prints_the_path(monkeypatch, folder):
-    monkeypatch.setattr(weights_commands, "fetch", lambda name: folder / f"{name}.pt")
+    monkeypatch.setattr(
+        weights_commands, "fetch", lambda name, source: folder / f"{name}{source}.pt"
+    )
     assert run("fetch", "nq20").strip() == f"nq20: {folder / 'nq20.pt'}"
+    assert run("fetch", "nq20", "--from", "disk").strip() == f"nq20: {folder / 'nq20disk.pt'}"
 
 
 def test_fetch_lets_errors_through():

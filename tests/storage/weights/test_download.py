@@ -176,3 +176,49 @@ def test_check_reads_the_bytes_and_not_the_memory(folder, server, publish, paylo
     path.unlink()
     assert [result.status for result in check()] == ["missing"]
     assert cached_weights() == {"nq20": None}
+
+
+# --- from a folder or a mirror ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["selfmask_nq20.pt", "published.pt"])
+def test_weights_come_from_a_folder_under_either_name(folder, publish, payload, tmp_path, name):
+    publish("https://publisher/v1/published.pt")
+    (tmp_path / name).write_bytes(payload)
+    path = fetch("nq20", source=str(tmp_path))
+    assert path.read_bytes() == payload
+    record = json.loads((folder / "selfmask_nq20.json").read_text())
+    assert (record["sha256"], record["url"]) == (sha256(payload), str(tmp_path / name))
+    assert resolve(parse_selfmask("nq20")).digest == sha256(payload)
+
+
+@pytest.mark.parametrize("place", ["/m/published.pt", "/m/selfmask_nq20.pt"])
+def test_weights_come_from_a_mirror(folder, server, publish, payload, place):
+    publish("https://publisher/v1/published.pt")
+    server.files[place] = payload
+    assert fetch("nq20", source=server.url("/m/")).read_bytes() == payload
+
+
+@pytest.mark.parametrize(
+    "place", ["owner/name/file.pt", "owner/name/resolve/main/file.pt", "selfmask_nq20.pt"]
+)
+def test_files_of_the_hub_come_from_a_mirror_of_it(folder, server, publish, payload, place):
+    publish("https://huggingface.co/owner/name/resolve/main/file.pt")
+    server.files[f"/{place}"] = payload
+    assert fetch("nq20", source=server.url("")).read_bytes() == payload
+
+
+def test_a_folder_s_other_bytes_are_refused(folder, publish, payload, tmp_path):
+    publish("https://publisher/published.pt", sha256="0" * 64)
+    (tmp_path / "published.pt").write_bytes(payload)
+    with pytest.raises(WeightsError, match="other bytes"):
+        fetch("nq20", source=str(tmp_path))
+    assert list(folder.iterdir()) == []
+
+
+def test_places_without_the_weights_are_all_named(folder, publish, tmp_path):
+    publish("https://publisher/published.pt")
+    with pytest.raises(WeightsError, match=r"selfmask_nq20\.pt .*published\.pt .*can't be read"):
+        fetch("nq20", source=str(tmp_path))
+    with pytest.raises(WeightsError, match=r"no folder .*none"):
+        fetch("nq20", source=str(tmp_path / "none"))

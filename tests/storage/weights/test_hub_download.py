@@ -341,3 +341,35 @@ def test_no_other_tag_is_kept_as_a_folder():
     plain = [name for name in laion if name not in others]
     assert len(plain) > 20
     assert not any(is_hub_folder(parse_clip(name)) for name in plain)
+
+
+def test_a_model_comes_from_a_folder_of_repositories(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", unreachable_url("/"))
+    for repository, files in (("someone/tiny", FILES), ("nobody/tiny-siglip", TOKENIZER)):
+        (tmp_path / "disk" / repository).mkdir(parents=True)
+        for name, content in files.items():
+            (tmp_path / "disk" / repository / name).write_bytes(content)
+    folder = fetch(NAME, source=str(tmp_path / "disk"))
+    assert {path.name for path in folder.iterdir()} == {
+        "open_clip_config.json", "open_clip_model.safetensors", *TOKENIZER
+    }  # fmt: skip
+    assert resolve(parse_clip(NAME)).folder == folder
+    assert fetch(NAME) == folder
+
+
+def test_a_model_comes_from_one_folder_with_all_its_files(cache, tmp_path):
+    for name, content in (FILES | TOKENIZER).items():
+        (tmp_path / name).write_bytes(content)
+    folder = fetch(NAME, source=str(tmp_path))
+    assert (folder / "tokenizer.json").read_bytes() == TOKENIZER["tokenizer.json"]
+
+
+def test_a_model_comes_from_a_mirror_of_the_hub(hub, cache, monkeypatch):
+    monkeypatch.delenv("HF_ENDPOINT")
+    assert (fetch(NAME, source=hub.url("/")) / "tokenizer.json").read_bytes() == b"{}"
+
+
+def test_a_folder_without_the_model_is_an_error(cache, tmp_path):
+    (tmp_path / "disk").mkdir()
+    with pytest.raises(WeightsError, match="has no folder someone/tiny"):
+        fetch(NAME, source=str(tmp_path / "disk"))
