@@ -61,6 +61,18 @@ _COMMANDS: Final = (
         _LOOK,
         "Compare two builds: labels that came, went, changed, and settings that differ.",
     ),
+    (
+        "review",
+        "deciding.review:review_command",
+        _LOOK,
+        "Look at labels on a local page, and accept, reject or rename them.",
+    ),
+    (
+        "decisions",
+        "deciding.decisions:decisions_app",
+        _LOOK,
+        "Say what decisions about labels would change.",
+    ),
     ("search", "looking.search:search_command", _LOOK, "Search a build's index with words."),
     (
         "status",

@@ -33,6 +33,7 @@ def fake_clip(monkeypatch: pytest.MonkeyPatch) -> FakeClip:
     for module in (
         "tasks.indexing.embed_images", "tasks.indexing.ask_again", "tasks.indexing.embed_crops",
         "tasks.retrieval.embed_text", "tasks.retrieval.embed_examples", "flows.looking.search",
+        "flows.deciding.image_search",
     ):  # fmt: skip
         monkeypatch.setattr(f"{module}.load_clip_model", lambda config: clip)
     return clip

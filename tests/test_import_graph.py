@@ -69,6 +69,7 @@ ROOMS = {
         service
         commands
         looking
+        deciding
         demo
         demo_training
         cli
@@ -223,7 +224,9 @@ def test_what_a_cached_build_needs_loads_nothing_heavy(module):
 
 def test_the_command_line_loads_no_command_before_it_is_called():
     slow = {"torch", "prefect", "pandas", "pydantic", "numpy", "scipy", "fsspec", "typer"}
-    check_loads_none("flows.cli", slow | {"flows.commands", "flows.looking", "flows.settings"})
+    check_loads_none(
+        "flows.cli", slow | {"flows.commands", "flows.looking", "flows.deciding", "flows.settings"}
+    )
 
 
 def test_the_launcher_itself_loads_nothing_that_takes_long():

@@ -56,8 +56,10 @@ def command_of(
         options = {option.name: option for option in options_of(kind)}
         command.__name__, command.__doc__ = action.__name__, action.__doc__
         command.__module__ = action.__module__
+        # Those without a flag first, in their order: others can't stand before them.
+        in_order = sorted(options.values(), key=lambda each: each.name not in places)
         command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [*(_parameter(each, each.name in places) for each in options.values()), *_COMMON]
+            [*(_parameter(each, each.name in places) for each in in_order), *_COMMON]
         )
         return command
 

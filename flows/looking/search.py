@@ -50,7 +50,7 @@ def run(text: str, *, top: int, index: str, clip: str, device: str, store: str) 
     artifacts = ArtifactStore(store)
     record = latest(artifacts, record_build.NAME) if not (index and clip) else None
     chosen = artifacts.get(ArtifactRef("build_index", index)) if index else _index_of(record, store)
-    model = _model(chosen, clip, record, device, artifacts)
+    model = model_of_index(chosen, clip, record, device, artifacts)
     rows, _ = load_index_rows(chosen, artifacts)
     if not 1 <= top <= rows.images:
         raise ConfigError(f"top is {top}: the index has {rows.images} images; ask for 1 to that.")
@@ -79,7 +79,7 @@ def _index_of(record: Artifact | None, store: str) -> Artifact:
     return record.store.get(ArtifactRef("build_index", record.manifest["inputs"]["index"]))
 
 
-def _model(
+def model_of_index(
     index: Artifact, clip: str, record: Artifact | None, device: str, store: ArtifactStore
 ) -> ModelConfig:
     """The model that made the index; an error that names both if `clip` is another one."""

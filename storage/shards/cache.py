@@ -36,11 +36,12 @@ _STAMPS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created", 
 log = logging.getLogger(__name__)
 
 
-def cache_folder() -> Path:
-    """The folder of the copies: `ZUTIS_CACHE`, or a folder in the user's cache."""
+def cache_folder(kind: str = "shards") -> Path:
+    """The folder of the copies, or of another kind of files that can be made again: in
+    `ZUTIS_CACHE`, or in the user's cache."""
     named = os.environ.get(CACHE_VARIABLE)
     base = user_path(named) if named else Path(platformdirs.user_cache_dir("zutis"))
-    return base / "shards"
+    return base / kind
 
 
 def local_copy(uri: str) -> str:
