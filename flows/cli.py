@@ -101,6 +101,12 @@ _COMMANDS: Final = (
         "Serve the flows as Prefect deployments, with a server and its UI.",
     ),
     (
+        "retry",
+        "repeating.retry:retry_command",
+        _SERVE,
+        "Ask again for images that a build could not have, and build with them.",
+    ),
+    (
         "artifacts",
         "commands.artifacts:artifacts_app",
         _SERVE,

@@ -68,7 +68,7 @@ ROOMS = {
         build_pseudolabels
         service
         commands
-        looking
+        looking  repeating
         deciding
         demo
         demo_training

@@ -16,7 +16,7 @@ from flows.pipelines.duplicates import (
     index_sets,
     scan_sets,
 )
-from flows.pipelines.embedding import embed_parts, parts_of, with_given
+from flows.pipelines.embedding import embed_parts, embedding_config, parts_of, with_given
 from flows.pipelines.quality import (
     Judged,
     MadeMasks,
@@ -24,6 +24,7 @@ from flows.pipelines.quality import (
     judge_labels,
     measure_masks,
 )
+from flows.pipelines.recorded import as_given
 from flows.pipelines.retrieval import CategoryRows, Retrieved, retrieve_images, texts_of
 from flows.settings.build import (
     BuildSettings,
@@ -52,7 +53,6 @@ from tasks.stage.layout import MASKS, RETRIEVED_IMAGES
 from tasks.stage.models import ModelConfig
 
 # Images a forward pass. Larger batches are no faster on a CPU, but fill a GPU in bfloat16.
-_EMBED_BATCH = {"float32": 32, "bfloat16": 256}
 _MASK_BATCH = {"float32": 1, "bfloat16": 8}
 
 
@@ -171,6 +171,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
                 "weights": weights_labels([clip, selfmask]),
                 "clip": settings.clip,
                 "corpus": list(settings.corpus),
+                **as_given(settings),
             },
         ),
         record_build.Inputs(
@@ -220,11 +221,7 @@ def _check_settings(settings: BuildSettings, clip: ModelConfig, selfmask: ModelC
     plan_masks.Config(masks_prefix="", part_images=settings.mask_part_images)
     text_config = embed_text.Config(clip=clip)
     return _Configs(
-        embed_images=embed_images.Config(
-            clip=clip,
-            unusual_images=settings.unusual_images,
-            batch_size=_EMBED_BATCH[clip.precision],
-        ),
+        embed_images=embedding_config(settings, clip),
         embed_text=text_config,
         search=search_index.Config(
             k=settings.most_per_category,

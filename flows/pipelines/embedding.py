@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from flows.execution.executors import Executor
+from flows.settings.build import BuildSettings
 from storage.artifacts.store import Artifact, ArtifactRef
 from storage.given_embeddings.source import GivenEmbeddings
 from tasks.indexing import ask_again, embed_images, import_embeddings
 from tasks.stage.contract import PartOfPlan, plan_parts
+from tasks.stage.models import ModelConfig
+
+# Images a forward pass. Larger batches are no faster on a CPU, but fill a GPU in bfloat16.
+_BATCH = {"float32": 32, "bfloat16": 256}
+
+
+def embedding_config(settings: BuildSettings, clip: ModelConfig) -> embed_images.Config:
+    """The embedding's configuration of a build, with no bit depth and no given embeddings."""
+    return embed_images.Config(
+        clip=clip, unusual_images=settings.unusual_images, batch_size=_BATCH[clip.precision]
+    )
 
 
 def parts_of(plans: Sequence[Artifact]) -> tuple[list[PartOfPlan], list[int]]:
@@ -66,6 +79,40 @@ def embed_parts(
     embedded = _ask_again(replace(config, bit_depth=bit_depth or None), parts, first, executor)
     standing = {part.ref for part in embedded}
     return embedded, [part.ref for part in first if part.ref not in standing]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a corpus's embedded parts hold: images, files that a retry would ask for, and rejects by
+    their reasons."""
+
+    images: int
+    retryable: int
+    rejects: Counter[str]
+
+
+def standing_of(
+    config: embed_images.Config,
+    bit_depth: int,
+    parts: Sequence[PartOfPlan],
+    sizes: Sequence[int],
+    executor: Executor,
+) -> Standing:
+    """What the parts hold, retries of earlier runs included; arguments as of `embed_parts`."""
+    first = _embed(config, bit_depth, parts, sizes, executor)
+    of_depth = replace(config, bit_depth=bit_depth or None)
+    latest = [ask_again.latest(of_depth, part, executor.store) for part in first]
+    rejects: Counter[str] = Counter()
+    for part in latest:
+        rejects.update(part.counts["rejects"])
+    return Standing(
+        images=sum(part.counts["images"] for part in latest),
+        retryable=sum(
+            ask_again.count_retryable(*each, executor.store)
+            for each in zip(parts, latest, strict=True)
+        ),
+        rejects=rejects,
+    )
 
 
 def _embed(
