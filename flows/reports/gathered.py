@@ -30,6 +30,11 @@ from flows.reports.parts import (
 from flows.reports.results import curves, named_trainings, scores
 from flows.reports.thumbnails import Budget, Pictures, Truth
 from tasks.categories.evidence_notes import competing_pairs, senses_note, thin_note
+from tasks.packing.decision_sentences import (
+    decided_sentence,
+    precision_words,
+    unused_sentences,
+)
 from tasks.packing.quality_sentences import objects_sentence, quality_sentences
 from tasks.retrieval import estimate_evidence
 
@@ -91,6 +96,11 @@ class Report:
     tables: tuple[ScoreTable, ...]
     settings: tuple[StageSettings, ...]
     commands: tuple[tuple[str, str], ...]
+
+    @property
+    def with_precision(self) -> bool:
+        """Whether people have looked at a random sample of any category's labels."""
+        return any(row.precision for row in self.categories)
 
 
 def gather(build: FoundBuild, truth: Truth | None = None) -> Report:
@@ -157,6 +167,9 @@ def _facts(build: FoundBuild, labels: Labels) -> tuple[tuple[str, str], ...]:
         facts["objects"] = objects_sentence(counts["objects"])
     if "judged" in counts:
         facts["quality"] = "; ".join(quality_sentences(counts["judged"]))
+    if "decided" in counts:
+        decided = counts["decided"]
+        facts["decisions"] = "; ".join([decided_sentence(decided), *unused_sentences(decided)])
     return tuple((label, value) for label, value in facts.items() if value)
 
 
@@ -168,6 +181,8 @@ def _category_rows(
 ) -> tuple[CategoryRow, ...]:
     thin = {row["category_id"] for row in _evidence(build) if row["thin"]}
     not_found = set(build.retrieval.notes.get("not_found", ()))
+    decided = build.plan.counts.get("decided")
+    precision = precision_words(decided) if decided else {}
     rows = []
     for row in build.plan.counts["categories"]:
         own = by_category.get(row["category_id"], np.empty(0, np.int64))
@@ -185,6 +200,7 @@ def _category_rows(
                 labels=len(own),
                 quality=_mean_quality(labels, own),
                 notes=tuple(note for note, holds in notes.items() if holds),
+                precision=precision.get(row["category_id"], ""),
             )
         )
     return tuple(rows)

@@ -77,6 +77,8 @@ class CategoryRow:
         labels: objects with this label in the shards.
         quality: mean of the labels' quality, 0..1; None where it was not estimated.
         notes: what is to be known of it, such as that few images show it.
+        precision: the share of labels that people found right in a random sample, in words; empty
+            where there was none.
     """
 
     category_id: int
@@ -86,6 +88,7 @@ class CategoryRow:
     labels: int
     quality: float | None
     notes: tuple[str, ...] = ()
+    precision: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

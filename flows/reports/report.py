@@ -27,7 +27,7 @@ from storage.files.filesystems import (
 if TYPE_CHECKING:
     from flows.reports.thumbnails import Truth
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the page: raised when it changes, so that the pages of earlier versions are written anew."""
 
 _HEAD: Final = 4_096

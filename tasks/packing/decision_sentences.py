@@ -51,8 +51,13 @@ def precision_lines(
         categories: rows with category_id and name.
     """
     names = {row["category_id"]: row["name"] for row in categories}
-    return [
-        f"{names[row['category_id']]}: {100 * row['share']:.0f} % ({100 * row['low']:.0f} to "
+    return [f"{names[number]}: {words}" for number, words in precision_words(decided).items()]
+
+
+def precision_words(decided: Mapping[str, Any]) -> dict[int, str]:
+    """As `precision_lines`, by category_id and without the names."""
+    return {
+        row["category_id"]: f"{100 * row['share']:.0f} % ({100 * row['low']:.0f} to "
         f"{100 * row['high']:.0f} %) of {row['looked_at']:,} looked at"
         for row in decided["precision"]
-    ]
+    }

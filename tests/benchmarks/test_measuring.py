@@ -27,7 +27,7 @@ from benchmarks.orchestration import Timeline
 ROOT = Path(__file__).parents[2]
 SCRIPTS = (
     "embedding_overhead", "exact_search", "million_records", "cached_rerun", "orchestration",
-    "mask_refinement", "duplicates", "report",
+    "mask_refinement", "duplicates", "report", "review",
 )  # fmt: skip
 
 
@@ -223,7 +223,8 @@ def test_a_limit_can_be_from_below(capsys: pytest.CaptureFixture[str], tmp_path:
 
 
 @pytest.mark.slow
-def test_the_page_at_a_tiny_size() -> None:
-    shown = run_script("report", *["--labels", "60", "--categories", "3"])
+@pytest.mark.parametrize("name", ["report", "review"])
+def test_the_pages_at_a_tiny_size(name: str) -> None:
+    shown = run_script(name, *["--labels", "60", "--categories", "3"])
     assert "peak memory" in shown
     assert "NOT MET" not in shown

@@ -44,7 +44,7 @@ def report_of(*texts: str) -> Report:
         categories=tuple(
             CategoryRow(
                 category_id=number, name=text, retrieved=2, kept=1, labels=1, quality=0.5,
-                notes=(text,),
+                notes=(text,), precision=text,
             )
             for number, text in enumerate(texts)
         ),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.builds.found import build_of, find_build
+from flows.builds.labels import load_labels
 from flows.pipelines.build import Build
 from flows.reports.gathered import gather
 from flows.reports.report import default_place, report_at_end, write_if_new, write_report
@@ -15,6 +16,8 @@ from flows.settings.build import BuildSettings
 from flows.settings.options import changed
 from storage.artifacts.inventory import take_inventory
 from storage.artifacts.store import ArtifactStore
+from storage.decisions.decision import Decision, now
+from storage.decisions.decision_file import append_decisions
 from storage.errors.exceptions import ArtifactError, ConfigError
 from tests.support.pages import Reader, assert_stands_alone
 from tests.support.runs.builds import build_here
@@ -55,6 +58,28 @@ def test_the_page_stands_alone_beside_the_stages(built, settings):
     assert_stands_alone(Reader(page.decode()))
     assert (published(store), store.stages()) == before
     assert list(Path(place).parent.iterdir()) == [Path(place)]
+
+
+def test_it_shows_what_people_decided_and_how_many_labels_are_right(built, settings, tmp_path):
+    file = tmp_path / "decisions.jsonl"
+    labels = load_labels(build_of(built.dataset))
+    reds = [at for at in range(len(labels)) if labels.category(at) == 1]
+    append_decisions(file, [
+        Decision(
+            image_id=labels.image_id(at), category="red", sample=4, when=now(),
+            verdict="reject" if at == reds[0] else "accept",
+        )
+        for at in reds
+    ])  # fmt: skip
+    decided = build_of(build_here(changed(settings, decisions=str(file))).dataset)
+    report = gather(decided)
+    assert "1 rejected" in dict(report.facts)["decisions"]
+    said = [row.precision for row in report.categories]
+    assert said == ["75 % (30 to 95 %) of 4 looked at", "", ""]
+    page = Path(write_report(decided)).read_text("utf-8")
+    assert "right, of a random sample" in page
+    assert said[0] in page
+    assert "random sample" not in Path(write_report(build_of(built.dataset))).read_text("utf-8")
 
 
 def test_the_same_build_gives_the_same_bytes(built, settings, tmp_path):
