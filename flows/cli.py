@@ -73,6 +73,12 @@ _COMMANDS: Final = (
         _LOOK,
         "Say what decisions about labels would change.",
     ),
+    (
+        "export",
+        "exporting.command:export_command",
+        _LOOK,
+        "Write a build's labels for other tools: COCO, YOLO, VOC, PNG, Parquet.",
+    ),
     ("search", "looking.search:search_command", _LOOK, "Search a build's index with words."),
     (
         "status",

@@ -47,7 +47,8 @@ ROOMS = {
         indexing  prediction
         retrieval  duplicates  masking  packing  training  evaluation
         quality  relabelling  clip_training  saliency_training
-        naming  deciding
+        naming  deciding  exporting
+        formats
     """,
     "made_world": """
         drawing
@@ -69,7 +70,7 @@ ROOMS = {
         service
         commands
         looking  repeating
-        deciding
+        deciding  exporting
         demo
         demo_training
         cli
