@@ -113,6 +113,12 @@ _COMMANDS: Final = (
         "Ask again for images that a build could not have, and build with them.",
     ),
     (
+        "merge",
+        "repeating.merge:merge_command",
+        _SERVE,
+        "Merge the labels of two builds under one vocabulary.",
+    ),
+    (
         "artifacts",
         "commands.artifacts:artifacts_app",
         _SERVE,

@@ -46,7 +46,7 @@ ROOMS = {
         categories  stage  workers
         indexing  prediction
         retrieval  duplicates  masking  packing  training  evaluation
-        quality  relabelling  clip_training  saliency_training
+        quality  relabelling  merging  clip_training  saliency_training
         naming  deciding  exporting
         formats
     """,

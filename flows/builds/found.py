@@ -11,6 +11,7 @@ from storage.artifacts.inventory import read_manifests
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.exceptions import ArtifactError
 from tasks.evaluation import evaluate
+from tasks.merging.merge_datasets import MERGED
 from tasks.packing import assemble_dataset, plan_shards, record_build
 from tasks.retrieval import retrieve
 from tasks.training import train
@@ -85,8 +86,12 @@ def build_of(dataset: Artifact) -> FoundBuild:
     """The build that made a data set; of a second round, the build that made its first labels.
 
     Raises:
-        ArtifactError: it was not finished.
+        ArtifactError: it was not finished, or is merged from several builds.
     """
+    if MERGED in dataset.manifest["inputs"]:
+        raise ArtifactError(
+            f"The data set {dataset.key[:12]} is merged from several builds: name one of these."
+        )
     plan = dataset.manifest["inputs"].get("plan")
     for record in newest_first(dataset.store, record_build.NAME):
         if plan and record.manifest["inputs"]["shard_plan"] == plan:

@@ -16,6 +16,7 @@ from tasks.indexing import (
     scan,
 )
 from tasks.masking import make_masks, plan_masks
+from tasks.merging import merge_datasets
 from tasks.naming import name_objects
 from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_build
 from tasks.quality import (
@@ -60,6 +61,7 @@ STAGES: dict[str, ModuleType] = {
         pack_shards,
         assemble_dataset,
         record_build,
+        merge_datasets,
         train,
         relabel_shard,
         evaluate,
@@ -95,6 +97,7 @@ UNITS = {
     "pack_shards": "samples",
     "assemble_dataset": "shards",
     "record_build": "builds",
+    "merge_datasets": "samples",
     "train": "iterations",
     "relabel_shard": "labels",
     "evaluate": "images",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from flows.execution.executors import Executor
 from flows.pipelines.training import train_model
 from storage.artifacts.store import Artifact, ArtifactRef
+from storage.errors.exceptions import ConfigError
+from tasks.merging.merge_datasets import MERGED
 from tasks.packing import assemble_dataset
 from tasks.relabelling import relabel_shard
 from tasks.training import train
@@ -30,7 +32,15 @@ def train_rounds(
         config: of every training.
         rounds: their number, 1 or more; of one, no label is looked at again.
         dataset: of the first round.
+
+    Raises:
+        ConfigError: several rounds of a merged data set.
     """
+    if rounds > 1 and MERGED in dataset.manifest["inputs"]:
+        raise ConfigError(
+            f"The data set {dataset.key[:12]} is merged from several builds, and its labels can't "
+            "be looked at again: train it with rounds=1, or the builds by themselves."
+        )
     done = [Round(dataset, train_model(config, dataset, executor))]
     while len(done) < rounds:
         labels = relabelled(config, done[-1], executor)

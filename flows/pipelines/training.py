@@ -21,6 +21,7 @@ from storage.weights.registry import ZUTIS, parse_clip, seed_of
 from storage.weights.resolving import check
 from tasks.categories.category_texts import with_learned_prompts
 from tasks.evaluation import evaluate
+from tasks.merging.merge_datasets import MERGED
 from tasks.packing.assemble_dataset import NAME as DATASET
 from tasks.prediction.checkpoint import MODEL, learned_categories, open_checkpoint
 from tasks.stage.models import ModelConfig
@@ -69,7 +70,7 @@ class Evaluated:
 
 def find_dataset(store: ArtifactStore, key: str) -> Artifact:
     """The data set to train on: by the beginning of its key, or the latest build's, and not one
-    of a second round, which belongs to a training.
+    of a second round, which belongs to a training, or one that was merged.
 
     Raises:
         ArtifactError: there is none.
@@ -77,7 +78,7 @@ def find_dataset(store: ArtifactStore, key: str) -> Artifact:
     if key:
         return find_by_key(store, key, [DATASET])
     for found in newest_first(store, DATASET):
-        if "labelled_by" not in found.manifest["inputs"]:
+        if not {"labelled_by", MERGED} & found.manifest["inputs"].keys():
             return found
     raise ArtifactError(
         f"There is no data set in {store.root}: run `zutis build` first, or name its --store."

@@ -149,11 +149,7 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
             self.store,
         ):
             refuse_secrets(address)
-        if self.name and not _is_file_name(self.name):
-            raise ConfigError(
-                f"name is {self.name!r}: shards are named after it, so use letters, digits, "
-                "- and _ only."
-            )
+        check_name(self.name)
         return self
 
     @property
@@ -244,5 +240,13 @@ def identity(model: ModelConfig) -> str:
     return f"{model.architecture}:{digest if model.weights.untrained else digest[:16]}"
 
 
-def _is_file_name(name: str) -> bool:
-    return name == file_name_of(name)
+def check_name(name: str) -> None:
+    """Check what shards are to be called; empty is not given.
+
+    Raises:
+        ConfigError: it can't be part of a file's name.
+    """
+    if name and name != file_name_of(name):
+        raise ConfigError(
+            f"name is {name!r}: shards are named after it, so use letters, digits, - and _ only."
+        )
