@@ -79,6 +79,12 @@ _COMMANDS: Final = (
         _LOOK,
         "Write a build's labels for other tools: COCO, YOLO, VOC, PNG, Parquet.",
     ),
+    (
+        "import-labels",
+        "deciding.import_labels:import_command",
+        _LOOK,
+        "Turn labels that were corrected in other programs into decisions.",
+    ),
     ("search", "looking.search:search_command", _LOOK, "Search a build's index with words."),
     (
         "status",

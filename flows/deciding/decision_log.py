@@ -123,7 +123,7 @@ class DecisionLog:
             self.refresh()
             written: list[Decision] = []
             for decision in decisions:
-                known = [*self._by_image.get(decision.image_id, ()), *written]
+                known = [*self._by_image.get(decision.image_id, ()), *written[-1:]]
                 latest = max((each.when for each in known), default=decision.when - _STEP)
                 written.append(replace(decision, when=max(now(), latest + _STEP)))
             append_decisions(self.path, written)

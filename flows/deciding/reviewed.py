@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from flows.builds.found import FoundBuild
 from flows.builds.labels import Labels, load_labels
+from storage.decisions.decision import DrawnMask
 from storage.errors.exceptions import ConfigError
-from storage.images.masks import mask_id, run_lengths
+from storage.images.masks import run_lengths
 
 Indices = npt.NDArray[np.int64]
 Order = Literal["best", "worst", "random"]
@@ -117,7 +118,11 @@ class Reviewed:
         return chosen[best[np.isfinite(of_label[best])]]
 
     def mask_of(self, label: int) -> str:
-        """The mask_id of the label's mask.
+        """The mask_id of the label's mask; raises as `drawn_mask`."""
+        return self.drawn_mask(label).named(self.labels.image_id(label))
+
+    def drawn_mask(self, label: int) -> DrawnMask:
+        """The label's mask as decisions have masks.
 
         Raises:
             ArtifactError: the sample is gone or damaged.
@@ -130,7 +135,7 @@ class Reviewed:
         if mask is None:  # of data sets that other programs wrote
             mask = run_lengths(samples.decode_object(sample, samples.read(sample, copy=False)))
         height, width = mask["size"]
-        return mask_id(samples.key(sample), height, width, mask["counts"])
+        return DrawnMask(height, width, mask["counts"])
 
 
 def labels_to_review(
