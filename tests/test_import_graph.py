@@ -34,7 +34,7 @@ ROOMS = {
         artifacts  images  vocabularies
         containers
         annotations  corpora  decisions  embeddings  shards  weights
-        evaluation_sets  given_embeddings
+        corrections  evaluation_sets  given_embeddings
     """,
     "zutis_model": """
         layers  scores

@@ -170,3 +170,15 @@ def test_a_file_that_is_none_is_one_sentence(settings, build, file, tmp_path, ca
         assert exit_code_of(lambda line=line: run_command_line(line)) == 2
         assert name in " ".join(capsys.readouterr().err.split())
     assert not file.exists()
+
+
+def test_what_is_exported_comes_back_unchanged(settings, build, bring, tmp_path, file) -> None:
+    out = tmp_path / "exported"
+    words = ["export", "--format", "coco", "--out", str(out), "--store", settings.store]
+    run_command_line(words)
+    content = json.loads((out / "annotations" / "instances_train.json").read_text())
+    for image in content["images"]:
+        image.pop("image_id", None)  # as tools do, which know no such field
+    assert "12 labels unchanged" in bring(content)
+    content["annotations"][0]["segmentation"] = box()
+    assert "1 labels with another mask" in bring(content)

@@ -40,6 +40,7 @@ from storage.corpora.corpus import list_corpus
 from storage.corpora.duplicate_groups import read_groups
 from storage.corpora.image_bytes import iter_entry, read_image_bytes
 from storage.corpora.selection import Selection
+from storage.corrections.reading import read_corrected
 from storage.evaluation_sets.coco20k import open_coco20k
 from storage.evaluation_sets.cub import open_cub200
 from storage.evaluation_sets.opening import open_evaluation_set
@@ -249,9 +250,43 @@ def test_coco_files(folder: Path, coco: dict[str, Any], data: st.DataObject) -> 
     harmless(lambda: list_corpus([str(file)]))
     harmless(lambda: image_ids(str(file)))
     harmless(lambda: image_ids_by_uri(str(file)))
+    harmless(lambda: read_corrected(str(file)))
     for skip_bad in (False, True):
         harmless(lambda skip_bad=skip_bad: _all_truth(f"coco:{file}", skip_bad))
         harmless(lambda skip_bad=skip_bad: _all_truth(f"coco:{file}@{folder}", skip_bad))
+
+
+TASKS = [
+    {
+        "data": {"image": "a.png"},
+        "annotations": [{"was_cancelled": False, "result": [
+            {"id": "r", "original_width": 8, "original_height": 6,
+             "value": {"rle": [0, 0, 0, 192, 58, 231, 240], "brushlabels": ["owl"]}},
+            {"id": "s", "original_width": 8, "original_height": 6,
+             "value": {"points": [[1, 1], [90, 5], [50, 80]], "polygonlabels": ["owl"]}},
+        ]}],
+    }
+]  # fmt: skip
+
+
+@few(120)
+@given(near_json(TASKS))
+def test_tasks_of_label_studio(folder: Path, content: bytes) -> None:
+    (folder / "t.json").write_bytes(content)
+    harmless(lambda: read_corrected(str(folder / "t.json")))
+
+
+CVAT = b"""<annotations><image id="0" name="a.png" width="8" height="6">
+<polygon label="owl" points="2,1;7,1;7,4" group_id="1"/>
+<mask label="owl" rle="2, 5, 8" left="1" top="1" width="5" height="3"/>
+</image></annotations>"""
+
+
+@few(120)
+@given(damaged(CVAT))
+def test_files_of_cvat(folder: Path, content: bytes) -> None:
+    (folder / "t.xml").write_bytes(content)
+    harmless(lambda: read_corrected(str(folder / "t.xml")))
 
 
 def _all_truth(spec: str, skip_bad: bool) -> None:
