@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
+from tests.support.browser import browser_program
 
 VOID = {"meta", "link", "img", "line", "circle", "path", "br"}
 LOADS = {"src", "srcset", "href", "data", "action", "poster"}
@@ -77,13 +75,10 @@ def dom_in_browser(page: Path, folder: Path) -> str:
 
     The browser is `ZUTIS_TEST_BROWSER` or `chromium`; a test skips where there is none.
     """
-    browser = os.environ.get("ZUTIS_TEST_BROWSER") or shutil.which("chromium")
-    if not browser:
-        pytest.skip("no browser: set ZUTIS_TEST_BROWSER or install chromium")
     done = subprocess.run(
         [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-            f"--user-data-dir={folder}", "--dump-dom", page.as_uri(),
+            browser_program(), "--headless", "--no-sandbox", "--disable-gpu",
+            "--disable-dev-shm-usage", f"--user-data-dir={folder}", "--dump-dom", page.as_uri(),
         ],
         capture_output=True, check=True, timeout=120,
     )  # fmt: skip
