@@ -88,10 +88,14 @@ async function load({ keep } = {}) {
   if (state.like !== null) query.set("like", state.like);
   else if ($("text").value.trim()) query.set("text", $("text").value.trim());
   grid.setAttribute("aria-busy", "true");
+  if (query.has("text")) $("shown").textContent = "Searching … the first search loads the network.";
   const found = await trying(() => ask(`list?${query}`));
   if (list !== state.list) return;
   grid.removeAttribute("aria-busy");
-  if (!found) return;
+  if (!found) {
+    showWhat();
+    return;
+  }
   state.ids = found.labels;
   state.more = found.more;
   state.known.clear();
@@ -144,7 +148,7 @@ function layOut() {
   width = Math.floor(room / columns);
   height = width - 16 + CAPTION;
   all.style.height = `${Math.ceil(state.ids.length / columns) * height}px`;
-  for (const cell of cells.values()) cell.remove();
+  for (const cell of cells.values()) drop(cell);
   cells.clear();
   if (state.ids.length) grid.replaceChildren(all);
   else grid.replaceChildren(element("p", "nothing", "There is no such label."));
@@ -158,7 +162,7 @@ function render() {
   const end = Math.min(state.ids.length, first + rows * columns);
   for (const [place, cell] of cells) {
     if (place < first || place >= end) {
-      cell.remove();
+      drop(cell);
       cells.delete(place);
     }
   }
@@ -171,6 +175,16 @@ function render() {
   }
   if (end > first) askFor(first, end);
   if (!waiting) waiting = setTimeout(loadImages, LOADING);
+}
+
+function drop(cell) {
+  // A request for an image that nobody sees any more would hold up those for visible ones.
+  const image = cell.querySelector("img");
+  if (image) {
+    image.onerror = null;
+    image.removeAttribute("src");
+  }
+  cell.remove();
 }
 
 function newCell(place) {
@@ -381,13 +395,21 @@ function showLarge() {
 
 // Keys
 
+// Whoever has scrolled away from a label is shown it first: nobody decides on what they don't see.
+const onSight = (act) => () => {
+  const top = Math.floor(state.at / columns) * height, middle = top + height / 2;
+  const isSeen = middle > grid.scrollTop && middle < grid.scrollTop + grid.clientHeight;
+  if (isSeen || $("large").open) act();
+  else goTo(state.at);
+};
+
 const KEYS = {
-  a: () => decide("accept"),
-  r: () => decide("reject"),
-  s: () => decide("several"),
-  c: openNaming,
+  a: onSight(() => decide("accept")),
+  r: onSight(() => decide("reject")),
+  s: onSight(() => decide("several")),
+  c: onSight(openNaming),
   u: undo,
-  l: () => search(state.ids[state.at]),
+  l: onSight(() => search(state.ids[state.at])),
   m: () => { if ($("large").open) { withMask = !withMask; showLarge(); } },
   Enter: () => ($("large").open ? $("large").close() : showLarge()),
   "/": () => { $("large").close(); $("text").focus(); $("text").select(); },
