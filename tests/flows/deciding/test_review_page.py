@@ -82,6 +82,21 @@ def test_letters_in_a_field_decide_nothing(tab: Tab, review, serve, file) -> Non
     assert not file.exists()
 
 
+def test_a_label_that_is_out_of_sight_is_shown_before_it_is_decided(
+    tab: Tab, review, serve, file
+) -> None:
+    tab.size(400)
+    tab.open(serve(review()).server.address, f"{READY} && {PAINTED}")
+    tab.value("grid.scrollTop = grid.scrollHeight")
+    tab.wait("grid.scrollTop > 2 * height")
+    tab.keys("r")
+    tab.wait("grid.scrollTop === 0")
+    assert not file.exists()
+    tab.keys("r")
+    counted(tab, 1)
+    assert tab.faults == []
+
+
 def test_search_and_more_like_this(tab: Tab, review, serve) -> None:
     served = serve(review())
     tab.open(served.server.address, READY)
