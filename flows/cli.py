@@ -77,7 +77,7 @@ _COMMANDS: Final = (
         "export",
         "exporting.command:export_command",
         _LOOK,
-        "Write a build's labels for other tools: COCO, YOLO, VOC, PNG, Parquet.",
+        "Write a build's labels for other tools: COCO, YOLO, VOC, CVAT, Hugging Face …",
     ),
     (
         "import-labels",

@@ -43,7 +43,7 @@ ROOMS = {
         checkpoints
     """,
     "tasks": """
-        categories  stage  workers
+        categories  stage  workers  mask_forms
         indexing  prediction
         retrieval  duplicates  masking  packing  training  evaluation
         quality  relabelling  merging  clip_training  saliency_training

@@ -13,9 +13,20 @@ from flows.settings.options import Group
 from flows.settings.shared import StoreOptions
 from flows.settings.value_types import Seed, Share
 
-FormatName = Literal["coco", "yolo-seg", "voc", "png", "parquet"]
+FormatName = Literal[
+    "coco",
+    "yolo-seg",
+    "voc",
+    "png",
+    "parquet",
+    "hf",
+    "cvat",
+    "label-studio",
+    "labelme",
+    "fiftyone",
+]
 
-_SPLIT: Final = re.compile(r"([a-z][a-z0-9_-]{0,31})=(0?\.[0-9]{1,12}|1|1\.0{1,12})")
+_SPLIT: Final = re.compile(r"([a-z][a-z0-9_]{0,31})=(0?\.[0-9]{1,12}|1|1\.0{1,12})")
 _WHOLE: Final = 1e-6
 
 

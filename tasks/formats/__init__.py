@@ -1,4 +1,4 @@
-"""Formats of other tools that a build is exported to, a module each, and outlines of masks.
+"""Formats of other tools that a build is exported to, a module each.
 
-Imports `exporting` and what lies below it; the front door is `registry.py`.
+Imports `exporting`, `mask_forms` and what lies below them; the front door is `registry.py`.
 """

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.exporting.exported import ExportedCategory, ExportedImage, ExportedObject
-from tasks.formats.outlines import corner_polygons
 from tasks.formats.writer import JsonListFile, MaskForm, Target, as_json
+from tasks.mask_forms.outlines import corner_polygons
 
 ANNOTATIONS = "annotations"
 

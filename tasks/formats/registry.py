@@ -13,7 +13,12 @@ from tasks.exporting.contents import Contents
 from tasks.exporting.folder import mark, new_export
 from tasks.exporting.image_files import ImageFiles, ImageMode
 from tasks.formats.coco import CocoWriter
+from tasks.formats.cvat import CvatWriter
+from tasks.formats.fiftyone import FiftyOneWriter
 from tasks.formats.flat_tables import TableWriter
+from tasks.formats.hugging_face import HuggingFaceWriter
+from tasks.formats.label_studio import LabelStudioWriter
+from tasks.formats.labelme import LabelmeWriter
 from tasks.formats.png_folders import PngWriter
 from tasks.formats.voc import VocWriter
 from tasks.formats.writer import MaskForm, Target, Writer
@@ -44,6 +49,11 @@ FORMATS: Final[Mapping[str, Format]] = {
     "voc": Format(VocWriter, ("rle",)),
     "png": Format(PngWriter, ("rle",)),
     "parquet": Format(TableWriter, ("rle",), _ANYWHERE),
+    "hf": Format(HuggingFaceWriter, ("rle",), ("copy",)),
+    "cvat": Format(CvatWriter, ("rle", "polygons")),
+    "label-studio": Format(LabelStudioWriter, ("rle",)),
+    "labelme": Format(LabelmeWriter, ("rle", "polygons"), _ANYWHERE),
+    "fiftyone": Format(FiftyOneWriter, ("rle", "polygons"), _ANYWHERE),
 }
 
 

@@ -23,7 +23,7 @@ def add_texts(parent: Element, texts: Mapping[str, object]) -> None:
 
 
 def write_xml(path: Path, root: Element) -> None:
-    """An XML file in UTF-8; its folder is made."""
+    """An XML file in UTF-8, without a declaration, which some tools refuse; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     indent(root, " ")
-    ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    ElementTree(root).write(path, encoding="utf-8", xml_declaration=False)

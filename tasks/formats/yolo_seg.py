@@ -7,8 +7,8 @@ from typing import Any, Final
 import yaml
 
 from tasks.exporting.exported import ExportedImage, ExportedObject
-from tasks.formats.outlines import pixel_polygon
 from tasks.formats.writer import Target
+from tasks.mask_forms.outlines import pixel_polygon
 
 _LEAST_CORNERS: Final = 3
 """Lines with fewer corners are read as boxes."""

@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from storage.errors.exceptions import ConfigError
@@ -274,6 +276,154 @@ def test_yolo_by_supervision(tmp_path: Path) -> None:
     )  # fmt: skip
     assert dataset.classes == list(HOSTILE)
     assert len(dataset) == contents.counts()["train"]
+
+
+@MADE
+def test_hugging_face_by_datasets(
+    made: Callable[[Path], Contents], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    contents = made(tmp_path / "data")
+    out = exported(contents, "hf", tmp_path / "out")
+    cache = str(tmp_path / "cache")
+    saved = datasets.load_from_disk(str(out / "saved"))
+    files_of = {split: str(out / "data" / f"{split}-*.parquet") for split in contents.splits}
+    parquet = datasets.load_dataset("parquet", data_files=files_of, cache_dir=cache)
+    folder = datasets.load_dataset(str(out), cache_dir=cache)
+    images = {image.image_id: image for image in contents.read()}
+    for read in (saved, parquet, folder):
+        assert {split: len(rows) for split, rows in read.items()} == contents.counts()
+        assert read["train"].features["objects"].feature["category"].names == list(HOSTILE)
+        found: dict[str, list[tuple[str, Mask]]] = {}
+        for rows in read.values():
+            for row in rows:
+                image = images[row["image_id"]]
+                assert row["image"].size == (image.width, image.height)
+                assert np.array_equal(np.asarray(row["label_map"]), image.label_map(255))
+                size = [row["height"], row["width"]]
+                found[image.stem] = [
+                    (
+                        HOSTILE[each["category"]],
+                        run_length_pixels({"size": size, "counts": each["counts"]}),
+                    )
+                    for each in row["objects"]
+                ]
+        assert_same(found, wanted(contents))
+    card = (out / "README.md").read_text("utf-8")
+    assert card.startswith("---\nconfigs:")
+
+
+@pytest.mark.parametrize("masks", ["polygons", "rle"])
+@MADE
+def test_cvat_by_datumaro(masks: str, made: Callable[[Path], Contents], tmp_path: Path) -> None:
+    datumaro = pytest.importorskip("datumaro")
+    contents = made(tmp_path / "data")
+    out = exported(contents, "cvat", tmp_path / "out", masks=masks)
+    read = datumaro.Dataset.import_from(str(out), "cvat")
+    names = [label.name for label in read.categories()[datumaro.AnnotationType.label]]
+    assert names == list(HOSTILE)
+    images = {image.stem: image for image in contents.read()}
+    seen = set()
+    for item in read:
+        image = images[item.id]
+        seen.add((item.id, item.subset))
+        found: dict[Any, tuple[str, Mask]] = {}
+        for place, each in enumerate(item.annotations):
+            key = each.group if masks == "polygons" else len(item.annotations) - place
+            mask = pixels_of(each, image)
+            name = names[each.label]
+            found[key] = (name, mask | found[key][1] if key in found else mask)
+        in_order = [found[key] for key in sorted(found)]
+        assert_same({item.id: in_order}, {item.id: wanted(contents)[item.id]})
+    assert seen == {(image.stem, image.split) for image in images.values()}
+
+
+def pixels_of(each: Any, image: ExportedImage) -> Mask:
+    """The mask of one of datumaro's polygons or masks."""
+    if hasattr(each, "points"):
+        size = (image.height, image.width)
+        [encoded] = coco_mask.frPyObjects([each.points], *size)
+        return np.asarray(coco_mask.decode(encoded), dtype=np.bool_)
+    return np.asarray(each.image, dtype=np.bool_)
+
+
+@MADE
+def test_label_studio_by_its_converter(made: Callable[[Path], Contents], tmp_path: Path) -> None:
+    brush = pytest.importorskip("label_studio_sdk.converter.brush")
+    contents = made(tmp_path / "data")
+    out = exported(contents, "label-studio", tmp_path / "out")
+    found: dict[str, list[tuple[str, Mask]]] = {}
+    for split in contents.splits:
+        for task in json.loads((out / f"tasks_{split}.json").read_text("utf-8")):
+            place = unquote(task["data"]["image"].partition("?d=")[2])
+            assert (out / place).is_file()
+            objects = found[Path(place).stem] = []
+            for result in task["predictions"][0]["result"]:
+                size = (result["original_height"], result["original_width"], 4)
+                pixels = brush.decode_rle(result["value"]["rle"]).reshape(size)
+                [name] = result["value"]["brushlabels"]
+                objects.append((name, pixels[:, :, 3] > 0))
+    assert_same(found, wanted(contents))
+    from label_studio_sdk.label_interface import LabelInterface
+
+    interface = LabelInterface((out / "config.xml").read_text("utf-8"))
+    assert len(interface.get_control("tag").labels) == len(HOSTILE)
+
+
+@pytest.mark.parametrize("masks", ["polygons", "rle"])
+@MADE
+def test_labelme_by_itself(masks: str, made: Callable[[Path], Contents], tmp_path: Path) -> None:
+    shape = pytest.importorskip("labelme.utils.shape")
+    images = pytest.importorskip("labelme.utils.image")
+    contents = made(tmp_path / "data")
+    out = exported(contents, "labelme", tmp_path / "out", masks=masks)
+    found: dict[str, list[tuple[str, Mask]]] = {}
+    for image in contents.read():
+        described = json.loads((out / image.split / f"{image.stem}.json").read_text("utf-8"))
+        assert (out / image.split / described["imagePath"]).is_file()
+        size = (described["imageHeight"], described["imageWidth"])
+        objects: dict[int, tuple[str, Mask]] = {}
+        for each in described["shapes"]:
+            if masks == "rle":
+                each["mask"] = images.img_b64_to_arr(each["mask"]).astype(bool)
+                labels, _ = shape.shapes_to_label(size, [each], {each["label"]: 1})
+                mask = labels == 1
+            else:
+                mask = shape.shape_to_mask(size, each["points"], each["shape_type"])
+            _, before = objects.get(each["group_id"], ("", np.zeros(size, np.bool_)))
+            objects[each["group_id"]] = (each["label"], mask | before)
+        found[image.stem] = list(objects.values())
+    assert_same(found, wanted(contents))
+
+
+@pytest.mark.parametrize("masks", ["polygons", "rle"])
+@MADE
+def test_fiftyone_by_its_importer(
+    masks: str, made: Callable[[Path], Contents], tmp_path: Path
+) -> None:
+    coco = pytest.importorskip("fiftyone.utils.coco")
+    contents = made(tmp_path / "data")
+    out = exported(contents, "fiftyone", tmp_path / "out", masks=masks)
+    found: dict[str, list[tuple[str, Mask]]] = {}
+    for split in contents.splits:
+        with coco.COCODetectionDatasetImporter(
+            str(out / split), label_types=["segmentations"]
+        ) as importer:
+            for path, metadata, detections in importer:
+                size = (metadata.height, metadata.width)
+                found[Path(path).stem] = [
+                    (each.label, placed(each.mask, each.bounding_box, size))
+                    for each in (detections.detections if detections else [])
+                ]
+    assert_same(found, wanted(contents))
+
+
+def placed(mask: Mask, box_: list[float], size: tuple[int, int]) -> Mask:
+    """A mask of a box, given in shares of the image's sides, in the whole image."""
+    whole = np.zeros(size, dtype=np.bool_)
+    left, top = round(box_[0] * size[1]), round(box_[1] * size[0])
+    whole[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+    return whole
 
 
 def test_forms_that_a_format_has_not_are_one_sentence(tmp_path: Path) -> None:

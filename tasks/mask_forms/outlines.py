@@ -55,6 +55,11 @@ def pixel_polygon(mask: Mask) -> Polygon:
     return _as_polygon(_in_one(walks)) if walks else np.empty((0, 2), np.int64)
 
 
+def pixel_polygons(mask: Mask) -> list[Polygon]:
+    """Such polygons, one for each 4-connected piece of a mask, bool [h, w]."""
+    return [_as_polygon(walk) for walk in _walks(mask, _pixels, lambda above, _: above.pixel)]
+
+
 class _Edge(NamedTuple):
     """A side of a pixel on the outline: the point between pixels where it starts, its direction."""
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 from scipy.ndimage import gaussian_filter, label
 
-from tasks.formats.outlines import corner_polygons, pixel_polygon
+from tasks.mask_forms.outlines import corner_polygons, pixel_polygon
 from tests.support.files.made_exports import box, ring
 
 Mask = npt.NDArray[np.bool_]
