@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,9 @@ def predict(options: PredictOptions) -> None:
         _tell_names(console, segmenter)
     if sentence := unused_ids(names):
         console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
+    category_ids = own_ids(names)
+    if ids is not None and not category_ids:
+        category_ids = _numbers_by_name(options, segmenter.categories, console)
     total = found.entries.num_rows + found.rejects.num_rows
     with waiting_for(console, "Segmenting images", total=total) as wait:
         summary = predict_images(
@@ -81,7 +85,7 @@ def predict(options: PredictOptions) -> None:
             out,
             batch=options.batch_size,
             progress=CountedProgress(wait),
-            category_ids=own_ids(names),
+            category_ids=category_ids,
             selection=selection,
             image_ids=ids,
         )
@@ -116,6 +120,17 @@ def _image_ids(file: str, images: list[str], console: Console) -> ImageIds | Non
         sentence = f"Image ids are those of {ids.label}."
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     return ids
+
+
+def _numbers_by_name(
+    options: PredictOptions, names: Sequence[str], console: Console
+) -> tuple[int, ...]:
+    """Category ids of the COCO file that the image ids are from, found by name."""
+    from tasks.prediction.category_numbers import numbers_by_name
+
+    numbers = numbers_by_name(names, [options.image_ids] if options.image_ids else options.images)
+    console.print(numbers.sentence, highlight=False, markup=False, soft_wrap=True)
+    return numbers.ids
 
 
 def _segmenter(

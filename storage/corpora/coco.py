@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -101,6 +102,40 @@ def image_ids_by_uri(uri: str) -> dict[str, int]:
     return {uri_of(name): own_id for name, own_id in ids.items()}
 
 
+def category_numbers(uri: str) -> dict[str, int]:
+    """The `id` of each of the JSON's categories by `name`; without names and ids that are there
+    twice, and without categories that lack one of them.
+
+    Raises:
+        CorpusError: not valid JSON.
+        StorageError: the file can't be read.
+    """
+
+    def reduce(value: dict[str, Any]) -> Any:
+        if "categories" in value:
+            return value
+        # Annotations and images shrink to None before the next one is parsed.
+        name, own_id = value.get("name"), value.get("id")
+        is_id = isinstance(own_id, int) and not isinstance(own_id, bool)
+        return (name, own_id) if is_text(name) and is_id else None
+
+    document = _parsed(uri, reduce)
+    rows = document.get("categories") if isinstance(document, dict) else None
+    pairs = [row for row in rows if isinstance(row, tuple)] if isinstance(rows, list) else []
+    names, ids = Counter(name for name, _ in pairs), Counter(own_id for _, own_id in pairs)
+    return {name: own_id for name, own_id in pairs if names[name] == ids[own_id] == 1}
+
+
+def _parsed(uri: str, reduce: Callable[[dict[str, Any]], Any]) -> Any:
+    """The JSON, each object replaced by what `reduce` makes of it as soon as it is complete."""
+    try:
+        return load_json(uri, ANNOTATIONS, object_hook=reduce)
+    except ValueError as error:
+        raise CorpusError(
+            f"The file {display(uri)} is not valid JSON ({error}); download or write it again."
+        ) from error
+
+
 def _images(uri: str) -> list[tuple[str | None, int | None]]:
     """File name and id of each image; None where it is missing or of another type."""
 
@@ -115,12 +150,7 @@ def _images(uri: str) -> list[tuple[str | None, int | None]]:
         is_id = isinstance(own_id, int) and not isinstance(own_id, bool)
         return name, own_id if is_id else None
 
-    try:
-        document = load_json(uri, ANNOTATIONS, object_hook=reduce)
-    except ValueError as error:
-        raise CorpusError(
-            f"The file {display(uri)} is not valid JSON ({error}); download or write it again."
-        ) from error
+    document = _parsed(uri, reduce)
     images = document.get("images") if isinstance(document, dict) else None
     if not isinstance(images, list):
         raise CorpusError(

@@ -10,8 +10,9 @@
 `results.json` intentionally has no boxes: `loadRes` would replace the area of the mask by that of
 the box, and with it the split into small, medium and large objects.
 
-Category ids are those of the vocabulary if they are integers, else the labels of the label maps;
-where they differ, `categories` also has the `label` of each.
+Category ids are those of the vocabulary if they are integers, else those that the annotation file
+of the image ids has for the names, else the labels of the label maps; where they differ,
+`categories` also has the `label` of each.
 
 Image ids count from 1, sorted by path, or are those of a COCO annotation file (`image_ids`); the
 same images give the same files. NAME is the image's file name without extension; of two equal ones
@@ -188,8 +189,8 @@ def predict(
         out: a folder made by `prepare_folder`.
         batch: images in memory at a time; those of one size pass the network together.
         progress: advanced by each image.
-        category_ids: ids of the segmenter's categories in the JSON files, from `own_ids`; empty
-            for the labels.
+        category_ids: ids of the segmenter's categories in the JSON files, from `own_ids` or
+            `category_numbers.numbers_by_name`; empty for the labels.
         selection: patterns for members of tars.
         image_ids: the images' ids in the JSON files; None: counted from 1.
 

@@ -8,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from flows.pipelines.training import checkpoint_place
 from storage.artifacts.fingerprints import Recipe
@@ -110,6 +115,59 @@ def test_image_ids_are_those_of_a_file(colours, folder, tmp_path):
     truth.write_text(json.dumps({"images": images[:2]}))
     with pytest.raises(CorpusError, match="2 of 4 images are not in"):
         run(folder, *words, "--image-ids", truth)
+
+
+@pytest.mark.parametrize("named", ["images", "option"])
+def test_names_alone_are_scored_against_an_official_file_as_they_are(
+    colours, folder, test_data, tmp_path, named
+):
+    """Category ids come from the file; numbered from 1, they would be of other categories."""
+    truth = official_file(test_data, folder)
+    out = tmp_path / "out"
+    places = [truth] if named == "images" else [folder, "--image-ids", truth]
+    words = ["--checkpoint", UNTRAINED, "--categories", "red, blue", "--out", out]
+    told = run(*places, *words, "--min-score", 0)
+    assert f"Category ids are those of {truth}." in told
+    coco = COCO(truth)
+    assert {row["category_id"] for row in json.loads((out / "results.json").read_text())} == {
+        coco.getCatIds(catNms=["red"])[0],
+        coco.getCatIds(catNms=["blue"])[0],
+    }
+    scores = COCOeval(coco, coco.loadRes(str(out / "results.json")), "segm")
+    scores.evaluate()
+    scores.accumulate()
+    scores.summarize()
+    assert scores.stats[1] > 0.5
+
+
+def official_file(test_data: Path, folder: Path) -> Path:
+    """COCO's own 80 categories and their gaps, two of them under the names of colours; with the
+    coloured images and their objects."""
+    official = json.loads((test_data / "coco128/annotations/instances.json").read_text())
+    categories = official["categories"]
+    numbers = {"red": categories[15]["id"], "blue": categories[79]["id"]}
+    assert numbers == {"red": 17, "blue": 90}
+    categories[15]["name"], categories[79]["name"] = "red", "blue"
+    images, annotations = [], []
+    for number, path in enumerate(sorted(folder.glob("*.jpg")), start=1):
+        pixels = np.asarray(Image.open(path)).astype(int)
+        mask = np.asfortranarray(np.ptp(pixels, axis=2) > 60, dtype=np.uint8)
+        height, width = mask.shape
+        own = {"id": 1000 * number, "file_name": path.name, "height": height, "width": width}
+        images.append(own)
+        rle = coco_mask.encode(mask)
+        annotations.append(
+            {
+                "id": number, "image_id": own["id"], "iscrowd": 0, "area": int(mask.sum()),
+                "category_id": numbers[path.name.partition("-")[0]],
+                "bbox": coco_mask.toBbox(rle).tolist(),
+                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+            }
+        )  # fmt: skip
+    truth = folder / "truth.json"
+    text = {"images": images, "annotations": annotations, "categories": categories}
+    truth.write_text(json.dumps(text))
+    return truth
 
 
 def test_options_reach_the_segmenter(colours, folder, tmp_path):
