@@ -60,4 +60,5 @@ def _told(gathered: Gathered, exported: Exported, options: ExportOptions) -> lis
         told.append(
             f"{copied:,} images were copied: their source is no local file with the same pixels."
         )
+    told += [f"Not exactly as in the build: {n:,} {what}." for what, n in exported.losses.items()]
     return told

@@ -64,11 +64,13 @@ class Exported:
     Attributes:
         images, labels: how many.
         files: images by what became of them.
+        losses: labels that the format could not hold exactly, by what became of them.
     """
 
     images: int
     labels: int
     files: Mapping[ImageMode, int]
+    losses: Mapping[str, int]
 
 
 def check_choices(name: str, masks: str, images: ImageMode) -> None:
@@ -124,7 +126,8 @@ def export(
     labels = 0
     with new_export(out, overwrite=overwrite) as folder:
         files = ImageFiles(folder, images)
-        with closing(chosen.writer(Target(folder, contents, files, form))) as writer:
+        target = Target(folder, contents, files, form)
+        with closing(chosen.writer(target)) as writer:
             for image in contents.read():
                 writer.add(image)
                 labels += len(image.objects)
@@ -132,4 +135,4 @@ def export(
             writer.finish()
         facts = {"format": name, "dataset": contents.key, "name": contents.name}
         mark(folder, {**facts, "images": contents.counts(), "labels": labels})
-    return Exported(len(contents.images), labels, dict(files.counts))
+    return Exported(len(contents.images), labels, dict(files.counts), dict(target.losses))

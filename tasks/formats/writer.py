@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias
@@ -25,12 +26,14 @@ class Target:
         contents: what is exported; the images are given one by one.
         images: puts images into the folder.
         masks: outlines, or pixels in run lengths or the format's own form of them.
+        losses: labels that the format could not hold exactly, counted by what became of them.
     """
 
     folder: Path
     contents: Contents
     images: ImageFiles
     masks: MaskForm
+    losses: Counter[str] = field(default_factory=Counter)
 
 
 class Writer(Protocol):

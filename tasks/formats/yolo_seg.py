@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import yaml
 
 from tasks.exporting.exported import ExportedImage, ExportedObject
 from tasks.formats.writer import Target
 from tasks.mask_forms.outlines import pixel_polygon
 
+JOINED: Final = "masks of several pieces, which lines one pixel wide join"
 _LEAST_CORNERS: Final = 3
 """Lines with fewer corners are read as boxes."""
 
@@ -28,7 +31,7 @@ class YoloWriter:
         self._target.images.put(image, f"images/{image.split}")
         path = self._target.folder / "labels" / image.split / f"{image.stem}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(_line(each) for each in image.objects), encoding="ascii")
+        path.write_text("".join(map(self._line, image.objects)), encoding="ascii")
 
     def finish(self) -> None:
         contents = self._target.contents
@@ -47,10 +50,19 @@ class YoloWriter:
     def close(self) -> None:
         """Nothing is open between images."""
 
+    def _line(self, each: ExportedObject) -> str:
+        mask = each.pixels()
+        height, width = mask.shape
+        if not _is_one_piece(mask):
+            self._target.losses[JOINED] += 1
+        corners = pixel_polygon(mask).tolist()
+        corners += corners[-1:] * (_LEAST_CORNERS - len(corners))
+        numbers = (f"{(x + 0.5) / width:.7f} {(y + 0.5) / height:.7f}" for x, y in corners)
+        return f"{each.label - 1} {' '.join(numbers)}\n"
 
-def _line(each: ExportedObject) -> str:
-    height, width = each.mask["size"]
-    corners = pixel_polygon(each.pixels()).tolist()
-    corners += corners[-1:] * (_LEAST_CORNERS - len(corners))
-    numbers = (f"{(x + 0.5) / width:.7f} {(y + 0.5) / height:.7f}" for x, y in corners)
-    return f"{each.label - 1} {' '.join(numbers)}\n"
+
+def _is_one_piece(mask: npt.NDArray[np.bool_]) -> bool:
+    """Whether all pixels hang together, at corners, too."""
+    from scipy.ndimage import label
+
+    return int(label(mask, np.ones((3, 3)))[1]) <= 1

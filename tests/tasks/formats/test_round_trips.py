@@ -22,6 +22,7 @@ from storage.images.masks import run_length_pixels
 from tasks.exporting.contents import Contents
 from tasks.exporting.exported import ExportedImage
 from tasks.formats.registry import FORMATS, export
+from tasks.formats.yolo_seg import JOINED
 from tasks.stage.contract import SilentProgress
 from tests.support.files.made_exports import (
     HOSTILE,
@@ -222,6 +223,14 @@ def test_yolo_by_opencv(made: Callable[[Path], Contents], tmp_path: Path) -> Non
             drawn = np.zeros((image.height, image.width), np.uint8)
             cv2.fillPoly(drawn, [corners.astype(np.int32)], 1)
             assert_drawn(drawn == 1, each.pixels())
+
+
+def test_masks_that_yolo_cannot_hold_are_counted(tmp_path: Path) -> None:
+    contents = made_contents(tmp_path / "data")
+    out = tmp_path / "out"
+    told = export(contents, "yolo-seg", out, progress=SilentProgress())
+    assert dict(told.losses) == {JOINED: 2}
+    assert not export(contents, "coco", tmp_path / "coco", progress=SilentProgress()).losses
 
 
 def assert_drawn(drawn: Mask, mask: Mask) -> None:
