@@ -34,6 +34,9 @@ _STEPS: Final = ((0, 1), (1, 0), (0, -1), (-1, 0))
 _PIXELS: Final = ((0, 0), (0, -1), (-1, -1), (-1, 0))
 _RIGHT, _LEFT = 0, 2
 
+# Of distances that are computed in two ways.
+_ROUNDING: Final = 1e-6
+
 
 def corner_polygons(mask: Mask) -> list[Polygon]:
     """Polygons along the edges of pixels, one for each 4-connected piece of a mask, bool [h, w].
@@ -191,17 +194,36 @@ def _in_one(walks: list[_Walk]) -> _Walk:
     newest = joined
     # Of each other walk: how far it is, which of its points is closest, and to which point.
     near = [(np.inf, 0, (0, 0))] * len(others)
+    boxes = np.array([_box(other) for other in others]).reshape(-1, 2, 2)
     while others:
         tree = cKDTree(newest)
-        for number, other in enumerate(others):
-            distances, places = tree.query(other)
+        # Most others are further from the newest walk than from those before it: their boxes tell.
+        gaps = _gaps(_box(newest), boxes)
+        bounds = np.array([distance for distance, _, _ in near]) + _ROUNDING
+        for number in np.flatnonzero(gaps <= bounds).tolist():
+            distances, places = tree.query(others[number])
             at = int(np.argmin(distances))
             near[number] = min(near[number], (float(distances[at]), at, newest[int(places[at])]))
         number = near.index(min(near))
+        boxes = np.delete(boxes, number, axis=0)
         (_, at, point), newest = near.pop(number), others.pop(number)
         to = joined.index(point)
         joined = [*joined[: to + 1], *newest[at:], *newest[: at + 1], *joined[to:]]
     return joined
+
+
+def _box(walk: _Walk) -> npt.NDArray[np.int64]:
+    """Least and largest y, x of a walk, int64 [2, 2]."""
+    points = np.array(walk, dtype=np.int64)
+    return np.stack([points.min(axis=0), points.max(axis=0)])
+
+
+def _gaps(box: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Distances, float64 [n], of a box, [2, 2], from others, [n, 2, 2]: none of their points are
+    closer."""
+    apart = np.maximum(box[0] - boxes[:, 1], boxes[:, 0] - box[1]).clip(min=0)
+    gaps: npt.NDArray[np.float64] = np.hypot(apart[:, 0], apart[:, 1])
+    return gaps
 
 
 def _as_polygon(walk: _Walk) -> Polygon:
