@@ -76,7 +76,7 @@ def predict(options: PredictOptions) -> None:
         console.print(f"Note: {sentence}", highlight=False, markup=False, soft_wrap=True)
     category_ids = own_ids(names)
     if ids is not None and not category_ids:
-        category_ids = _numbers_by_name(options, segmenter.categories, console)
+        category_ids = _numbers_by_name(ids, segmenter.categories, console)
     total = found.entries.num_rows + found.rejects.num_rows
     with waiting_for(console, "Segmenting images", total=total) as wait:
         summary = predict_images(
@@ -123,12 +123,12 @@ def _image_ids(file: str, images: list[str], console: Console) -> ImageIds | Non
 
 
 def _numbers_by_name(
-    options: PredictOptions, names: Sequence[str], console: Console
+    image_ids: ImageIds, names: Sequence[str], console: Console
 ) -> tuple[int, ...]:
     """Category ids of the COCO file that the image ids are from, found by name."""
     from tasks.prediction.category_numbers import numbers_by_name
 
-    numbers = numbers_by_name(names, [options.image_ids] if options.image_ids else options.images)
+    numbers = numbers_by_name(names, image_ids.files)
     console.print(numbers.sentence, highlight=False, markup=False, soft_wrap=True)
     return numbers.ids
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -102,9 +101,8 @@ def image_ids_by_uri(uri: str) -> dict[str, int]:
     return {uri_of(name): own_id for name, own_id in ids.items()}
 
 
-def category_numbers(uri: str) -> dict[str, int]:
-    """The `id` of each of the JSON's categories by `name`; without names and ids that are there
-    twice, and without categories that lack one of them.
+def category_numbers(uri: str) -> list[tuple[str, int]]:
+    """`name` and `id` of each of the JSON's categories, without those that lack one of them.
 
     Raises:
         CorpusError: not valid JSON.
@@ -121,9 +119,7 @@ def category_numbers(uri: str) -> dict[str, int]:
 
     document = _parsed(uri, reduce)
     rows = document.get("categories") if isinstance(document, dict) else None
-    pairs = [row for row in rows if isinstance(row, tuple)] if isinstance(rows, list) else []
-    names, ids = Counter(name for name, _ in pairs), Counter(own_id for _, own_id in pairs)
-    return {name: own_id for name, own_id in pairs if names[name] == ids[own_id] == 1}
+    return [row for row in rows if isinstance(row, tuple)] if isinstance(rows, list) else []
 
 
 def _parsed(uri: str, reduce: Callable[[dict[str, Any]], Any]) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage.corpora.coco import category_numbers
@@ -28,8 +30,9 @@ class CategoryNumbers:
 def numbers_by_name(names: Sequence[str], files: Sequence[str]) -> CategoryNumbers:
     """The ids that annotation files have for names; in them, upper and lower case are the same.
 
-    A name that they lack has an id above all of theirs: its predictions are of no category there.
-    If they lack all, or contradict each other, the ids are the labels.
+    A name that they lack, or where name or id are there twice, has an id above all of theirs: its
+    predictions are of no category there. If they lack all, or contradict each other, the ids are
+    the labels.
 
     Args:
         names: of the categories.
@@ -41,12 +44,16 @@ def numbers_by_name(names: Sequence[str], files: Sequence[str]) -> CategoryNumbe
     """
     label = " and ".join(map(display, files))
     several = [category_numbers(file) for file in files]
-    if any(each != several[0] for each in several):
+    if any(sorted(each) != sorted(several[0]) for each in several):
         return CategoryNumbers((), f"{label} number their categories differently: they are 1, 2 …")
-    return _numbered(names, several[0] if several else {}, label)
+    return _numbered(names, several[0] if several else [], label)
 
 
-def _numbered(names: Sequence[str], known: Mapping[str, int], label: str) -> CategoryNumbers:
+def _numbered(
+    names: Sequence[str], pairs: Sequence[tuple[str, int]], label: str
+) -> CategoryNumbers:
+    times = Counter(word for pair in pairs for word in pair)
+    known = {name: own_id for name, own_id in pairs if times[name] == times[own_id] == 1}
     folded: dict[str, int] = {}
     for name, own_id in known.items():
         folded.setdefault(name.casefold(), own_id)
@@ -54,7 +61,7 @@ def _numbered(names: Sequence[str], known: Mapping[str, int], label: str) -> Cat
     given = [own_id for own_id in found if own_id is not None]
     if not given or len(set(given)) < len(given):
         return CategoryNumbers((), f"{label} has none of these categories: their ids are 1, 2 …")
-    following = iter(range(max(known.values()) + 1, max(known.values()) + 1 + len(names)))
+    following = itertools.count(max(own_id for _, own_id in pairs) + 1)
     ids = tuple(next(following) if own_id is None else own_id for own_id in found)
     lacking = [name for name, own_id in zip(names, found, strict=True) if own_id is None]
     sentence = f"Category ids are those of {label}"

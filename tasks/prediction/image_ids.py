@@ -24,7 +24,7 @@ class ImageIds:
     """Image ids of one or more COCO files; no two images get the same id.
 
     Attributes:
-        label: the files, for people.
+        label: the files, for people; files: their URIs.
         by_uri: ids of images with known URIs.
         by_name: ids by `file_name`; an image gets that of the longest one that ends its path.
     """
@@ -32,6 +32,7 @@ class ImageIds:
     label: str
     by_uri: Mapping[str, int] = field(default_factory=dict)
     by_name: Mapping[str, int] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
     _owners: dict[int, str] = field(default_factory=dict)
 
     def check(self, listing: Listing) -> None:
@@ -95,7 +96,7 @@ def ids_of_file(uri: str) -> ImageIds:
         CorpusError: it is no COCO file, or an image in it lacks a name or an id of its own.
         StorageError: it can't be read.
     """
-    return ImageIds(display(uri), by_name=image_ids(uri))
+    return ImageIds(display(uri), by_name=image_ids(uri), files=(uri,))
 
 
 def ids_of_corpus(specs: Sequence[str]) -> ImageIds | None:
@@ -119,4 +120,4 @@ def ids_of_corpus(specs: Sequence[str]) -> ImageIds | None:
                 raise CorpusError(
                     f"{label} number their images differently, such as {display(uri)}."
                 )
-    return ImageIds(label, by_uri=ids)
+    return ImageIds(label, by_uri=ids, files=tuple(files))

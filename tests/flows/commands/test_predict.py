@@ -117,14 +117,18 @@ def test_image_ids_are_those_of_a_file(colours, folder, tmp_path):
         run(folder, *words, "--image-ids", truth)
 
 
-@pytest.mark.parametrize("named", ["images", "option"])
+@pytest.mark.parametrize("named", ["images", "pattern", "option"])
 def test_names_alone_are_scored_against_an_official_file_as_they_are(
     colours, folder, test_data, tmp_path, named
 ):
     """Category ids come from the file; numbered from 1, they would be of other categories."""
     truth = official_file(test_data, folder)
     out = tmp_path / "out"
-    places = [truth] if named == "images" else [folder, "--image-ids", truth]
+    places = {
+        "images": [truth],
+        "pattern": [folder / "t*.json"],
+        "option": [folder, "--image-ids", truth],
+    }[named]
     words = ["--checkpoint", UNTRAINED, "--categories", "red, blue", "--out", out]
     told = run(*places, *words, "--min-score", 0)
     assert f"Category ids are those of {truth}." in told

@@ -34,6 +34,13 @@ def test_names_that_the_file_lacks_are_no_category_of_its(tmp_path):
     assert "which lacks dog, kite" in numbers.sentence
 
 
+def test_ids_above_are_above_those_that_are_there_twice(tmp_path):
+    names = {"zebra": 24, "cat": 90, "lynx": 90}
+    rows = [{"id": own_id, "name": name} for name, own_id in names.items()]
+    numbers = numbers_by_name(["cat", "zebra", "lynx"], [coco(tmp_path / "t.json", rows)])
+    assert numbers.ids == (91, 24, 92)
+
+
 @pytest.mark.parametrize(
     "categories",
     [
