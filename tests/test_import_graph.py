@@ -35,6 +35,7 @@ ROOMS = {
         containers
         annotations  corpora  decisions  embeddings  shards  weights
         corrections  evaluation_sets  given_embeddings
+        given_masks
     """,
     "zutis_model": """
         layers  scores

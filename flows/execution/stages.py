@@ -15,7 +15,7 @@ from tasks.indexing import (
     import_embeddings,
     scan,
 )
-from tasks.masking import make_masks, plan_masks
+from tasks.masking import import_masks, make_masks, plan_masks
 from tasks.merging import merge_datasets
 from tasks.naming import name_objects
 from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_build
@@ -50,6 +50,7 @@ STAGES: dict[str, ModuleType] = {
         find_leaks,
         plan_masks,
         make_masks,
+        import_masks,
         plan_regions,
         embed_regions,
         name_objects,
@@ -86,6 +87,7 @@ UNITS = {
     "find_leaks": "images",
     "plan_masks": "images",
     "make_masks": "images",
+    "import_masks": "images",
     "plan_regions": "images",
     "embed_regions": "images",
     "name_objects": "images",

@@ -30,6 +30,7 @@ from flows.settings.build import (
     BuildSettings,
     clip_model,
     file_name_of,
+    given_masks_model,
     identity,
     selfmask_model,
     weights_labels,
@@ -41,11 +42,12 @@ from storage.corpora.selection import Selection
 from storage.errors.reject_reasons import SIXTEEN_BIT
 from storage.files.filesystems import is_local, parent_uri
 from storage.given_embeddings.source import open_given
+from storage.given_masks.source import GivenMasks, open_given_masks
 from storage.images.bit_depth import check_bit_depth
 from storage.images.records import read_parquet
 from storage.vocabularies.vocabulary import Vocabulary, load_vocabulary
 from tasks.indexing import build_index, embed_crops, embed_images, scan
-from tasks.masking import make_masks, plan_masks
+from tasks.masking import import_masks, make_masks, plan_masks
 from tasks.packing import assemble_dataset, pack_shards, plan_shards, record_build
 from tasks.retrieval import embed_text, retrieve, search_index
 from tasks.stage.coverage import covered_items
@@ -98,7 +100,8 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     vocabulary = load_vocabulary(settings.vocabulary)
     early_checks.check_prompts(vocabulary)
     clip = clip_model(settings.clip, settings.device, settings.precision)
-    selfmask = selfmask_model(settings.selfmask, settings.device, settings.precision)
+    given_masks = open_given_masks(settings.masks) if settings.masks else None
+    selfmask, second_look = _mask_models(settings, given_masks)
     configs = _check_settings(settings, clip, selfmask)
     region_clip = check_quality(settings)
     sources = open_sources(settings.corpus, uri_column=settings.uri_column)
@@ -132,7 +135,7 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
     )
     retrieval = retrieved.retrieval
     compared = compare_images(comparisons, sets, index, retrieval, clip.device, executor)
-    made = _mask(settings, configs, retrieval, executor)
+    made = _mask(settings, configs, second_look, retrieval, executor)
     masks = tuple(ref for each in made for ref in each.refs)
     measured = None
     if region_clip:
@@ -195,6 +198,21 @@ def build(settings: BuildSettings, executor: Executor) -> Build:
         plans, embedded, index, retrieved.evidence, retrieval, judged, chosen, shard_plan, dataset,
         record, models, decided,
     )  # fmt: skip
+
+
+def _mask_models(
+    settings: BuildSettings, given: GivenMasks | None
+) -> tuple[ModelConfig, ModelConfig]:
+    """What makes the masks, and the SelfMask that looks at them a second time; where nothing looks,
+    given masks need no SelfMask.
+
+    Raises:
+        WeightsError: its weights are missing.
+    """
+    if given and not settings.looks_at_masks:
+        return (given_masks_model(given),) * 2
+    selfmask = selfmask_model(settings.selfmask, settings.device, settings.precision)
+    return given_masks_model(given) if given else selfmask, selfmask
 
 
 @dataclass(frozen=True)
@@ -309,7 +327,8 @@ def _check_before_reading(
         clip, selfmask = configs.models
         early_checks.check_texts([(each.name, each.searched) for each in categories], store)
         early_checks.check_index(settings.index, settings.index_search, clip, plans)
-        early_checks.check_selfmask(settings.selfmask, selfmask)
+        if not settings.masks:
+            early_checks.check_selfmask(settings.selfmask, selfmask)
 
 
 def _embed_crops(
@@ -347,10 +366,14 @@ def _scan_config(settings: BuildSettings, source: Source) -> scan.Config:
 
 
 def _mask(
-    settings: BuildSettings, configs: _Configs, retrieval: Artifact, executor: Executor
+    settings: BuildSettings,
+    configs: _Configs,
+    second_look: ModelConfig,
+    retrieval: Artifact,
+    executor: Executor,
 ) -> list[MadeMasks]:
-    """Mask the images without a mask. Images of more than 8 bits have a recipe of their own, whose
-    key includes their bit depth."""
+    """Mask the images without a mask, or take the masks that were given. Images of more than 8 bits
+    have a recipe of their own, whose key includes their bit depth."""
     with retrieval.open(RETRIEVED_IMAGES) as file:
         images = read_parquet(file, columns=["image_id", "conversion"]).to_pydict()
     of_depth: dict[bool, list[str]] = {}
@@ -359,17 +382,17 @@ def _mask(
     made = []
     for is_deep, wanted in sorted(of_depth.items()):
         config = replace(configs.masks, bit_depth=settings.bit_depth if is_deep else None)
-        owners = _mask_owners(config, is_deep, settings.mask_part_images, retrieval, executor)
+        owners = _mask_owners(config, is_deep, settings, retrieval, executor)
         keys = sorted({owners[image_id] for image_id in wanted})
         refs = tuple(ArtifactRef(make_masks.NAME, key) for key in keys)
-        made.append(MadeMasks(config, refs))
+        made.append(MadeMasks(config, refs, second_look))
     return made
 
 
 def _mask_owners(
     config: make_masks.Config,
     sixteen_bit: bool,
-    part_images: int,
+    settings: BuildSettings,
     retrieval: Artifact,
     executor: Executor,
 ) -> dict[str, str]:
@@ -377,10 +400,20 @@ def _mask_owners(
     prefix = config.recipe.prefix
     plan = executor.look(
         plan_masks.NAME,
-        plan_masks.Config(masks_prefix=prefix, part_images=part_images, sixteen_bit=sixteen_bit),
+        plan_masks.Config(
+            masks_prefix=prefix, part_images=settings.mask_part_images, sixteen_bit=sixteen_bit
+        ),
         plan_masks.Inputs(retrieval.ref),
     )
-    if plan is not None:
+    if plan is not None and settings.masks:
+        given = import_masks.Config(
+            masks=settings.masks,
+            digest=config.selfmask.weights.digest,
+            recipe=config.recipe,
+            objects=config.objects,
+        )
+        executor.many(import_masks.NAME, given, *parts_of([plan]))
+    elif plan is not None:
         executor.many(make_masks.NAME, config, *parts_of([plan]))
     return covered_items(executor.store, make_masks.NAME, prefix, file=MASKS, column="image_id")
 

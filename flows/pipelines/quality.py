@@ -29,10 +29,12 @@ _BATCH = {"float32": 1, "bfloat16": 16}
 
 @dataclass(frozen=True)
 class MadeMasks:
-    """Artifacts with masks of retrieved images, all of one recipe."""
+    """Artifacts with masks of retrieved images, all of one recipe; and the SelfMask that looks at
+    them a second time, where anything does."""
 
     config: make_masks.Config
     refs: tuple[ArtifactRef, ...]
+    selfmask: ModelConfig
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def measure_masks(
             name_objects.Config(),
             name_objects.Inputs(retrieval.ref, refs, regions, names, texts),
         )
-    return Measured(clip, texts, regions, refs, masks[0].config.selfmask, named)
+    return Measured(clip, texts, regions, refs, masks[0].selfmask, named)
 
 
 def judge_labels(
@@ -176,7 +178,7 @@ def _regions(
     for made in masks:
         config = embed_regions.Config(
             clip=clip,
-            selfmask=made.config.selfmask,
+            selfmask=made.selfmask,
             masks_prefix=made.config.recipe.prefix,
             batch_size=_BATCH[clip.precision],
             bit_depth=made.config.bit_depth,

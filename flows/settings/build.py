@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import model_validator
 
@@ -27,10 +27,14 @@ from flows.settings.value_types import (
 )
 from storage.access.credentials import refuse_secrets
 from storage.errors.exceptions import ConfigError
+from storage.files.filesystems import display
 from storage.weights import registry
 from storage.weights.registry import parse_selfmask
-from storage.weights.resolving import resolve
-from tasks.stage.models import ModelConfig, resolve_clip
+from storage.weights.resolving import ResolvedWeights, resolve
+from tasks.stage.models import GIVEN_MASKS, ModelConfig, resolve_clip
+
+if TYPE_CHECKING:
+    from storage.given_masks.source import GivenMasks
 
 DEFAULT_CLIP: Final = registry.DEFAULT_CLIP
 DEFAULT_TRAINING_CLIP: Final = "ViT-B-16-quickgelu:openai"
@@ -88,6 +92,9 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
     """Shorter side that SelfMask sees, pixels."""
     refine_input: Annotated[Literal["original", "reference"], Group.MASKS] = "original"
     """Image whose edges masks are snapped to; reference: as the authors scale it."""
+    masks: Annotated[str, Group.MASKS] = ""
+    """Masks that are there already, in place of SelfMask's: COCO's JSON, CVAT's XML, Label
+    Studio's JSON, or a folder of PNGs named as the images; images without one get no label."""
     objects: Annotated[Literal["one", "many"], Group.MASKS] = "one"
     """Objects that an image has a label of: the most salient one, of the category that retrieved
     it; or many, each of the category that CLIP sees in it."""
@@ -146,6 +153,7 @@ class BuildSettings(CorpusOptions, DeviceOptions, StoreOptions):
             self.duplicate_groups,
             self.decisions,
             self.embeddings,
+            self.masks,
             self.store,
         ):
             refuse_secrets(address)
@@ -204,6 +212,15 @@ def quality_clip_model(settings: BuildSettings) -> ModelConfig:
     """Resolve `--quality-clip`; raises as `clip_model`."""
     given = settings.clip if settings.clip != DEFAULT_CLIP else DEFAULT_TRAINING_CLIP
     return clip_model(settings.quality_clip or given, settings.device, settings.precision)
+
+
+def given_masks_model(masks: GivenMasks) -> ModelConfig:
+    """What stands in SelfMask's place where a user has masks: nothing that can be loaded."""
+    label = f"masks of {display(masks.place)}"
+    weights = ResolvedWeights(
+        kind="file", seed=None, path=None, digest=masks.digest, untrained=False, label=label
+    )
+    return ModelConfig(architecture=GIVEN_MASKS, weights=weights)
 
 
 def selfmask_model(selfmask: str, device: str, precision: str) -> ModelConfig:

@@ -36,6 +36,10 @@ _MASK_REASONS = {
     "blank_mask": "the network found no object",
     "full_mask": "the mask covers the whole image",
     "too_elongated": "the image is more than 8 times as long as it is wide",
+    "no_given_mask": "the masks that were given have none of this image",
+    "mask_of_other_size": "the mask that was given has another size than the image",
+    "unreadable_mask": "the mask that was given can't be read",
+    "ambiguous_name": "several of the masks that were given go by the image's name",
 }
 _MOST_ROWS = 100
 _MOST_NAMES = 10

@@ -31,6 +31,16 @@ from storage.images.masks import run_lengths
 from storage.images.memory_budget import DECODING, hold_for_file
 from storage.images.records import read_parquet, write_parquet
 from tasks.indexing.source_images import read_source_image
+from tasks.masking.mask_table import (
+    BLANK_MASK,
+    FULL_MASK,
+    MOST_OBJECTS,
+    SCHEMA,
+    SEVERAL_SCHEMA,
+    STAGE,
+    TOO_ELONGATED,
+    mask_row,
+)
 from tasks.stage.contract import PartOfPlan, Progress, plan_parts, waiting
 from tasks.stage.layout import MASK_PLAN, MASKS
 from tasks.stage.models import ModelConfig, load_selfmask_model
@@ -41,12 +51,8 @@ if TYPE_CHECKING:
 
     from zutis_model.saliency.selfmask import SelfMask
 
-NAME = "make_masks"
+NAME = STAGE
 VERSION = 2  # 2: the compiled solver, which breaks ties differently in single pixels
-
-BLANK_MASK = "blank_mask"
-FULL_MASK = "full_mask"
-TOO_ELONGATED = "too_elongated"
 
 # Attention needs memory in the square of the pixels: an image of 8 : 1 would need as much as sixty
 # ordinary ones.
@@ -55,31 +61,8 @@ _THRESHOLD = 0.5
 # Bytes per pixel of a mask of full size: resized, as bool, and in column order for RLE.
 _MASKS_BYTES = 4
 
-# Masks of full size take time and memory, and an image with more objects is one of a crowd.
-_MOST_OBJECTS = 24
-
 RefineInput = Literal["original", "reference"]
 Objects = Literal["one", "many"]
-
-SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("counts", pa.string()),
-        ("objectness", pa.float32()),
-        ("area", pa.float32()),
-        ("border_contact", pa.float32()),
-        ("components", pa.int32()),
-        ("refiner_agreement", pa.float32()),
-        ("reject_reason", pa.string()),
-    ]
-)
-SEVERAL_SCHEMA = SCHEMA.append(pa.field("object", pa.int32())).append(
-    pa.field("part_of", pa.int32())
-)
-"""With several objects an image: `object` numbers an image's rows from 0, from the most object-like
-on; `part_of` is the number of the object that a part belongs to, -1 of an object apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +229,7 @@ def _load(image: dict[str, Any], config: Config) -> _Loaded | dict[str, Any]:
                 pixels = np.asarray(_resize_shorter_side(found.image, config.mask_size))
                 return _Loaded(image_id, found.height, found.width, pixels)
         except ImageRejected as rejected:
-            return _row(image_id, reject_reason=rejected.reason)
+            return mask_row(image_id, reject_reason=rejected.reason)
 
 
 def _resize_shorter_side(image: Image.Image, size: int) -> Image.Image:
@@ -353,7 +336,7 @@ def _row_of_mask(
         mask = _resize_nearest(refined, image.height, image.width)
         if not mask.any() or mask.all():
             reason = FULL_MASK if mask.any() else BLANK_MASK
-            return _row(
+            return mask_row(
                 image.image_id,
                 height=image.height,
                 width=image.width,
@@ -361,7 +344,7 @@ def _row_of_mask(
                 area=float(mask.any()),
                 reject_reason=reason,
             )
-        return _row(
+        return mask_row(
             image.image_id,
             height=image.height,
             width=image.width,
@@ -392,7 +375,7 @@ def _rows_of_objects(prediction: _Prediction, refined: np.ndarray) -> list[dict[
     agreement = [*map(intersection_over_union, refined, prediction.unrefined)]
     rows: dict[int, dict[str, Any]] = {}
     for place, mask in enumerate(masks):
-        if same[place] != place or len(rows) == _MOST_OBJECTS:
+        if same[place] != place or len(rows) == MOST_OBJECTS:
             continue
         query = queries[place]
         row = _row_of_mask(prediction.image, mask, mask, prediction.objectness[query])
@@ -433,10 +416,3 @@ def _resize_nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
         torch.from_numpy(mask.astype(np.uint8))[None, None], size=(height, width), mode="nearest"
     )
     return np.asarray(resized[0, 0].numpy().astype(bool))
-
-
-def _row(image_id: str, **values: Any) -> dict[str, Any]:
-    empty = {"height": 0, "width": 0, "counts": "", "objectness": 0.0, "area": 0.0,
-             "border_contact": 0.0, "components": 0, "refiner_agreement": 0.0,
-             "reject_reason": ""}  # fmt: skip
-    return {"image_id": image_id, **empty, **values}

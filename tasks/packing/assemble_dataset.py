@@ -28,6 +28,7 @@ from tasks.packing.quality_sentences import objects_sentence, quality_sentences
 from tasks.packing.second_look_sentence import SHARPENED, second_look_sentence
 from tasks.stage.contract import Progress
 from tasks.stage.layout import CARD, CHANGES, EVIDENCE, SHARD, SHARD_INDEX, VOCABULARY
+from tasks.stage.models import GIVEN_MASKS
 
 NAME = "assemble_dataset"
 VERSION = 2
@@ -178,8 +179,7 @@ tags:
 {_warning(config)}{plan.counts["samples"]:,} pictures with pseudo-labels for {len(categories)} \
 categories, in {shards} WebDataset {"shard" if shards == 1 else "shards"}. {_by_whom(plan)} \
 pictures were
-retrieved with CLIP (`{config.clip}`) by the categories' names, and masked with SelfMask
-(`{config.selfmask}`).
+retrieved with CLIP (`{config.clip}`) by the categories' names, and {_masked_by(config.selfmask)}.
 
 ## A sample
 
@@ -211,6 +211,13 @@ licences there before you pass pictures on or train on them.
 |---|---|---|---|---|
 {rows}
 """
+
+
+def _masked_by(selfmask: str) -> str:
+    """What made the masks: SelfMask, or the user, whose masks the build was given."""
+    if selfmask.startswith(GIVEN_MASKS):
+        return f"have masks that\nthe build was given (`{selfmask}`)"
+    return f"masked with SelfMask\n(`{selfmask}`)"
 
 
 def _objects(several: Mapping[str, int] | None) -> str:

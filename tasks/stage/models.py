@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from storage.errors.exceptions import ConfigError, WeightsError
 from storage.weights.model_folders import read_config
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 # Without the lock, two parts that start at once would load the model twice.
 _loading = threading.Lock()
+
+
+GIVEN_MASKS: Final = "given-masks"
+"""The architecture of a configuration that stands for masks that a user has."""
 
 
 @dataclass(frozen=True, kw_only=True)

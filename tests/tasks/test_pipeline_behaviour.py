@@ -23,6 +23,7 @@ from tasks.deciding import import_decisions
 from tasks.duplicates import find_duplicates, find_leaks, import_duplicates
 from tasks.evaluation import evaluate
 from tasks.indexing import ask_again, embed_crops, import_embeddings
+from tasks.masking import import_masks
 from tasks.merging import merge_datasets
 from tasks.naming import name_objects
 from tasks.packing import plan_shards
@@ -61,6 +62,7 @@ _NOT_BY_DEFAULT = (
     import_duplicates.NAME, import_decisions.NAME, find_leaks.NAME, train.NAME, evaluate.NAME,
     plan_regions.NAME, embed_regions.NAME, damage_labels.NAME, score_labels.NAME,
     choose_labels.NAME, name_objects.NAME, relabel_shard.NAME, merge_datasets.NAME,
+    import_masks.NAME,
 )  # fmt: skip
 STAGES = {name: stage for name, stage in ALL_STAGES.items() if name not in _NOT_BY_DEFAULT}
 NAMES = ["red", "green", "blue"]

@@ -29,7 +29,8 @@ NOT_IN_A_BUILD = {"corpus", "vocabulary", "include", "exclude", "uri_column", "u
                   "crops", "bit_depth", "shard_mb", "part_images", "mask_part_images",
                   "absolute_paths", "name", "device", "workers", "runner", "ray_address", "repair",
                   "store", "quality", "min_quality", "keep", "quality_clip", "duplicates",
-                  "duplicate_groups", "keep_out", "objects", "decisions", "embeddings"}  # fmt: skip
+                  "duplicate_groups", "keep_out", "objects", "decisions", "embeddings",
+                  "masks"}  # fmt: skip
 NOT_IN_A_SCORE = {"recipe", "on", "data", "vocabulary", "classes", "collapse_to", "seen",
                   "baseline", "maskclip", "clip", "device", "upright", "skip_bad",
                   "limit"}  # fmt: skip
