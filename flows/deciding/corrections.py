@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any, Final, Literal
+from urllib.parse import parse_qsl, unquote
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -46,8 +47,8 @@ class ImageNames:
             if found := _SHA256.search(name.lower()):
                 return found[0]
         for name in names:
-            last = PurePosixPath(name.replace("\\", "/").split("?")[0]).name
-            for each in (last, _UPLOAD.sub("", last)):
+            last = PurePosixPath(_path(name)).name
+            for each in (last, unquote(last), _UPLOAD.sub("", last)):
                 if found_id := self._by_file.get(each, ""):
                     return found_id
         return ""
@@ -62,6 +63,13 @@ class ImageNames:
             name = PurePosixPath(row["member"] or row["uri"]).name
             found[name] = "" if name in found else row["image_id"]
         return found
+
+
+def _path(name: str) -> str:
+    """The path in a name that may be an address; Label Studio's of files on its server have it as
+    the value of `d`."""
+    path, _, query = name.replace("\\", "/").partition("?")
+    return dict(parse_qsl(query)).get("d", path)
 
 
 @dataclass
@@ -146,13 +154,14 @@ def _of_image(
     size = (known[0].mask.height, known[0].mask.width)
     objects = [each for each in image.objects if (each.mask.height, each.mask.width) == size]
     found.counts["wrong_size"] += len(image.objects) - len(objects)
-    pairs = dict(_pairs(known, objects))
-    found.counts["new_objects"] += len(objects) - len(pairs)
-    wrong_size = len(objects) < len(image.objects)
+    shown = objects if reviewed.labels.samples.objects.several else _merged(objects)
+    pairs = dict(_pairs(known, shown))
+    found.counts["new_objects"] += len(shown) - len(pairs)
+    is_whole = image.is_whole and len(objects) == len(image.objects)
     for at, label in enumerate(known):
         if at in pairs:
-            kind, decisions = _changed(label, objects[pairs[at]], unchanged, who)
-        elif missing == "reject" and not wrong_size:
+            kind, decisions = _changed(label, shown[pairs[at]], unchanged, who)
+        elif missing == "reject" and is_whole:
             is_done = label.outcome.rejected
             kind = "as_decided" if is_done else "rejected"
             decisions = [] if is_done else [label.decision(REJECT, who)]
@@ -160,6 +169,22 @@ def _of_image(
             kind, decisions = "missing", []
         found.counts[kind] += 1
         found.decisions += decisions
+
+
+def _merged(objects: Sequence[CorrectedObject]) -> list[CorrectedObject]:
+    """One object a category: where an image has one label of a category, what people drew in
+    several pieces is its mask."""
+    pieces: dict[str, list[DrawnMask]] = {}
+    for each in objects:
+        pieces.setdefault(each.category, []).append(each.mask)
+    return [CorrectedObject(category, _union(masks)) for category, masks in pieces.items()]
+
+
+def _union(masks: list[DrawnMask]) -> DrawnMask:
+    if len(masks) == 1:
+        return masks[0]
+    encoded: Any = coco_mask.merge([_encoded(mask) for mask in masks])
+    return replace(masks[0], counts=encoded["counts"].decode("ascii"))
 
 
 def _label(label: int, reviewed: Reviewed, outcomes: Outcomes) -> _Label:

@@ -44,16 +44,16 @@ def read_coco(document: Any) -> CorrectedFile:
     for row in document["images"]:
         if not isinstance(row, dict) or not _is_id(row.get("id")):
             continue
-        objects = []
+        objects, is_whole = [], True
         for annotation in by_image.pop(row["id"], ()):
             try:
                 objects.append(_object(annotation, row, names))
             except Unusable as unusable:
                 found.left_out[unusable.reason] += 1
+                is_whole = False
         called = [row.get(key) for key in ("image_id", "sha256", "file_name", "coco_url")]
-        found.images.append(
-            CorrectedImage(tuple(name for name in called if name and is_text(name)), tuple(objects))
-        )
+        calls = tuple(name for name in called if name and is_text(name))
+        found.images.append(CorrectedImage(calls, tuple(objects), is_whole))
     found.left_out[BAD_MASK] += sum(map(len, by_image.values()))  # of images that are not listed
     return found
 

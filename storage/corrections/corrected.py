@@ -52,10 +52,12 @@ class CorrectedImage:
     Attributes:
         names: what the file calls it, the surest first: sha256 of its bytes, paths, addresses.
         objects: that it shows.
+        is_whole: whether none of its objects was left out.
     """
 
     names: tuple[str, ...]
     objects: tuple[CorrectedObject, ...]
+    is_whole: bool = True
 
 
 @dataclass

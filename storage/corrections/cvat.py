@@ -82,14 +82,15 @@ class _Reader:
         self._depth -= 1
         if name != "image" or self._image is None:
             return
-        objects = []
+        objects, is_whole = [], True
         for shapes in _grouped(self._shapes):
             try:
                 objects.append(_object(shapes, self._image))
             except Unusable as unusable:
                 self.found.left_out[unusable.reason] += 1
+                is_whole = False
         names = tuple(filter(None, (self._image.get("name", ""),)))
-        self.found.images.append(CorrectedImage(names, tuple(objects)))
+        self.found.images.append(CorrectedImage(names, tuple(objects), is_whole))
         self._image = None
 
 

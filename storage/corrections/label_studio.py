@@ -40,9 +40,9 @@ def is_label_studio(document: Any) -> bool:
 
 
 def read_label_studio(document: Any) -> CorrectedFile:
-    """The images and objects of a document that `is_label_studio`: of each task the last annotation
-    that was not cancelled. Predictions, which nobody has confirmed, are passed over, and so are
-    tasks that nobody has annotated."""
+    """The images and objects of a document that `is_label_studio`: of each task the annotation that
+    was changed last and not cancelled. Predictions, which nobody has confirmed, are passed over,
+    and so are tasks that nobody has annotated."""
     found = CorrectedFile()
     for task in document:
         done = [
@@ -50,10 +50,17 @@ def read_label_studio(document: Any) -> CorrectedFile:
             if isinstance(each, dict) and not each.get("was_cancelled")
         ]  # fmt: skip
         if done:
-            names, results = tuple(_names(task)), done[-1].get("result")
+            results = max(reversed(done), key=_changed).get("result")
+            unusable = found.left_out.total()
             objects = tuple(_objects(results if isinstance(results, list) else [], found))
-            found.images.append(CorrectedImage(names, objects))
+            is_whole = found.left_out.total() == unusable
+            found.images.append(CorrectedImage(tuple(_names(task)), objects, is_whole))
     return found
+
+
+def _changed(annotation: _Row) -> str:
+    """When an annotation was changed: times in ISO's form sort as texts."""
+    return str(annotation.get("updated_at") or annotation.get("created_at") or "")
 
 
 def _names(task: _Row) -> Iterator[str]:

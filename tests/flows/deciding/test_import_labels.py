@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 from flows.builds.found import FoundBuild, build_of
 from flows.builds.labels import load_labels
 from flows.cli import exit_code_of, run_command_line
+from flows.deciding.corrections import ImageNames
 from flows.deciding.reviewed import Reviewed, labels_to_review
 from flows.settings.options import changed
 from storage.decisions.decision_file import read_decisions
-from storage.images.masks import run_lengths
+from storage.images.masks import run_length_pixels, run_lengths
 from tests.support.runs.builds import build_here
 
 Edit = Callable[[dict[str, Any], list[dict[str, Any]]], None]
@@ -94,8 +96,6 @@ def test_masks_categories_and_deleted_objects(settings, build, reviewed, bring, 
 
 def _shrunk(reviewed: Reviewed, label: int) -> dict[str, Any]:
     """The label's mask without its first row of pixels."""
-    from storage.images.masks import run_length_pixels
-
     mask = reviewed.drawn_mask(label)
     pixels = run_length_pixels({"size": [mask.height, mask.width], "counts": mask.counts}).copy()
     pixels[np.flatnonzero(pixels.any(axis=1))[0]] = False
@@ -123,8 +123,6 @@ def test_without_being_told_to_nothing_is_rejected_or_accepted(reviewed, bring, 
 
 
 def test_images_are_found_by_their_files_names(reviewed, build, bring, file, corpus) -> None:
-    from hashlib import sha256
-
     names = {sha256(path.read_bytes()).hexdigest(): path.name for path in corpus.iterdir()}
     content = coco_of(reviewed)
     for image in content["images"]:
@@ -159,6 +157,39 @@ def test_masks_of_another_size_reject_nothing(reviewed, bring, file) -> None:
     content["annotations"][0]["segmentation"] = small
     assert "1 objects with masks of another size" in bring(content, "--missing", "reject")
     assert not file.exists()
+
+
+def test_pieces_of_a_label_are_its_mask(reviewed, bring, file) -> None:
+    content = coco_of(reviewed)
+    first, pixels = content["annotations"][0], run_length_pixels(box())
+    left, right = pixels.copy(), pixels.copy()
+    left[:, 12:] = right[:, :12] = False
+    first["segmentation"] = run_lengths(left)
+    content["annotations"].append(first | {"id": 99, "segmentation": run_lengths(right)})
+    said = bring(content)
+    assert "1 labels with another mask" in said
+    assert "of no label" not in said
+    [decision] = read_decisions(str(file))
+    assert decision.drawn.counts == box()["counts"]
+
+
+def test_what_can_not_be_read_rejects_nothing(reviewed, bring, file) -> None:
+    content = coco_of(reviewed)
+    del content["annotations"][0]["segmentation"]  # a box, as tools draw them, too
+    said = bring(content, "--missing", "reject")
+    assert "1 objects without a mask" in said
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("form", [
+    "/data/local-files/?d=corpus/{}", "https://x.example/of%20all/{}?token=1", "C:\\images\\{}",
+    "/data/upload/7/0a1b2c3d-{}",
+])  # fmt: skip
+def test_addresses_of_tools_name_files(reviewed, build, corpus, form: str) -> None:
+    names = ImageNames(reviewed)
+    for path in corpus.iterdir():
+        found = names.image_id([form.format(path.name)])
+        assert found == sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_file_that_is_none_is_one_sentence(settings, build, file, tmp_path, capsys) -> None:

@@ -166,6 +166,15 @@ def test_tasks_that_nobody_has_finished_are_passed_over(tmp_path: Path) -> None:
     assert found.images == []
 
 
+@pytest.mark.parametrize("is_first", [False, True])
+def test_of_several_annotations_the_latest_counts(tmp_path: Path, is_first: bool) -> None:
+    value = {"rle": brush(BOX, literal=False), "brushlabels": ["zebra"]}
+    one = {"result": [], "updated_at": "2030-01-31T12:00:00.5Z"}
+    latest = {"result": [result("brushlabels", value)], "updated_at": "2030-01-31T12:00:01Z"}
+    both = [latest, one] if is_first else [one, latest]
+    assert_box(read(tmp_path / "a.json", [task() | {"annotations": both}]), 1)
+
+
 @pytest.mark.parametrize("value", [
     {"rle": [1, 2, 3], "brushlabels": ["zebra"]},
     {"rle": [300], "brushlabels": ["zebra"]},
