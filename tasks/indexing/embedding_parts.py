@@ -334,7 +334,7 @@ def _images_within(
         ignored.update(others)
 
 
-def _prepare(image: ImageBytes, reading: Reading, *, compared: bool) -> _Prepared:
+def _prepare(image: ImageBytes, reading: Reading, *, compared: bool = False) -> _Prepared:
     """Decode an image, and preprocess it unless its embedding is given; one that is to be
     `compared` with that is preprocessed all the same."""
     config = reading.config
