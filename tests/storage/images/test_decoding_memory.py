@@ -152,7 +152,7 @@ def status(name):
 data = Path(sys.argv[1]).read_bytes()
 clip = SimpleNamespace(preprocess=lambda image: image.resize((8, 8)))
 config = SimpleNamespace(unusual_images="convert", bit_depth=0)
-reading = SimpleNamespace(clip=lambda: clip, config=config)
+reading = SimpleNamespace(clip=lambda: clip, config=config, given=None)
 before = status("VmRSS")
 
 def prepare(number):
