@@ -7,13 +7,11 @@ retrieval names them.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from pycocotools import mask as coco_mask
 
@@ -23,7 +21,7 @@ from storage.decisions.decision import DrawnMask
 from storage.errors.exceptions import CorpusError
 from storage.files.filesystems import display
 from storage.given_masks.source import AmbiguousNames, GivenMasks, open_given_masks
-from storage.images.records import read_parquet, write_parquet
+from storage.images.records import read_parquet
 from tasks.masking.mask_table import (
     AMBIGUOUS_NAME,
     BAD_MASK,
@@ -32,13 +30,12 @@ from tasks.masking.mask_table import (
     MOST_OBJECTS,
     NO_GIVEN_MASK,
     OTHER_SIZE,
-    SCHEMA,
-    SEVERAL_SCHEMA,
     STAGE,
     mask_row,
+    publish_masks,
 )
 from tasks.stage.contract import PartOfPlan, Progress, plan_parts
-from tasks.stage.layout import MASK_PLAN, MASKS, RETRIEVED_IMAGES
+from tasks.stage.layout import MASK_PLAN, RETRIEVED_IMAGES
 
 NAME = "import_masks"
 
@@ -84,19 +81,10 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
         of_image = _rows_of_image(image, given, several=config.objects == "many")
         rows += of_image
         progress.advance(1, rejected=of_image[0]["reject_reason"])
-    reasons = Counter(row["reject_reason"] for row in rows)
-    usable = reasons.pop("", 0)
-    schema = SCHEMA if config.objects == "one" else SEVERAL_SCHEMA
-    with store.attempt(locate(config, inputs, store)) as attempt:
-        with attempt.create(MASKS) as file:
-            write_parquet(pa.Table.from_pylist(rows, schema), file)
-        return store.publish(
-            attempt, config.recipe, inputs={"plan": inputs.plan.key},
-            counts={
-                "images": len(images), "masks": usable, "rejects": dict(sorted(reasons.items())),
-            },
-            notes={"part": inputs.part, "masks": config.masks},
-        )  # fmt: skip
+    return publish_masks(
+        locate(config, inputs, store), config.recipe, inputs, rows,
+        images=len(images), objects=config.objects, notes={"masks": config.masks}, store=store,
+    )  # fmt: skip
 
 
 def _images_of_part(plan: Artifact, part: int, store: ArtifactStore) -> list[dict[str, Any]]:

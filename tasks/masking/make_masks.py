@@ -12,7 +12,7 @@ an image has a row for each.
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +20,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.artifacts.fingerprints import Recipe, unless_default
@@ -29,20 +28,19 @@ from storage.errors.exceptions import ConfigError, ImageRejected
 from storage.images.decoding import decoded
 from storage.images.masks import run_lengths
 from storage.images.memory_budget import DECODING, hold_for_file
-from storage.images.records import read_parquet, write_parquet
+from storage.images.records import read_parquet
 from tasks.indexing.source_images import read_source_image
 from tasks.masking.mask_table import (
     BLANK_MASK,
     FULL_MASK,
     MOST_OBJECTS,
-    SCHEMA,
-    SEVERAL_SCHEMA,
     STAGE,
     TOO_ELONGATED,
     mask_row,
+    publish_masks,
 )
 from tasks.stage.contract import PartOfPlan, Progress, plan_parts, waiting
-from tasks.stage.layout import MASK_PLAN, MASKS
+from tasks.stage.layout import MASK_PLAN
 from tasks.stage.models import ModelConfig, load_selfmask_model
 
 if TYPE_CHECKING:
@@ -141,19 +139,11 @@ def run(config: Config, inputs: PartOfPlan, store: ArtifactStore, progress: Prog
         rows += of_image
         progress.advance(1, rejected=of_image[0]["reject_reason"])
     rows.sort(key=lambda row: str(row["image_id"]))
-    reasons = Counter(row["reject_reason"] for row in rows)
-    usable = reasons.pop("", 0)
-    schema = SCHEMA if config.objects == "one" else SEVERAL_SCHEMA
-    with store.attempt(locate(config, inputs, store)) as attempt:
-        with attempt.create(MASKS) as file:
-            write_parquet(pa.Table.from_pylist(rows, schema), file)
-        return store.publish(
-            attempt, config.recipe, inputs={"plan": inputs.plan.key},
-            counts={
-                "images": len(images), "masks": usable, "rejects": dict(sorted(reasons.items())),
-            },
-            notes={"part": inputs.part, "selfmask": config.selfmask.weights.label},
-        )  # fmt: skip
+    return publish_masks(
+        locate(config, inputs, store), config.recipe, inputs, rows,
+        images=len(images), objects=config.objects,
+        notes={"selfmask": config.selfmask.weights.label}, store=store,
+    )  # fmt: skip
 
 
 def _images_of_part(plan: Artifact, part: int) -> list[dict[str, Any]]:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
 
 import pyarrow as pa
+
+from storage.artifacts.fingerprints import Recipe
+from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
+from storage.images.records import write_parquet
+from tasks.stage.contract import PartOfPlan
+from tasks.stage.layout import MASKS
 
 STAGE: Final = "make_masks"
 """Of all artifacts with masks."""
@@ -47,3 +55,39 @@ def mask_row(image_id: str, **values: Any) -> dict[str, Any]:
              "border_contact": 0.0, "components": 0, "refiner_agreement": 0.0,
              "reject_reason": ""}  # fmt: skip
     return {"image_id": image_id, **empty, **values}
+
+
+def publish_masks(
+    ref: ArtifactRef,
+    recipe: Recipe,
+    inputs: PartOfPlan,
+    rows: Sequence[dict[str, Any]],
+    *,
+    images: int,
+    objects: Literal["one", "many"],
+    notes: Mapping[str, Any],
+    store: ArtifactStore,
+) -> Artifact:
+    """Publish `masks.parquet` of one part of a plan.
+
+    Args:
+        ref, recipe: of the artifact.
+        inputs: the part.
+        rows: of `mask_row`, in their order.
+        images: number of images in the part.
+        objects: whether an image has one mask or a mask of each object.
+        notes: of the manifest, beside the part's number.
+    """
+    reasons = Counter(row["reject_reason"] for row in rows)
+    usable = reasons.pop("", 0)
+    schema = SCHEMA if objects == "one" else SEVERAL_SCHEMA
+    with store.attempt(ref) as attempt:
+        with attempt.create(MASKS) as file:
+            write_parquet(pa.Table.from_pylist(rows, schema), file)
+        return store.publish(
+            attempt,
+            recipe,
+            inputs={"plan": inputs.plan.key},
+            counts={"images": images, "masks": usable, "rejects": dict(sorted(reasons.items()))},
+            notes={"part": inputs.part, **notes},
+        )

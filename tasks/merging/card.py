@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from storage.shards.card import METADATA, cell
 from storage.shards.writing import ignore_label
 from storage.vocabularies.category import Category
 from tasks.merging.merged_labels import CONFLICT, TWICE, UNKNOWN
@@ -27,23 +28,12 @@ def card(
         counts: of the artifact.
     """
     rows = "\n".join(
-        f"| {number} | {_cell(category.name)} | {counts['categories'].get(str(number), 0)} |"
+        f"| {number} | {cell(category.name)} | {counts['categories'].get(str(number), 0)} |"
         for number, category in enumerate(vocabulary, start=1)
     )
     sources = "\n".join(f"- {number}: `assemble_dataset/{key}`" for number, key in enumerate(keys))
     left = "\n".join(f"- {n:,} {_WHY[reason]}" for reason, n in counts["left_out"].items())
-    return f"""---
-configs:
-- config_name: default
-  data_files: "*.tar"
-license: unknown
-task_categories:
-- image-segmentation
-tags:
-- webdataset
-- pseudo-labels
----
-
+    return f"""{METADATA}
 # {name}
 
 {counts["samples"]:,} images with {counts["labels"]:,} pseudo-labels for {len(vocabulary)} \
@@ -70,7 +60,3 @@ licences there before you pass images on or train on them.
 |---|---|---|
 {rows}
 """
-
-
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

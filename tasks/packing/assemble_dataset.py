@@ -16,6 +16,7 @@ from storage.artifacts.fingerprints import Recipe
 from storage.artifacts.store import Artifact, ArtifactRef, ArtifactStore
 from storage.errors.sentences import listed
 from storage.images.records import read_parquet, write_parquet
+from storage.shards.card import METADATA, cell
 from storage.shards.writing import EIGHT_BIT_IGNORE_LABEL, ignore_label
 from tasks.categories.evidence_notes import thin_note
 from tasks.packing.choice_sentences import (
@@ -158,22 +159,11 @@ def _card(config: Config, plan: Artifact, shards: int, thin: str, looked: Mappin
     several = plan.counts.get("objects")
     alike = decode_alike({row["category_id"]: row["name"] for row in categories})
     rows = "\n".join(
-        f"| {row['category_id']} | {_cell(row['name'])} | {row['masked']} | {row['kept']} "
+        f"| {row['category_id']} | {cell(row['name'])} | {row['masked']} | {row['kept']} "
         f"| {row['dropped']} |"
         for row in categories
     )
-    return f"""---
-configs:
-- config_name: default
-  data_files: "*.tar"
-license: unknown
-task_categories:
-- image-segmentation
-tags:
-- webdataset
-- pseudo-labels
----
-
+    return f"""{METADATA}
 # {config.name}
 
 {_warning(config)}{plan.counts["samples"]:,} pictures with pseudo-labels for {len(categories)} \
@@ -255,7 +245,7 @@ def _left_out(chosen: Mapping[str, Any] | None) -> str:
     if "keep_out" in chosen:
         told.append(
             "Pictures that are, or nearly are, in these sets were looked for and left out (`leak`):"
-            "\n\n" + "\n".join(f"- {_cell(said)}" for said in keep_out_sentences(chosen))
+            "\n\n" + "\n".join(f"- {cell(said)}" for said in keep_out_sentences(chosen))
         )
     if said := duplicates_sentence(chosen):
         told.append(f"Near-duplicates (`near_duplicate`): {said}.")
@@ -277,7 +267,7 @@ def _decisions(decided: Mapping[str, Any] | None, categories: Sequence[Mapping[s
         told.append(
             "Share of labels that are right in category and mask, before what was decided, of "
             "random samples (in brackets Wilson's interval of 95 %):\n\n"
-            + "\n".join(f"- {_cell(line)}" for line in lines)
+            + "\n".join(f"- {cell(line)}" for line in lines)
         )
     return "## Decisions\n\n" + "\n\n".join(told) + "\n\n"
 
@@ -298,7 +288,7 @@ def _without_pixels(categories: Sequence[Mapping[str, Any]]) -> str:
     absent = [row["name"] for row in categories if not row["masked"]]
     if not absent:
         return ""
-    return f"**Categories with no pixel in any label map: {_cell(', '.join(absent))}.**\n\n"
+    return f"**Categories with no pixel in any label map: {cell(', '.join(absent))}.**\n\n"
 
 
 def _thin_categories(evidence: ArtifactRef | None, store: ArtifactStore) -> str:
@@ -379,7 +369,7 @@ def _depth_warning(ignored: int, alike: Sequence[str]) -> str:
     """The card's warning: how 8-bit readers damage 16-bit label maps, and which categories."""
     if ignored == EIGHT_BIT_IGNORE_LABEL:
         return ""
-    named = _cell(listed(alike, _NAMED))
+    named = cell(listed(alike, _NAMED))
     return f"""
 **These label maps have 16 bits (ignore is {ignored:,}).** Readers that expect 8 damage them without
 a word: `.convert("RGB")`, `.convert("L")` and `wds.decode("pil")` alone make 255 of every id from
@@ -388,11 +378,6 @@ byte, so that ids 1 to 255 become background. Read them as above, or with
 `cv2.imread(path, cv2.IMREAD_UNCHANGED)`.
 
 """
-
-
-def _cell(text: str) -> str:
-    """A text escaped for a cell of a Markdown table."""
-    return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _warning(config: Config) -> str:

@@ -13,7 +13,8 @@ import yaml
 
 from flows.pipelines.build import Build
 from flows.summaries.build import summarise
-from tasks.packing.assemble_dataset import _cell, _depth_warning, decode_alike
+from storage.shards.card import cell
+from tasks.packing.assemble_dataset import _depth_warning, decode_alike
 from tasks.stage.layout import CARD, VOCABULARY
 from tests.support.files.coloured_images import write_corpus
 from tests.support.networks.fakes import FakeClip, FakeSelfMask
@@ -80,7 +81,7 @@ def test_trained_weights_are_not_called_untrained(built: Build, tmp_path: Path) 
 
 
 def test_names_stay_within_their_cells() -> None:
-    assert _cell("a|b\\c") == "a\\|b\\\\c"
+    assert cell("a|b\\c") == "a\\|b\\\\c"
 
 
 def code_blocks(card: str) -> list[str]:
